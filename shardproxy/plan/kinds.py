@@ -1,0 +1,142 @@
+"""Which kind a statement is, by the type of its node: tables, and the few nodes that need a closer look."""
+
+from typing import Final
+
+from shardproxy.plan.model import Kind
+from shardproxy.plan.parse import Node
+
+SIMPLE: Final = {
+    "SelectStmt": Kind.SELECT,
+    "InsertStmt": Kind.INSERT,
+    "UpdateStmt": Kind.UPDATE,
+    "DeleteStmt": Kind.DELETE,
+    "MergeStmt": Kind.MERGE,
+    "VariableShowStmt": Kind.SHOW,
+    "DiscardStmt": Kind.RESET,
+    "PrepareStmt": Kind.PREPARE,
+    "ExecuteStmt": Kind.EXECUTE,
+    "DeallocateStmt": Kind.DEALLOCATE,
+    "DeclareCursorStmt": Kind.DECLARE_CURSOR,
+    "FetchStmt": Kind.FETCH,
+    "ClosePortalStmt": Kind.CLOSE_CURSOR,
+    "ListenStmt": Kind.LISTEN,
+    "UnlistenStmt": Kind.UNLISTEN,
+    "NotifyStmt": Kind.NOTIFY,
+    "ExplainStmt": Kind.EXPLAIN,
+    "DoStmt": Kind.CODE,
+    "CallStmt": Kind.CODE,
+}
+
+TRANSACTION: Final = {
+    "TRANS_STMT_BEGIN": (Kind.BEGIN, "BEGIN"),
+    "TRANS_STMT_START": (Kind.BEGIN, "START TRANSACTION"),
+    "TRANS_STMT_COMMIT": (Kind.COMMIT, "COMMIT"),
+    "TRANS_STMT_ROLLBACK": (Kind.ROLLBACK, "ROLLBACK"),
+    "TRANS_STMT_SAVEPOINT": (Kind.SAVEPOINT, "SAVEPOINT"),
+    "TRANS_STMT_RELEASE": (Kind.RELEASE, "RELEASE"),
+    "TRANS_STMT_ROLLBACK_TO": (Kind.ROLLBACK_TO, "ROLLBACK"),
+    "TRANS_STMT_PREPARE": (Kind.PREPARE_TRANSACTION, "PREPARE TRANSACTION"),
+    "TRANS_STMT_COMMIT_PREPARED": (Kind.PREPARE_TRANSACTION, "COMMIT PREPARED"),
+    "TRANS_STMT_ROLLBACK_PREPARED": (Kind.PREPARE_TRANSACTION, "ROLLBACK PREPARED"),
+}
+
+# Where a node keeps the name that the statement is about.
+NAMES: Final = {
+    "VariableSetStmt": "name",
+    "VariableShowStmt": "name",
+    "PrepareStmt": "name",
+    "ExecuteStmt": "name",
+    "DeallocateStmt": "name",
+    "DeclareCursorStmt": "portalname",
+    "FetchStmt": "portalname",
+    "ClosePortalStmt": "portalname",
+    "ListenStmt": "conditionname",
+    "UnlistenStmt": "conditionname",
+    "NotifyStmt": "conditionname",
+}
+
+TAGS: Final = {
+    Kind.SHOW: "SHOW",
+    Kind.SET: "SET",
+    Kind.RESET: "RESET",
+    Kind.PREPARE: "PREPARE",
+    Kind.DEALLOCATE: "DEALLOCATE",
+    Kind.DECLARE_CURSOR: "DECLARE CURSOR",
+    Kind.FETCH: "FETCH",
+    Kind.CLOSE_CURSOR: "CLOSE CURSOR",
+    Kind.LISTEN: "LISTEN",
+    Kind.UNLISTEN: "UNLISTEN",
+    Kind.NOTIFY: "NOTIFY",
+    Kind.EXPLAIN: "EXPLAIN",
+}
+
+# Utility statements that leave what is known of relations as it is.
+NOT_DEFINING: Final = {
+    "CheckPointStmt",
+    "ClusterStmt",
+    "CommentStmt",
+    "ConstraintsSetStmt",
+    "LoadStmt",
+    "LockStmt",
+    "RefreshMatViewStmt",
+    "ReindexStmt",
+    "TruncateStmt",
+    "VacuumStmt",
+}
+
+# What calls PreventInTransactionBlock in PostgreSQL's src/backend without a condition.
+_ALONE: Final = {
+    "AlterSystemStmt",
+    "CreateTableSpaceStmt",
+    "CreatedbStmt",
+    "DropTableSpaceStmt",
+    "DropdbStmt",
+}
+# Where a subscription has a replication slot, which is the default, it cannot be in a transaction block.
+_SUBSCRIPTIONS: Final = {"AlterSubscriptionStmt", "CreateSubscriptionStmt", "DropSubscriptionStmt"}
+_WHOLE_REINDEX: Final = {"REINDEX_OBJECT_SCHEMA", "REINDEX_OBJECT_SYSTEM", "REINDEX_OBJECT_DATABASE"}
+
+
+def utility_kind(name: str, node: Node) -> Kind:
+    """Tell whether a utility statement may stand in a transaction block."""
+    alone = (
+        name in _ALONE
+        or name in _SUBSCRIPTIONS
+        or (name == "VacuumStmt" and node.get("is_vacuumcmd", False))
+        or (name in {"IndexStmt", "DropStmt"} and node.get("concurrent", False))
+        or (name == "ReindexStmt" and node["kind"] in _WHOLE_REINDEX)
+        or (name == "ReindexStmt" and is_on(node, "params", "concurrently"))
+        or (name == "ClusterStmt" and "relation" not in node)
+        or (name == "AlterDatabaseStmt" and "tablespace" in option_names(node, "options"))
+        or (name == "AlterTableStmt" and any(map(_detaches_concurrently, node.get("cmds", ()))))
+    )
+    return Kind.UTILITY_NO_TRANSACTION if alone else Kind.UTILITY
+
+
+def _detaches_concurrently(command: Node) -> bool:
+    node = command["AlterTableCmd"]
+    return node["subtype"] == "AT_DetachPartition" and bool(node["def"]["PartitionCmd"].get("concurrent"))
+
+
+def option_names(node: Node, key: str) -> list[str]:
+    """The names of a list of DefElem."""
+    return [option["DefElem"]["defname"] for option in node.get(key, ())]
+
+
+def is_on(node: Node, key: str, name: str) -> bool:
+    """Tell whether the last option of that name is on, as defGetBoolean reads it; a wrong value is on."""
+    state = False
+    for option in node.get(key, ()):
+        if option["DefElem"]["defname"] == name:
+            state = _argument(option["DefElem"].get("arg")) not in {"false", "off", "0"}
+    return state
+
+
+def _argument(node: Node | None) -> str:
+    if node is None:
+        return "true"
+    if "Integer" in node:
+        return str(node["Integer"].get("ival", 0))
+    if "Boolean" in node:
+        return "true" if node["Boolean"].get("boolval") else "false"
+    return str(node.get("String", {}).get("sval", "")).lower()

@@ -1,0 +1,122 @@
+"""PostgreSQL's own grammar, through pglast: the only module that imports it.
+
+The tree is taken as libpg_query's JSON, not as pglast's node objects: those are built by unchecked recursion
+in C, which a client could overflow with a deep expression, and every one of them looks up its character
+offset in linear time. JSON offsets are bytes of the UTF-8 text, so statements are cut exactly.
+"""
+
+import json
+import sys
+from typing import Any, Final
+
+from pglast import parser
+
+from shardproxy.errors import PgError
+from shardproxy.sqlstate import SYNTAX_ERROR
+
+Node = dict[str, Any]
+
+STATEMENT_TOO_COMPLEX: Final = "54001"
+
+# json.loads counts two levels for each level of the tree. 10,000 take about 3 MiB of C stack at the most,
+# well under the 8 MiB of a thread; PostgreSQL's own limit (max_stack_depth, 2 MB) lies in the same region.
+JSON_DEPTH: Final = 10_000
+
+# Where the bytes of a client encoding other than UTF-8 (surrogate escapes, 0x80 to 0xFF) are moved for the
+# parser, which takes UTF-8 only: two bytes each, as the server makes of most of them, letters to its lexer.
+_FOREIGN_BASES: Final = (0x80, 0x780, 0x400, 0x600, 0x500)
+
+
+class ParseFailed(PgError):  # noqa: N818 -- named for what happened, as ConnectionLost is
+    """PostgreSQL's grammar refuses the query. `position` is the character, counted from 1, or None."""
+
+    def __init__(self, message: str, position: int | None, state: str = SYNTAX_ERROR) -> None:
+        super().__init__(state, message, position=position)
+        self.position = position
+
+
+def parse(sql: str) -> list[tuple[str, int, Node]]:
+    """Cut a query string into statements: (text, offset of its first character, raw statement node).
+
+    The text runs from the statement's first token to its semicolon. No statement at all gives an empty list.
+    """
+    text, back = _as_utf8(sql)
+    try:
+        tree = parser.parse_sql_json(text)
+    except parser.ParseError as error:
+        raise _failure(error, text, back) from None
+    encoded = text.encode()
+    statements = []
+    done_bytes = done_characters = 0
+    for raw in _loads(tree)["stmts"]:
+        start = raw.get("stmt_location", 0)
+        end = start + raw["stmt_len"] if "stmt_len" in raw else len(encoded)
+        done_characters += len(encoded[done_bytes:start].decode())
+        done_bytes = start
+        length = len(encoded[start:end].decode())
+        original = sql[done_characters : done_characters + length]
+        statements.append((original, done_characters, _restore(raw["stmt"], back)))
+    return statements
+
+
+def _loads(tree: str) -> Node:
+    try:
+        return json.loads(tree)  # type: ignore[no-any-return]
+    except RecursionError:
+        limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, JSON_DEPTH))
+    try:
+        return json.loads(tree)  # type: ignore[no-any-return]
+    except RecursionError:
+        raise ParseFailed("stack depth limit exceeded", None, STATEMENT_TOO_COMPLEX) from None
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+def _as_utf8(sql: str) -> tuple[str, dict[int, int]]:
+    """Make text that UTF-8 can hold, character for character, and the table that undoes it in the tree."""
+    if "\0" in sql:
+        raise ParseFailed("a query cannot hold a zero byte", sql.index("\0") + 1)
+    try:
+        sql.encode()
+    except UnicodeEncodeError:
+        used = set(map(ord, sql))
+    else:
+        return sql, {}
+    for base in _FOREIGN_BASES:
+        if used.isdisjoint(range(base, base + 0x80)):
+            table = {0xDC80 + byte: base + byte for byte in range(0x80)}
+            return sql.translate(table), {moved: byte for byte, moved in table.items()}
+    raise ParseFailed("the query mixes too many characters that are not UTF-8", None)
+
+
+def _restore(tree: Node, back: dict[int, int]) -> Node:
+    """Put foreign bytes back into every string of a tree, in place."""
+    pending: list[Any] = [tree] if back else []
+    while pending:
+        node = pending.pop()
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            if isinstance(value, str):
+                node[key] = value.translate(back)
+            elif isinstance(value, dict | list):
+                pending.append(value)
+    return tree
+
+
+def _failure(error: parser.ParseError, sql: str, back: dict[int, int]) -> ParseFailed:
+    """Build ParseFailed with the true position.
+
+    libpg_query counts in characters, pglast takes that for a byte offset and converts it once more. So its
+    index names up to four candidates; the right one is where the text stands that the message quotes.
+    """
+    message, index = error.args[0], error.args[1]
+    if index is None:
+        position = len(sql) + 1
+    elif sql.isascii():
+        position = index + 1
+    else:
+        first = len(sql[:index].encode())
+        candidates = range(first, first + len(sql[index].encode()))
+        _, _, quoted = message.partition(' at or near "')
+        position = 1 + next((at for at in candidates if quoted and sql.startswith(quoted[:-1], at)), first)
+    return ParseFailed(message.translate(back), position if position > 0 else None)

@@ -1,0 +1,186 @@
+"""One pass over a whole statement: every relation, function and parameter, wherever in the tree it stands.
+
+The pass knows no statement types: it looks at every node, so nothing hides in a clause that nobody thought
+of. A name counts as a common table expression only where PostgreSQL would find that; in doubt it is a table,
+whose statement then is refused rather than answered wrongly. No recursion: the client chooses how deep a query
+is.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from shardproxy.plan.model import TableRef
+from shardproxy.plan.parse import Node
+
+_MODIFYING: Final = {"InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"}
+# Nodes of the grammar that are aggregates without being a function call.
+_AGGREGATES: Final = {
+    "JsonArrayAgg": "JSON_ARRAYAGG",
+    "JsonObjectAgg": "JSON_OBJECTAGG",
+    "GroupingFunc": "GROUPING",
+}
+# Spellings of date and time input that depend on the moment.
+_MOMENTS: Final = {"now", "today", "tomorrow", "yesterday"}
+
+Scope = frozenset[str]
+Role = Literal["read", "write"]
+Pending = list[tuple[Any, Scope, Role]]
+
+
+@dataclass(slots=True)
+class Found:
+    """What a walk collects."""
+
+    tables: dict[TableRef, None] = field(default_factory=dict)
+    created: list[Node] = field(default_factory=list)
+    functions: set[tuple[str | None, str]] = field(default_factory=set)
+    params: Counter[int] = field(default_factory=Counter)
+    aggregate_syntax: dict[str, None] = field(default_factory=dict)
+    limits: Counter[str] = field(default_factory=Counter)
+    """LIMIT and DISTINCT ON of all levels: each may choose other rows on each shard."""
+    varying: dict[str, None] = field(default_factory=dict)
+    set_columns: dict[str, None] = field(default_factory=dict)
+    set_defaults: dict[str, None] = field(default_factory=dict)
+    locking: bool = False
+
+
+def table_ref(node: Node, role: Role, nested: bool) -> TableRef:
+    """Make a TableRef of a RangeVar."""
+    alias = node.get("alias", {}).get("aliasname")
+    return TableRef(node.get("schemaname"), node["relname"], alias, role, nested)
+
+
+def scope_of(node: Node) -> Scope:
+    """The names of the common table expressions that a query's own WITH makes visible in its body."""
+    return frozenset(
+        expression["CommonTableExpr"]["ctename"] for expression in node.get("withClause", {}).get("ctes", ())
+    )
+
+
+def walk(tree: Node, outer: set[int] | None, role: Role = "read") -> Found:
+    """Look at every node of `tree`.
+
+    `outer` holds the id() of those RangeVar nodes that are the outermost query's own (None: all of them),
+    `role` is that of relations neither in a SELECT nor the target of INSERT, UPDATE, DELETE or MERGE.
+    """
+    found = Found()
+    empty: Scope = frozenset()
+    pending: Pending = [(tree, empty, role)]
+    while pending:
+        node, scope, role = pending.pop()
+        if isinstance(node, list):
+            pending += [(item, scope, role) for item in reversed(node) if isinstance(item, dict | list)]
+            continue
+        if "relname" in node:
+            _relation(found, node, scope, role, outer)
+            continue
+        if "withClause" in node:
+            scope = _common_tables(found, node["withClause"], scope, pending)
+        _facts(found, node)
+        child: Any
+        for key, child in reversed(node.items()):
+            if key == "withClause" or not isinstance(child, dict | list):
+                continue
+            if key == "lockingClause":  # its relations are names of FROM, not relations
+                found.locking = True
+            elif key == "intoClause" or (key == "into" and "rel" in child):
+                found.created.append(child["rel"])
+            elif key in _MODIFYING:
+                _modifying(found, child, scope, pending, outer)
+            else:
+                pending.append((child, scope, "read" if key == "SelectStmt" else role))
+    return found
+
+
+def _relation(found: Found, node: Node, scope: Scope, role: Role, outer: set[int] | None) -> None:
+    if "schemaname" not in node and node["relname"] in scope and role == "read":
+        return
+    found.tables[table_ref(node, role, _is_nested(node, outer))] = None
+
+
+def _is_nested(node: Node, outer: set[int] | None) -> bool:
+    return outer is not None and id(node) not in outer
+
+
+def _common_tables(found: Found, clause: Node, scope: Scope, pending: Pending) -> Scope:
+    """Put the queries of WITH on the list, each with the names that it can see; return what the body sees."""
+    names = [expression["CommonTableExpr"]["ctename"] for expression in clause["ctes"]]
+    everything = scope | set(names)
+    for index, expression in enumerate(clause["ctes"]):
+        seen = everything if clause.get("recursive") else scope | set(names[:index])
+        pending.append((expression, seen, "read"))
+    return everything
+
+
+def _modifying(
+    found: Found,
+    node: Node,
+    scope: Scope,
+    pending: Pending,
+    outer: set[int] | None,
+) -> None:
+    """INSERT, UPDATE, DELETE, MERGE: the target is a table whatever WITH says, all else is read."""
+    target = node["relation"]
+    found.tables[table_ref(target, "write", _is_nested(target, outer))] = None
+    if "withClause" in node:
+        scope = _common_tables(found, node["withClause"], scope, pending)
+    _assignments(found, node.get("targetList", ()))  # only UPDATE has one
+    child: Any
+    for key, child in reversed(node.items()):
+        if key in {"withClause", "relation"} or not isinstance(child, dict | list):
+            continue
+        if key == "onConflictClause":
+            _assignments(found, child.get("targetList", ()))
+        pending.append((child, scope, "read"))
+
+
+def _assignments(found: Found, targets: list[Node]) -> None:
+    for target in targets:
+        assignment = target["ResTarget"]
+        found.set_columns[assignment["name"]] = None
+        if "SetToDefault" in assignment.get("val", {}):
+            found.set_defaults[assignment["name"]] = None
+
+
+def _facts(found: Found, node: Node) -> None:
+    """Take down what a node says of itself, whatever it stands in."""
+    if "funcformat" in node:
+        _function(found, node)
+    elif "SQLValueFunction" in node:
+        operation = node["SQLValueFunction"]["op"].removeprefix("SVFOP_").removesuffix("_N").lower()
+        found.functions.add((None, operation))
+    elif "ParamRef" in node:
+        found.params[node["ParamRef"].get("number", 0)] += 1
+    elif "RangeTableSample" in node:
+        found.varying["TABLESAMPLE"] = None
+    elif "A_Const" in node:
+        text = node["A_Const"].get("sval", {}).get("sval", "")
+        if text.strip().lower() in _MOMENTS:
+            found.varying[f"the constant '{text}'"] = None
+    elif "limitOption" in node:
+        if "limitCount" in node or "limitOffset" in node:
+            found.limits["LIMIT"] += 1
+        if any(item for item in node.get("distinctClause", ())):
+            found.limits["DISTINCT ON"] += 1
+    else:
+        for name, spelled in _AGGREGATES.items():
+            if name in node:
+                found.aggregate_syntax[spelled] = None
+                if "over" in node[name].get("constructor", {}):
+                    found.aggregate_syntax["OVER"] = None
+
+
+def _function(found: Found, node: Node) -> None:
+    names = [part["String"]["sval"] for part in node["funcname"]]
+    found.functions.add((names[-2] if len(names) > 1 else None, names[-1]))
+    for key, spelled in (
+        ("agg_star", f"{names[-1]}(*)"),
+        ("agg_distinct", "DISTINCT in a function's arguments"),
+        ("agg_order", "ORDER BY in a function's arguments"),
+        ("agg_filter", "FILTER"),
+        ("agg_within_group", "WITHIN GROUP"),
+        ("over", "OVER"),
+    ):
+        if node.get(key):
+            found.aggregate_syntax[spelled] = None
