@@ -1,0 +1,133 @@
+"""Cutting a byte stream into protocol messages, for either direction.
+
+Manual: "Message Formats" (a type byte, then an int32 length that counts itself). Never interprets a
+payload, never reads ahead of what it was given, and never allocates for a length that has not arrived: a
+forged length costs nothing, and one over the limit of its type is refused as soon as its five header bytes
+are there.
+
+Drive it with `feed(data)`, then `next()` until it gives None. Startup packets, which have no type byte, are
+`startup.StartupReader`'s. Each byte is copied once or twice, however the stream is cut.
+"""
+
+from collections.abc import Callable
+from struct import Struct
+from typing import NamedTuple
+
+from shardproxy.errors import ProtocolError
+from shardproxy.wire.constants import HEADER_SIZE, MIN_LENGTH, backend_limit
+from shardproxy.wire.errors import SilentProtocolError
+
+_unpack_header = Struct("!Bi").unpack_from
+
+LimitOf = Callable[[int], int]
+"""Type byte to the greatest length word that it may have; 0 for a type that may not come."""
+
+
+class Message(NamedTuple):
+    """One whole message: its type byte, and its payload without type and length."""
+
+    type: int
+    payload: bytes
+
+
+class FrameReader:
+    """Messages out of one direction of a connection.
+
+    `limit_of` may be replaced between messages (`constants.authentication_limit` before a login is done,
+    `constants.frontend_limit` behind it); None means a shard's side, `constants.backend_limit`.
+
+    After a ProtocolError the stream has no known message boundary any more: each further `next()` raises it
+    again.
+    """
+
+    __slots__ = ("_data", "_error", "_need", "_offset", "_peer", "_pending", "limit_of")
+
+    def __init__(self, limit_of: LimitOf | None = None) -> None:
+        self.limit_of: LimitOf = backend_limit if limit_of is None else limit_of
+        self._peer = "backend" if limit_of is None else "frontend"
+        # What is read lies in `_data` from `_offset`. What arrives while a message is incomplete gathers in
+        # `_pending` and is joined only when `_need` bytes are there, so that a large message in small
+        # pieces is not copied again and again.
+        self._data = b""
+        self._offset = 0
+        self._pending = bytearray()
+        self._need = HEADER_SIZE
+        self._error: ProtocolError | None = None
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that have been fed and not yet returned."""
+        return len(self._data) - self._offset + len(self._pending)
+
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
+        """Take bytes as they arrived, cut anywhere. They are copied: the caller may reuse the buffer."""
+        if self._error is not None:
+            return
+        if self._offset == len(self._data) and not self._pending:
+            self._data = bytes(data)
+            self._offset = 0
+        else:
+            self._pending += data
+
+    def next(self) -> Message | None:
+        """Return the next whole message, or None until more is fed.
+
+        Raises ProtocolError for a type byte that may not come here, SilentProtocolError for an impossible
+        length.
+        """
+        data, offset = self._data, self._offset
+        available = len(data) - offset
+        if available < HEADER_SIZE or available < self._need:
+            if self._error is not None:
+                raise self._error
+            if not self._pending:
+                return None
+            if available + len(self._pending) < self._need:
+                return None
+            data, offset, available = self._join()
+        kind, length = _unpack_header(data, offset)
+        limit = self.limit_of(kind)
+        if not MIN_LENGTH <= length <= limit:
+            raise self._refuse(kind, limit)
+        end = offset + 1 + length
+        if end > len(data):
+            self._need = 1 + length
+            if available + len(self._pending) < self._need:
+                return None
+            data, offset, available = self._join()
+            end = offset + 1 + length
+        self._need = HEADER_SIZE
+        self._offset = end
+        return Message(kind, data[offset + HEADER_SIZE : end])
+
+    def take_rest(self) -> bytes:
+        """Return all bytes that no `next()` has returned, and forget them: somebody else reads on."""
+        data, offset, _ = self._join()
+        self._data = b""
+        self._offset = 0
+        self._need = HEADER_SIZE
+        return data[offset:]
+
+    def _join(self) -> tuple[bytes, int, int]:
+        """Put everything unread into `_data`; return it, where it starts, and how much it is."""
+        if self._pending:
+            with memoryview(self._data) as read:
+                self._data = b"".join((read[self._offset :], self._pending))
+            self._offset = 0
+            self._pending = bytearray()
+        return self._data, self._offset, len(self._data) - self._offset
+
+    def _refuse(self, kind: int, limit: int) -> ProtocolError:
+        if limit:
+            self._error = SilentProtocolError(f"invalid message length in {self._peer} message type {kind}")
+        else:
+            self._error = ProtocolError(f"invalid {self._peer} message type {kind}")
+        # Nothing behind this point can be trusted. With no data, every further `next()` ends up at `_error`.
+        self._data = b""
+        self._offset = 0
+        self._pending = bytearray()
+        return self._error
+
+    def __repr__(self) -> str:
+        state = f"{self.buffered} bytes" if self._error is None else f"failed: {self._error.message}"
+        return f"<FrameReader of {self._peer} messages, {state}>"
