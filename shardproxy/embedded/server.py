@@ -1,0 +1,347 @@
+"""One embedded PostgreSQL server: start, signal, stop, crash, restart.
+
+Calls block for as long as PostgreSQL takes (a start about 0.2 s once the template exists); coroutines use
+`asyncio.to_thread`. Each server lives below its own supervisor process, which ends it and removes its
+directory when this process ends, however it ends. Only loopback TCP, no Unix socket; everybody is trusted
+unless `hba` says otherwise.
+"""
+
+import atexit
+import json
+import os
+import random
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from shardproxy.embedded import supervisor
+from shardproxy.embedded.installation import (
+    SUPERUSER,
+    EmbeddedError,
+    Installation,
+    account,
+    installation,
+    scratch_root,
+    template,
+)
+
+HOST = "127.0.0.1"
+TRUST = "host all all 127.0.0.1/32 trust\nhost replication all 127.0.0.1/32 trust\n"
+
+# Below the range from which kernels take the source ports of outgoing connections (32768 on Linux), so that a
+# port stays free between a stop and a restart.
+PORTS = range(15000, 32000)
+PORT_ATTEMPTS = 5
+
+START_PATIENCE = 60.0  # seconds; a slow machine that recovers from a crash, not the usual 0.2
+STOP_PATIENCE = 30.0
+
+# What throw-away data allow, and what two-phase commit needs (PostgreSQL's own default for that is 0).
+SETTINGS = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_prepared_transactions": "64",
+    "max_connections": "100",
+    "shared_buffers": "64MB",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    # Segments in the data directory: /dev/shm keeps those of a killed server, and containers make it small.
+    "dynamic_shared_memory_type": "mmap",
+}
+
+StopMode = Literal["smart", "fast", "immediate"]
+_STOP_SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
+
+_live: set["Server"] = set()
+
+
+def free_port() -> int:
+    """Pick a loopback port that nobody listens on and no outgoing connection takes by chance."""
+    for port in random.sample(PORTS, 200):
+        with socket.socket() as probe:
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+        return port
+    raise EmbeddedError(f"no free port between {PORTS.start} and {PORTS.stop}")
+
+
+class Server:
+    """A running PostgreSQL. Make one with `Server.start`; `close` (or the end of the process) removes it."""
+
+    def __init__(self, where: Installation, port: int, settings: Mapping[str, str], hba: str) -> None:
+        self.version = where.major
+        self.bin = where.bin
+        self.host = HOST
+        self.port = port
+        self.superuser = SUPERUSER
+        self.settings = dict(settings)
+        self._lock = threading.RLock()
+        self._pid: int | None = None
+        self._owner = os.getpid()
+        # Ours, so that nothing of the server's account can put a link where we write; passable to its data.
+        self.directory = Path(tempfile.mkdtemp(prefix="shardproxy-pg-", dir=scratch_root()))
+        self.directory.chmod(0o711)
+        self.data_dir = self.directory / "data"
+        self.log_path = self.directory / "server.log"
+        self.hba_path = self.directory / "pg_hba.conf"
+        self._write_hba(hba)
+        self._supervisor = subprocess.Popen(
+            [sys.executable, "-I", "-S", supervisor.__file__, str(os.getpid()), str(self.directory)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,
+            cwd="/",
+        )
+        self._replies = b""
+        _live.add(self)
+
+    @classmethod
+    def start(
+        cls,
+        version: int = 18,
+        data_dir: Path | None = None,
+        settings: Mapping[str, str] | None = None,
+        port: int = 0,
+        *,
+        encoding: str = "UTF8",
+        locale: str | None = None,
+        hba: str = TRUST,
+    ) -> "Server":
+        """Start a server of a major version and return it when it accepts connections.
+
+        `data_dir` is initialised if it is absent or empty, and kept at the end; without it the data vanish
+        with the server. `settings` go over SETTINGS (fsync off, 64 prepared transactions, ...). Port 0 picks
+        a free one. The locale is C.UTF-8 for UTF8, else C. `hba` is the text of pg_hba.conf.
+        """
+        where = installation(version)
+        source = template(where, encoding, locale or ("C.UTF-8" if encoding == "UTF8" else "C"))
+        server = cls(where, port, SETTINGS | dict(settings or {}), hba)
+        try:
+            if data_dir is not None:
+                server.data_dir = data_dir.resolve()
+            server._fill_data_dir(source)
+            for attempt in range(1, PORT_ATTEMPTS + 1):
+                server.port = port or free_port()
+                try:
+                    server._launch()
+                    break
+                except EmbeddedError:
+                    # Another process may have taken the port since it was probed.
+                    if port or attempt == PORT_ATTEMPTS or "could not bind" not in server.log():
+                        raise
+        except BaseException:
+            server.close()
+            raise
+        return server
+
+    def __repr__(self) -> str:
+        state = f"pid {self._pid}" if self._pid else "stopped"
+        return f"<Server {self.version} {self.host}:{self.port} {state}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def running(self) -> bool:
+        """Whether the postmaster was alive when last heard of."""
+        with self._lock:
+            self._drain()
+            return self._pid is not None
+
+    @property
+    def pid(self) -> int:
+        """The postmaster's process id."""
+        if self._pid is None:
+            raise EmbeddedError(f"{self!r} does not run")
+        return self._pid
+
+    @property
+    def psql(self) -> Path:
+        """The psql of the same version."""
+        return self.bin / "psql"
+
+    @property
+    def pgbench(self) -> Path:
+        """The pgbench of the same version."""
+        return self.bin / "pgbench"
+
+    def dsn(self, dbname: str = "postgres", user: str = SUPERUSER) -> str:
+        """Return the URI of a database of this server."""
+        return f"postgresql://{user}@{self.host}:{self.port}/{dbname}"
+
+    def log(self) -> str:
+        """Return all that the server has logged."""
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def pids(self) -> list[int]:
+        """List the process ids of the postmaster and its children."""
+        return [self._pid, *supervisor.children(self._pid)] if self._pid is not None else []
+
+    def set_hba(self, text: str) -> None:
+        """Replace pg_hba.conf and have the server read it; new connections follow it once it has."""
+        self._write_hba(text)
+        self.reload()
+
+    def reload(self) -> None:
+        """Have the server read its configuration files again (asynchronous, as in PostgreSQL)."""
+        os.kill(self.pid, signal.SIGHUP)
+
+    def stop(self, mode: StopMode = "fast") -> None:
+        """Shut down and wait; the data stay for `restart`. A server that does not run is fine."""
+        with self._lock:
+            if not self.running:
+                return
+            self.resume()
+            supervisor.send(self.pid, _STOP_SIGNALS[mode])
+            if not self._wait_for_exit(STOP_PATIENCE):
+                self.kill()
+                raise EmbeddedError(f"{self!r} ignored a {mode} shutdown and was killed")
+
+    def kill(self) -> None:
+        """SIGKILL every process at once, as a crash of the machine would; the data stay for `restart`."""
+        with self._lock:
+            if not self.running:
+                return
+            # Frozen first: a postmaster that sees a child die would start its own crash recovery.
+            for pid in reversed(supervisor.freeze(self.pid)):
+                supervisor.send(pid, signal.SIGKILL)
+            if not self._wait_for_exit(STOP_PATIENCE):
+                raise EmbeddedError(f"{self!r} survived SIGKILL")
+
+    def pause(self) -> None:
+        """SIGSTOP every process: sockets stay open, nothing answers."""
+        supervisor.freeze(self.pid)
+
+    def resume(self) -> None:
+        """SIGCONT every process."""
+        for pid in reversed(self.pids()):
+            supervisor.send(pid, signal.SIGCONT)
+
+    def restart(self, mode: StopMode = "fast", settings: Mapping[str, str] | None = None) -> None:
+        """Stop if it runs, then start on the same port and data, with `settings` changed."""
+        with self._lock:
+            self.stop(mode)
+            self.settings.update(settings or {})
+            self._launch()
+
+    def close(self) -> None:
+        """End the server and remove its directory (a caller's `data_dir` stays). May be called twice."""
+        with self._lock:
+            if self not in _live:
+                return
+            _live.discard(self)
+            assert self._supervisor.stdin is not None
+            assert self._supervisor.stdout is not None
+            self._supervisor.stdin.close()
+            self._supervisor.wait()
+            self._supervisor.stdout.close()
+            self._pid = None
+
+    def _write_hba(self, text: str) -> None:
+        self.hba_path.write_text(text)
+        self.hba_path.chmod(0o644)
+
+    def _fill_data_dir(self, source: Path) -> None:
+        self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if any(self.data_dir.iterdir()):
+            return
+        account().own(self.data_dir)
+        copied = account().run("cp", "-Rp", f"{source}/.", self.data_dir)
+        if copied.returncode != 0:
+            shutil.rmtree(self.data_dir, ignore_errors=True)
+            raise EmbeddedError(f"cannot copy the data directory: {copied.stderr.strip()}")
+
+    def _launch(self) -> None:
+        """Start the postmaster and wait until its pid file says that it is ready (what pg_ctl looks at)."""
+        fixed = {
+            "listen_addresses": self.host,
+            "port": str(self.port),
+            "unix_socket_directories": "",
+            "hba_file": str(self.hba_path),
+        }
+        argv = [str(self.bin / "postgres"), "-D", str(self.data_dir)]
+        for name, value in {**self.settings, **fixed}.items():
+            argv += ["-c", f"{name}={value}"]
+        pid_file = self.data_dir / "postmaster.pid"
+        user = account()
+        command = {"argv": argv, "uid": user.uid, "gid": user.gid, "log": str(self.log_path)}
+        with self._lock:
+            assert self._supervisor.stdin is not None
+            self._supervisor.stdin.write(json.dumps(command).encode() + b"\n")
+            reply = self._reply(START_PATIENCE)
+            if reply is None or "pid" not in reply:
+                raise EmbeddedError(f"cannot start PostgreSQL: {(reply or {}).get('error', 'no answer')}")
+            self._pid = int(reply["pid"])
+            deadline = time.monotonic() + START_PATIENCE
+            while True:
+                # Its lines: pid, data directory, start time, port, socket directory, host, memory, status.
+                lines = pid_file.read_text().splitlines() if pid_file.exists() else []
+                if len(lines) >= 8 and lines[0] == str(self._pid) and lines[7].strip() == "ready":
+                    return
+                self._drain()
+                if self._pid is None or time.monotonic() > deadline:
+                    tail = "\n".join(self.log().splitlines()[-5:])
+                    raise EmbeddedError(f"PostgreSQL {self.version} did not start:\n{tail}")
+                time.sleep(0.005)
+
+    def _reply(self, timeout: float) -> dict[str, Any] | None:
+        """Read one message of the supervisor; None when none comes in time."""
+        assert self._supervisor.stdout is not None
+        deadline = time.monotonic() + timeout
+        while b"\n" not in self._replies:
+            left = max(0.0, deadline - time.monotonic())
+            if not select.select([self._supervisor.stdout], [], [], left)[0]:
+                return None
+            data = self._supervisor.stdout.read(65536)
+            if not data:
+                raise EmbeddedError(f"the supervisor of {self!r} has died")
+            self._replies += data
+        line, _, self._replies = self._replies.partition(b"\n")
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+    def _drain(self) -> None:
+        while self in _live:
+            reply = self._reply(0)
+            if reply is None:
+                return
+            if "exit" in reply:
+                self._pid = None
+
+    def _wait_for_exit(self, timeout: float) -> bool:
+        while self._pid is not None:
+            reply = self._reply(timeout)
+            if reply is None:
+                return False
+            if "exit" in reply:
+                self._pid = None
+        return True
+
+
+@atexit.register
+def _close_all() -> None:
+    """End all servers together at exit; a forked child leaves its parent's alone."""
+    mine = [server for server in _live if server._owner == os.getpid()]
+    for server in mine:
+        if server._supervisor.stdin is not None:
+            server._supervisor.stdin.close()
+    for server in mine:
+        server.close()
