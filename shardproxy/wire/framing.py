@@ -97,7 +97,12 @@ class FrameReader:
             data, offset, available = self._join()
             end = offset + 1 + length
         self._need = HEADER_SIZE
-        self._offset = end
+        if end == len(data):
+            # Nothing is left: do not hold a large message until the next one arrives.
+            self._data = b""
+            self._offset = 0
+        else:
+            self._offset = end
         return Message(kind, data[offset + HEADER_SIZE : end])
 
     def take_rest(self) -> bytes:
