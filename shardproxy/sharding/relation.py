@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One live column. The type is the base type: domains are resolved, with the innermost typmod that counts."""
+    """One live column. The type is the base type: domains are resolved, typmod and all."""
 
     name: str
     attnum: int
@@ -20,7 +20,7 @@ class Column:
     deterministic: bool = True
     """False for a collation made with `deterministic = false`: equal strings may differ in their bytes."""
     collation_is_c: bool = False
-    """True where strings sort by their bytes: collation "C" or "POSIX", or "default" in a database whose own is."""
+    """True where strings sort by their bytes: "C" or "POSIX", or "default" in a database whose own is."""
     generated: bool = False
     """GENERATED ALWAYS AS (...): COPY does not take a value for it. Identity columns are not meant."""
     not_null: bool = False

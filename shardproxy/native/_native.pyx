@@ -1,0 +1,6 @@
+# cython: language_level=3, embedsignature=False
+"""The native core's Python face. One extension module, one included file per part."""
+
+import enum
+
+include "placement.pxi"
