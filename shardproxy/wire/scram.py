@@ -31,7 +31,7 @@ SCRAM_DEFAULT_SALT_LEN: Final = 16
 SCRAM_SHA_256_DEFAULT_ITERATIONS: Final = 4096
 
 MAX_CLIENT_ITERATIONS: Final = 5_000_000
-"""What a shard may ask for, about two seconds: its answer must not hold up the whole event loop."""
+"""What a shard may ask for, about a second: its answer must not hold up the whole event loop."""
 
 _VERIFIER: Final = re.compile(r"SCRAM-SHA-256\$([0-9]{1,10}):([^:$]*)\$([^:$]*):([^:$]*)")
 _NOT_PRINTABLE: Final = re.compile(rb"[^\x21-\x2b\x2d-\x7e]")
@@ -60,7 +60,7 @@ class Verifier:
 
     @classmethod
     def parse(cls, text: str) -> "Verifier":
-        """Read `SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey`; ValueError, not quoting it, if it is not."""
+        """Read `SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey`, or raise ValueError, not quoting it."""
         match = _VERIFIER.fullmatch(text)
         if match is None:
             raise ValueError("not a SCRAM-SHA-256 verifier")
@@ -84,6 +84,14 @@ class Verifier:
             salt = secrets.token_bytes(SCRAM_DEFAULT_SALT_LEN)
         salted = _salted_password(password, salt, iterations)
         return cls(iterations, salt, _sha256(_hmac(salted, b"Client Key")), _hmac(salted, b"Server Key"))
+
+    @classmethod
+    def of(cls, password: str) -> "Verifier":
+        """Take a configured password as CREATE ROLE does: a verifier if it reads as one, else clear text."""
+        try:
+            return cls.parse(password)
+        except ValueError:
+            return cls.from_password(password)
 
     @classmethod
     def mock(cls, user: str, secret: bytes, iterations: int = SCRAM_SHA_256_DEFAULT_ITERATIONS) -> "Verifier":
@@ -110,6 +118,8 @@ class ScramClient:
         self._nonce = (nonce or _new_nonce()).encode()
         self._first_bare = b"n=" + user.encode() + b",r=" + self._nonce
         self._server_signature = b""
+        self.verified = False
+        """Whether the server has proved that it knows the password. AuthenticationOk before that is a lie."""
 
     def first(self) -> bytes:
         """Return the client-first-message, for SASLInitialResponse."""
@@ -158,6 +168,7 @@ class ScramClient:
             raise PgError(
                 sqlstate.INVALID_AUTHORIZATION_SPECIFICATION, "incorrect server signature", severity="FATAL"
             )
+        self.verified = True
 
 
 class ScramServer:
