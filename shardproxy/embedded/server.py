@@ -6,22 +6,17 @@ directory when this process ends, however it ends. Only loopback TCP, no Unix so
 unless `hba` says otherwise.
 """
 
-import atexit
-import json
 import os
 import random
-import select
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from shardproxy.embedded import supervisor
 from shardproxy.embedded.installation import (
@@ -33,6 +28,7 @@ from shardproxy.embedded.installation import (
     scratch_root,
     template,
 )
+from shardproxy.embedded.supervised import Supervised, SupervisedError
 
 HOST = "127.0.0.1"
 TRUST = "host all all 127.0.0.1/32 trust\nhost replication all 127.0.0.1/32 trust\n"
@@ -64,8 +60,6 @@ SETTINGS = {
 StopMode = Literal["smart", "fast", "immediate"]
 _STOP_SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 
-_live: set["Server"] = set()
-
 
 def free_port() -> int:
     """Pick a loopback port that nobody listens on and no outgoing connection takes by chance."""
@@ -90,8 +84,6 @@ class Server:
         self.superuser = SUPERUSER
         self.settings = dict(settings)
         self._lock = threading.RLock()
-        self._pid: int | None = None
-        self._owner = os.getpid()
         # Ours, so that nothing of the server's account can put a link where we write; passable to its data.
         self.directory = Path(tempfile.mkdtemp(prefix="shardproxy-pg-", dir=scratch_root()))
         self.directory.chmod(0o711)
@@ -99,16 +91,7 @@ class Server:
         self.log_path = self.directory / "server.log"
         self.hba_path = self.directory / "pg_hba.conf"
         self._write_hba(hba)
-        self._supervisor = subprocess.Popen(
-            [sys.executable, "-I", "-S", supervisor.__file__, str(os.getpid()), str(self.directory)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,
-            cwd="/",
-        )
-        self._replies = b""
-        _live.add(self)
+        self._process = Supervised(self.directory)
 
     @classmethod
     def start(
@@ -150,7 +133,7 @@ class Server:
         return server
 
     def __repr__(self) -> str:
-        state = f"pid {self._pid}" if self._pid else "stopped"
+        state = f"pid {self._process.pid}" if self._process.pid else "stopped"
         return f"<Server {self.version} {self.host}:{self.port} {state}>"
 
     def __enter__(self) -> Self:
@@ -162,16 +145,14 @@ class Server:
     @property
     def running(self) -> bool:
         """Whether the postmaster was alive when last heard of."""
-        with self._lock:
-            self._drain()
-            return self._pid is not None
+        return self._process.running
 
     @property
     def pid(self) -> int:
         """The postmaster's process id."""
-        if self._pid is None:
+        if self._process.pid is None:
             raise EmbeddedError(f"{self!r} does not run")
-        return self._pid
+        return self._process.pid
 
     @property
     def psql(self) -> Path:
@@ -193,7 +174,8 @@ class Server:
 
     def pids(self) -> list[int]:
         """List the process ids of the postmaster and its children."""
-        return [self._pid, *supervisor.children(self._pid)] if self._pid is not None else []
+        pid = self._process.pid
+        return [pid, *supervisor.children(pid)] if pid is not None else []
 
     def set_hba(self, text: str) -> None:
         """Replace pg_hba.conf and have the server read it; new connections follow it once it has."""
@@ -211,7 +193,7 @@ class Server:
                 return
             self.resume()
             supervisor.send(self.pid, _STOP_SIGNALS[mode])
-            if not self._wait_for_exit(STOP_PATIENCE):
+            if not self._process.wait(STOP_PATIENCE):
                 self.kill()
                 raise EmbeddedError(f"{self!r} ignored a {mode} shutdown and was killed")
 
@@ -223,7 +205,7 @@ class Server:
             # Frozen first: a postmaster that sees a child die would start its own crash recovery.
             for pid in reversed(supervisor.freeze(self.pid)):
                 supervisor.send(pid, signal.SIGKILL)
-            if not self._wait_for_exit(STOP_PATIENCE):
+            if not self._process.wait(STOP_PATIENCE):
                 raise EmbeddedError(f"{self!r} survived SIGKILL")
 
     def pause(self) -> None:
@@ -245,15 +227,7 @@ class Server:
     def close(self) -> None:
         """End the server and remove its directory (a caller's `data_dir` stays). May be called twice."""
         with self._lock:
-            if self not in _live:
-                return
-            _live.discard(self)
-            assert self._supervisor.stdin is not None
-            assert self._supervisor.stdout is not None
-            self._supervisor.stdin.close()
-            self._supervisor.wait()
-            self._supervisor.stdout.close()
-            self._pid = None
+            self._process.close()
 
     def _write_hba(self, text: str) -> None:
         self.hba_path.write_text(text)
@@ -282,66 +256,18 @@ class Server:
             argv += ["-c", f"{name}={value}"]
         pid_file = self.data_dir / "postmaster.pid"
         user = account()
-        command = {"argv": argv, "uid": user.uid, "gid": user.gid, "log": str(self.log_path)}
         with self._lock:
-            assert self._supervisor.stdin is not None
-            self._supervisor.stdin.write(json.dumps(command).encode() + b"\n")
-            reply = self._reply(START_PATIENCE)
-            if reply is None or "pid" not in reply:
-                raise EmbeddedError(f"cannot start PostgreSQL: {(reply or {}).get('error', 'no answer')}")
-            self._pid = int(reply["pid"])
+            try:
+                pid = self._process.start(argv, self.log_path, uid=user.uid, gid=user.gid)
+            except SupervisedError as error:
+                raise EmbeddedError(f"cannot start PostgreSQL: {error}") from error
             deadline = time.monotonic() + START_PATIENCE
             while True:
                 # Its lines: pid, data directory, start time, port, socket directory, host, memory, status.
                 lines = pid_file.read_text().splitlines() if pid_file.exists() else []
-                if len(lines) >= 8 and lines[0] == str(self._pid) and lines[7].strip() == "ready":
+                if len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() == "ready":
                     return
-                self._drain()
-                if self._pid is None or time.monotonic() > deadline:
+                if not self._process.running or time.monotonic() > deadline:
                     tail = "\n".join(self.log().splitlines()[-5:])
                     raise EmbeddedError(f"PostgreSQL {self.version} did not start:\n{tail}")
                 time.sleep(0.005)
-
-    def _reply(self, timeout: float) -> dict[str, Any] | None:
-        """Read one message of the supervisor; None when none comes in time."""
-        assert self._supervisor.stdout is not None
-        deadline = time.monotonic() + timeout
-        while b"\n" not in self._replies:
-            left = max(0.0, deadline - time.monotonic())
-            if not select.select([self._supervisor.stdout], [], [], left)[0]:
-                return None
-            data = self._supervisor.stdout.read(65536)
-            if not data:
-                raise EmbeddedError(f"the supervisor of {self!r} has died")
-            self._replies += data
-        line, _, self._replies = self._replies.partition(b"\n")
-        message: dict[str, Any] = json.loads(line)
-        return message
-
-    def _drain(self) -> None:
-        while self in _live:
-            reply = self._reply(0)
-            if reply is None:
-                return
-            if "exit" in reply:
-                self._pid = None
-
-    def _wait_for_exit(self, timeout: float) -> bool:
-        while self._pid is not None:
-            reply = self._reply(timeout)
-            if reply is None:
-                return False
-            if "exit" in reply:
-                self._pid = None
-        return True
-
-
-@atexit.register
-def _close_all() -> None:
-    """End all servers together at exit; a forked child leaves its parent's alone."""
-    mine = [server for server in _live if server._owner == os.getpid()]
-    for server in mine:
-        if server._supervisor.stdin is not None:
-            server._supervisor.stdin.close()
-    for server in mine:
-        server.close()

@@ -1,13 +1,14 @@
-"""The process that stands between an embedded PostgreSQL and whoever started it.
+"""The process that stands between a server (PostgreSQL, or the proxy itself) and whoever started it.
 
-It starts the postmaster, reports its exit, and when its standard input ends (the owner closed it, or died in
-whatever way, SIGKILL included) it ends the whole cluster and removes its directory. PostgreSQL does not
-outlive the supervisor either: on Linux the postmaster gets SIGQUIT when the supervisor dies.
+It starts the server, reports its exit, and when its standard input ends (the owner closed it, or died in
+whatever way, SIGKILL included) it ends the server with all its children and removes its directory. The server
+does not outlive the supervisor either: on Linux the kernel sends it `end_signal` when the supervisor dies.
 
 It imports nothing of shardproxy and runs as a script: `python -I -S supervisor.py OWNER_PID [DIRECTORY]`, one
 JSON object a line both ways:
-  {"argv": [...], "uid": int|null, "gid": int|null, "log": path}  ->  {"pid": int} or {"error": str}
-  and, when the postmaster and all its children are gone          ->  {"exit": status}
+  {"argv": [...], "env": {...}|null, "uid": int|null, "gid": int|null, "log": path, "end_signal": int}
+  answered by {"pid": int} or {"error": str};
+  {"exit": status} follows once the server and all its children are gone.
 It keeps the privileges of its owner, so that it can signal and remove what an unprivileged user owns.
 """
 
@@ -27,7 +28,7 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PR_SET_CHILD_SUBREAPER = 36
 
 TICK = 1.0  # seconds between looks at the owner, for a pipe end that some other process inherited
-QUIT_PATIENCE = 5.0  # seconds for an immediate shutdown; it needs milliseconds, so more means it is stuck
+PATIENCE = 5.0  # seconds for an immediate shutdown; it needs milliseconds, so more means it is stuck
 
 
 def children(pid: int) -> list[int]:
@@ -58,15 +59,16 @@ def send(pid: int, signum: int) -> bool:
     return True
 
 
-def freeze(postmaster: int) -> list[int]:
-    """SIGSTOP a postmaster and then all its children; return every pid stopped.
+def freeze(parent: int) -> list[int]:
+    """SIGSTOP a process and then all its children; return every pid stopped.
 
-    Backends are sessions of their own, so no process group reaches them; a stopped postmaster forks no more.
+    PostgreSQL's backends are sessions of their own, so no process group reaches them; a stopped parent forks
+    no more.
     """
-    if not send(postmaster, signal.SIGSTOP):
+    if not send(parent, signal.SIGSTOP):
         return []
-    stopped = [pid for pid in children(postmaster) if send(pid, signal.SIGSTOP)]
-    return [postmaster, *stopped]
+    stopped = [pid for pid in children(parent) if send(pid, signal.SIGSTOP)]
+    return [parent, *stopped]
 
 
 def _prctl() -> Callable[[int, int], object] | None:
@@ -82,21 +84,22 @@ def _prctl() -> Callable[[int, int], object] | None:
 
 
 class Supervisor:
-    """One cluster: at most one postmaster at a time, over any number of restarts."""
+    """At most one server at a time, over any number of restarts."""
 
     def __init__(self, owner: int, directory: str | None) -> None:
         self._owner = owner
         self._directory = directory
         self._prctl = _prctl()
-        self._postmaster: subprocess.Popen[bytes] | None = None
-        self._status: int | None = None  # of a postmaster that ended before its children did
+        self._server: subprocess.Popen[bytes] | None = None
+        self._status: int | None = None  # of a server that ended before its children did
         self._ended_at = 0.0
+        self._end_signal: int = signal.SIGQUIT
         self._stopping = False
 
     def run(self) -> None:
         """Serve until the owner is gone, then end and remove everything."""
         if self._prctl is not None:
-            # Backends of a postmaster that died come to us instead of to init, so that we can end them too.
+            # Children of a server that died come to us instead of to init, so that we can end them too.
             self._prctl(PR_SET_CHILD_SUBREAPER, 1)
         reader, writer = os.pipe()
         os.set_blocking(reader, False)
@@ -135,22 +138,24 @@ class Supervisor:
 
     def _start(self, command: dict[str, Any]) -> None:
         prctl, supervisor = self._prctl, os.getpid()
+        self._end_signal = command["end_signal"]
 
         def bind_life() -> None:
             # After the change of user, which clears the setting.
             if prctl is not None:
-                prctl(PR_SET_PDEATHSIG, signal.SIGQUIT)
+                prctl(PR_SET_PDEATHSIG, command["end_signal"])
                 if os.getppid() != supervisor:
                     os._exit(1)
 
         try:
             with open(command["log"], "ab") as log:
-                self._postmaster = subprocess.Popen(
+                self._server = subprocess.Popen(
                     command["argv"],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
                     cwd="/",
+                    env=command["env"],
                     user=command["uid"],
                     group=command["gid"],
                     extra_groups=None if command["uid"] is None else [],
@@ -162,24 +167,24 @@ class Supervisor:
             self._reply({"error": str(error)})
         else:
             self._status = None
-            self._reply({"pid": self._postmaster.pid})
+            self._reply({"pid": self._server.pid})
 
     def _reap(self) -> None:
-        """Collect ended children; report the exit once the last process of the cluster is gone."""
+        """Collect ended children; report the exit once the last process is gone."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                if self._postmaster is not None and self._status is not None:
-                    self._postmaster.returncode = self._status
-                    self._postmaster = None
+                if self._server is not None and self._status is not None:
+                    self._server.returncode = self._status
+                    self._server = None
                     self._reply({"exit": self._status})
                 return
             if pid == 0:
-                if self._status is not None and time.monotonic() - self._ended_at > QUIT_PATIENCE:
+                if self._status is not None and time.monotonic() - self._ended_at > PATIENCE:
                     self._kill_rest()
                 return
-            if self._postmaster is not None and pid == self._postmaster.pid:
+            if self._server is not None and pid == self._server.pid:
                 self._status = os.waitstatus_to_exitcode(status)
                 self._ended_at = time.monotonic()
 
@@ -190,15 +195,15 @@ class Supervisor:
             send(pid, signal.SIGKILL)
 
     def _end(self) -> None:
-        if self._postmaster is not None:
-            for pid in [*children(self._postmaster.pid), self._postmaster.pid]:
+        if self._server is not None:
+            for pid in [*children(self._server.pid), self._server.pid]:
                 send(pid, signal.SIGCONT)
-            send(self._postmaster.pid, signal.SIGQUIT)
-            deadline = time.monotonic() + QUIT_PATIENCE
-            while self._postmaster is not None and time.monotonic() < deadline:
+            send(self._server.pid, self._end_signal)
+            deadline = time.monotonic() + PATIENCE
+            while self._server is not None and time.monotonic() < deadline:
                 self._reap()
                 time.sleep(0.01)
-            while self._postmaster is not None:
+            while self._server is not None:
                 self._kill_rest()
                 self._reap()
                 time.sleep(0.01)
