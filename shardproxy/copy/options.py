@@ -31,8 +31,8 @@ class CopyOptions:
     """A COPY's options with the defaults of its format filled in.
 
     `quote` and `escape` are empty outside CSV, `delimiter` and `null` in binary. `force_null`,
-    `force_not_null` and `force_quote` are column names, or `STAR` for all of them. `encoding` is as the client
-    spelled it.
+    `force_not_null` and `force_quote` are column names, or `STAR` for all. `encoding` has the client's
+    spelling.
     """
 
     direction: Direction

@@ -12,7 +12,7 @@ from typing import Any, Final
 from shardproxy.copy.options import CopyOptions, OptionValue
 from shardproxy.errors import PgError
 from shardproxy.plan import kinds, shape
-from shardproxy.plan.model import Const, CopyStatement, Insert, Kind, Source, Statement
+from shardproxy.plan.model import Const, CopyStatement, Insert, Kind, Source, Statement, TableRef
 from shardproxy.plan.parse import STATEMENT_TOO_COMPLEX, Node, ParseFailed, parse
 from shardproxy.plan.walk import Found, scope_of, table_ref, walk
 from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED
@@ -130,8 +130,11 @@ def _select(base: Statement, node: Node) -> Statement:
     own = {"LIMIT": "limitCount" in node or "limitOffset" in node, "DISTINCT ON": "DISTINCT ON" in reasons}
     reasons += [f"{name} in a sub-query" for name, number in found.limits.items() if number > own[name]]
     target = node.get("intoClause", {}).get("rel")
+    base = _with(base, found)
+    if target is not None:
+        base = replace(base, tables=(table_ref(target, "write", nested=False), *base.tables))
     return replace(
-        _with(base, found),
+        base,
         source=source,
         bindings=tuple(level.bindings),
         equal=tuple(level.equal),
@@ -200,7 +203,15 @@ def _utility(base: Statement, name: str, node: Node) -> Statement:
         return replace(statement, tables=(target, *statement.tables))
     created = [node[key] for key in ("relation", "view", "sequence") if "relname" in node.get(key, ())]
     temporary = name in {"CreateStmt", "ViewStmt", "CreateSeqStmt"} and any(map(_is_temporary, created))
-    return replace(_with(base, walk(node, None, "write")), temporary=temporary)
+    base = replace(_with(base, walk(node, None, "write")), temporary=temporary)
+    if name == "DropStmt" and node["removeType"] in kinds.DROPPED_RELATIONS:
+        base = replace(base, tables=tuple(map(_dropped, node["objects"])))
+    return base
+
+
+def _dropped(item: Node) -> TableRef:
+    names = [part["String"]["sval"] for part in item["List"]["items"]]
+    return TableRef(names[-2] if len(names) > 1 else None, names[-1], role="write")
 
 
 def _copy(base: Statement, node: Node) -> Statement:

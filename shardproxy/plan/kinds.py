@@ -84,6 +84,15 @@ NOT_DEFINING: Final = {
     "VacuumStmt",
 }
 
+# DROP names these as lists of strings, not as relations.
+DROPPED_RELATIONS: Final = {
+    "OBJECT_FOREIGN_TABLE",
+    "OBJECT_MATVIEW",
+    "OBJECT_SEQUENCE",
+    "OBJECT_TABLE",
+    "OBJECT_VIEW",
+}
+
 # What calls PreventInTransactionBlock in PostgreSQL's src/backend without a condition.
 _ALONE: Final = {
     "AlterSystemStmt",

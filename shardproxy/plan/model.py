@@ -184,7 +184,7 @@ class Statement:
     `text` is this statement alone, without the semicolon; `location` is the offset of its first character.
     `name` is the savepoint, setting, prepared statement, cursor, channel or transaction identifier that the
     statement is about; None also where it means all (DEALLOCATE ALL, RESET ALL).
-    `inner` is the statement inside EXPLAIN, PREPARE, DECLARE CURSOR, CREATE TABLE AS, COPY; it has the whole text.
+    `inner` is the statement inside EXPLAIN, PREPARE, DECLARE, CREATE TABLE AS, COPY; its text is the whole.
     """
 
     text: str

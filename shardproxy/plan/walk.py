@@ -2,8 +2,7 @@
 
 The pass knows no statement types: it looks at every node, so nothing hides in a clause that nobody thought
 of. A name counts as a common table expression only where PostgreSQL would find that; in doubt it is a table,
-whose statement then is refused rather than answered wrongly. No recursion: the client chooses how deep a query
-is.
+whose statement then is refused rather than answered wrongly. No recursion: the client chooses the depth.
 """
 
 from collections import Counter
@@ -80,9 +79,11 @@ def walk(tree: Node, outer: set[int] | None, role: Role = "read") -> Found:
         _facts(found, node)
         child: Any
         for key, child in reversed(node.items()):
-            if key == "withClause" or not isinstance(child, dict | list):
+            if isinstance(child, list) and key != "lockingClause":
+                pending.append((child, scope, role))
+            elif key == "withClause" or not child or isinstance(child, str | int | float):
                 continue
-            if key == "lockingClause":  # its relations are names of FROM, not relations
+            elif key == "lockingClause":  # its relations are names of FROM, not relations
                 found.locking = True
             elif key == "intoClause" or (key == "into" and "rel" in child):
                 found.created.append(child["rel"])
@@ -128,11 +129,10 @@ def _modifying(
     _assignments(found, node.get("targetList", ()))  # only UPDATE has one
     child: Any
     for key, child in reversed(node.items()):
-        if key in {"withClause", "relation"} or not isinstance(child, dict | list):
-            continue
         if key == "onConflictClause":
             _assignments(found, child.get("targetList", ()))
-        pending.append((child, scope, "read"))
+        if key not in {"withClause", "relation"} and isinstance(child, dict | list):
+            pending.append((child, scope, "read"))
 
 
 def _assignments(found: Found, targets: list[Node]) -> None:

@@ -1,0 +1,113 @@
+"""On which shards the rows lie that a statement's conditions leave of a sharded table."""
+
+from itertools import product
+from math import prod
+from typing import Final
+
+from shardproxy.plan.keyvalues import INTEGERS, UNBOUND, key_text
+from shardproxy.plan.model import Column, Statement, TableRef, Value, tables_in
+from shardproxy.plan.resolved import (
+    PLACE_UNSUPPORTED,
+    Context,
+    KeyColumn,
+    KeyType,
+    Resolved,
+)
+
+# A key of several columns with IN lists on each multiplies: beyond this it is cheaper to ask all shards.
+COMBINATIONS: Final = 4096
+
+_Place = tuple[TableRef, str]
+
+
+class Bound:
+    """The conditions of one statement's outermost query, read against the tables that stand in it."""
+
+    def __init__(self, statement: Statement, tables: dict[TableRef, Resolved], context: Context) -> None:
+        self._context = context
+        self._uses = dict(statement.params)
+        standing = list(tables_in(statement.source))
+        if statement.target is not None:
+            standing.append(statement.target)
+        self._standing = {ref: tables[ref] for ref in standing}
+        self._values: dict[_Place, list[tuple[Value, ...]]] = {}
+        for binding in statement.bindings:
+            for place in self._places(binding.column):
+                self._values.setdefault(place, []).append(binding.values)
+        self._equal: dict[_Place, set[_Place]] = {}
+        for one, other in statement.equal:
+            for left, right in product(self._places(one), self._places(other)):
+                if left != right and self._alike(left, right):
+                    self._equal.setdefault(left, set()).add(right)
+                    self._equal.setdefault(right, set()).add(left)
+
+    def shards(self, ref: TableRef) -> frozenset[int] | None:
+        """The shards with all rows of this table that can matter; None: any shard may have some.
+
+        The empty set says that no row of any shard fulfils the conditions (or that every shard raises the
+        same error over them).
+        """
+        resolved = self._standing.get(ref)
+        if resolved is None or resolved.placement is None:
+            return None
+        columns = [self._column(ref, column) for column in resolved.key]
+        lists = [values for values in columns if values is not None]
+        if len(lists) < len(columns) or prod(map(len, lists)) > COMBINATIONS:
+            return None
+        shards = set()
+        for values in product(*lists):
+            if None in values:  # nothing equals NULL
+                continue
+            shard = resolved.placement.place(values)
+            if shard == PLACE_UNSUPPORTED:
+                return None
+            if shard >= 0:
+                shards.add(shard)
+        return frozenset(shards)
+
+    def _column(self, ref: TableRef, column: KeyColumn) -> list[bytes | None] | None:
+        """The fewest values that a condition leaves to a key column."""
+        reached = {(ref, column.name)}
+        pending = [(ref, column.name)]
+        best: list[bytes | None] | None = None
+        while pending:
+            place = pending.pop()
+            for values in self._values.get(place, ()):
+                texts = [
+                    key_text(one, column.type, self._context, self._uses, storing=False) for one in values
+                ]
+                known = [text for text in texts if text is not UNBOUND]
+                if len(known) == len(texts) and (best is None or len(known) < len(best)):
+                    best = known
+            new = self._equal.get(place, set()) - reached
+            reached |= new
+            pending += new
+        return best
+
+    def _places(self, column: Column) -> list[_Place]:
+        """The sharded tables' columns that a name means.
+
+        An unqualified name that several tables have is either an error, on every shard the same, or merged by
+        USING or NATURAL: then each of them has the value or is a missing row of an outer join.
+        """
+        if column.table is None:
+            found = [ref for ref, resolved in self._standing.items() if column.name in resolved.columns]
+        else:
+            found = [ref for ref in self._standing if _is_called(ref, column)]
+            if len(found) > 1:
+                return []
+        return [(ref, column.name) for ref in found if self._standing[ref].sharded]
+
+    def _alike(self, one: _Place, other: _Place) -> bool:
+        """Tell whether two columns are keys of types in which equal values are placed alike."""
+        types = {self._key_type(*one), self._key_type(*other)}
+        return None not in types and (len(types) == 1 or types <= INTEGERS)
+
+    def _key_type(self, ref: TableRef, name: str) -> int | None:
+        return next((KeyType(key.type) for key in self._standing[ref].key if key.name == name), None)
+
+
+def _is_called(ref: TableRef, column: Column) -> bool:
+    if ref.alias is not None:
+        return column.schema is None and ref.alias == column.table
+    return ref.name == column.table and column.schema in {None, ref.schema}

@@ -1,0 +1,120 @@
+"""What `route` is given besides the statement, and what it answers. Plain values; nothing here decides."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Final, Literal, Protocol
+
+
+class KeyType(IntEnum):
+    """The native core's key types (SP_KEY_... in native/core/placement.h)."""
+
+    INT2 = 1
+    INT4 = 2
+    INT8 = 3
+    TEXT = 4
+    BPCHAR = 5
+    UUID = 6
+    BOOL = 7
+    DATE = 8
+    TIMESTAMP = 9
+    TIMESTAMPTZ = 10
+    NUMERIC = 11
+    BYTEA = 12
+
+
+PLACE_INVALID: Final = -2
+PLACE_UNSUPPORTED: Final = -3
+PLACE_NO_PARTITION: Final = -4
+
+
+class Placing(Protocol):
+    """The part of native.Placement that routing uses."""
+
+    def place(self, values: Sequence[bytes | None], binary: bool = False) -> int:
+        """The shard of a row with these key values, or one of the negative PLACE_ codes."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyColumn:
+    """A column of a table's sharding key."""
+
+    name: str
+    type: int
+    """A KeyType, or the native core's code of the same number."""
+    typmod: int = -1
+
+
+TableKind = Literal["hash", "list", "range", "reference", "single", "catalog", "unlisted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Who a TableRef is, for this session and now.
+
+    kind "catalog": a relation of pg_catalog or information_schema, different on each shard. "unlisted": not
+    listed while the database's unlisted_tables says "error". Under its other settings an unlisted table is
+    "reference" or "single". A temporary table is "single" on the session's home shard; so is a relation that
+    does not exist anywhere, whose error PostgreSQL is to raise.
+    `defaults` has each column whose value is the same wherever it is left out: its constant default as text,
+    None where it has none (or is generated from other columns). A column that is missing there has a default
+    that must be computed.
+    """
+
+    kind: TableKind
+    schema: str
+    name: str
+    shard: int | None = None
+    placement: Placing | None = None
+    key: tuple[KeyColumn, ...] = ()
+    columns: tuple[str, ...] = ()
+    defaults: Mapping[str, bytes | None] = field(default_factory=dict)
+
+    @property
+    def sharded(self) -> bool:
+        """Its rows are spread over the shards."""
+        return self.kind in {"hash", "list", "range"}
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class ParamValue:
+    """One parameter as Bind gives it. `oid` is its type, 0 while nobody has said; `format` 0 text, 1 binary."""
+
+    oid: int
+    format: int
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What routing needs to know of the session and its database.
+
+    `is_aggregate` tells whether any of some functions (schema or None, name) is an aggregate or a window
+    function in the catalog. The codecs are Python's names of the encodings of client and server; None where
+    there is none, and then text beyond ASCII binds nothing. Parameters are those of Bind, numbered from 1.
+    """
+
+    nshards: int
+    home: int = 0
+    is_aggregate: Callable[[frozenset[tuple[str | None, str]]], bool] = bool
+    params: Sequence[ParamValue] = ()
+    client_codec: str | None = "utf-8"
+    server_codec: str | None = "utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a statement goes.
+
+    shards: "home" (any one shard would do; the session's home keeps it steady), "all", or shard numbers.
+    combine: "one" (a single shard answers), "concatenate" (rows one behind the other, tags summed), "same"
+    (every shard does the same and its answer counts once).
+    reason: a sentence for people.
+    """
+
+    shards: Literal["home", "all"] | tuple[int, ...]
+    combine: Literal["one", "concatenate", "same"]
+    reason: str
