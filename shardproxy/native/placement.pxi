@@ -178,6 +178,79 @@ cdef class Placement:
         return Placement.wrap(ptr)
 
     @staticmethod
+    def list(int nshards, key_type, values, default=None, *, int server_version=18, str encoding="UTF8",
+             bint utc=False):
+        """Each (value, shard) of `values`, None for NULL; other values go to `default`, if there is one.
+
+        ValueError for a value that the type does not read, or one on two shards.
+        """
+        cdef sp_settings settings = _settings(server_version, encoding, utc)
+        cdef sp_build_error error
+        cdef sp_placement *ptr
+        cdef sp_value *borrowed
+        cdef int32_t *shards
+        cdef int32_t fallback = _default(default)
+        cdef sp_keytype keytype = _keytype(key_type)
+        cdef size_t i, count
+        _shard_count(nshards)
+        held = [(value, shard) for value, shard in values]
+        count = len(held)
+        borrowed = <sp_value *>malloc((count + 1) * sizeof(sp_value))
+        shards = <int32_t *>malloc((count + 1) * sizeof(int32_t))
+        try:
+            if borrowed == NULL or shards == NULL:
+                raise MemoryError
+            for i in range(count):
+                _value(held[i][0], &borrowed[i])
+                shards[i] = held[i][1]
+            ptr = sp_placement_list(nshards, keytype, borrowed, shards, count, fallback, &settings, &error)
+        finally:
+            free(borrowed)
+            free(shards)
+        if ptr == NULL:
+            _raise_build_error(&error, lambda index, column: _spelled(held[index][0]))
+        return Placement.wrap(ptr)
+
+    @staticmethod
+    def range(int nshards, types, bounds, default=None, *, int server_version=18, str encoding="UTF8",
+              bint utc=False):
+        """Each (lower, upper, shard) of `bounds`: tuples of spellings, MINVALUE or MAXVALUE, upper exclusive.
+
+        Other keys, and those with a NULL, go to `default`, if there is one. ValueError for bounds that CREATE
+        TABLE ... PARTITION OF would refuse.
+        """
+        cdef sp_keytype keytypes[SP_MAX_KEYS]
+        cdef sp_settings settings = _settings(server_version, encoding, utc)
+        cdef sp_build_error error
+        cdef sp_placement *ptr
+        cdef sp_bound *both
+        cdef int32_t *shards
+        cdef int32_t fallback = _default(default)
+        cdef size_t i, count, nkeys
+        nkeys = _keytypes(types, keytypes)
+        _shard_count(nshards)
+        held = [(tuple(lower), tuple(upper), shard) for lower, upper, shard in bounds]
+        count = len(held)
+        both = <sp_bound *>malloc((2 * count * nkeys + 1) * sizeof(sp_bound))
+        shards = <int32_t *>malloc((count + 1) * sizeof(int32_t))
+        try:
+            if both == NULL or shards == NULL:
+                raise MemoryError
+            for i in range(count):
+                lower, upper, shard = held[i]
+                _bounds(lower, nkeys, both + i * nkeys)
+                _bounds(upper, nkeys, both + (count + i) * nkeys)
+                shards[i] = shard
+            ptr = sp_placement_range(
+                nshards, keytypes, nkeys, both, both + count * nkeys, shards, count, fallback, &settings, &error)
+        finally:
+            free(both)
+            free(shards)
+        if ptr == NULL:
+            _raise_build_error(&error, lambda index, column: _spelled_range(held[index]))
+        return Placement.wrap(ptr)
+
+    @staticmethod
     def reference(int nshards):
         """Every row on every shard; `place` answers PLACE_EVERYWHERE."""
         cdef sp_build_error error
@@ -212,7 +285,7 @@ cdef class Placement:
     def place(self, values, bint binary=False):
         """Return the shard of these key values, or a negative PLACE_ code."""
         cdef sp_value borrowed[SP_MAX_KEYS]
-        cdef size_t i
+        cdef Py_ssize_t i
         held = tuple(values)
         if <size_t>len(held) != self.ptr.nkeys:
             raise ValueError(f"{len(held)} values for {self.ptr.nkeys} key columns")
@@ -225,6 +298,41 @@ cdef int _shard_count(int nshards) except -1:
     if nshards < 1:
         raise ValueError("a placement needs at least one shard")
     return 0
+
+
+cdef int32_t _default(object shard) except? -2:
+    if shard is None:
+        return SP_NO_DEFAULT
+    if not 0 <= shard < 2**31:
+        raise ValueError(f"no shard has the number {shard}")
+    return shard
+
+
+cdef int _bounds(tuple given, size_t nkeys, sp_bound *bounds) except -1:
+    cdef size_t k
+    if <size_t>len(given) != nkeys:
+        raise ValueError(f"{len(given)} bounds for {nkeys} key columns")
+    for k in range(nkeys):
+        if isinstance(given[k], Infinite):
+            memset(&bounds[k], 0, sizeof(sp_bound))
+            bounds[k].kind = given[k].value
+        else:
+            bounds[k].kind = SP_BOUND_VALUE
+            _value(given[k], &bounds[k].value)
+    return 0
+
+
+def _spelled(value):
+    if value is None:
+        return "NULL"
+    if isinstance(value, Infinite):
+        return value.name
+    return repr(value.decode("utf-8", "backslashreplace"))
+
+
+def _spelled_range(held):
+    lower, upper, _ = held
+    return f"from ({', '.join(map(_spelled, lower))}) to ({', '.join(map(_spelled, upper))})"
 
 
 cdef size_t _keytypes(object types, sp_keytype *keytypes) except 0:
