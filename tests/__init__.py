@@ -1,0 +1,1 @@
+"""The tests. PostgreSQL is the oracle wherever it can be."""
