@@ -24,11 +24,14 @@ from shardproxy.plan.model import (
     Unknown,
 )
 from shardproxy.plan.parse import ParseFailed
+from shardproxy.plan.resolved import Context, KeyColumn, KeyType, ParamValue, Resolved, Route
+from shardproxy.plan.route import route
 
 __all__ = [
     "Binding",
     "Column",
     "Const",
+    "Context",
     "CopyStatement",
     "Default",
     "FromFunction",
@@ -37,11 +40,17 @@ __all__ = [
     "FromOther",
     "FromTable",
     "Insert",
+    "KeyColumn",
+    "KeyType",
     "Kind",
     "Param",
+    "ParamValue",
     "ParseFailed",
+    "Resolved",
+    "Route",
     "Statement",
     "TableRef",
     "Unknown",
     "analyze",
+    "route",
 ]

@@ -1,8 +1,8 @@
 """From a constant or a parameter to the text of a key value, or to the verdict that it binds nothing.
 
-PostgreSQL reads a constant by the type that it gives it, which is not always the key's. Only where both readings
-certainly agree is there a value; any other cast, type or format is UNBOUND, which costs a detour over all
-shards or a refusal, never a wrong shard.
+PostgreSQL reads a constant by the type that it gives it, which is not always the key's. Only where both
+readings certainly agree is there a value; any other cast, type or format is UNBOUND, which costs a detour
+over all shards or a refusal, never a wrong shard.
 """
 
 import struct
@@ -78,12 +78,12 @@ _UNKNOWN_OIDS: Final = frozenset({0, 705})
 
 def key_text(
     value: Value, key: int, context: Context, uses: dict[int, int], *, storing: bool
-) -> bytes | None | Unbound:
+) -> bytes | Unbound | None:
     """The value as text in the server's encoding, None for NULL.
 
     `uses` counts each parameter's occurrences: where nobody has told a parameter's type PostgreSQL takes it
-    from the first place that it meets, so with several places it is not known here. `storing` is INSERT, which
-    converts more than a comparison does.
+    from the first place that it meets, so with several places it is not known here. `storing` is INSERT,
+    which converts more than a comparison does.
     """
     if isinstance(value, Const):
         return _constant(value, key, context, storing=storing)
@@ -92,7 +92,7 @@ def key_text(
     return _parameter(value, context.params[value.number - 1], key, context, uses.get(value.number, 0))
 
 
-def _constant(const: Const, key: int, context: Context, *, storing: bool) -> bytes | None | Unbound:
+def _constant(const: Const, key: int, context: Context, *, storing: bool) -> bytes | Unbound | None:
     if const.kind == "null":
         return None
     if const.cast is not None:
@@ -128,7 +128,7 @@ def _encode(text: str, codec: str | None) -> bytes | Unbound:
 
 def _parameter(
     param: Param, given: ParamValue, key: int, context: Context, uses: int
-) -> bytes | None | Unbound:
+) -> bytes | Unbound | None:
     same = _SAME[key]
     if param.cast is not None and param.cast not in same:
         return UNBOUND
@@ -170,7 +170,7 @@ def _from_binary(name: str, data: bytes) -> bytes | Unbound:
         return b"\\x" + data.hex().encode()
     try:
         if name in _INTEGER_TYPES:
-            return b"%d" % struct.unpack({"int2": "!h", "int4": "!i", "int8": "!q"}[name], data)
+            return str(struct.unpack({"int2": "!h", "int4": "!i", "int8": "!q"}[name], data)[0]).encode()
         if name == "bool":
             return b"t" if struct.unpack("!?", data)[0] else b"f"
         if name == "uuid":

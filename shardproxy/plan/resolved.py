@@ -56,6 +56,7 @@ class Resolved:
     listed while the database's unlisted_tables says "error". Under its other settings an unlisted table is
     "reference" or "single". A temporary table is "single" on the session's home shard; so is a relation that
     does not exist anywhere, whose error PostgreSQL is to raise.
+    `columns` are all live ones in attnum order, generated ones too.
     `defaults` has each column whose value is the same wherever it is left out: its constant default as text,
     None where it has none (or is generated from other columns). A column that is missing there has a default
     that must be computed.
@@ -81,7 +82,7 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class ParamValue:
-    """One parameter as Bind gives it. `oid` is its type, 0 while nobody has said; `format` 0 text, 1 binary."""
+    """One parameter as Bind gives it. `oid` is its type, 0 while nobody has said; `format` 1 is binary."""
 
     oid: int
     format: int
@@ -93,8 +94,9 @@ class Context:
     """What routing needs to know of the session and its database.
 
     `is_aggregate` tells whether any of some functions (schema or None, name) is an aggregate or a window
-    function in the catalog. The codecs are Python's names of the encodings of client and server; None where
-    there is none, and then text beyond ASCII binds nothing. Parameters are those of Bind, numbered from 1.
+    function in the catalog; without it every function counts as one. The codecs are Python's names of the
+    encodings of client and server; None where there is none, and then text beyond ASCII binds nothing.
+    Parameters are those of Bind, numbered from 1.
     """
 
     nshards: int

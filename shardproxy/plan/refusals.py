@@ -1,0 +1,50 @@
+"""The refusals of routing: what cannot be right across shards, each with the way out."""
+
+from shardproxy.errors import PgError
+from shardproxy.plan.resolved import Resolved
+from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED
+
+HINT_KEY = "Bind every key column in the WHERE clause with = or IN and constants or parameters of one shard."
+
+
+def refused(message: str, hint: str, detail: str | None = None) -> PgError:
+    """Build the error of what is not supported over several shards."""
+    return PgError(FEATURE_NOT_SUPPORTED, message, hint=hint, detail=detail)
+
+
+def key_of(table: Resolved) -> str:
+    """The key's columns for people."""
+    return ", ".join(column.name for column in table.key)
+
+
+def unlisted(table: Resolved) -> PgError:
+    """A table that the configuration does not know."""
+    return refused(
+        f'table "{table}" is not listed in the configuration of the proxy',
+        f'Add [[databases.tables]] with name = "{table}" and its placement, or set unlisted_tables to'
+        ' "reference" or to the name of a shard.',
+    )
+
+
+def unbound(verb: str, table: Resolved) -> PgError:
+    """UPDATE or DELETE of a sharded table that is not bound to one shard."""
+    return refused(
+        f'{verb} of sharded table "{table}" is not bound to one shard',
+        f"{HINT_KEY} The key of this table is ({key_of(table)}).",
+    )
+
+
+def read_elsewhere(verb: str, table: Resolved) -> PgError:
+    """A statement that writes one table reads another one that does not lie where the first does."""
+    return refused(
+        f'{verb} reads "{table}", which does not lie wholly on the shards that are written',
+        "Read the rows first and send them as constants, or COPY them out and in.",
+    )
+
+
+def copies_differ(table: Resolved, why: str) -> PgError:
+    """A write that each shard would carry out differently, on a table that must be equal on all."""
+    return refused(
+        f'{why} in a write of reference table "{table}" would make its copies differ',
+        "Give every column a constant or a parameter, computed by the client or by a SELECT before.",
+    )
