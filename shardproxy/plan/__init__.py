@@ -24,7 +24,7 @@ from shardproxy.plan.model import (
     Unknown,
 )
 from shardproxy.plan.parse import ParseFailed
-from shardproxy.plan.resolved import Context, KeyColumn, KeyType, ParamValue, Resolved, Route
+from shardproxy.plan.resolved import Context, KeyColumn, ParamValue, Resolved, Route
 from shardproxy.plan.route import route
 
 __all__ = [
@@ -41,7 +41,6 @@ __all__ = [
     "FromTable",
     "Insert",
     "KeyColumn",
-    "KeyType",
     "Kind",
     "Param",
     "ParamValue",

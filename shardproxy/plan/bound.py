@@ -4,13 +4,12 @@ from itertools import product
 from math import prod
 from typing import Final
 
+from shardproxy import native
 from shardproxy.plan.keyvalues import INTEGERS, UNBOUND, key_text
 from shardproxy.plan.model import Column, Statement, TableRef, Value, tables_in
 from shardproxy.plan.resolved import (
-    PLACE_UNSUPPORTED,
     Context,
     KeyColumn,
-    KeyType,
     Resolved,
 )
 
@@ -59,7 +58,7 @@ class Bound:
             if None in values:  # nothing equals NULL
                 continue
             shard = resolved.placement.place(values)
-            if shard == PLACE_UNSUPPORTED:
+            if shard == native.PLACE_UNSUPPORTED:
                 return None
             if shard >= 0:
                 shards.add(shard)
@@ -104,7 +103,7 @@ class Bound:
         return None not in types and (len(types) == 1 or types <= INTEGERS)
 
     def _key_type(self, ref: TableRef, name: str) -> int | None:
-        return next((KeyType(key.type) for key in self._standing[ref].key if key.name == name), None)
+        return next((key.type for key in self._standing[ref].key if key.name == name), None)
 
 
 def _is_called(ref: TableRef, column: Column) -> bool:

@@ -11,8 +11,9 @@ from enum import Enum
 from typing import Final
 from uuid import UUID
 
+from shardproxy import native
 from shardproxy.plan.model import Const, Param, Value
-from shardproxy.plan.resolved import Context, KeyType, ParamValue
+from shardproxy.plan.resolved import Context, ParamValue
 
 
 class Unbound(Enum):
@@ -23,39 +24,39 @@ class Unbound(Enum):
 
 UNBOUND: Final = Unbound.UNBOUND
 
-INTEGERS: Final = frozenset({KeyType.INT2, KeyType.INT4, KeyType.INT8})
+INTEGERS: Final = frozenset({native.KEY_INT2, native.KEY_INT4, native.KEY_INT8})
 _INTEGER_TYPES: Final = frozenset({"int2", "int4", "int8"})
 _STRING_TYPES: Final = frozenset({"text", "varchar"})
 
 # Types whose values compare with a key, and are assigned to it, as the key's own type reads their text.
 # bpchar is missing for text on purpose: it drops trailing blanks on the way.
 _SAME: Final[dict[int, frozenset[str]]] = {
-    KeyType.INT2: _INTEGER_TYPES,
-    KeyType.INT4: _INTEGER_TYPES,
-    KeyType.INT8: _INTEGER_TYPES,
-    KeyType.TEXT: _STRING_TYPES,
-    KeyType.BPCHAR: _STRING_TYPES | {"bpchar"},
-    KeyType.UUID: frozenset({"uuid"}),
-    KeyType.BOOL: frozenset({"bool"}),
-    KeyType.DATE: frozenset({"date"}),
-    KeyType.TIMESTAMP: frozenset({"timestamp"}),
-    KeyType.TIMESTAMPTZ: frozenset({"timestamptz"}),
-    KeyType.NUMERIC: _INTEGER_TYPES | {"numeric"},
-    KeyType.BYTEA: frozenset({"bytea"}),
+    native.KEY_INT2: _INTEGER_TYPES,
+    native.KEY_INT4: _INTEGER_TYPES,
+    native.KEY_INT8: _INTEGER_TYPES,
+    native.KEY_TEXT: _STRING_TYPES,
+    native.KEY_BPCHAR: _STRING_TYPES | {"bpchar"},
+    native.KEY_UUID: frozenset({"uuid"}),
+    native.KEY_BOOL: frozenset({"bool"}),
+    native.KEY_DATE: frozenset({"date"}),
+    native.KEY_TIMESTAMP: frozenset({"timestamp"}),
+    native.KEY_TIMESTAMPTZ: frozenset({"timestamptz"}),
+    native.KEY_NUMERIC: _INTEGER_TYPES | {"numeric"},
+    native.KEY_BYTEA: frozenset({"bytea"}),
 }
 _OWN: Final[dict[int, str]] = {
-    KeyType.INT2: "int2",
-    KeyType.INT4: "int4",
-    KeyType.INT8: "int8",
-    KeyType.TEXT: "text",
-    KeyType.BPCHAR: "bpchar",
-    KeyType.UUID: "uuid",
-    KeyType.BOOL: "bool",
-    KeyType.DATE: "date",
-    KeyType.TIMESTAMP: "timestamp",
-    KeyType.TIMESTAMPTZ: "timestamptz",
-    KeyType.NUMERIC: "numeric",
-    KeyType.BYTEA: "bytea",
+    native.KEY_INT2: "int2",
+    native.KEY_INT4: "int4",
+    native.KEY_INT8: "int8",
+    native.KEY_TEXT: "text",
+    native.KEY_BPCHAR: "bpchar",
+    native.KEY_UUID: "uuid",
+    native.KEY_BOOL: "bool",
+    native.KEY_DATE: "date",
+    native.KEY_TIMESTAMP: "timestamp",
+    native.KEY_TIMESTAMPTZ: "timestamptz",
+    native.KEY_NUMERIC: "numeric",
+    native.KEY_BYTEA: "bytea",
 }
 # pg_type.dat
 _OIDS: Final = {
@@ -100,11 +101,11 @@ def _constant(const: Const, key: int, context: Context, *, storing: bool) -> byt
     elif const.kind == "str":
         readable = True  # of type unknown: it takes the key's
     elif const.kind == "int":
-        readable = key in INTEGERS or key == KeyType.NUMERIC or (storing and key == KeyType.TEXT)
+        readable = key in INTEGERS or key == native.KEY_NUMERIC or (storing and key == native.KEY_TEXT)
     elif const.kind == "float":
-        readable = key == KeyType.NUMERIC and not set(const.text) - set("0123456789.eE+-")
+        readable = key == native.KEY_NUMERIC and not set(const.text) - set("0123456789.eE+-")
     else:
-        readable = key == KeyType.BOOL
+        readable = key == native.KEY_BOOL
     return _encode(const.text, context.server_codec) if readable else UNBOUND
 
 

@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 from typing import Final
 
+from shardproxy import native
 from shardproxy.errors import PgError
 from shardproxy.plan.bound import Bound
 from shardproxy.plan.keyvalues import Unbound, key_text
 from shardproxy.plan.model import Const, Default, Insert, Kind, Param, RowValue, Statement, TableRef
 from shardproxy.plan.refusals import copies_differ, key_of, read_elsewhere, refused, unbound
 from shardproxy.plan.resolved import (
-    PLACE_NO_PARTITION,
-    PLACE_UNSUPPORTED,
     Context,
     KeyColumn,
     Resolved,
@@ -171,12 +170,12 @@ def _place_row(
     assert table.placement is not None
     key = [_stored(row.get(column.name, Default()), column, table, context, uses) for column in table.key]
     shard = table.placement.place(key)
-    if shard == PLACE_UNSUPPORTED:
+    if shard == native.PLACE_UNSUPPORTED:
         raise refused(
-            f'a value for key ({key_of(table)}) of sharded table "{table}" depends on the session\'s settings',
+            f'a value for key ({key_of(table)}) of sharded table "{table}" depends on settings',
             "Write dates as YYYY-MM-DD and moments with a UTC offset, or use the binary format.",
         )
-    if shard == PLACE_NO_PARTITION:
+    if shard == native.PLACE_NO_PARTITION:
         raise _no_partition(table, key)
     return shard if shard >= 0 else None
 
@@ -226,6 +225,8 @@ def route_create_as(statement: Statement, tables: Tables, context: Context) -> R
         )
     spread = next((resolved for resolved in reads.values() if resolved.sharded), None)
     target = tables.get(ref)
+    if target is not None and target.kind in {"missing", "catalog"}:
+        target = None
     if spread is not None or (target is not None and target.sharded):
         raise refused(
             f'a new table cannot be made of sharded table "{spread or target}"',

@@ -2,37 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
-from typing import Final, Literal, Protocol
+from typing import Literal
 
-
-class KeyType(IntEnum):
-    """The native core's key types (SP_KEY_... in native/core/placement.h)."""
-
-    INT2 = 1
-    INT4 = 2
-    INT8 = 3
-    TEXT = 4
-    BPCHAR = 5
-    UUID = 6
-    BOOL = 7
-    DATE = 8
-    TIMESTAMP = 9
-    TIMESTAMPTZ = 10
-    NUMERIC = 11
-    BYTEA = 12
-
-
-PLACE_INVALID: Final = -2
-PLACE_UNSUPPORTED: Final = -3
-PLACE_NO_PARTITION: Final = -4
-
-
-class Placing(Protocol):
-    """The part of native.Placement that routing uses."""
-
-    def place(self, values: Sequence[bytes | None], binary: bool = False) -> int:
-        """The shard of a row with these key values, or one of the negative PLACE_ codes."""
+from shardproxy.native import Placement
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +13,11 @@ class KeyColumn:
 
     name: str
     type: int
-    """A KeyType, or the native core's code of the same number."""
+    """The native core's code, KEY_..."""
     typmod: int = -1
 
 
-TableKind = Literal["hash", "list", "range", "reference", "single", "catalog", "unlisted"]
+TableKind = Literal["hash", "list", "range", "reference", "single", "catalog", "unlisted", "missing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +26,8 @@ class Resolved:
 
     kind "catalog": a relation of pg_catalog or information_schema, different on each shard. "unlisted": not
     listed while the database's unlisted_tables says "error". Under its other settings an unlisted table is
-    "reference" or "single". A temporary table is "single" on the session's home shard; so is a relation that
-    does not exist anywhere, whose error PostgreSQL is to raise.
+    "reference" or "single". "missing": does not exist, which PostgreSQL is to say in its own words. A temporary
+    table is "single" on the session's home shard.
     `columns` are all live ones in attnum order, generated ones too.
     `defaults` has each column whose value is the same wherever it is left out: its constant default as text,
     None where it has none (or is generated from other columns). A column that is missing there has a default
@@ -66,7 +38,7 @@ class Resolved:
     schema: str
     name: str
     shard: int | None = None
-    placement: Placing | None = None
+    placement: Placement | None = None
     key: tuple[KeyColumn, ...] = ()
     columns: tuple[str, ...] = ()
     defaults: Mapping[str, bytes | None] = field(default_factory=dict)

@@ -71,6 +71,10 @@ def route(statement: Statement, tables: Tables, context: Context) -> Route:
             raise unlisted(resolved)
     if context.nshards == 1:
         return Route("home", "one", "there is only one shard")
+    made = statement.tables[0] if statement.into else None
+    for ref, resolved in tables.items():
+        if resolved.kind == "missing" and ref != made:
+            return Route("home", "one", f"{resolved} does not exist, as the home shard will say")
     return _query(statement, tables, context)
 
 
