@@ -88,6 +88,7 @@ class Server:
         self.directory = Path(tempfile.mkdtemp(prefix="shardproxy-pg-", dir=scratch_root()))
         self.directory.chmod(0o711)
         self.data_dir = self.directory / "data"
+        self._keep_data = False
         self.log_path = self.directory / "server.log"
         self.hba_path = self.directory / "pg_hba.conf"
         self._write_hba(hba)
@@ -117,6 +118,7 @@ class Server:
         try:
             if data_dir is not None:
                 server.data_dir = data_dir.resolve()
+                server._keep_data = True
             server._fill_data_dir(source)
             for attempt in range(1, PORT_ATTEMPTS + 1):
                 server.port = port or free_port()
@@ -227,6 +229,9 @@ class Server:
     def close(self) -> None:
         """End the server and remove its directory (a caller's `data_dir` stays). May be called twice."""
         with self._lock:
+            if self._keep_data:
+                # The supervisor's immediate end may lose the last commits, as synchronous_commit is off.
+                self.stop()
             self._process.close()
 
     def _write_hba(self, text: str) -> None:

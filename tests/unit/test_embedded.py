@@ -151,7 +151,7 @@ def test_a_crash_is_noticed(start_server: StartServer) -> None:
     assert query(server.dsn(), "SELECT 1") == [(1,)]
 
 
-def test_a_given_data_directory_is_kept(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_given_data_directory_is_kept() -> None:
     # Beside our own scratch directories: pytest's are closed to other users.
     with Server.start(18) as outer:
         data = outer.directory / "kept"

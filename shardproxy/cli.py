@@ -1,0 +1,180 @@
+"""The `shardproxy` command: reads the arguments, runs one command, and turns failures into words.
+
+Exit codes: 0 done; 1 the work failed; 2 usage or configuration; 3 a load finished with rejected rows. A
+command's module is imported when the command is given, so that none pays for another's imports; a command whose
+module is not there does not exist. What a module must have is written beside COMMANDS.
+"""
+
+import argparse
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import shardproxy
+from shardproxy.errors import ShardproxyError
+
+FAILED = 1
+USAGE = 2
+
+DEBUG_VARIABLE = "SHARDPROXY_DEBUG"
+"""Set to anything, it lets unexpected errors show where they happened."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """One subcommand: `run` calls its module's `run` and returns the exit code."""
+
+    name: str
+    module: str
+    help: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[Any, argparse.Namespace], int]
+
+
+def _config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-c", "--config", type=Path, required=True, metavar="FILE", help="the configuration")
+
+
+def _demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--shards", type=_positive, default=4, metavar="N", help="how many (default: 4)")
+    parser.add_argument("--rows", type=_positive, default=1_000_000, metavar="N", help="default: 1000000")
+    parser.add_argument("--port", type=_port, default=6432, help="of the proxy; 0 picks one (default: 6432)")
+    parser.add_argument("--once", action="store_true", help="end after the load instead of serving")
+
+
+def _explain(parser: argparse.ArgumentParser) -> None:
+    _config(parser)
+    parser.add_argument("--database", metavar="NAME", help="which one, where the file has several")
+    parser.add_argument("sql", metavar="SQL", help="the statement")
+
+
+def _load(parser: argparse.ArgumentParser) -> None:
+    importlib.import_module("shardproxy.load.command").add_arguments(parser)
+
+
+COMMANDS = (
+    # run(shards: int, rows: int, port: int, once: bool) -> int
+    Command(
+        "demo",
+        "shardproxy.demo",
+        "try it: embedded PostgreSQL shards, the proxy, a million rows",
+        _demo,
+        lambda module, args: module.run(args.shards, args.rows, args.port, once=args.once),
+    ),
+    # run(config: Path) -> int
+    Command(
+        "serve",
+        "shardproxy.server.main",
+        "run the proxy",
+        _config,
+        lambda module, args: module.run(args.config),
+    ),
+    # run(config: Path) -> int
+    Command(
+        "check",
+        "shardproxy.server.check",
+        "report every error of a configuration and of its shards",
+        _config,
+        lambda module, args: module.run(args.config),
+    ),
+    # run(config: Path, sql: str, database: str | None) -> int
+    Command(
+        "explain",
+        "shardproxy.server.explain",
+        "say where a statement would go, and why",
+        _explain,
+        lambda module, args: module.run(args.config, args.sql, args.database),
+    ),
+    # run(config: Path) -> int
+    Command(
+        "recover",
+        "shardproxy.commit.recover",
+        "resolve transactions in doubt now",
+        _config,
+        lambda module, args: module.run(args.config),
+    ),
+    # add_arguments(parser) and run(arguments: Namespace) -> int
+    Command(
+        "load",
+        "shardproxy.load.command",
+        "load data in bulk",
+        _load,
+        lambda module, args: module.run(args),
+    ),
+)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not a port")
+    return number
+
+
+def available() -> list[Command]:
+    """List the commands whose modules are installed."""
+    return [command for command in COMMANDS if importlib.util.find_spec(command.module) is not None]
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of all available commands."""
+    top = argparse.ArgumentParser(
+        prog="shardproxy",
+        description="Many PostgreSQL servers behind one address.",
+        epilog="exit codes: 0 done; 1 the work failed; 2 usage or configuration; 3 some rows were rejected",
+    )
+    top.add_argument("--version", action="version", version=f"shardproxy {shardproxy.__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command in available():
+        sub = commands.add_parser(command.name, help=command.help, description=command.help)
+        command.arguments(sub)
+        sub.set_defaults(chosen=command)
+    return top
+
+
+def _exit_code(error: ShardproxyError) -> int:
+    # Only a command that reads a configuration has imported the module; the others need not pay for it.
+    config: ModuleType | None = sys.modules.get("shardproxy.config")
+    return USAGE if config is not None and isinstance(error, config.ConfigErrors) else FAILED
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; argparse itself exits on usage errors (2) and --help."""
+    arguments = parser().parse_args(argv)
+    command: Command = arguments.chosen
+    try:
+        return command.run(importlib.import_module(command.module), arguments)
+    except KeyboardInterrupt:
+        return 128 + 2  # as a shell reports SIGINT
+    except BrokenPipeError:
+        # The reader of our output left (`| head`); the interpreter must not try to flush into it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except ShardproxyError as error:
+        print(f"shardproxy: {error}", file=sys.stderr)
+        return _exit_code(error)
+    except OSError as error:
+        print(f"shardproxy: {error}", file=sys.stderr)
+        return FAILED
+    except Exception as error:
+        if os.environ.get(DEBUG_VARIABLE):
+            raise
+        print(
+            f"shardproxy: {type(error).__name__}: {error}\n"
+            f"This is a fault of shardproxy's own; {DEBUG_VARIABLE}=1 shows where.",
+            file=sys.stderr,
+        )
+        return FAILED
