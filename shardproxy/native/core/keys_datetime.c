@@ -178,7 +178,7 @@ static size_t skip_space(cursor *c)
 }
 
 /*
- * YYYY-MM-DD [time [offset]] [BC]. The grammar is checked to its end before a field out of range is called
+ * YYYY-MM-DD [time [offset]] [BC|AD]. The grammar is checked to its end before a field out of range is called
  * invalid: what follows might have made it something else.
  */
 static int32_t read_moment(const uint8_t *p, size_t len, moment *m)
@@ -227,9 +227,11 @@ static int32_t read_moment(const uint8_t *p, size_t len, moment *m)
     }
 
     int bc = 0;
-    if (skip_space(&c) != 0 && c.end - c.p == 2 && sp_lower(c.p[1]) == 'c' && sp_lower(c.p[0]) == 'b') {
-        bc = 1;
-        c.p += 2;
+    if (skip_space(&c) != 0) {
+        size_t left = (size_t)(c.end - c.p);
+        bc = sp_is_word(c.p, left, "bc");
+        if (bc || sp_is_word(c.p, left, "ad"))
+            c.p = c.end;
     }
     if (c.p != c.end)
         return SP_UNSUPPORTED;
