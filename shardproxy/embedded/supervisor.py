@@ -59,16 +59,36 @@ def send(pid: int, signum: int) -> bool:
     return True
 
 
+def state(pid: int) -> str:
+    """Return the letter that ps shows for a process's state, "X" when there is no such process."""
+    if os.path.isdir("/proc/self"):
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                return chr(file.read().rpartition(b")")[2].split()[0][0])
+        except (FileNotFoundError, ProcessLookupError):
+            return "X"
+    listing = subprocess.run(
+        ["ps", "-o", "state=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return listing.stdout.strip()[:1] or "X"
+
+
+def stop(pids: list[int]) -> list[int]:
+    """SIGSTOP processes, which takes effect later on one that runs just now, and wait until it has."""
+    stopped = [pid for pid in pids if send(pid, signal.SIGSTOP)]
+    deadline = time.monotonic() + PATIENCE
+    while any(state(pid) not in "TZX" for pid in stopped) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return stopped
+
+
 def freeze(parent: int) -> list[int]:
-    """SIGSTOP a process and then all its children; return every pid stopped.
+    """Stop a process and then all its children; return every pid stopped.
 
     PostgreSQL's backends are sessions of their own, so no process group reaches them; a stopped parent forks
     no more.
     """
-    if not send(parent, signal.SIGSTOP):
-        return []
-    stopped = [pid for pid in children(parent) if send(pid, signal.SIGSTOP)]
-    return [parent, *stopped]
+    return [*stop([parent]), *stop(children(parent))]
 
 
 def _prctl() -> Callable[[int, int], object] | None:
