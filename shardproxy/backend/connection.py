@@ -1,0 +1,244 @@
+"""One connection to one shard: start-up, messages in order, cancel. It knows no client and no other shard.
+
+Driven by: `connect`, then `write` and `read` until ReadyForQuery; `stream.tap` for bulk data. What a server may
+send at any time (NoticeResponse, ParameterStatus, NotificationResponse) never reaches the reader: it goes to the
+callbacks, also while nobody reads.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from shardproxy.backend.auth import authenticate
+from shardproxy.backend.stream import Stream
+from shardproxy.errors import ConnectionLost, PgError, ProtocolError
+from shardproxy.sqlstate import CONNECTION_FAILURE, SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION
+from shardproxy.wire import decode, encode
+from shardproxy.wire.constants import B
+from shardproxy.wire.framing import FrameReader, Message
+
+IDLE = ord("I")
+CANCEL_TIMEOUT = 5.0
+"""Seconds for a CancelRequest, which no server answers: only the connection's end is awaited."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where and as whom to reach a shard. The password is never shown."""
+
+    name: str
+    host: str
+    port: int
+    user: str
+    database: str
+    password: str | None = None
+    connect_timeout: float = 10.0
+
+    def __repr__(self) -> str:
+        return f"<shard {self.name} {self.user}@{self.host}:{self.port}/{self.database}>"
+
+
+class Connection:
+    """An authenticated connection to a shard."""
+
+    def __init__(self, address: Address, stream: Stream) -> None:
+        self.address = address
+        self.stream = stream
+        self.parameters: dict[str, str] = {}
+        self.pid = 0
+        self.secret = b""
+        self.status = IDLE
+        self.on_notice: Callable[[dict[str, str]], None] | None = None
+        self.on_parameter: Callable[[str, str], None] | None = None
+        self.on_notification: Callable[[bytes], None] | None = None
+
+    @property
+    def name(self) -> str:
+        """The shard's name in the configuration."""
+        return self.address.name
+
+    @property
+    def usable(self) -> bool:
+        """Whether the connection still stands."""
+        return not self.stream.lost
+
+    @property
+    def busy(self) -> bool:
+        """Whether the server owes an answer."""
+        return self.usable and self.stream.on_idle_data is None
+
+    @classmethod
+    async def connect(cls, address: Address, parameters: Mapping[str, str]) -> "Connection":
+        """Connect with the given start-up parameters (without user and database).
+
+        Raises PgError: the server's own refusal, or 08001 naming the shard when it cannot be reached in
+        `address.connect_timeout` seconds.
+        """
+        stream: Stream | None = None
+        try:
+            async with asyncio.timeout(address.connect_timeout):
+                loop = asyncio.get_running_loop()
+                _, stream = await loop.create_connection(
+                    lambda: Stream(FrameReader()), address.host, address.port
+                )
+                connection = cls(address, stream)
+                await connection._start(parameters)
+                return connection
+        except (OSError, TimeoutError, ConnectionLost) as error:
+            if stream is not None:
+                stream.abort()
+            reason = "it did not answer in time" if isinstance(error, TimeoutError) else str(error)
+            raise PgError(
+                SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+                f'could not connect to shard "{address.name}"',
+                detail=reason,
+                hint="See whether the server runs and accepts connections from the proxy; "
+                "`shardproxy check` tries every shard.",
+            ) from error
+        except BaseException:
+            if stream is not None:
+                stream.abort()
+            raise
+
+    async def _start(self, parameters: Mapping[str, str]) -> None:
+        startup = {**parameters, "user": self.address.user, "database": self.address.database}
+        self.stream.write(encode.startup_message(startup))
+        await authenticate(self.stream, self.address.user, self.address.password)
+        while True:
+            message = await self.read()
+            if message.type == B.ERROR_RESPONSE:
+                raise PgError.from_fields(decode.fields(message.payload))
+            if message.type == B.BACKEND_KEY_DATA:
+                self.pid, self.secret = decode.backend_key_data(message.payload)
+            elif message.type == B.READY_FOR_QUERY:
+                return
+
+    def write(self, data: bytes) -> None:
+        """Queue whole messages that ReadyForQuery will answer."""
+        # Until then what arrives is an answer, though its reader may be waiting for another shard first.
+        self.stream.on_idle_data = None
+        self.stream.write(data)
+
+    async def read(self) -> Message:
+        """Return the next message that answers a request; note the status of ReadyForQuery.
+
+        A lost connection raises PgError 08006 that names the shard.
+        """
+        while True:
+            try:
+                message = await self.stream.message()
+            except ConnectionLost as error:
+                raise self.lost_error(error) from error
+            if not self._asynchronous(message):
+                if message.type == B.READY_FOR_QUERY:
+                    self.status = decode.ready_for_query(message.payload)
+                    self.stream.on_idle_data = self._idle_data
+                return message
+
+    async def execute(self, sql: str | bytes) -> str:
+        """Run statements that return nothing of interest; return the last command tag.
+
+        Reads up to ReadyForQuery; raises the server's first error.
+        """
+        tag, _ = await self._run(sql)
+        return tag
+
+    async def fetch(self, sql: str | bytes) -> list[list[bytes | None]]:
+        """Run a query and return its rows, text format."""
+        _, rows = await self._run(sql)
+        return rows
+
+    async def _run(self, sql: str | bytes) -> tuple[str, list[list[bytes | None]]]:
+        self.write(encode.query(sql.encode() if isinstance(sql, str) else sql))
+        tag = ""
+        rows: list[list[bytes | None]] = []
+        error: PgError | None = None
+        while True:
+            message = await self.read()
+            match message.type:
+                case B.READY_FOR_QUERY:
+                    if error is not None:
+                        raise error
+                    return tag, rows
+                case B.COMMAND_COMPLETE:
+                    tag = decode.command_complete(message.payload)
+                case B.DATA_ROW:
+                    rows.append(decode.data_row(message.payload))
+                case B.ERROR_RESPONSE:
+                    error = error or PgError.from_fields(decode.fields(message.payload))
+                case B.ROW_DESCRIPTION | B.EMPTY_QUERY_RESPONSE:
+                    pass
+                case _:
+                    raise self.unexpected(message)
+
+    async def cancel(self) -> None:
+        """Ask the server to cancel what this connection runs; whether it came in time is not known.
+
+        The request opens a connection of its own, as the protocol wants it.
+        """
+        try:
+            async with asyncio.timeout(CANCEL_TIMEOUT):
+                reader, writer = await asyncio.open_connection(self.address.host, self.address.port)
+                try:
+                    writer.write(encode.cancel_request(self.pid, self.secret))
+                    await writer.drain()
+                    await reader.read()
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError):
+            # The server is gone or hangs: then the statement's own connection tells, or its deadline does.
+            return
+
+    async def close(self) -> None:
+        """Say Terminate and close."""
+        self.stream.on_idle_data = None
+        self.stream.write(encode.TERMINATE)
+        self.stream.close()
+
+    def abort(self) -> None:
+        """Close at once: the server rolls back what is open."""
+        self.stream.abort()
+
+    def lost_error(self, cause: Exception) -> PgError:
+        """Return the error of a connection that broke."""
+        return PgError(CONNECTION_FAILURE, f'connection to shard "{self.name}" was lost', detail=str(cause) or None)
+
+    def unexpected(self, message: Message) -> ProtocolError:
+        """Return the error of a message that the protocol does not allow here, and give the connection up."""
+        self.abort()
+        return ProtocolError(f'shard "{self.name}" sent an unexpected message of type {chr(message.type)!r}')
+
+    def _asynchronous(self, message: Message) -> bool:
+        match message.type:
+            case B.NOTICE_RESPONSE:
+                if self.on_notice is not None:
+                    self.on_notice(decode.fields(message.payload))
+            case B.PARAMETER_STATUS:
+                name, value = decode.parameter_status(message.payload)
+                self.parameters[name] = value
+                if self.on_parameter is not None:
+                    self.on_parameter(name, value)
+            case B.NOTIFICATION_RESPONSE:
+                if self.on_notification is not None:
+                    self.on_notification(message.payload)
+            case _:
+                return False
+        return True
+
+    def _idle_data(self) -> None:
+        """Take what came while nobody reads. Anything but the asynchronous messages ends an idle connection."""
+        try:
+            while (message := self.stream.take()) is not None:
+                if not self._asynchronous(message):
+                    error: Exception = ConnectionLost("the server ended the connection")
+                    if message.type == B.ERROR_RESPONSE:
+                        with contextlib.suppress(ProtocolError):
+                            error = ConnectionLost(str(PgError.from_fields(decode.fields(message.payload))))
+                    self.stream.abort(error)
+                    return
+        except ProtocolError as error:
+            self.stream.abort(ConnectionLost(str(error)))
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.name} pid={self.pid} {chr(self.status)} {self.stream!r}>"

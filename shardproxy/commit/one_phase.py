@@ -1,0 +1,43 @@
+"""Commit on one shard after the other: no state left behind, no guarantee when a shard dies in between.
+
+For `commit = "one-phase"`, and the way every transaction ends that touched a single shard. What can fail is made
+to fail first: deferred constraints are checked on all shards before any commits.
+"""
+
+from collections.abc import Sequence
+
+from shardproxy.backend.connection import Connection
+from shardproxy.backend.together import each
+from shardproxy.errors import PgError
+from shardproxy.sqlstate import TRANSACTION_RESOLUTION_UNKNOWN
+
+
+async def commit(participants: Sequence[Connection]) -> None:
+    """Commit on every participant.
+
+    Raises the server's error with nothing committed; or 08007 that names who has committed and who may not have,
+    when a shard failed behind another's commit.
+    """
+    if len(participants) > 1:
+        await each(connection.execute("SET CONSTRAINTS ALL IMMEDIATE") for connection in participants)
+    done: list[str] = []
+    for connection in participants:
+        try:
+            await commit_plainly(connection)
+        except PgError as error:
+            if not done:
+                raise
+            raise PgError(
+                TRANSACTION_RESOLUTION_UNKNOWN,
+                f'the transaction is committed on some shards, but failed on shard "{connection.name}"',
+                detail=f"Committed on: {', '.join(done)}. Shard {connection.name}: {error.message}",
+                hint='Use commit = "two-phase" to commit on all shards or none.',
+            ) from error
+        done.append(connection.name)
+
+
+async def commit_plainly(connection: Connection) -> None:
+    """COMMIT on one shard; a failed transaction, which answers ROLLBACK without an error, is one here."""
+    tag = await connection.execute("COMMIT")
+    if tag != "COMMIT":
+        raise PgError("40000", f'shard "{connection.name}" rolled the transaction back')

@@ -1,0 +1,294 @@
+"""COPY FROM STDIN into several shards at once: the one engine for a client's session and for the loader.
+
+Driven by: `start()`; then `feed()` with raw CopyData messages, synchronously from wherever they are read; then
+`finish()` for the tag, or `stop()` for the error when `failed` is done, when the client sends CopyFail or when it
+is gone. The transaction around it is the caller's: nothing here commits or rolls back.
+
+The data path is one call chain from the client's socket to the shards' sockets. A shard that takes data more
+slowly than they come pauses the source; nothing is queued in between but the sealed buffers of `native.Splitter`.
+
+When a row is refused, the other shards still hold rows of earlier lines that they have not read yet. One server
+would have stopped at the first bad line, so all shards are ended by CopyFail behind what they have got, and of
+their errors the one with the smallest client line is reported.
+"""
+
+import asyncio
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from shardproxy.backend.connection import Connection
+from shardproxy.backend.together import each
+from shardproxy.copy.lines import map_context
+from shardproxy.copy.skipped import SkippedRows
+from shardproxy.backend.together import each
+from shardproxy.engine.copy_start import first_replies
+from shardproxy.engine.notices import Fields, NoticeMerger
+from shardproxy.errors import PgError
+from shardproxy.native import SplitError, Splitter
+from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED, INTERNAL_ERROR, QUERY_CANCELED
+from shardproxy.wire import decode, encode
+from shardproxy.wire.constants import B
+
+FLUSH_DELAY = 0.05
+"""Seconds until a partly filled buffer is sent on: rows of a slow client become visible to the shard's triggers and
+progress views about as promptly as with one server, and a fast client never waits for it."""
+
+EVERYWHERE = -1
+
+
+class Source(Protocol):
+    """Where the data come from; it can be held back."""
+
+    def pause_reading(self, reason: Hashable) -> None:
+        """Hold the data back."""
+
+    def resume_reading(self, reason: Hashable) -> None:
+        """Let them come."""
+
+
+@dataclass(slots=True)
+class Refusal:
+    """An error and the client line that it is about; None where PostgreSQL names no line."""
+
+    error: PgError
+    line: int | None
+
+    @property
+    def order(self) -> tuple[bool, int]:
+        """Earlier lines first, errors without a line last."""
+        return (self.line is None, self.line or 0)
+
+
+class CopyIn:
+    """One COPY FROM STDIN over `connections` (by shard number)."""
+
+    def __init__(
+        self,
+        sql: bytes,
+        relation: str,
+        connections: Mapping[int, Connection],
+        splitter: Splitter,
+        source: Source,
+        notices: NoticeMerger,
+        skipped: SkippedRows,
+    ) -> None:
+        self._sql = sql
+        self._relation = relation
+        self._connections = connections
+        self._splitter = splitter
+        self._source = source
+        self._notices = notices
+        self._skipped = skipped
+        self._loop = asyncio.get_running_loop()
+        self._behind: set[int] = set()
+        self._ended: set[int] = set()  # shards that were sent CopyFail
+        self._tags: dict[int, str] = {}
+        self._refusals: list[Refusal] = []
+        self._readers: dict[int, asyncio.Task[None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self.failed: asyncio.Future[None] = self._loop.create_future()
+        self.response = decode.CopyResponse(0, ())
+
+    # Starting.
+
+    async def start(self) -> None:
+        """Send the COPY to every shard, see that all wait for data; if one refuses, end all and raise."""
+        connections = list(self._connections.values())
+        for connection in connections:
+            connection.write(encode.query(self._sql))
+        replies = await first_replies(connections, B.COPY_IN_RESPONSE)
+        refused = next((reply for reply in replies if isinstance(reply, PgError)), None)
+        if refused is not None:
+            waiting = zip(connections, replies, strict=True)
+            await each(self._end_waiting(one) for one, reply in waiting if not isinstance(reply, PgError))
+            raise refused
+        for shard, connection in self._connections.items():
+            connection.stream.on_writable = self._on_writable(shard)
+            self._readers[shard] = asyncio.ensure_future(self._read(shard, connection))
+        assert not isinstance(replies[0], PgError)
+        self.response = replies[0]
+
+    async def _end_waiting(self, connection: Connection) -> None:
+        connection.write(encode.copy_fail("another shard refused the COPY"))
+        while (await connection.read()).type != B.READY_FOR_QUERY:
+            continue
+
+    # Data.
+
+    def feed(self, data: memoryview) -> int:
+        """Take raw messages; return the bytes used, stopping in front of what is not CopyData.
+
+        After a failure CopyData is still taken, and dropped.
+        """
+        used = self._splitter.feed(data)
+        if self._splitter.error is not None and not self._refusals:
+            self._refuse_split(self._splitter.error)
+        if self._refusals:
+            return used
+        self._send(self._splitter.ready())
+        if self._timer is None and self._splitter.pending:
+            self._timer = self._loop.call_later(FLUSH_DELAY, self._flush)
+        return used
+
+    def _send(self, buffers: list[tuple[int, bytes]]) -> None:
+        for shard, data in buffers:
+            if shard == EVERYWHERE:
+                for connection in self._connections.values():
+                    connection.stream.write(data)
+            else:
+                self._connections[shard].stream.write(data)
+
+    def _flush(self) -> None:
+        self._timer = None
+        if not self._refusals:
+            self._send(self._splitter.flush())
+
+    def _on_writable(self, shard: int) -> Callable[[bool], None]:
+        def on_writable(writable: bool) -> None:
+            if writable:
+                self._behind.discard(shard)
+                if not self._behind:
+                    self._source.resume_reading(self)
+            else:
+                self._behind.add(shard)
+                self._source.pause_reading(self)
+
+        return on_writable
+
+    # Answers.
+
+    async def _read(self, shard: int, connection: Connection) -> None:
+        """Read a shard to ReadyForQuery. NOTICEs pass through `connection.read` all the while."""
+        try:
+            while True:
+                message = await connection.read()
+                match message.type:
+                    case B.ERROR_RESPONSE:
+                        error = PgError.from_fields(decode.fields(message.payload))
+                        self._shard_refused(shard, error)
+                    case B.COMMAND_COMPLETE:
+                        self._tags[shard] = decode.command_complete(message.payload)
+                    case B.READY_FOR_QUERY:
+                        return
+                    case _:
+                        raise connection.unexpected(message)
+        except PgError as error:
+            self._refuse(Refusal(error, None))
+        finally:
+            connection.stream.on_writable = None
+            self._on_writable(shard)(True)
+
+    def _shard_refused(self, shard: int, error: PgError) -> None:
+        if shard in self._ended and error.sqlstate == QUERY_CANCELED:
+            return
+        line = None
+        if error.context is not None:
+            error.fields["W"], line = map_context(error.context, self._relation, self._lines_of(shard))
+        if len(self._connections) > 1:
+            said_by = f'Reported by shard "{self._connections[shard].name}".'
+            error.fields["D"] = f"{error.detail}\n{said_by}" if error.detail else said_by
+        self._refuse(Refusal(error, line))
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._refusals.append(refusal)
+        if not self.failed.done():
+            self.failed.set_result(None)
+        # What still comes is dropped, so there is nothing to wait for.
+        self._source.resume_reading(self)
+
+    def _lines_of(self, shard: int) -> Callable[[int], int | None]:
+        return lambda line: self._splitter.client_line(shard, line)
+
+    def notice(self, shard: int, fields: Fields) -> None:
+        """Take a shard's NoticeResponse: the client's line, and rows that ON_ERROR skipped added up."""
+        if "W" in fields:
+            fields["W"], _ = map_context(fields["W"], self._relation, self._lines_of(shard))
+        if not self._skipped.take(fields, self._lines_of(shard)):
+            self._notices.notice(shard, fields)
+
+    # Ending.
+
+    async def finish(self) -> str:
+        """The client has sent CopyDone: end the shards' COPY and return the tag, or raise the error.
+
+        On return every shard has accepted every row; nothing is committed.
+        """
+        try:
+            if not self._refusals:
+                self._send(self._splitter.finish())
+        except SplitError as error:
+            self._refuse_split(error)
+        if not self._refusals:
+            self._stop_timer()
+            for connection in self._connections.values():
+                connection.write(encode.COPY_DONE)
+            await asyncio.wait(self._readers.values())
+        if self._refusals:
+            raise await self.stop("another shard refused a row")
+        return f"COPY {self._accepted()}"
+
+    async def stop(self, reason: str, client_fail: bool = False) -> PgError:
+        """End the COPY on all shards and return the error to report; `client_fail` for the client's CopyFail."""
+        self._stop_timer()
+        # Rows in front of the refused one may still be here, and one of them may be worse.
+        self._send(self._splitter.flush())
+        self._splitter.discard()
+        for shard, connection in self._connections.items():
+            if not self._readers[shard].done() and connection.usable and shard not in self._tags:
+                self._ended.add(shard)
+                connection.write(encode.copy_fail(reason))
+        await asyncio.wait(self._readers.values())
+        if client_fail:
+            failed = PgError(
+                QUERY_CANCELED,
+                f"COPY from stdin failed: {reason}",
+                context=f"COPY {self._relation}, line {self._splitter.lines + 1}",
+            )
+            self._refusals.append(Refusal(failed, self._splitter.lines + 1))
+        return min(self._refusals, key=lambda refusal: refusal.order).error
+
+    async def abandon(self) -> None:
+        """The client is gone: end the COPY on all shards, without an error for anybody."""
+        await self.stop("the client is gone", client_fail=True)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _refuse_split(self, error: SplitError) -> None:
+        refused = PgError(
+            error.sqlstate,
+            error.message,
+            detail=error.detail,
+            hint=error.hint,
+            context=f"COPY {self._relation}, line {error.line}",
+        )
+        self._refuse(Refusal(refused, error.line))
+
+    def _accepted(self) -> int:
+        """Add the tags up, and see that they can be true."""
+        counts = {shard: int(tag.split()[-1]) for shard, tag in self._tags.items()}
+        for shard, count in counts.items():
+            sent = self._splitter.rows_of(shard)
+            if count > sent - self._splitter.poison_count(shard):
+                raise PgError(
+                    FEATURE_NOT_SUPPORTED if count <= sent else INTERNAL_ERROR,
+                    "a shard accepted a row whose sharding key the proxy could not read"
+                    if count <= sent
+                    else "a shard counted more rows than it was sent",
+                    detail=f'Shard "{self._connections[shard].name}" counted {count} of {sent} rows.',
+                    hint="Nothing was loaded. Spell the sharding key in PostgreSQL's output format.",
+                )
+        if not self._splitter.broadcast:
+            self._skipped.check_limit()
+            return sum(counts.values())
+        if len(set(counts.values())) > 1:
+            raise PgError(
+                INTERNAL_ERROR,
+                "the shards accepted different numbers of rows for a reference table",
+                detail=", ".join(f"{self._connections[shard].name}: {count}" for shard, count in counts.items()),
+                hint="Nothing was loaded. See whether triggers or row security differ between the shards.",
+            )
+        return next(iter(counts.values()))

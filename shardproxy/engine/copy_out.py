@@ -1,0 +1,66 @@
+"""COPY TO STDOUT of several shards as one stream.
+
+The shards' CopyData messages pass as they arrive, whole messages only, in whatever order; there is one header
+line, one binary signature, one trailer, and the tag is the total.
+"""
+
+from collections.abc import Sequence
+
+from shardproxy.backend.connection import Connection
+from shardproxy.backend.together import each
+from shardproxy.copy.options import CopyOptions
+from shardproxy.engine.copy_start import first_replies
+from shardproxy.engine.results import Output, Relay, total_tag
+from shardproxy.errors import PgError
+from shardproxy.native import FrameMerge
+from shardproxy.wire import encode
+from shardproxy.wire.constants import B
+
+
+async def copy_out(
+    sql: bytes, options: CopyOptions, connections: Sequence[Connection], output: Output
+) -> str:
+    """Run the COPY on the connections, stream to `output`, return the tag; no CopyOutResponse before all agree."""
+    for connection in connections:
+        connection.write(encode.query(sql))
+    replies = await first_replies(connections, B.COPY_OUT_RESPONSE)
+    response = replies[0]
+    for reply in replies:
+        if isinstance(reply, PgError):
+            begun = zip(connections, replies, strict=True)
+            await _give_up([one for one, answer in begun if not isinstance(answer, PgError)])
+            raise reply
+    assert not isinstance(response, PgError)
+    output.write(encode.copy_out_response(response.format, response.column_formats))
+    merge = FrameMerge(
+        len(connections),
+        B.COPY_DATA,
+        format="binary" if response.format == 1 else "text",
+        header=options.header != "none",
+    )
+    answers = await Relay(connections, output, merge).run()
+    output.write(merge.tail())
+    output.write(encode.COPY_DONE)
+    return total_tag([answer.tag or "" for answer in answers])
+
+
+async def _give_up(connections: Sequence[Connection]) -> None:
+    """Cancel and read to the end those that have begun, because another one refused."""
+    await each(connection.cancel() for connection in connections)
+    if connections:
+        nowhere = Discard()
+        try:
+            await Relay(connections, nowhere, FrameMerge(len(connections), B.COPY_DATA)).run()
+        except PgError:
+            # Their being cancelled is what was wanted; the refusal is what the client reads.
+            return
+
+
+class Discard:
+    """An output that nobody reads."""
+
+    writable = True
+    on_writable = None
+
+    def write(self, data: bytes) -> None:
+        """Drop the bytes."""

@@ -1,0 +1,408 @@
+"""What a statement does to the shards, whoever asks: the session's Query and Execute, and the loader.
+
+`run` takes one statement, finds where it goes, and writes its rows to the output; it returns the command tag, and
+None for an empty statement. It never says CommandComplete, ErrorResponse or ReadyForQuery: when a client may read
+them is the session's business. The transaction rules are in `transaction`, the shards' connections in `gang`.
+
+Errors leave as PgError. The caller then calls `statement_failed()` before it tells the client.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from shardproxy.backend.connection import Connection
+from shardproxy.backend.together import each
+from shardproxy.commit import one_phase
+from shardproxy.engine.copy_in import CopyIn, Source
+from shardproxy.engine.copy_setup import prepare_copy
+from shardproxy.engine.copy_out import copy_out
+from shardproxy.engine.database import Database
+from shardproxy.engine.gang import Gang
+from shardproxy.engine.notices import Fields, NoticeMerger
+from shardproxy.engine.resolver import Resolver
+from shardproxy.engine.results import Answer, Output, Relay, total_tag
+from shardproxy.engine.transaction import FAILED, Transaction
+from shardproxy.errors import PgError
+from shardproxy.native import FrameMerge
+from shardproxy.plan import Kind, ParamValue, Route, Statement, route
+from shardproxy.sqlstate import (
+    ACTIVE_SQL_TRANSACTION,
+    CONNECTION_FAILURE,
+    FEATURE_NOT_SUPPORTED,
+    INVALID_CURSOR_NAME,
+    NO_ACTIVE_SQL_TRANSACTION,
+    WARNING,
+)
+from shardproxy.wire import encode
+from shardproxy.wire.constants import B
+
+Request = Callable[[Connection], None]
+"""Writes to a connection what makes it run the statement, up to Query or Sync."""
+
+READS = frozenset({Kind.SELECT, Kind.SHOW, Kind.EXPLAIN, Kind.FETCH, Kind.CLOSE_CURSOR, Kind.COPY_TO})
+"""Kinds that need no transaction of their own to be the same on several shards."""
+
+NOTIFICATIONS = 0
+"""The shard of LISTEN and NOTIFY: sessions hear each other only where all go to the same one."""
+
+
+class Engine:
+    """One session's statements over one database's shards."""
+
+    def __init__(
+        self,
+        database: Database,
+        settings: Mapping[str, str],
+        output: Output,
+        on_parameter: Callable[[str, str], None],
+    ) -> None:
+        self.database = database
+        self.output = output
+        self.gang = Gang(database.addresses, settings, self._connected)
+        self.resolver = Resolver(database, self.gang)
+        self.committing = False
+        self._settings = settings
+        self._on_parameter = on_parameter
+        self._notice: Callable[[int, Fields], None] = NoticeMerger(self._say_notice).notice
+        self._cursors: dict[str, int] = {}
+        self._prepared: dict[str, tuple[int, ...]] = {}
+
+    @property
+    def transaction(self) -> Transaction:
+        """The session's transaction."""
+        return self.gang.transaction
+
+    # The session's life.
+
+    async def start(self) -> dict[str, str]:
+        """Return the settings to report to a new client, connecting to a shard if no session like it has been."""
+        known = self.database.known_parameters(self._settings)
+        if known is None:
+            connection = await self.gang.open_home()
+            known = dict(connection.parameters)
+            self.database.remember_parameters(self._settings, known)
+        if "application_name" in self._settings:
+            known = {**known, "application_name": self._settings["application_name"]}
+        return known
+
+    async def close(self) -> None:
+        """Leave the shards. What still runs there is cancelled, what is open is rolled back."""
+        busy = [connection for connection in self.gang.connections if connection.busy]
+        await each(connection.cancel() for connection in busy)
+        for connection in busy:
+            connection.abort()
+        await self.gang.close()
+
+    async def cancel(self) -> None:
+        """Cancel what runs on the shards now."""
+        await each(connection.cancel() for connection in self.gang.connections if connection.busy)
+
+    def _connected(self, shard: int, connection: Connection) -> None:
+        connection.on_notice = lambda fields: self._notice(shard, fields)
+        connection.on_notification = lambda payload: self.output.write(
+            encode.message(B.NOTIFICATION_RESPONSE, payload)
+        )
+        connection.on_parameter = lambda name, value: self._parameter(shard, name, value)
+
+    def _parameter(self, shard: int, name: str, value: str) -> None:
+        if shard == self.gang.home:
+            self._on_parameter(name, value)
+
+    def _say_notice(self, fields: Fields) -> None:
+        self.output.write(encode.notice_response(fields))
+
+    def warn(self, state: str, message: str, *, hint: str | None = None) -> None:
+        """Say a WARNING of the proxy's own."""
+        self._say_notice(PgError(state, message, severity="WARNING", hint=hint).fields)
+
+    @property
+    def client_encoding(self) -> str:
+        """The session's client_encoding as the server names it."""
+        for connection in self.gang.connections:
+            if "client_encoding" in connection.parameters:
+                return connection.parameters["client_encoding"]
+        return "UTF8"
+
+    # Transactions.
+
+    def begin_implicit(self) -> None:
+        """Make what follows one transaction, which `end_implicit` commits."""
+        if not self.transaction.open:
+            self.transaction.begin(implicit=True)
+
+    async def end_implicit(self) -> None:
+        """Commit an implicit transaction, if one is open."""
+        if self.transaction.open and self.transaction.implicit:
+            await self._commit()
+
+    async def statement_failed(self) -> None:
+        """A statement has failed: an implicit transaction ends, the client's own one waits for its ROLLBACK."""
+        if not self.transaction.open:
+            return
+        if self.transaction.implicit:
+            await self.gang.rollback()
+        else:
+            self.transaction.fail()
+        self.resolver.forget()
+
+    async def _commit(self) -> None:
+        """Commit everywhere or nowhere; the transaction is over in either case."""
+        participants = self.gang.participants()
+        self.committing = True
+        try:
+            if any(not connection.usable for connection in participants):
+                raise PgError(
+                    CONNECTION_FAILURE,
+                    "the transaction is rolled back: the connection to a shard that took part was lost",
+                    detail=", ".join(connection.name for connection in participants if not connection.usable),
+                )
+            if len(participants) == 1:
+                await one_phase.commit_plainly(participants[0])
+            elif participants:
+                for warning in await self.database.commit(participants):
+                    self._say_notice(warning.fields)
+        except BaseException:
+            await self.gang.rollback()
+            raise
+        finally:
+            self.committing = False
+        self.transaction.end(committed=True)
+
+    async def _end_transaction(self, statement: Statement, sql: bytes) -> str:
+        transaction = self.transaction
+        begun = transaction.log[0].sql if transaction.open else b"BEGIN"
+        if not transaction.open or transaction.implicit:
+            self.warn(NO_ACTIVE_SQL_TRANSACTION, "there is no transaction in progress")
+            if statement.chain:
+                raise PgError(
+                    NO_ACTIVE_SQL_TRANSACTION, f"{statement.tag} AND CHAIN can only be used in transaction blocks"
+                )
+        tag = statement.tag
+        if transaction.open:
+            if statement.kind is Kind.COMMIT and transaction.state != FAILED:
+                await self._commit()
+            else:
+                await self.gang.rollback()
+                self.resolver.forget()
+                tag = "ROLLBACK"
+        self._cursors.clear()
+        if statement.chain:
+            transaction.begin(begun)
+        return tag
+
+    async def _savepoint(self, statement: Statement, sql: bytes) -> str:
+        transaction = self.transaction
+        name = statement.name or ""
+        if not transaction.open or transaction.implicit:
+            raise PgError(NO_ACTIVE_SQL_TRANSACTION, f"{statement.tag} can only be used in transaction blocks")
+        if statement.kind is not Kind.ROLLBACK_TO:
+            transaction.check()
+        if statement.kind is not Kind.SAVEPOINT:
+            transaction.find_savepoint(name)
+        if transaction.doomed or any(not connection.usable for connection in self.gang.participants()):
+            transaction.fail()
+            raise PgError(
+                CONNECTION_FAILURE,
+                "the transaction cannot go on: the connection to a shard that took part was lost",
+                hint="ROLLBACK, and run the transaction again.",
+            )
+        await self.gang.on_all(self.gang.participants(), sql)
+        match statement.kind:
+            case Kind.SAVEPOINT:
+                transaction.savepoint(name, sql)
+            case Kind.RELEASE:
+                transaction.release(name)
+            case _:
+                transaction.rollback_to(name)
+                self.resolver.forget()
+        return statement.tag
+
+    def _begin(self, statement: Statement, sql: bytes) -> str:
+        if self.transaction.open and not self.transaction.implicit:
+            self.transaction.check()
+            self.warn(ACTIVE_SQL_TRANSACTION, "there is already a transaction in progress")
+        else:
+            self.transaction.begin(sql)
+        return statement.tag
+
+    # Statements.
+
+    async def run(
+        self,
+        statement: Statement,
+        sql: bytes,
+        *,
+        request: Request | None = None,
+        params: Sequence[ParamValue] = (),
+        describe: bool = True,
+    ) -> str | None:
+        """Run one statement; `request` replaces the simple Query for the extended protocol.
+
+        Rows, their description (if `describe`) and notices go to the output; the tag is returned.
+        """
+        self._notice = NoticeMerger(self._say_notice).notice
+        match statement.kind:
+            case Kind.EMPTY:
+                return None
+            case Kind.BEGIN:
+                return self._begin(statement, sql)
+            case Kind.COMMIT | Kind.ROLLBACK:
+                return await self._end_transaction(statement, sql)
+            case Kind.SAVEPOINT | Kind.RELEASE | Kind.ROLLBACK_TO:
+                return await self._savepoint(statement, sql)
+        self.transaction.check()
+        if statement.kind is Kind.COPY_TO:
+            return await self._copy_to(statement, sql)
+        plan = await self._plan(statement, params)
+        run = _Run(statement, plan, request or _query(sql), describe)
+        if statement.kind in {Kind.SET, Kind.RESET} or statement.sets_config:
+            return await self._set(run, sql)
+        answers = await self._execute(run)
+        await self._learn(statement, run)
+        if answers[0].suspended:
+            return SUSPENDED
+        if answers[0].empty:
+            return None
+        tags = [answer.tag or "" for answer in answers]
+        return tags[0] if plan.combine != "concatenate" else total_tag(tags)
+
+    async def _plan(self, statement: Statement, params: Sequence[ParamValue]) -> Route:
+        """Decide where a statement goes."""
+        match statement.kind:
+            case Kind.LISTEN | Kind.UNLISTEN | Kind.NOTIFY:
+                return Route((NOTIFICATIONS,), "one", "notifications pass through one shard, where all meet")
+            case Kind.FETCH | Kind.CLOSE_CURSOR:
+                if statement.name is None:
+                    return Route("all", "same", "all cursors")
+                shard = self._cursors.get(statement.name)
+                if shard is None:
+                    raise PgError(INVALID_CURSOR_NAME, f'cursor "{statement.name}" does not exist')
+                return Route((shard,), "one", "where the cursor is")
+            case Kind.EXECUTE:
+                shards = self._prepared.get(statement.name or "")
+                return Route(shards or "home", "one", "where the statement is prepared")
+            case Kind.DEALLOCATE:
+                return Route(self._prepared.get(statement.name or "") or "home", "one", "where it is prepared")
+            case Kind.UTILITY_NO_TRANSACTION if self.transaction.open:
+                return Route("home", "one", "PostgreSQL refuses it inside a transaction block")
+        tables = await self.resolver.resolve(statement)
+        context = await self.resolver.context(statement, tables, params)
+        return route(statement, tables, context)
+
+    def _shards(self, plan: Route) -> tuple[int, ...]:
+        if plan.shards == "home":
+            return (self.gang.home,)
+        if plan.shards == "all":
+            return self.gang.everyone
+        assert isinstance(plan.shards, tuple)
+        return plan.shards
+
+    async def _execute(self, run: "_Run") -> list[Answer]:
+        """Send the statement to its shards and relay their answers."""
+        shards = self._shards(run.plan)
+        several = len(shards) > 1
+        if several and not self.transaction.open:
+            if run.statement.kind is Kind.UTILITY_NO_TRANSACTION:
+                return await self._one_by_one(run, shards)
+            if run.statement.kind not in READS:
+                self.transaction.begin(implicit=True)
+        connections = await self.gang.join(shards)
+        return await self._relay(run, connections)
+
+    async def _relay(self, run: "_Run", connections: Sequence[Connection]) -> list[Answer]:
+        for connection in connections:
+            run.request(connection)
+        merge = FrameMerge(len(connections), B.DATA_ROW)
+        forward = frozenset({B.ROW_DESCRIPTION}) if run.describe else frozenset()
+        rows_from = 0 if run.plan.combine == "same" else None
+        return await Relay(connections, self.output, merge, rows_from, forward).run()
+
+    async def _one_by_one(self, run: "_Run", shards: Sequence[int]) -> list[Answer]:
+        """Run what PostgreSQL allows in no transaction block. Where it fails, say where it has been done."""
+        connections = await self.gang.open(shards)
+        answers: list[Answer] = []
+        for connection in connections:
+            try:
+                answers += await self._relay(run, [connection])
+            except PgError as error:
+                done = ", ".join(other.name for other in connections[: len(answers)])
+                if done:
+                    said = f'Failed on shard "{connection.name}"; already done, and not undone, on: {done}.'
+                    error.fields["D"] = f"{error.detail}\n{said}" if error.detail else said
+                raise
+        return answers
+
+    async def _set(self, run: "_Run", sql: bytes) -> str | None:
+        """Change a setting on every connection of the session, those to come included."""
+        statement = run.statement
+        await self.gang.open_home()
+        connections = await self.gang.join([self.gang.home, *self.gang.others])
+        run = _Run(statement, Route("all", "same", "settings hold for all shards"), run.request, run.describe)
+        answers = await self._relay(run, connections)
+        self.transaction.set(sql, _setting_name(statement), local=statement.local)
+        self.resolver.forget()
+        if statement.tag == "DISCARD ALL":
+            self._cursors.clear()
+            self._prepared.clear()
+        return answers[0].tag
+
+    async def _learn(self, statement: Statement, run: "_Run") -> None:
+        """Note what a statement has changed that later ones depend on."""
+        if statement.definition:
+            self.resolver.forget()
+            self.database.definitions_changed()
+        shards = self._shards(run.plan)
+        if statement.kind is Kind.DECLARE_CURSOR and statement.name is not None:
+            self._cursors[statement.name] = shards[0]
+        elif statement.kind is Kind.PREPARE and statement.name is not None:
+            self._prepared[statement.name] = shards
+
+    # COPY.
+
+    async def copy_in(self, statement: Statement, sql: bytes, source: Source) -> CopyIn:
+        """Start COPY FROM STDIN on its shards; the caller feeds it, and ends it by `finish` or `stop`.
+
+        It runs in a transaction: an implicit one, if none is open, which the caller ends.
+        """
+        self._notice = NoticeMerger(self._say_notice).notice
+        self.transaction.check()
+        self.begin_implicit()
+        setup = await prepare_copy(self, statement)
+        connections = dict(zip(setup.shards, await self.gang.join(setup.shards), strict=True))
+        merger = NoticeMerger(self._say_notice)
+        copy = CopyIn(sql, setup.relation, connections, setup.splitter, source, merger, setup.skipped)
+        self._notice = copy.notice
+        await copy.start()
+        return copy
+
+    async def _copy_to(self, statement: Statement, sql: bytes) -> str:
+        tables = await self.resolver.resolve(statement)
+        context = await self.resolver.context(statement, tables, ())
+        plan = route(statement, tables, context)
+        connections = await self.gang.join(self._shards(plan))
+        assert statement.copy is not None
+        return await copy_out(sql, statement.copy.options, connections, self.output)
+
+
+SUSPENDED = "portal suspended"
+"""Not a tag: `run` returns it when Execute's row limit was reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    statement: Statement
+    plan: Route
+    request: Request
+    describe: bool
+
+
+def _query(sql: bytes) -> Request:
+    return lambda connection: connection.write(encode.query(sql))
+
+
+def _setting_name(statement: Statement) -> str | None:
+    """Return what a SET or RESET is about; None for all settings."""
+    if statement.sets_config:
+        return f"set_config {statement.text}"
+    return statement.name

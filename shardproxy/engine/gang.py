@@ -1,0 +1,131 @@
+"""The shard connections of one session ("gang"): opened when first needed, brought to the session's state.
+
+A connection that a statement uses has run every SET of the session, and inside a transaction its BEGIN and
+savepoints. Connections are never shared between sessions, so nothing of one client reaches another.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from shardproxy.backend.connection import Address, Connection
+from shardproxy.backend.together import each
+from shardproxy.engine.transaction import Transaction
+from shardproxy.errors import PgError
+from shardproxy.sqlstate import SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION
+
+class Gang:
+    """One session's connections by shard number."""
+
+    def __init__(
+        self,
+        addresses: Sequence[Address],
+        parameters: Mapping[str, str],
+        on_connect: Callable[[int, Connection], None],
+    ) -> None:
+        self.addresses = addresses
+        self.transaction = Transaction()
+        self._parameters = parameters
+        self._on_connect = on_connect
+        self._open: dict[int, Connection] = {}
+        self._home: int | None = None
+
+    @property
+    def everyone(self) -> tuple[int, ...]:
+        """The numbers of all shards."""
+        return tuple(range(len(self.addresses)))
+
+    @property
+    def connections(self) -> list[Connection]:
+        """The connections that stand."""
+        return [connection for connection in self._open.values() if connection.usable]
+
+    @property
+    def home(self) -> int:
+        """The shard for what any one can answer, the same as long as its connection stands."""
+        home = self._open.get(self._home) if self._home is not None else None
+        if home is None or not home.usable:
+            self._home = next((shard for shard, one in self._open.items() if one.usable), 0)
+        assert self._home is not None
+        return self._home
+
+    async def open_home(self) -> Connection:
+        """Return a connection to any shard: the first that can be reached when none is open yet."""
+        if self.connections:
+            return await self._get(self.home)
+        for shard in self.everyone[:-1]:
+            try:
+                return await self._get(shard)
+            except PgError as error:
+                if error.sqlstate != SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION:
+                    raise
+        return await self._get(self.everyone[-1])
+
+    @property
+    def others(self) -> tuple[int, ...]:
+        """The connected shards besides home."""
+        return tuple(shard for shard, one in self._open.items() if one.usable and shard != self.home)
+
+    async def open(self, shards: Sequence[int]) -> list[Connection]:
+        """Return the shards' connections, in no transaction that they are not in yet."""
+        return await each(self._get(shard) for shard in shards)
+
+    async def join(self, shards: Sequence[int]) -> list[Connection]:
+        """Return the shards' connections, each inside the session's transaction if there is one."""
+        return await each(self._join(shard) for shard in shards)
+
+    async def _get(self, shard: int) -> Connection:
+        connection = self._open.get(shard)
+        if connection is not None and connection.usable:
+            return connection
+        if shard in self.transaction.joined:
+            self.transaction.doomed = True
+            assert connection is not None
+            raise connection.lost_error(Exception("its part of the transaction is rolled back"))
+        connection = await Connection.connect(self.addresses[shard], self._parameters)
+        self._on_connect(shard, connection)
+        self._open[shard] = connection
+        if self.transaction.settings:
+            try:
+                await connection.execute(self.transaction.settings_sql())
+            except PgError:
+                self._open.pop(shard).abort()
+                raise
+        return connection
+
+    async def _join(self, shard: int) -> Connection:
+        connection = await self._get(shard)
+        transaction = self.transaction
+        if transaction.open and shard not in transaction.joined:
+            transaction.joined.add(shard)
+            await connection.execute(transaction.joining_sql())
+        return connection
+
+    def participants(self) -> list[Connection]:
+        """Return the connections inside the transaction, in the order of the shards."""
+        return [self._open[shard] for shard in sorted(self.transaction.joined)]
+
+    async def on_all(self, connections: Sequence[Connection], sql: str | bytes) -> list[str]:
+        """Run a statement without a result on several connections; return the tags."""
+        return await each(connection.execute(sql) for connection in connections)
+
+    async def rollback(self) -> None:
+        """Roll back wherever the transaction is open. A connection that cannot is given up, which does the same."""
+        participants = [connection for connection in self.participants() if connection.usable]
+
+        async def roll_back(connection: Connection) -> None:
+            try:
+                await connection.execute("ROLLBACK")
+            except PgError:
+                connection.abort()
+
+        await each(roll_back(connection) for connection in participants)
+        self.transaction.end(committed=False)
+
+    async def cancel(self) -> None:
+        """Cancel whatever the connections run."""
+        await each(connection.cancel() for connection in self.connections)
+
+    async def close(self) -> None:
+        """Leave all shards; an open transaction is rolled back by them."""
+        for connection in self._open.values():
+            await connection.close()
+        self._open.clear()

@@ -1,0 +1,37 @@
+"""Notices of several shards as one server would have said them: once where all shards say the same.
+
+Sans-IO. One `NoticeMerger` lives as long as one statement. A shard that says the same thing twice is heard twice;
+that a second shard says it as well adds nothing.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Hashable
+
+Fields = dict[str, str]
+
+REMEMBERED = 1000
+"""Different notices remembered per statement: a flood must not grow memory. Past it, all are forwarded."""
+
+_SAME = ("V", "C", "M", "D", "H")
+
+
+class NoticeMerger:
+    """Counts what each shard has said and forwards only what is new."""
+
+    def __init__(self, forward: Callable[[Fields], None]) -> None:
+        self._forward = forward
+        self._forwarded: Counter[Hashable] = Counter()
+        self._said: Counter[Hashable] = Counter()
+
+    def notice(self, shard: int, fields: Fields) -> None:
+        """Take a NoticeResponse of a shard."""
+        key = tuple(fields.get(code) for code in _SAME)
+        self._said[shard, key] += 1
+        if self._said[shard, key] <= self._forwarded[key]:
+            return
+        if len(self._said) > REMEMBERED:
+            self._said.clear()
+            self._forwarded.clear()
+            self._said[shard, key] = 1
+        self._forwarded[key] += 1
+        self._forward(fields)

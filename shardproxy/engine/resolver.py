@@ -1,0 +1,164 @@
+"""Who the relations of a statement are, seen with the session's own eyes.
+
+Names are resolved on one of the session's own connections, so that its search_path, its temporary tables and the
+DDL of its open transaction count. What was found is kept per session for `KEEP` seconds, and dropped at every
+change of settings or definitions that passes through the proxy.
+"""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+
+from shardproxy.backend import catalog
+from shardproxy.backend.connection import Connection
+from shardproxy.engine.database import Database
+from shardproxy.engine.gang import Gang
+from shardproxy.errors import PgError
+from shardproxy.plan import Context, ParamValue, Resolved, Statement, TableRef
+from shardproxy.sharding.relation import Relation
+from shardproxy.sharding.table import ShardedTable
+
+KEEP = 1.0
+"""Seconds for which a relation is not looked up again: how late DDL from outside the proxy may be noticed by SELECT,
+INSERT, UPDATE and DELETE. COPY FROM always looks."""
+
+CATALOGS = frozenset({"pg_catalog", "information_schema", "pg_toast"})
+
+Names = frozenset[tuple[str | None, str]]
+
+
+class Resolver:
+    """One session's view of the relations and functions that its statements name."""
+
+    def __init__(self, database: Database, gang: Gang) -> None:
+        self._database = database
+        self._gang = gang
+        self._known: dict[tuple[str | None, str], Resolved] = {}
+        self._aggregates: dict[Names, bool] = {}
+        self._tables: dict[Relation, ShardedTable] = {}
+        self._expires = 0.0
+        self._generation = -1
+
+    def forget(self) -> None:
+        """Look everything up again: a name may mean something else now."""
+        self._known.clear()
+        self._aggregates.clear()
+
+    async def resolve(self, statement: Statement) -> dict[TableRef, Resolved]:
+        """Return who each of the statement's relations is."""
+        if not statement.tables:
+            return {}
+        if time.monotonic() > self._expires or self._generation != self._database.generation:
+            self.forget()
+            self._expires = time.monotonic() + KEEP
+            self._generation = self._database.generation
+        missing = {(ref.schema, ref.name) for ref in statement.tables} - self._known.keys()
+        if missing:
+            connection = await self._reader()
+            names = sorted(missing, key=str)
+            relations = await self.relations(connection, names)
+            for name, relation in zip(names, relations, strict=True):
+                self._known[name] = await self._resolved(connection, name, relation)
+        return {ref: self._known[ref.schema, ref.name] for ref in statement.tables}
+
+    async def context(
+        self, statement: Statement, tables: Mapping[TableRef, Resolved], params: Sequence[ParamValue]
+    ) -> Context:
+        """Return what routing has to know besides; functions are looked up only where it matters."""
+        functions: Names = statement.functions
+        aggregate = False
+        if functions and any(table.sharded for table in tables.values()):
+            if functions not in self._aggregates:
+                connection = await self._reader()
+                [[answer]] = await connection.fetch(catalog.function_kinds_sql(sorted(functions, key=str)))
+                self._aggregates[functions] = bool(catalog.parse_function_kinds(_text(answer)))
+            aggregate = self._aggregates[functions]
+        return Context(
+            nshards=len(self._gang.addresses),
+            home=self._gang.home,
+            is_aggregate=lambda _: aggregate,
+            params=params,
+        )
+
+    async def _reader(self) -> Connection:
+        """Return the connection to read the catalog with: inside the transaction, once that has done anything."""
+        connection = await self._gang.open_home()
+        transaction = self._gang.transaction
+        if transaction.open and (transaction.joined or len(transaction.log) > 1):
+            [connection] = await self._gang.join([self._gang.home])
+        return connection
+
+    @staticmethod
+    async def relations(
+        connection: Connection, names: Sequence[tuple[str | None, str]]
+    ) -> list[Relation | None]:
+        """Look relations up on one connection; None for each that does not exist there."""
+        [[answer]] = await connection.fetch(catalog.relations_sql(names))
+        return catalog.parse_relations(_text(answer))
+
+    async def _resolved(
+        self, connection: Connection, name: tuple[str | None, str], relation: Relation | None
+    ) -> Resolved:
+        home = self._gang.home
+        if relation is None:
+            # PostgreSQL is to say that it does not exist.
+            return Resolved("single", name[0] or "", name[1], shard=home)
+        schema = relation.schema
+        columns = tuple(column.name for column in relation.columns)
+        if schema in CATALOGS:
+            return Resolved("catalog", schema, relation.name, columns=columns)
+        if schema.startswith("pg_temp"):
+            return Resolved("single", schema, relation.name, shard=home, columns=columns)
+        table = self.sharded_table(relation)
+        if table is None:
+            return self._unlisted(relation, columns)
+        defaults = await self.defaults(connection, relation)
+        return Resolved(
+            table.kind,
+            schema,
+            relation.name,
+            shard=table.shard,
+            placement=table.placement,
+            key=tuple(table.key),
+            columns=columns,
+            defaults=defaults,
+        )
+
+    def _unlisted(self, relation: Relation, columns: tuple[str, ...]) -> Resolved:
+        setting = self._database.config.unlisted_tables
+        if setting == "error":
+            return Resolved("unlisted", relation.schema, relation.name, columns=columns)
+        if setting == "reference":
+            return Resolved("reference", relation.schema, relation.name, columns=columns)
+        shard = self._database.shard_numbers[setting]
+        return Resolved("single", relation.schema, relation.name, shard=shard, columns=columns)
+
+    def sharded_table(self, relation: Relation) -> ShardedTable | None:
+        """Return a listed table with its placement; None if it is not listed."""
+        config = self._database.table(relation.schema, relation.name)
+        if config is None:
+            return None
+        table = self._tables.get(relation)
+        if table is None:
+            table = self._tables[relation] = ShardedTable.build(config, relation, self._database.shard_numbers)
+        return table
+
+    @staticmethod
+    async def defaults(connection: Connection, relation: Relation) -> dict[str, bytes | None]:
+        """Return the columns whose default is the same on every shard, with its text; see `Resolved.defaults`."""
+        same: dict[str, bytes | None] = {}
+        constant: list[tuple[str, str]] = []
+        for column in relation.columns:
+            if column.generated or column.default is None:
+                same[column.name] = None
+            elif catalog.is_constant(column.default):
+                constant.append((column.name, column.default))
+        if constant:
+            [row] = await connection.fetch(catalog.constants_sql([default for _, default in constant]))
+            same.update(zip((name for name, _ in constant), row, strict=True))
+        return same
+
+
+def _text(answer: bytes | None) -> str:
+    if answer is None:
+        raise PgError("XX000", "the catalog query returned nothing")
+    return answer.decode("utf-8", "surrogateescape")

@@ -1,0 +1,125 @@
+"""The listening socket and the clients' lives: accept, log in, run, end. Nothing here knows a statement.
+
+Limits for strangers: a connection that has not logged in within `login_timeout` seconds is closed, and past
+`max_clients` connections PostgreSQL's own 53300 is the answer.
+"""
+
+import asyncio
+import logging
+import secrets
+import socket
+
+from shardproxy.backend.stream import Stream
+from shardproxy.config import Config
+from shardproxy.engine.database import Database
+from shardproxy.errors import ConnectionLost, PgError
+from shardproxy.session.cancel import CancelKeys
+from shardproxy.session.login import Login
+from shardproxy.session.session import Session
+from shardproxy.sqlstate import CANNOT_CONNECT_NOW, INTERNAL_ERROR, TOO_MANY_CONNECTIONS
+from shardproxy.wire import encode
+from shardproxy.wire.constants import authentication_limit
+from shardproxy.wire.errors import SilentProtocolError
+from shardproxy.wire.framing import FrameReader
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 1024
+"""Connections the kernel holds until they are accepted; Linux caps it at net.core.somaxconn."""
+
+
+class Listener:
+    """All clients of one process."""
+
+    def __init__(self, config: Config, databases: dict[str, Database]) -> None:
+        self.config = config
+        self.databases = databases
+        self.sessions: dict[asyncio.Task[None], Session | None] = {}
+        self._cancel_keys = CancelKeys()
+        self._login = Login(config, self._cancel_keys, secrets.token_bytes(32))
+        self._server: asyncio.Server | None = None
+        self._draining = False
+
+    async def start(self) -> tuple[str, int]:
+        """Listen; return the address, with the port that the kernel chose where the configuration says 0."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            self._stream, self.config.server.host, self.config.server.port, backlog=BACKLOG, reuse_address=True
+        )
+        name = self._server.sockets[0].getsockname()
+        return name[0], name[1]
+
+    def reload(self, config: Config, databases: dict[str, Database]) -> None:
+        """Use another configuration for clients that log in from now on."""
+        self.config = config
+        self.databases = databases
+        self._login = Login(config, self._cancel_keys, secrets.token_bytes(32))
+
+    def _stream(self) -> Stream:
+        return Stream(FrameReader(authentication_limit), self._accept)
+
+    def _accept(self, stream: Stream) -> None:
+        stream.set_option(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        stream.set_option(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        task = asyncio.get_running_loop().create_task(self._client(stream))
+        self.sessions[task] = None
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self.sessions.pop(task, None)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a session ended by a defect of shardproxy", exc_info=task.exception())
+
+    async def _client(self, stream: Stream) -> None:
+        try:
+            session = await self._log_in(stream)
+            if session is not None:
+                await session.run()
+        except TimeoutError:
+            # PostgreSQL closes a late stranger without a word, too.
+            log.info("client %s did not log in in time", stream.peer)
+        except SilentProtocolError as error:
+            log.info("client %s: %r", stream.peer, error.message)
+        except PgError as error:
+            log.info("client %s: %r", stream.peer, str(error))
+            error.fields["S"] = error.fields["V"] = "FATAL"
+            stream.write(encode.error_response(error.fields))
+        except ConnectionLost as error:
+            log.debug("client left: %r", str(error))
+        except Exception:
+            fields = PgError(INTERNAL_ERROR, "internal error of shardproxy; its log has more", severity="FATAL")
+            stream.write(encode.error_response(fields.fields))
+            raise
+        finally:
+            stream.close()
+
+    async def _log_in(self, stream: Stream) -> Session | None:
+        async with asyncio.timeout(self.config.server.login_timeout):
+            if len(self.sessions) > self.config.server.max_clients:
+                raise PgError(TOO_MANY_CONNECTIONS, "sorry, too many clients already")
+            if self._draining:
+                raise PgError(CANNOT_CONNECT_NOW, "the database system is shutting down")
+            identity = await self._login.run(stream)
+        if identity is None:
+            return None
+        database = self.databases[identity.database]
+        session = Session(stream, identity, database, self._cancel_keys)
+        task = asyncio.current_task()
+        assert task is not None
+        self.sessions[task] = session
+        return session
+
+    async def drain(self, timeout: float) -> None:
+        """Stop accepting, let each client finish its transaction for up to `timeout` seconds, then end it."""
+        self._draining = True
+        if self._server is not None:
+            self._server.close()
+        for session in list(self.sessions.values()):
+            if session is not None:
+                session.drain()
+        waiting = set(self.sessions)
+        if waiting:
+            await asyncio.wait(waiting, timeout=timeout)
+        for task in list(self.sessions):
+            task.cancel()
+        await asyncio.gather(*self.sessions, return_exceptions=True)
