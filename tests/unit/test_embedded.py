@@ -14,17 +14,13 @@ import pytest
 from shardproxy.embedded import EmbeddedError, Server, installations
 from shardproxy.embedded.installation import account
 from shardproxy.embedded.supervised import Supervised, SupervisedError
-from shardproxy.embedded.supervisor import children
+from shardproxy.embedded.supervisor import children, state
 from tests.conftest import StartServer
 from tests.support.databases import Databases, Servers, execute, query
 
 
 def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"  # a zombie runs nothing; whether somebody reaps it is not ours to say
+    return state(pid) not in "XZ"  # a zombie runs nothing; whether somebody reaps it is not ours to say
 
 
 def wait_until_gone(pids: list[int], directory: Path, patience: float = 20.0) -> None:
@@ -116,10 +112,7 @@ def test_pause_stalls_every_backend_until_resume(start_server: StartServer) -> N
     server = start_server()
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         server.pause()
-        states = [
-            Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in server.pids()
-        ]
-        assert set(states) == {"T"}
+        assert {state(pid) for pid in server.pids()} == {"T"}
         assert connection.info.backend_pid in server.pids()
         server.resume()
         assert connection.execute("SELECT 1").fetchone() == (1,)
@@ -215,7 +208,7 @@ def test_nothing_outlives_an_owner_who_ends_without_closing() -> None:
 def test_a_stalled_server_does_not_outlive_a_killed_owner() -> None:
     owner, directory, supervisor, pids = start_owner("server.pause(); time.sleep(60)")
     deadline = time.monotonic() + 10
-    while Path(f"/proc/{pids[-1]}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+    while state(pids[-1]) != "T":
         assert time.monotonic() < deadline
     owner.kill()
     owner.wait()
