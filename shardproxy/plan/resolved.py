@@ -26,8 +26,8 @@ class Resolved:
 
     kind "catalog": a relation of pg_catalog or information_schema, different on each shard. "unlisted": not
     listed while the database's unlisted_tables says "error". Under its other settings an unlisted table is
-    "reference" or "single". "missing": does not exist, which PostgreSQL is to say in its own words. A temporary
-    table is "single" on the session's home shard.
+    "reference" or "single". "missing": does not exist, which PostgreSQL is to say in its own words.
+    A temporary table is "single" on the session's home shard.
     `columns` are all live ones in attnum order, generated ones too.
     `defaults` has each column whose value is the same wherever it is left out: its constant default as text,
     None where it has none (or is generated from other columns). A column that is missing there has a default

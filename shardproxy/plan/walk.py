@@ -139,7 +139,12 @@ def _assignments(found: Found, targets: list[Node]) -> None:
     for target in targets:
         assignment = target["ResTarget"]
         found.set_columns[assignment["name"]] = None
-        if "SetToDefault" in assignment.get("val", {}):
+        value = assignment.get("val", {})
+        if "MultiAssignRef" in value:  # (a, b) = (1, DEFAULT)
+            part = value["MultiAssignRef"]
+            row = part["source"].get("RowExpr", {}).get("args", ())
+            value = row[part["colno"] - 1] if len(row) >= part["colno"] else {}
+        if "SetToDefault" in value:
             found.set_defaults[assignment["name"]] = None
 
 
