@@ -1,0 +1,83 @@
+"""Which columns can be a sharding key: base types to the native core's codes, or a refusal with its remedy.
+
+Decides by catalog facts only; a type that is not listed is refused, never guessed at.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
+
+from shardproxy import native
+from shardproxy import sqlstate as states
+from shardproxy.sharding.relation import Column
+
+Kind = Literal["hash", "list", "range", "reference", "single"]
+
+# Type oids are fixed in src/include/catalog/pg_type.dat.
+NATIVE_TYPES: Final = {
+    16: native.KEY_BOOL,
+    17: native.KEY_BYTEA,
+    20: native.KEY_INT8,
+    21: native.KEY_INT2,
+    23: native.KEY_INT4,
+    25: native.KEY_TEXT,
+    1042: native.KEY_BPCHAR,
+    1043: native.KEY_TEXT,
+    1082: native.KEY_DATE,
+    1114: native.KEY_TIMESTAMP,
+    1184: native.KEY_TIMESTAMPTZ,
+    1700: native.KEY_NUMERIC,
+    2950: native.KEY_UUID,
+}
+
+STRINGS: Final = frozenset({native.KEY_TEXT, native.KEY_BPCHAR})
+
+_REMEDY: Final = (
+    "Use a key of type smallint, integer, bigint, numeric, text, varchar, char(n), uuid, boolean, date, "
+    "timestamp, timestamptz or bytea, or a domain over one of them."
+)
+
+
+class Refusal(NamedTuple):
+    """Why a table cannot be placed as configured, and what to do about it."""
+
+    message: str
+    remedy: str
+    sqlstate: str = states.FEATURE_NOT_SUPPORTED
+
+
+@dataclass(frozen=True, slots=True)
+class KeyColumn:
+    """A column of a table's sharding key."""
+
+    name: str
+    type: int
+    """The native core's code, KEY_..."""
+    typmod: int = -1
+    type_oid: int = 0
+    """The base type's oid."""
+
+
+def key_column(column: Column, kind: Kind) -> KeyColumn | Refusal:
+    """Return the column as part of a key of this kind of placement, or why it cannot be one."""
+    what = f'key column "{column.name}"'
+    native_type = NATIVE_TYPES.get(column.type_oid)
+    if native_type is None:
+        return Refusal(f"{what} has type {column.type_name}, which cannot be a sharding key", _REMEDY)
+    if column.generated:
+        return Refusal(
+            f"{what} is generated from other columns",
+            "Shard by the columns that it is computed from, or make it an ordinary column.",
+        )
+    if native_type in STRINGS:
+        collation = column.collation or "default"
+        if not column.deterministic:
+            return Refusal(
+                f'{what} has the nondeterministic collation "{collation}": equal values may differ in bytes',
+                "Give the column a deterministic collation.",
+            )
+        if kind == "range" and not column.collation_is_c:
+            return Refusal(
+                f'{what} sorts by collation "{collation}", which the proxy cannot compare by',
+                'Declare the column COLLATE "C", or use hash or list placement.',
+            )
+    return KeyColumn(column.name, native_type, column.typmod, column.type_oid)
