@@ -1,6 +1,9 @@
 """L0: the C core behind its Cython face. Sans-IO: bytes in, bytes and shard numbers out."""
 
 from shardproxy.native._native import (
+    ABSENT,
+    ALL_SHARDS,
+    ASCII_ONLY,
     KEY_BOOL,
     KEY_BPCHAR,
     KEY_BYTEA,
@@ -19,12 +22,22 @@ from shardproxy.native._native import (
     PLACE_INVALID,
     PLACE_NO_PARTITION,
     PLACE_UNSUPPORTED,
+    FrameMerge,
     Infinite,
+    Marker,
     Placement,
+    Splitter,
     canonical,
+    force_simd,
+    simd,
+    simd_paths,
 )
+from shardproxy.native.errors import SplitError
 
 __all__ = [
+    "ABSENT",
+    "ALL_SHARDS",
+    "ASCII_ONLY",
     "KEY_BOOL",
     "KEY_BPCHAR",
     "KEY_BYTEA",
@@ -43,7 +56,14 @@ __all__ = [
     "PLACE_INVALID",
     "PLACE_NO_PARTITION",
     "PLACE_UNSUPPORTED",
+    "FrameMerge",
     "Infinite",
+    "Marker",
     "Placement",
+    "SplitError",
+    "Splitter",
     "canonical",
+    "force_simd",
+    "simd",
+    "simd_paths",
 ]

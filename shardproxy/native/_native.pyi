@@ -1,8 +1,10 @@
-"""The native core: placement of rows by their key."""
+"""The native core: rows are split, placed by their key, and merged back."""
 
 import enum
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
+
+from typing_extensions import Buffer
 
 KEY_INT2: Final[int]
 KEY_INT4: Final[int]
@@ -80,3 +82,74 @@ def canonical(
     encoding: str = "UTF8",
     utc: bool = False,
 ) -> bytes | int: ...
+
+
+class Marker(enum.Enum):
+    ABSENT = 0
+    ASCII_ONLY = 1
+
+ABSENT: Final = Marker.ABSENT
+ASCII_ONLY: Final = Marker.ASCII_ONLY
+
+# The shard number of sealed buffers that go to every shard (reference placement).
+ALL_SHARDS: Final[int]
+
+def simd() -> str: ...
+def simd_paths() -> list[str]: ...
+def force_simd(name: str | None) -> None: ...
+
+class Splitter:
+    placement: Final[Placement]
+
+    def __init__(
+        self,
+        placement: Placement,
+        *,
+        format: Literal["text", "csv", "binary"] = "text",
+        key_fields: Sequence[int] = (),
+        constants: Sequence[bytes | None | Literal[Marker.ABSENT]] | None = None,
+        delimiter: bytes | None = None,
+        quote: bytes = b'"',
+        escape: bytes | None = None,
+        null: bytes | None = None,
+        default: bytes | None = None,
+        default_values: Sequence[bytes | None | Literal[Marker.ABSENT]] | None = None,
+        header: bool = False,
+        force_null: Sequence[bool] | None = None,
+        force_not_null: Sequence[bool] | None = None,
+        server_version: int = 18,
+        transcode: Sequence[bytes] | Literal[Marker.ASCII_ONLY] | None = None,
+        buffer_size: int = 262144,
+    ) -> None: ...
+    # Raises SplitError once; from then on CopyData is read and dropped.
+    def feed(self, data: Buffer) -> int: ...
+    def ready(self) -> list[tuple[int, bytes]]: ...
+    def flush(self) -> list[tuple[int, bytes]]: ...
+    # If it raises SplitError, what was placed before is what ready() gives.
+    def finish(self) -> list[tuple[int, bytes]]: ...
+    @property
+    def pending(self) -> bool: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def lines(self) -> int: ...
+    @property
+    def poison(self) -> list[tuple[int, int]]: ...
+    def rows_of(self, shard: int) -> int: ...
+    def poison_count(self, shard: int) -> int: ...
+    def client_line(self, shard: int, shard_line: int) -> int | None: ...
+
+class FrameMerge:
+    nsources: Final[int]
+
+    def __init__(
+        self,
+        nsources: int,
+        type_byte: bytes,
+        format: Literal["text", "csv", "binary"] | None = None,
+        header: bool = False,
+    ) -> None: ...
+    def feed(self, source: int, data: Buffer) -> tuple[int, bytes]: ...
+    def tail(self) -> bytes: ...
+    @property
+    def rows(self) -> int: ...

@@ -4,3 +4,5 @@
 import enum
 
 include "placement.pxi"
+include "splitter.pxi"
+include "merge.pxi"

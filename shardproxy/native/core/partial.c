@@ -1,0 +1,102 @@
+/*
+ * A row that comes in pieces: collected until it is complete, or, when it is long, sent on as soon as its key is
+ * known. What has been sent on is `released`; `hold` bytes at the end are not understood yet and never leave.
+ */
+#include "split.h"
+
+void sp_row_reset(sp_splitter *s)
+{
+    s->carry.len = 0;
+    s->hold = 0;
+    s->released = 0;
+    s->stream_shard = SP_NOT_STREAMING;
+    s->stream_from = SP_STREAM_FROM;
+    memset(&s->row, 0, sizeof s->row);
+    memset(&s->first_scan, 0, sizeof s->first_scan);
+    s->first_extra = 0;
+}
+
+int sp_release(sp_splitter *s, size_t n)
+{
+    if (s->stream_shard == SP_EVERYWHERE) {
+        if (sp_put_all(s, s->carry.data, n))
+            return -1;
+    } else {
+        if (s->opt.format == SP_CSV && s->eol == SP_EOL_NL && s->shards[s->stream_shard].map.shard_line == 0)
+            s->first_extra += sp_count_quoted_cr(s, &s->first_scan, s->carry.data, n);
+        if (sp_put(s, s->stream_shard, s->carry.data, n))
+            return -1;
+    }
+    s->released += n;
+    memmove(s->carry.data, s->carry.data + n, s->carry.len - n);
+    s->carry.len -= n;
+    return 0;
+}
+
+/* Text and CSV: begins to stream a long row if its key can be told already, and releases what may leave. */
+int sp_row_stream(sp_splitter *s)
+{
+    if (s->stream_shard == SP_NOT_STREAMING) {
+        if (s->carry.len <= s->stream_from || s->header_pending)
+            return 0;
+        int extracted = SP_FIELDS_OK;
+        if (s->constant_shard == SP_NO_CONSTANT)
+            extracted = sp_extract(s, s->carry.data, s->carry.len - s->hold, 0);
+        if (extracted == SP_FIELDS_MORE) {
+            s->stream_from = s->carry.len * 2;
+            return 0;
+        }
+        if (extracted == SP_FIELDS_ERROR)
+            return -1;
+        int32_t target = sp_target(s, extracted);
+        if (target == SP_TARGET_ERROR)
+            return -1;
+        s->stream_shard = target;
+    }
+    return s->carry.len > s->hold ? sp_release(s, s->carry.len - s->hold) : 0;
+}
+
+int sp_row_append(sp_splitter *s, const uint8_t *p, size_t n)
+{
+    if (s->carry.len + n > SP_MAX_ROW)
+        return sp_fail_row_too_long(s, s->carry.len, n);
+    if (sp_buf_append(&s->carry, p, n))
+        return sp_fail_memory(s);
+    return 0;
+}
+
+/* The row is complete in carry; `newline` of its last bytes are the newline. */
+int sp_row_finish_carry(sp_splitter *s, size_t newline)
+{
+    s->hold = 0;
+    if (s->stream_shard != SP_NOT_STREAMING) {
+        int32_t target = s->stream_shard;
+        if (sp_release(s, s->carry.len))
+            return -1;
+        uint64_t lines = 1 + s->row_extra;
+        s->lines += lines;
+        s->row_extra = 0;
+        if (target >= 0 && s->opt.format == SP_CSV && s->eol == SP_EOL_NL && s->shards[target].map.shard_line == 0)
+            lines = 1 + s->first_extra;
+        if (sp_account(s, target, lines))
+            return -1;
+    } else if (sp_place_row(s, s->carry.data, s->carry.len, s->carry.len - newline)) {
+        return -1;
+    }
+    sp_row_reset(s);
+    return 0;
+}
+
+/* The rest of a row, with its newline; data_n of the bytes are before the newline. */
+int sp_row_complete(sp_splitter *s, const uint8_t *p, size_t n, size_t data_n)
+{
+    if (!sp_row_begun(s)) {
+        if (sp_place_row(s, p, n, data_n))
+            return -1;
+        memset(&s->row, 0, sizeof s->row);
+        return 0;
+    }
+    if (sp_row_append(s, p, n))
+        return -1;
+    return sp_row_finish_carry(s, n - data_n);
+}

@@ -1,0 +1,85 @@
+/* Each shard's buffer: CopyData messages filled to the last byte, their length written in place when sealed. */
+#include "split.h"
+
+#define FRAME_HEADER 5
+
+static int open_buffer(sp_splitter *s, sp_shard *shard)
+{
+    shard->base = s->sink.alloc(s->sink.context, s->opt.buffer_size, &shard->handle);
+    if (!shard->base)
+        return sp_fail_memory(s);
+    shard->base[0] = 'd';
+    shard->used = FRAME_HEADER;
+    return 0;
+}
+
+int sp_seal(sp_splitter *s, sp_shard *shard, int32_t number)
+{
+    if (!shard->base)
+        return 0;
+    uint32_t length = (uint32_t)(shard->used - 1);
+    shard->base[1] = (uint8_t)(length >> 24);
+    shard->base[2] = (uint8_t)(length >> 16);
+    shard->base[3] = (uint8_t)(length >> 8);
+    shard->base[4] = (uint8_t)length;
+    void *handle = shard->handle;
+    shard->base = NULL;
+    shard->handle = NULL;
+    if (s->sink.seal(s->sink.context, number, handle, shard->used, s->opt.buffer_size))
+        return sp_fail_memory(s);
+    return 0;
+}
+
+int sp_put_slow(sp_splitter *s, sp_shard *shard, int32_t number, const uint8_t *p, size_t n)
+{
+    while (n) {
+        if (!shard->base && open_buffer(s, shard))
+            return -1;
+        size_t room = s->opt.buffer_size - shard->used;
+        size_t part = n < room ? n : room;
+        memcpy(shard->base + shard->used, p, part);
+        shard->used += part;
+        p += part;
+        n -= part;
+        if (shard->used == s->opt.buffer_size && sp_seal(s, shard, number))
+            return -1;
+    }
+    return 0;
+}
+
+int sp_put_all(sp_splitter *s, const uint8_t *p, size_t n)
+{
+    if (s->constant_shard == SP_EVERYWHERE)
+        return sp_put_slow(s, &s->everywhere, SP_BROADCAST, p, n);
+    for (uint32_t i = 0; i < s->nshards; i++)
+        if (sp_put_slow(s, &s->shards[i], (int32_t)i, p, n))
+            return -1;
+    return 0;
+}
+
+/* A row of `lines` lines on its shard has been put there completely; s->lines is already its last line. */
+int sp_account(sp_splitter *s, int32_t target, uint64_t lines)
+{
+    s->rows++;
+    if (target == SP_EVERYWHERE) {
+        s->everywhere.rows++; /* the same lines everywhere: sp_splitter_client_line needs no log */
+        return 0;
+    }
+    s->shards[target].rows++;
+    if (sp_linemap_add(&s->shards[target].map, lines, s->lines))
+        return sp_fail_memory(s);
+    return 0;
+}
+
+/* The row about to be placed is one that PostgreSQL refuses; its line is that of the row when it is complete. */
+int sp_note_poison(sp_splitter *s, int32_t target)
+{
+    if (target >= 0)
+        s->shards[target].poison++;
+    if (s->npoison < SP_POISON_KEPT) {
+        s->poison_shard[s->npoison] = target;
+        s->poison_line[s->npoison] = s->lines + 1 + s->row_extra;
+        s->npoison++;
+    }
+    return 0;
+}

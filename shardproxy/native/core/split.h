@@ -1,0 +1,170 @@
+/* What the splitter's parts share; splitter.h is what callers see. */
+#ifndef SP_SPLIT_H
+#define SP_SPLIT_H
+
+#include "bytebuf.h"
+#include "linemap.h"
+#include "masks.h"
+#include "splitter.h"
+
+/* MaxAllocSize - 1 of PostgreSQL's utils/memutils.h: no row, field or CopyData message is longer. */
+#define SP_MAX_ROW 0x3ffffffeu
+
+/* A row that is longer than this is sent on as soon as its key is known, instead of being collected. */
+#define SP_STREAM_FROM 65536u
+
+#define SP_LINEMAP_TOTAL (32u << 20) /* bytes of line log of all shards together */
+#define SP_LINEMAP_LEAST (1u << 20)  /* but never less than this for one */
+
+enum { SP_EOL_UNKNOWN = 0, SP_EOL_NL, SP_EOL_CR, SP_EOL_CRNL };
+
+typedef struct {
+    uint8_t *base; /* the buffer being filled, or NULL */
+    void *handle;
+    size_t used;
+    uint64_t rows, poison;
+    sp_linemap map;
+} sp_shard;
+
+/* Where a scan stands within one row; the rest of the splitter's state changes only between rows. */
+typedef struct {
+    uint8_t in_quote, last_was_escape; /* CSV */
+    uint8_t pending_escape;            /* text: the byte before was a backslash whose partner is still to come */
+} sp_row_scan;
+
+typedef struct {
+    uint8_t header[5];
+    uint32_t have; /* of header */
+    uint32_t left; /* payload bytes of the current CopyData still to come */
+} sp_frame_state;
+
+typedef struct {
+    int stage;       /* binary.c */
+    uint32_t need;   /* bytes until the next decision */
+    int32_t fields;  /* of the current row */
+    int32_t field;
+    uint32_t extension;
+} sp_binary_state;
+
+struct sp_splitter {
+    sp_options opt;
+    sp_key *keys;      /* in the order of their fields; constants are not among them */
+    size_t nkeys;
+    size_t *key_index; /* keys[i] is values[key_index[i]] */
+    sp_value *values;
+    sp_buf *scratch;   /* one for each value */
+    size_t nvalues;
+    uint8_t *owned;    /* copies of all option strings */
+    sp_transcode transcode;
+    sp_sink sink;
+
+    uint32_t nshards;
+    int32_t constant_shard; /* placement without a key: SP_EVERYWHERE or the shard; else INT32_MIN */
+    sp_shard *shards;
+    sp_shard everywhere; /* the buffer of a reference placement */
+
+    sp_frame_state frame;
+    sp_binary_state bin;
+    int failed, ended, finished;
+    int header_pending;
+    int eol;
+    int odd; /* an option is a newline, backslash or such: only the byte by byte scan is right */
+
+    sp_row_scan row;
+    sp_buf carry;          /* the current row's bytes that are not placed yet */
+    uint32_t hold;         /* how many bytes at carry's end need the next byte to be understood */
+    uint64_t released;     /* bytes of the current row that have left already (streaming) */
+    int32_t stream_shard;  /* where they went; INT32_MIN: not streaming; SP_EVERYWHERE: to all */
+    size_t stream_from;    /* try to stream when carry is longer than this */
+    uint64_t row_extra;    /* embedded newlines of the current row */
+    sp_row_scan first_scan; /* recount of a row that is the first one on its shard */
+    uint64_t first_extra;
+
+    sp_mask_spec spec;
+    sp_mask_state mask;
+
+    uint64_t lines, rows;
+    size_t npoison;
+    int32_t poison_shard[SP_POISON_KEPT];
+    uint64_t poison_line[SP_POISON_KEPT];
+    sp_error error;
+};
+
+#define SP_NOT_STREAMING INT32_MIN
+#define SP_NO_CONSTANT INT32_MIN
+
+/* errors.c: each sets the error once and returns -1. */
+int sp_fail(sp_splitter *s, const char *sqlstate, const char *message, const char *hint, uint64_t line);
+int sp_fail_memory(sp_splitter *s);
+int sp_fail_row_too_long(sp_splitter *s, size_t have, size_t more);
+
+/* scatter.c */
+int sp_put_slow(sp_splitter *s, sp_shard *shard, int32_t number, const uint8_t *p, size_t n);
+int sp_put_all(sp_splitter *s, const uint8_t *p, size_t n);
+int sp_seal(sp_splitter *s, sp_shard *shard, int32_t number);
+int sp_account(sp_splitter *s, int32_t target, uint64_t lines);
+int sp_note_poison(sp_splitter *s, int32_t target);
+
+static inline int sp_put(sp_splitter *s, int32_t number, const uint8_t *p, size_t n)
+{
+    sp_shard *shard = &s->shards[number];
+    if (shard->base && n < s->opt.buffer_size - shard->used) {
+        memcpy(shard->base + shard->used, p, n);
+        shard->used += n;
+        return 0;
+    }
+    return sp_put_slow(s, shard, number, p, n);
+}
+
+/* fields.c: the values of the key columns; text and CSV. */
+enum { SP_FIELDS_OK = 0, SP_FIELDS_MISSING = 1, SP_FIELDS_MORE = 2, SP_FIELDS_ERROR = -1 };
+int sp_key_value(sp_splitter *s, size_t key, const uint8_t *field, size_t len, int marked);
+int sp_extract(sp_splitter *s, const uint8_t *row, size_t len, int whole);
+
+/* rows.c: the shard for the values just extracted (poison is noted), and complete rows. */
+#define SP_TARGET_ERROR INT32_MIN
+int32_t sp_target(sp_splitter *s, int extracted);
+int sp_place_row(sp_splitter *s, const uint8_t *row, size_t len, size_t data_len);
+int sp_place_keyed(sp_splitter *s, const uint8_t *row, size_t len, int extracted);
+
+/* lines.c: rows of text and CSV over contiguous pieces of the stream. */
+int sp_lines_span(sp_splitter *s, const uint8_t *p, size_t n);
+int sp_lines_finish(sp_splitter *s);
+
+/* partial.c: a row that comes in pieces. */
+int sp_row_append(sp_splitter *s, const uint8_t *p, size_t n);
+int sp_row_stream(sp_splitter *s);
+int sp_row_complete(sp_splitter *s, const uint8_t *p, size_t n, size_t data_n);
+int sp_row_finish_carry(sp_splitter *s, size_t newline);
+int sp_release(sp_splitter *s, size_t n);
+void sp_row_reset(sp_splitter *s);
+
+/* fast.c: as many rows as bitmaps can tell. What is not taken begins a row and is for the byte by byte scan. */
+int sp_fast_span(sp_splitter *s, const uint8_t *p, size_t n, size_t *taken);
+
+/* scan_text.c, scan_csv.c: CopyReadLineText over contiguous bytes of one row. */
+enum { SP_SCAN_MORE, SP_SCAN_ROW, SP_SCAN_END, SP_SCAN_ERROR };
+typedef struct {
+    size_t end;  /* MORE: the first byte not understood yet; ROW: behind the newline; END: irrelevant */
+    size_t data; /* ROW, END: where the row's data ends */
+} sp_scanned;
+int sp_scan_text(sp_splitter *s, const uint8_t *p, size_t n, int eof, int started, sp_scanned *out);
+int sp_scan_csv(sp_splitter *s, const uint8_t *p, size_t n, int eof, int started, sp_scanned *out);
+uint64_t sp_count_quoted_cr(const sp_splitter *s, sp_row_scan *scan, const uint8_t *p, size_t n);
+
+static inline int sp_scan(sp_splitter *s, const uint8_t *p, size_t n, int eof, int started, sp_scanned *out)
+{
+    return s->opt.format == SP_CSV ? sp_scan_csv(s, p, n, eof, started, out)
+                                   : sp_scan_text(s, p, n, eof, started, out);
+}
+
+/* binary.c */
+int sp_binary_span(sp_splitter *s, const uint8_t *p, size_t n);
+int sp_binary_finish(sp_splitter *s);
+
+static inline int sp_row_begun(const sp_splitter *s)
+{
+    return s->carry.len > 0 || s->released > 0;
+}
+
+#endif

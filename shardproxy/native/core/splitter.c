@@ -1,0 +1,226 @@
+/* The splitter's life, and the CopyData messages it reads. */
+#include "splitter.h"
+
+#include "split.h"
+
+static int is_newline_like(uint8_t c)
+{
+    return c == '\n' || c == '\r' || c == '\\' || c == '.';
+}
+
+static uint8_t *own(uint8_t *at, sp_bytes *bytes)
+{
+    if (bytes->len)
+        memcpy(at, bytes->data, bytes->len);
+    bytes->data = at;
+    return at + bytes->len;
+}
+
+static int copy_options(sp_splitter *s, const sp_options *o)
+{
+    size_t total = o->null_marker.len + o->default_marker.len + 1, nkeys = o->placement->nkeys ? o->nkeys : 0;
+    for (size_t i = 0; i < nkeys; i++)
+        total += o->keys[i].constant.value.len + o->keys[i].default_value.value.len;
+    s->owned = malloc(total);
+    s->keys = calloc(nkeys + 1, sizeof *s->keys);
+    s->key_index = calloc(nkeys + 1, sizeof *s->key_index);
+    s->values = calloc(nkeys + 1, sizeof *s->values);
+    s->scratch = calloc(nkeys + 1, sizeof *s->scratch);
+    s->shards = calloc(o->placement->nshards, sizeof *s->shards);
+    if (!s->owned || !s->keys || !s->key_index || !s->values || !s->scratch || !s->shards)
+        return -1;
+    uint8_t *at = own(s->owned, &s->opt.null_marker);
+    at = own(at, &s->opt.default_marker);
+    s->nvalues = nkeys;
+    for (size_t i = 0; i < nkeys; i++) {
+        sp_key key = o->keys[i];
+        at = own(at, &key.constant.value);
+        at = own(at, &key.default_value.value);
+        if (key.field < 0) {
+            s->values[i].data = key.constant.value.data;
+            s->values[i].len = key.constant.value.len;
+            s->values[i].is_null = key.constant.kind != SP_VALUE;
+            continue;
+        }
+        size_t place = s->nkeys++;
+        while (place > 0 && s->keys[place - 1].field > key.field) {
+            s->keys[place] = s->keys[place - 1];
+            s->key_index[place] = s->key_index[place - 1];
+            place--;
+        }
+        s->keys[place] = key;
+        s->key_index[place] = i;
+    }
+    if (o->transcode) {
+        s->transcode = *o->transcode;
+        s->opt.transcode = &s->transcode;
+    }
+    return 0;
+}
+
+sp_splitter *sp_splitter_new(const sp_options *o, const sp_sink *sink)
+{
+    sp_splitter *s = calloc(1, sizeof *s);
+    if (!s)
+        return NULL;
+    s->opt = *o;
+    s->sink = *sink;
+    if (copy_options(s, o)) {
+        sp_splitter_free(s);
+        return NULL;
+    }
+    s->nshards = o->placement->nshards;
+    size_t budget = SP_LINEMAP_TOTAL / s->nshards;
+    for (uint32_t i = 0; i < s->nshards; i++)
+        sp_linemap_init(&s->shards[i].map, budget > SP_LINEMAP_LEAST ? budget : SP_LINEMAP_LEAST);
+    s->constant_shard = SP_NO_CONSTANT;
+    if (o->placement->nkeys == 0)
+        s->constant_shard = sp_place(o->placement, s->values, o->format == SP_BINARY);
+    s->header_pending = o->header && o->format != SP_BINARY;
+    s->odd = is_newline_like(o->delimiter) ||
+             (o->format == SP_CSV && (is_newline_like(o->quote) || o->escape == '\n' || o->escape == '\r'));
+    s->spec.csv = o->format == SP_CSV;
+    s->spec.quote = o->quote;
+    s->spec.escape = o->escape;
+    s->spec.delimiter = o->delimiter;
+    s->bin.need = 11;
+    sp_row_reset(s);
+    return s;
+}
+
+static void drop_buffer(sp_splitter *s, sp_shard *shard)
+{
+    if (shard->base)
+        s->sink.drop(s->sink.context, shard->handle);
+    sp_linemap_free(&shard->map);
+}
+
+void sp_splitter_free(sp_splitter *s)
+{
+    if (!s)
+        return;
+    for (uint32_t i = 0; s->shards && i < s->nshards; i++)
+        drop_buffer(s, &s->shards[i]);
+    drop_buffer(s, &s->everywhere);
+    for (size_t i = 0; s->scratch && i < s->nvalues; i++)
+        sp_buf_free(&s->scratch[i]);
+    sp_buf_free(&s->carry);
+    free(s->shards);
+    free(s->scratch);
+    free(s->values);
+    free(s->key_index);
+    free(s->keys);
+    free(s->owned);
+    free(s);
+}
+
+static inline void payload(sp_splitter *s, const uint8_t *p, size_t n)
+{
+    if (s->failed || s->ended)
+        return;
+    if (s->opt.format == SP_BINARY)
+        sp_binary_span(s, p, n);
+    else
+        sp_lines_span(s, p, n);
+}
+
+size_t sp_splitter_feed(sp_splitter *s, const uint8_t *data, size_t len)
+{
+    sp_frame_state *f = &s->frame;
+    size_t at = 0;
+    while (at < len) {
+        if (f->left) {
+            size_t part = len - at < f->left ? len - at : f->left;
+            payload(s, data + at, part);
+            f->left -= (uint32_t)part;
+            at += part;
+            continue;
+        }
+        const uint8_t *header = data + at;
+        if (f->have == 0) {
+            if (*header != 'd')
+                break;
+            if (len - at >= 5) {
+                at += 5;
+                goto complete;
+            }
+        }
+        while (f->have < 5 && at < len)
+            f->header[f->have++] = data[at++];
+        if (f->have < 5)
+            break;
+        header = f->header;
+        f->have = 0;
+    complete:;
+        uint32_t length = (uint32_t)header[1] << 24 | (uint32_t)header[2] << 16 | (uint32_t)header[3] << 8 | header[4];
+        if (length < 4 || length > SP_MAX_ROW) { /* pq_getmessage() with PQ_LARGE_MESSAGE_LIMIT */
+            sp_fail(s, "08P01", "invalid message length", NULL, 0);
+            return len;
+        }
+        f->left = length - 4;
+    }
+    return at;
+}
+
+void sp_splitter_flush(sp_splitter *s)
+{
+    if (s->constant_shard == SP_EVERYWHERE && s->everywhere.base)
+        sp_seal(s, &s->everywhere, SP_BROADCAST);
+    for (uint32_t i = 0; i < s->nshards; i++)
+        sp_seal(s, &s->shards[i], (int32_t)i);
+}
+
+void sp_splitter_finish(sp_splitter *s)
+{
+    if (!s->failed && !s->finished) {
+        s->finished = 1;
+        if (s->opt.format == SP_BINARY)
+            sp_binary_finish(s);
+        else
+            sp_lines_finish(s);
+    }
+    sp_splitter_flush(s);
+}
+
+const sp_error *sp_splitter_error(const sp_splitter *s) { return &s->error; }
+const sp_value *sp_splitter_values(const sp_splitter *s) { return s->values; }
+uint64_t sp_splitter_rows(const sp_splitter *s) { return s->rows; }
+uint64_t sp_splitter_lines(const sp_splitter *s) { return s->lines; }
+
+int sp_splitter_pending(const sp_splitter *s)
+{
+    for (uint32_t i = 0; i < s->nshards; i++)
+        if (s->shards[i].base)
+            return 1;
+    return s->everywhere.base != NULL;
+}
+
+uint64_t sp_splitter_rows_of(const sp_splitter *s, uint32_t shard)
+{
+    return s->constant_shard == SP_EVERYWHERE ? s->rows : s->shards[shard].rows;
+}
+
+uint64_t sp_splitter_poison_of(const sp_splitter *s, uint32_t shard) { return s->shards[shard].poison; }
+
+size_t sp_splitter_poison(const sp_splitter *s, int32_t *shards, uint64_t *lines)
+{
+    for (size_t i = 0; i < s->npoison; i++) {
+        shards[i] = s->poison_shard[i];
+        lines[i] = s->poison_line[i];
+    }
+    return s->npoison;
+}
+
+int sp_splitter_client_line(const sp_splitter *s, uint32_t shard, uint64_t line, uint64_t *client)
+{
+    const sp_linemap *map = &s->shards[shard].map;
+    if (s->constant_shard == SP_EVERYWHERE) {
+        *client = line;
+        return 1;
+    }
+    if (line == map->shard_line + 1 && s->finished) { /* found at the end of the data */
+        *client = s->lines + 1;
+        return 1;
+    }
+    return sp_linemap_find(map, line, client);
+}
