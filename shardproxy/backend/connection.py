@@ -49,6 +49,7 @@ class Connection:
         self.pid = 0
         self.secret = b""
         self.status = IDLE
+        self.prepared: dict[bytes, int] = {}
         self.on_notice: Callable[[dict[str, str]], None] | None = None
         self.on_parameter: Callable[[str, str], None] | None = None
         self.on_notification: Callable[[bytes], None] | None = None
@@ -79,9 +80,7 @@ class Connection:
         try:
             async with asyncio.timeout(address.connect_timeout):
                 loop = asyncio.get_running_loop()
-                _, stream = await loop.create_connection(
-                    lambda: Stream(FrameReader()), address.host, address.port
-                )
+                _, stream = await loop.create_connection(lambda: Stream(FrameReader()), address.host, address.port)
                 connection = cls(address, stream)
                 await connection._start(parameters)
                 return connection

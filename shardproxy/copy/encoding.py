@@ -1,57 +1,110 @@
-"""The client's SQL as characters, and back to the same bytes.
+"""Client encodings: which may be split byte by byte, and how text becomes characters and server text. Sans-IO.
 
-In most client encodings an ASCII byte always is that ASCII character, so the parser may see all others as opaque.
-In the encodings below it may be the tail of another character (0x5C in SJIS): they are decoded properly.
+PostgreSQL manual: "Character Set Support". In most client encodings a byte below 0x80 always is that ASCII
+character. In the client-only ones of East Asia it may be the tail of another (0x5C in SJIS): there, SQL is decoded
+properly, and COPY data, which are split as bytes, are refused.
 """
 
+import re
 from dataclasses import dataclass
 
 from shardproxy.errors import PgError
 from shardproxy.sqlstate import CHARACTER_NOT_IN_REPERTOIRE
 
-_CODECS = {
-    "SJIS": "cp932",
-    "SHIFT_JIS_2004": "shift_jis_2004",
-    "BIG5": "big5",
-    "GBK": "gbk",
-    "UHC": "cp949",
-    "GB18030": "gb18030",
-    "JOHAB": "johab",
+_UNSAFE = {
+    "sjis": "cp932",
+    "mskanji": "cp932",
+    "shiftjis": "cp932",
+    "win932": "cp932",
+    "windows932": "cp932",
+    "shiftjis2004": "shift_jis_2004",
+    "big5": "big5",
+    "win950": "big5",
+    "windows950": "big5",
+    "gbk": "gbk",
+    "win936": "gbk",
+    "windows936": "gbk",
+    "uhc": "cp949",
+    "win949": "cp949",
+    "windows949": "cp949",
+    "gb18030": "gb18030",
+    "johab": "johab",
 }
-"""Client encodings of PostgreSQL that are not supersets of ASCII byte by byte, and Python's names for them."""
+"""Names as pg_encname_tbl spells them (lower case, letters and digits only) to Python's codecs."""
+
+_SINGLE = {
+    **{f"latin{number}": f"iso8859-{part}" for number, part in enumerate((1, 2, 3, 4, 9, 10, 13, 14, 15, 16), 1)},
+    **{f"iso8859{part}": f"iso8859-{part}" for part in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 14, 15, 16)},
+    **{f"win{page}": f"cp{page}" for page in (866, 874, *range(1250, 1259))},
+    **{f"windows{page}": f"cp{page}" for page in (866, 874, *range(1250, 1259))},
+    "koi8": "koi8-r",
+    "koi8r": "koi8-r",
+    "koi8u": "koi8-u",
+    "abc": "cp1258",
+    "tcvn": "cp1258",
+    "tcvn5712": "cp1258",
+    "vscii": "cp1258",
+    "win": "cp1251",
+    "alt": "cp866",
+}
+
+_UTF8 = frozenset({"utf8", "unicode"})
 
 
-def codec_of(client_encoding: str) -> str | None:
-    """Return Python's codec for an encoding that must be decoded; None where bytes may stay opaque."""
-    return _CODECS.get(client_encoding.upper())
+def _normal(name: str) -> str:
+    """Return an encoding's name as PostgreSQL compares it (clean_encoding_name)."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def is_ascii_safe(client_encoding: str) -> bool:
-    """Whether a byte below 0x80 always stands for its ASCII character."""
-    return client_encoding.upper() not in _CODECS
+def splits_bytewise(encoding: str) -> bool:
+    """Whether rows and fields can be found by their bytes."""
+    return _normal(encoding) not in _UNSAFE
+
+
+def same_encoding(client: str, server: str) -> bool:
+    """Whether the server takes the client's bytes as they are."""
+    names = _normal(client), _normal(server)
+    return (
+        names[0] == names[1]
+        or "sqlascii" in names
+        or (names[0] in _UTF8 and names[1] in _UTF8)
+        or (names[0] in _SINGLE and _SINGLE[names[0]] == _SINGLE.get(names[1]))
+    )
+
+
+def utf8_table(client: str) -> list[bytes] | None:
+    """Return what each byte of a single-byte encoding is in UTF-8, empty where it is nothing; None for others."""
+    codec = _SINGLE.get(_normal(client))
+    if codec is None:
+        return None
+    return [bytes((code,)).decode(codec, "ignore").encode() for code in range(256)]
+
+
+def python_codec(encoding: str) -> str | None:
+    """Return Python's name of an encoding; None where there is none or it is not needed (SQL_ASCII)."""
+    name = _normal(encoding)
+    return "utf-8" if name in _UTF8 else _SINGLE.get(name) or _UNSAFE.get(name)
 
 
 @dataclass(frozen=True, slots=True, init=False)
 class Text:
-    """A query string: its characters, and how to get the bytes of a part."""
+    """A query string: its characters, and how to get the client's bytes of a part back."""
 
     characters: str
     _codec: str | None
 
-    def __init__(self, sql: bytes, codec: str | None) -> None:
+    def __init__(self, sql: bytes, client_encoding: str) -> None:
+        codec = _UNSAFE.get(_normal(client_encoding))
         try:
             characters = sql.decode(codec) if codec else sql.decode("utf-8", "surrogateescape")
-        except UnicodeDecodeError as error:
+            unchanged = codec is None or characters.encode(codec) == sql
+        except UnicodeError:
+            unchanged = False
+        if not unchanged:
             raise PgError(
                 CHARACTER_NOT_IN_REPERTOIRE,
-                f'invalid byte sequence for encoding "{codec}"',
-                detail=f"Byte {error.start + 1} of the query.",
-            ) from error
-        if codec and characters.encode(codec) != sql:
-            raise PgError(
-                CHARACTER_NOT_IN_REPERTOIRE,
-                f"the query has characters that do not survive encoding {codec}",
-                hint="SET client_encoding TO 'UTF8'.",
+                f'invalid byte sequence for encoding "{client_encoding}"',
+                hint="The proxy must read the query's characters; SET client_encoding TO 'UTF8' reads them all.",
             )
         object.__setattr__(self, "characters", characters)
         object.__setattr__(self, "_codec", codec)

@@ -9,9 +9,7 @@ import re
 from collections.abc import Callable
 
 
-def map_context(
-    context: str, relation: str, client_line: Callable[[int], int | None]
-) -> tuple[str, int | None]:
+def map_context(context: str, relation: str, client_line: Callable[[int], int | None]) -> tuple[str, int | None]:
     """Return CONTEXT with the client's line number, and that number (None: CONTEXT names no line).
 
     A line that `client_line` no longer knows is taken out of the text rather than shown wrong.

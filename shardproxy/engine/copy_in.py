@@ -20,12 +20,12 @@ from typing import Protocol
 from shardproxy.backend.connection import Connection
 from shardproxy.backend.together import each
 from shardproxy.copy.lines import map_context
-from shardproxy.copy.skipped import SkippedRows
-from shardproxy.backend.together import each
+from shardproxy.engine.copy_setup import CopySetup
 from shardproxy.engine.copy_start import first_replies
 from shardproxy.engine.notices import Fields, NoticeMerger
 from shardproxy.errors import PgError
-from shardproxy.native import SplitError, Splitter
+from shardproxy.native import ALL_SHARDS, SplitError
+from shardproxy.plan import Kind, Statement
 from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED, INTERNAL_ERROR, QUERY_CANCELED
 from shardproxy.wire import decode, encode
 from shardproxy.wire.constants import B
@@ -34,7 +34,10 @@ FLUSH_DELAY = 0.05
 """Seconds until a partly filled buffer is sent on: rows of a slow client become visible to the shard's triggers and
 progress views about as promptly as with one server, and a fast client never waits for it."""
 
-EVERYWHERE = -1
+
+def is_copy_in(statement: Statement) -> bool:
+    """Whether a statement asks the client for data."""
+    return statement.kind is Kind.COPY_FROM and statement.copy is not None and statement.copy.source == "stdin"
 
 
 class Source(Protocol):
@@ -66,20 +69,20 @@ class CopyIn:
     def __init__(
         self,
         sql: bytes,
-        relation: str,
+        setup: CopySetup,
         connections: Mapping[int, Connection],
-        splitter: Splitter,
         source: Source,
         notices: NoticeMerger,
-        skipped: SkippedRows,
     ) -> None:
         self._sql = sql
-        self._relation = relation
+        self._relation = setup.relation
         self._connections = connections
-        self._splitter = splitter
+        self._splitter = setup.splitter
+        self._skipped = setup.skipped
+        self._setup = setup
         self._source = source
         self._notices = notices
-        self._skipped = skipped
+        self._stopped = False
         self._loop = asyncio.get_running_loop()
         self._behind: set[int] = set()
         self._ended: set[int] = set()  # shards that were sent CopyFail
@@ -121,9 +124,14 @@ class CopyIn:
 
         After a failure CopyData is still taken, and dropped.
         """
-        used = self._splitter.feed(data)
-        if self._splitter.error is not None and not self._refusals:
-            self._refuse_split(self._splitter.error)
+        try:
+            used = self._splitter.feed(data)
+        except SplitError as error:
+            used = error.consumed
+            self._refuse_split(error)
+        if self._stopped:
+            self._splitter.ready()
+            return used
         if self._refusals:
             return used
         self._send(self._splitter.ready())
@@ -133,7 +141,7 @@ class CopyIn:
 
     def _send(self, buffers: list[tuple[int, bytes]]) -> None:
         for shard, data in buffers:
-            if shard == EVERYWHERE:
+            if shard == ALL_SHARDS:
                 for connection in self._connections.values():
                     connection.stream.write(data)
             else:
@@ -226,14 +234,18 @@ class CopyIn:
             await asyncio.wait(self._readers.values())
         if self._refusals:
             raise await self.stop("another shard refused a row")
-        return f"COPY {self._accepted()}"
+        accepted = self._accepted()
+        summary = self._skipped.summary()
+        if summary is not None:
+            self._notices.notice(min(self._connections), summary)
+        return f"COPY {accepted}"
 
     async def stop(self, reason: str, client_fail: bool = False) -> PgError:
         """End the COPY on all shards and return the error to report; `client_fail` for the client's CopyFail."""
         self._stop_timer()
         # Rows in front of the refused one may still be here, and one of them may be worse.
         self._send(self._splitter.flush())
-        self._splitter.discard()
+        self._stopped = True
         for shard, connection in self._connections.items():
             if not self._readers[shard].done() and connection.usable and shard not in self._tags:
                 self._ended.add(shard)
@@ -258,13 +270,8 @@ class CopyIn:
             self._timer = None
 
     def _refuse_split(self, error: SplitError) -> None:
-        refused = PgError(
-            error.sqlstate,
-            error.message,
-            detail=error.detail,
-            hint=error.hint,
-            context=f"COPY {self._relation}, line {error.line}",
-        )
+        context = f"COPY {self._relation}" + ("" if error.line is None else f", line {error.line}")
+        refused = self._setup.refusal(error, context)
         self._refuse(Refusal(refused, error.line))
 
     def _accepted(self) -> int:
@@ -281,7 +288,7 @@ class CopyIn:
                     detail=f'Shard "{self._connections[shard].name}" counted {count} of {sent} rows.',
                     hint="Nothing was loaded. Spell the sharding key in PostgreSQL's output format.",
                 )
-        if not self._splitter.broadcast:
+        if not self._setup.everywhere:
             self._skipped.check_limit()
             return sum(counts.values())
         if len(set(counts.values())) > 1:

@@ -4,22 +4,20 @@ The shards' CopyData messages pass as they arrive, whole messages only, in whate
 line, one binary signature, one trailer, and the tag is the total.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from shardproxy.backend.connection import Connection
 from shardproxy.backend.together import each
 from shardproxy.copy.options import CopyOptions
 from shardproxy.engine.copy_start import first_replies
-from shardproxy.engine.results import Output, Relay, total_tag
+from shardproxy.engine.results import COPY_DATA, Output, Relay, total_tag
 from shardproxy.errors import PgError
 from shardproxy.native import FrameMerge
 from shardproxy.wire import encode
 from shardproxy.wire.constants import B
 
 
-async def copy_out(
-    sql: bytes, options: CopyOptions, connections: Sequence[Connection], output: Output
-) -> str:
+async def copy_out(sql: bytes, options: CopyOptions, connections: Sequence[Connection], output: Output) -> str:
     """Run the COPY on the connections, stream to `output`, return the tag; no CopyOutResponse before all agree."""
     for connection in connections:
         connection.write(encode.query(sql))
@@ -34,7 +32,7 @@ async def copy_out(
     output.write(encode.copy_out_response(response.format, response.column_formats))
     merge = FrameMerge(
         len(connections),
-        B.COPY_DATA,
+        COPY_DATA,
         format="binary" if response.format == 1 else "text",
         header=options.header != "none",
     )
@@ -50,7 +48,7 @@ async def _give_up(connections: Sequence[Connection]) -> None:
     if connections:
         nowhere = Discard()
         try:
-            await Relay(connections, nowhere, FrameMerge(len(connections), B.COPY_DATA)).run()
+            await Relay(connections, nowhere, FrameMerge(len(connections), COPY_DATA)).run()
         except PgError:
             # Their being cancelled is what was wanted; the refusal is what the client reads.
             return
@@ -60,7 +58,7 @@ class Discard:
     """An output that nobody reads."""
 
     writable = True
-    on_writable = None
+    on_writable: Callable[[bool], None] | None = None
 
     def write(self, data: bytes) -> None:
         """Drop the bytes."""

@@ -23,7 +23,7 @@ class Database:
                 host=shard.dsn.host,
                 port=shard.dsn.port,
                 user=shard.dsn.user,
-                database=shard.dsn.dbname,
+                database=shard.dsn.database,
                 password=shard.dsn.password.get_secret_value() if shard.dsn.password else None,
                 connect_timeout=config.connect_timeout,
             )
@@ -31,7 +31,7 @@ class Database:
         )
         self.shard_numbers = {shard.name: number for number, shard in enumerate(config.shards)}
         self.generation = 0
-        self._tables = {(table.schema_name, table.relation): table for table in config.tables}
+        self._tables = {(table.schema, table.relation): table for table in config.tables}
         self._parameters: dict[frozenset[tuple[str, str]], dict[str, str]] = {}
 
     def table(self, schema: str, relation: str) -> Table | None:

@@ -7,21 +7,20 @@ them is the session's business. The transaction rules are in `transaction`, the 
 Errors leave as PgError. The caller then calls `statement_failed()` before it tells the client.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from shardproxy.backend.connection import Connection
 from shardproxy.backend.together import each
 from shardproxy.commit import one_phase
 from shardproxy.engine.copy_in import CopyIn, Source
-from shardproxy.engine.copy_setup import prepare_copy
 from shardproxy.engine.copy_out import copy_out
+from shardproxy.engine.copy_setup import prepare_copy
 from shardproxy.engine.database import Database
 from shardproxy.engine.gang import Gang
 from shardproxy.engine.notices import Fields, NoticeMerger
 from shardproxy.engine.resolver import Resolver
-from shardproxy.engine.results import Answer, Output, Relay, total_tag
+from shardproxy.engine.results import DATA_ROW, Answer, Output, Relay, total_tag
 from shardproxy.engine.transaction import FAILED, Transaction
 from shardproxy.errors import PgError
 from shardproxy.native import FrameMerge
@@ -29,10 +28,8 @@ from shardproxy.plan import Kind, ParamValue, Route, Statement, route
 from shardproxy.sqlstate import (
     ACTIVE_SQL_TRANSACTION,
     CONNECTION_FAILURE,
-    FEATURE_NOT_SUPPORTED,
     INVALID_CURSOR_NAME,
     NO_ACTIVE_SQL_TRANSACTION,
-    WARNING,
 )
 from shardproxy.wire import encode
 from shardproxy.wire.constants import B
@@ -100,9 +97,7 @@ class Engine:
 
     def _connected(self, shard: int, connection: Connection) -> None:
         connection.on_notice = lambda fields: self._notice(shard, fields)
-        connection.on_notification = lambda payload: self.output.write(
-            encode.message(B.NOTIFICATION_RESPONSE, payload)
-        )
+        connection.on_notification = lambda payload: self.output.write(encode.message(B.NOTIFICATION_RESPONSE, payload))
         connection.on_parameter = lambda name, value: self._parameter(shard, name, value)
 
     def _parameter(self, shard: int, name: str, value: str) -> None:
@@ -115,14 +110,6 @@ class Engine:
     def warn(self, state: str, message: str, *, hint: str | None = None) -> None:
         """Say a WARNING of the proxy's own."""
         self._say_notice(PgError(state, message, severity="WARNING", hint=hint).fields)
-
-    @property
-    def client_encoding(self) -> str:
-        """The session's client_encoding as the server names it."""
-        for connection in self.gang.connections:
-            if "client_encoding" in connection.parameters:
-                return connection.parameters["client_encoding"]
-        return "UTF8"
 
     # Transactions.
 
@@ -176,7 +163,8 @@ class Engine:
             self.warn(NO_ACTIVE_SQL_TRANSACTION, "there is no transaction in progress")
             if statement.chain:
                 raise PgError(
-                    NO_ACTIVE_SQL_TRANSACTION, f"{statement.tag} AND CHAIN can only be used in transaction blocks"
+                    NO_ACTIVE_SQL_TRANSACTION,
+                    f"{statement.tag} AND CHAIN can only be used in transaction blocks",
                 )
         tag = statement.tag
         if transaction.open:
@@ -236,8 +224,11 @@ class Engine:
         request: Request | None = None,
         params: Sequence[ParamValue] = (),
         describe: bool = True,
+        on_bound: Callable[[], None] | None = None,
     ) -> str | None:
         """Run one statement; `request` replaces the simple Query for the extended protocol.
+
+        `on_bound` is called when a shard has accepted the Bind, in front of any row.
 
         Rows, their description (if `describe`) and notices go to the output; the tag is returned.
         """
@@ -255,7 +246,7 @@ class Engine:
         if statement.kind is Kind.COPY_TO:
             return await self._copy_to(statement, sql)
         plan = await self._plan(statement, params)
-        run = _Run(statement, plan, request or _query(sql), describe)
+        run = _Run(statement, plan, request or _query(sql), describe, on_bound)
         if statement.kind in {Kind.SET, Kind.RESET} or statement.sets_config:
             return await self._set(run, sql)
         answers = await self._execute(run)
@@ -290,7 +281,8 @@ class Engine:
         context = await self.resolver.context(statement, tables, params)
         return route(statement, tables, context)
 
-    def _shards(self, plan: Route) -> tuple[int, ...]:
+    def shards_of(self, plan: Route) -> tuple[int, ...]:
+        """Return the numbers of the shards that a route means."""
         if plan.shards == "home":
             return (self.gang.home,)
         if plan.shards == "all":
@@ -298,9 +290,15 @@ class Engine:
         assert isinstance(plan.shards, tuple)
         return plan.shards
 
+    async def connections_of(self, statement: Statement, params: Sequence[ParamValue]) -> list[Connection]:
+        """Return the connections that a statement goes to, inside the transaction if one is open."""
+        self._notice = NoticeMerger(self._say_notice).notice
+        self.transaction.check()
+        return await self.gang.join(self.shards_of(await self._plan(statement, params)))
+
     async def _execute(self, run: "_Run") -> list[Answer]:
         """Send the statement to its shards and relay their answers."""
-        shards = self._shards(run.plan)
+        shards = self.shards_of(run.plan)
         several = len(shards) > 1
         if several and not self.transaction.open:
             if run.statement.kind is Kind.UTILITY_NO_TRANSACTION:
@@ -313,10 +311,10 @@ class Engine:
     async def _relay(self, run: "_Run", connections: Sequence[Connection]) -> list[Answer]:
         for connection in connections:
             run.request(connection)
-        merge = FrameMerge(len(connections), B.DATA_ROW)
-        forward = frozenset({B.ROW_DESCRIPTION}) if run.describe else frozenset()
+        merge = FrameMerge(len(connections), DATA_ROW)
+        forward = frozenset({B.ROW_DESCRIPTION, B.NO_DATA}) if run.describe else frozenset()
         rows_from = 0 if run.plan.combine == "same" else None
-        return await Relay(connections, self.output, merge, rows_from, forward).run()
+        return await Relay(connections, self.output, merge, rows_from, forward, run.on_bound).run()
 
     async def _one_by_one(self, run: "_Run", shards: Sequence[int]) -> list[Answer]:
         """Run what PostgreSQL allows in no transaction block. Where it fails, say where it has been done."""
@@ -338,7 +336,7 @@ class Engine:
         statement = run.statement
         await self.gang.open_home()
         connections = await self.gang.join([self.gang.home, *self.gang.others])
-        run = _Run(statement, Route("all", "same", "settings hold for all shards"), run.request, run.describe)
+        run = replace(run, plan=Route("all", "same", "settings hold for all shards"))
         answers = await self._relay(run, connections)
         self.transaction.set(sql, _setting_name(statement), local=statement.local)
         self.resolver.forget()
@@ -352,7 +350,7 @@ class Engine:
         if statement.definition:
             self.resolver.forget()
             self.database.definitions_changed()
-        shards = self._shards(run.plan)
+        shards = self.shards_of(run.plan)
         if statement.kind is Kind.DECLARE_CURSOR and statement.name is not None:
             self._cursors[statement.name] = shards[0]
         elif statement.kind is Kind.PREPARE and statement.name is not None:
@@ -368,10 +366,9 @@ class Engine:
         self._notice = NoticeMerger(self._say_notice).notice
         self.transaction.check()
         self.begin_implicit()
-        setup = await prepare_copy(self, statement)
+        setup = await prepare_copy(self, statement, sql)
         connections = dict(zip(setup.shards, await self.gang.join(setup.shards), strict=True))
-        merger = NoticeMerger(self._say_notice)
-        copy = CopyIn(sql, setup.relation, connections, setup.splitter, source, merger, setup.skipped)
+        copy = CopyIn(sql, setup, connections, source, NoticeMerger(self._say_notice))
         self._notice = copy.notice
         await copy.start()
         return copy
@@ -380,7 +377,7 @@ class Engine:
         tables = await self.resolver.resolve(statement)
         context = await self.resolver.context(statement, tables, ())
         plan = route(statement, tables, context)
-        connections = await self.gang.join(self._shards(plan))
+        connections = await self.gang.join(self.shards_of(plan))
         assert statement.copy is not None
         return await copy_out(sql, statement.copy.options, connections, self.output)
 
@@ -395,6 +392,7 @@ class _Run:
     plan: Route
     request: Request
     describe: bool
+    on_bound: Callable[[], None] | None = None
 
 
 def _query(sql: bytes) -> Request:

@@ -12,6 +12,7 @@ from shardproxy.engine.transaction import Transaction
 from shardproxy.errors import PgError
 from shardproxy.sqlstate import SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION
 
+
 class Gang:
     """One session's connections by shard number."""
 
@@ -46,6 +47,28 @@ class Gang:
             self._home = next((shard for shard, one in self._open.items() if one.usable), 0)
         assert self._home is not None
         return self._home
+
+    def parameter(self, name: str, default: str) -> str:
+        """Return a setting that the shards report, as the session has it."""
+        for connection in self.connections:
+            if name in connection.parameters:
+                return connection.parameters[name]
+        return default
+
+    @property
+    def client_encoding(self) -> str:
+        """The session's client_encoding."""
+        return self.parameter("client_encoding", "UTF8")
+
+    @property
+    def server_encoding(self) -> str:
+        """The shards' server_encoding."""
+        return self.parameter("server_encoding", "UTF8")
+
+    @property
+    def timezone(self) -> str:
+        """The session's TimeZone."""
+        return self.parameter("TimeZone", "")
 
     async def open_home(self) -> Connection:
         """Return a connection to any shard: the first that can be reached when none is open yet."""

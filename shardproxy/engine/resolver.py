@@ -6,14 +6,15 @@ change of settings or definitions that passes through the proxy.
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from shardproxy.backend import catalog
 from shardproxy.backend.connection import Connection
+from shardproxy.copy.encoding import python_codec
 from shardproxy.engine.database import Database
 from shardproxy.engine.gang import Gang
 from shardproxy.errors import PgError
-from shardproxy.plan import Context, ParamValue, Resolved, Statement, TableRef
+from shardproxy.plan import Context, KeyColumn, ParamValue, Resolved, Statement, TableRef
 from shardproxy.sharding.relation import Relation
 from shardproxy.sharding.table import ShardedTable
 
@@ -77,6 +78,8 @@ class Resolver:
             home=self._gang.home,
             is_aggregate=lambda _: aggregate,
             params=params,
+            client_codec=python_codec(self._gang.client_encoding),
+            server_codec=python_codec(self._gang.server_encoding),
         )
 
     async def _reader(self) -> Connection:
@@ -88,9 +91,7 @@ class Resolver:
         return connection
 
     @staticmethod
-    async def relations(
-        connection: Connection, names: Sequence[tuple[str | None, str]]
-    ) -> list[Relation | None]:
+    async def relations(connection: Connection, names: Sequence[tuple[str | None, str]]) -> list[Relation | None]:
         """Look relations up on one connection; None for each that does not exist there."""
         [[answer]] = await connection.fetch(catalog.relations_sql(names))
         return catalog.parse_relations(_text(answer))
@@ -117,8 +118,8 @@ class Resolver:
             schema,
             relation.name,
             shard=table.shard,
-            placement=table.placement,
-            key=tuple(table.key),
+            placement=table.placement_in(self._gang.timezone),
+            key=tuple(KeyColumn(column.name, column.type, column.typmod) for column in table.key),
             columns=columns,
             defaults=defaults,
         )

@@ -21,6 +21,10 @@ from shardproxy.wire.encode import message as encode_message
 from shardproxy.wire.framing import Message
 
 
+DATA_ROW = bytes((B.DATA_ROW,))
+COPY_DATA = bytes((B.COPY_DATA,))
+
+
 class Output(Protocol):
     """Where results go: a client's stream, or whatever collects them."""
 
@@ -46,7 +50,8 @@ class Relay:
     """One statement's way back from the shards.
 
     `merge` knows the row messages. `rows_from` is the only shard whose rows count, or None for all.
-    `forward` holds the types of other messages that the client gets, once, from whoever sends first.
+    `forward` holds the types of other messages that the client gets, once, from whoever sends first. `on_bound`
+    is called at the first BindComplete.
     """
 
     connections: Sequence[Connection]
@@ -54,6 +59,7 @@ class Relay:
     merge: FrameMerge
     rows_from: int | None = None
     forward: frozenset[int] = frozenset({B.ROW_DESCRIPTION, B.NO_DATA})
+    on_bound: Callable[[], None] | None = None
     failed: PgError | None = None
     _seen: set[int] = field(default_factory=set)
     _cancelling: asyncio.Task[list[None]] | None = None
@@ -124,7 +130,11 @@ class Relay:
             case B.ERROR_RESPONSE:
                 answer.error = PgError.from_fields(decode.fields(message.payload))
                 self._fail(answer.error)
-            case B.PARSE_COMPLETE | B.BIND_COMPLETE | B.CLOSE_COMPLETE | B.COPY_DONE:
+            case B.BIND_COMPLETE:
+                if self.on_bound is not None and self.failed is None:
+                    self.on_bound()
+                    self.on_bound = None
+            case B.PARSE_COMPLETE | B.CLOSE_COMPLETE | B.COPY_DONE:
                 pass
             case B.ROW_DESCRIPTION | B.NO_DATA | B.PARAMETER_DESCRIPTION:
                 if message.type in self.forward and message.type not in self._seen and self.failed is None:

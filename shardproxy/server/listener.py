@@ -44,7 +44,11 @@ class Listener:
         """Listen; return the address, with the port that the kernel chose where the configuration says 0."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            self._stream, self.config.server.host, self.config.server.port, backlog=BACKLOG, reuse_address=True
+            self._stream,
+            self.config.server.host,
+            self.config.server.port,
+            backlog=BACKLOG,
+            reuse_address=True,
         )
         name = self._server.sockets[0].getsockname()
         return name[0], name[1]

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from shardproxy.engine.copy_in import is_copy_in
 from shardproxy.engine.engine import SUSPENDED
 from shardproxy.errors import PgError
 from shardproxy.plan import Kind
+from shardproxy.session.limited import run_limited
 from shardproxy.session.portals import Portal, Prepared
 from shardproxy.sqlstate import (
     DUPLICATE_PREPARED_STATEMENT,
@@ -224,7 +226,7 @@ class Extended:
         self._executed = True
         if not alone and statement.kind not in LOCAL:
             session.engine.begin_implicit()
-        if statement.kind is Kind.COPY_FROM:
+        if is_copy_in(statement):
             self._pay()
             tag: str | None = await session.copy_in(statement, portal.prepared.text)
         else:
@@ -245,7 +247,7 @@ class Extended:
     async def _run(self, portal: Portal, execute: decode.Execute) -> str | None:
         engine = self._session.engine
         if execute.max_rows > 0:
-            return await engine.run_limited(portal, execute.portal, execute.max_rows, self._pay)
+            return await run_limited(engine, portal, execute.portal, execute.max_rows, self._pay)
         describe, portal.describe = portal.describe, False
         described = encode.describe(b"P", b"") if describe else b""
 

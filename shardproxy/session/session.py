@@ -11,12 +11,13 @@ import asyncio
 import logging
 
 from shardproxy.backend.stream import Stream
+from shardproxy.copy.encoding import Text
+from shardproxy.engine.copy_in import is_copy_in
 from shardproxy.engine.database import Database
 from shardproxy.engine.engine import Engine
 from shardproxy.errors import ConnectionLost, PgError, ProtocolError
-from shardproxy.plan import Kind, Statement, analyze
+from shardproxy.plan import Statement, analyze
 from shardproxy.session.cancel import CancelKeys
-from shardproxy.copy.encoding import Text, codec_of
 from shardproxy.session.extended import Extended
 from shardproxy.session.login import Identity
 from shardproxy.sqlstate import ADMIN_SHUTDOWN, FEATURE_NOT_SUPPORTED
@@ -77,6 +78,8 @@ class Session:
             raise _shutdown()
         if message.type in COPY:
             # What a client had under way when its COPY failed.
+            return True
+        if self._extended.skipping and message.type not in {F.SYNC, F.TERMINATE}:
             return True
         self.stream.untap()
         if message.type == F.TERMINATE:
@@ -140,7 +143,7 @@ class Session:
 
     def text(self, sql: bytes) -> Text:
         """Return the client's bytes as characters, in a way that gives the same bytes back."""
-        return Text(sql, codec_of(self._statuses.get("client_encoding", "UTF8")))
+        return Text(sql, self._statuses.get("client_encoding", "UTF8"))
 
     def analyze(self, text: Text) -> tuple[Statement, ...]:
         """Parse; ParseFailed in PostgreSQL's words."""
@@ -181,7 +184,7 @@ class Session:
 
     async def run_statement(self, statement: Statement, text: Text) -> str | None:
         """Run one statement of a simple query; return its tag."""
-        if statement.kind is Kind.COPY_FROM:
+        if is_copy_in(statement):
             return await self.copy_in(statement, text)
         return await self.engine.run(statement, text.encode(statement.text))
 
@@ -214,6 +217,4 @@ class Session:
 
 
 def _shutdown() -> PgError:
-    return PgError(
-        ADMIN_SHUTDOWN, "terminating connection due to administrator command", severity="FATAL"
-    )
+    return PgError(ADMIN_SHUTDOWN, "terminating connection due to administrator command", severity="FATAL")
