@@ -1,0 +1,195 @@
+"""The layer rule, executable: an import goes down only, and some imports belong to some layers alone.
+
+docs/architecture.md has the picture. Each violation names its line, and why the rule exists.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import shardproxy
+
+PACKAGE = "shardproxy"
+ROOT = Path(shardproxy.__file__).parent
+
+LEVELS = {
+    "errors": -1,
+    "sqlstate": -1,
+    "wire": 0,
+    "native": 0,
+    "copy": 0,
+    "sharding": 0,
+    "plan": 1,
+    "config": 1,
+    "backend": 2,
+    "commit": 2,
+    "engine": 3,
+    "session": 4,
+    "load": 4,
+    "server": 5,
+    "embedded": 6,
+    "demo": 6,
+    "cli": 7,
+    "__main__": 8,
+}
+"""First part of a module's path below the package, to its height. A part that is missing here is an error."""
+
+SIBLINGS = {
+    # Within one height: importer -> what it may import beside itself.
+    "errors": {"sqlstate"},
+    "copy": {"native"},
+    "sharding": {"native"},
+    "commit": {"backend"},
+    "demo": {"embedded"},
+}
+
+SANS_IO = {"errors", "sqlstate", "wire", "native", "copy", "sharding", "plan"}
+IO_MODULES = {
+    "asyncio",
+    "asyncpg",
+    "http",
+    "multiprocessing",
+    "requests",
+    "select",
+    "selectors",
+    "signal",
+    "socket",
+    "socketserver",
+    "ssl",
+    "subprocess",
+    "threading",
+    "urllib",
+    "uvloop",
+}
+
+
+def part_of(module: str) -> str:
+    """The layer of a dotted module name: `shardproxy.wire.scram` is in `wire`, the package itself in none."""
+    names = module.split(".")
+    return names[1] if len(names) > 1 else ""
+
+
+def imports(tree: ast.AST, module: str, *, is_package: bool) -> Iterator[tuple[int, str]]:
+    """Every import anywhere in the tree, inside functions and TYPE_CHECKING too, as (line, dotted name)."""
+    package = module if is_package else module.rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                names = package.split(".")
+                above = names[: len(names) - node.level + 1]
+                base = ".".join([*above, base] if base else above)
+            # `from shardproxy import wire` imports the layer, not just the package.
+            for alias in node.names if base == PACKAGE else ():
+                yield node.lineno, f"{PACKAGE}.{alias.name}"
+            if base != PACKAGE:
+                yield node.lineno, base
+
+
+def violations(module: str, source: str, *, is_package: bool = False) -> list[str]:
+    """What a module imports against the rules, each with its line and the rule's reason."""
+    importer = part_of(module)
+    found: list[str] = []
+    if importer and importer not in LEVELS:
+        return [f"{module}: {importer!r} has no place in LEVELS: decide on which layer it stands"]
+    for line, name in imports(ast.parse(source), module, is_package=is_package):
+        top = name.partition(".")[0]
+        where = f"{module}:{line} imports {name}: "
+        if top == PACKAGE:
+            imported = part_of(name)
+            if not imported or (imported.startswith("__") and imported != "__main__"):
+                continue  # The package itself, or its __version__.
+            if imported not in LEVELS:
+                found.append(where + "that name has no place in LEVELS")
+            elif not importer:
+                found.append(where + "the package's own __init__ imports no layer, or every import is circular")
+            elif imported != importer and not (
+                LEVELS[imported] < LEVELS[importer] or imported in SIBLINGS.get(importer, set())
+            ):
+                found.append(
+                    where + f"an import goes down only ({importer} is on {LEVELS[importer]}, {imported} on "
+                    f"{LEVELS[imported]}), so that each layer can be understood and tested without those above"
+                )
+        elif top in IO_MODULES and importer in SANS_IO:
+            found.append(
+                where + f"{importer} does no I/O, so that every cut, error and timing can be tested by calling it"
+            )
+        elif top == "pglast" and importer != "plan":
+            found.append(where + "only plan/ knows pglast, so that the grammar's shape stays behind one door")
+    return found
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for path in sorted(ROOT.rglob("*.py*")):
+        if path.suffix in {".py", ".pyi"}:
+            names = path.relative_to(ROOT.parent).with_suffix("").parts
+            yield ".".join(names[:-1] if names[-1] == "__init__" else names), path
+
+
+def test_imports_go_down_only() -> None:
+    found = [
+        violation
+        for module, path in modules()
+        for violation in violations(module, path.read_text("utf-8"), is_package=path.stem == "__init__")
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_the_whole_package_is_looked_at() -> None:
+    seen = {part_of(module) for module, _ in modules()}
+    assert {"errors", "sqlstate", "wire", "native", "copy", "sharding", "plan", "backend", "engine"} <= seen
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "reason"),
+    [
+        ("shardproxy.wire.x", "import asyncio", "does no I/O"),
+        ("shardproxy.wire.x", "import asyncio.streams as s", "does no I/O"),
+        ("shardproxy.copy.x", "from socket import socket", "does no I/O"),
+        ("shardproxy.plan.x", "def f():\n    import ssl", "does no I/O"),
+        ("shardproxy.errors", "import uvloop", "does no I/O"),
+        ("shardproxy.wire.x", "from shardproxy.plan import analyze", "goes down only"),
+        ("shardproxy.wire.x", "from shardproxy import plan", "goes down only"),
+        ("shardproxy.wire.x", "import shardproxy.plan.parse", "goes down only"),
+        ("shardproxy.wire.x", "from ..plan import parse", "goes down only"),
+        ("shardproxy.wire.x", "from .. import plan", "goes down only"),
+        ("shardproxy.wire.x", "from shardproxy.native import Placement", "goes down only"),
+        ("shardproxy.engine.x", "if TYPE_CHECKING:\n    from shardproxy.session import y", "goes down only"),
+        ("shardproxy.session.x", "from shardproxy.load import y", "goes down only"),
+        ("shardproxy.errors", "from shardproxy.wire import errors", "goes down only"),
+        ("shardproxy.backend.x", "import pglast", "only plan/"),
+        ("shardproxy.cli", "from pglast.parser import parse_sql", "only plan/"),
+        ("shardproxy.misc.x", "", "decide on which layer"),
+        ("shardproxy.cli", "from shardproxy import misc", "no place in LEVELS"),
+        ("shardproxy", "from shardproxy.wire import encode", "circular"),
+    ],
+)
+def test_a_violation_is_caught(module: str, source: str, reason: str) -> None:
+    found = violations(module, source, is_package=module == PACKAGE)
+    assert len(found) == 1
+    assert reason in found[0]
+
+
+def test_a_package_s_relative_import_is_resolved_from_the_package() -> None:
+    assert violations("shardproxy.wire", "from ..plan import parse", is_package=True)
+    assert not violations("shardproxy.wire", "from .encode import query", is_package=True)
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("shardproxy.wire.x", "from shardproxy.errors import PgError\nimport struct\nfrom . import encode"),
+        ("shardproxy.wire.x", "from shardproxy import sqlstate"),
+        ("shardproxy.plan.x", "import pglast\nfrom shardproxy.sharding.table import ShardedTable"),
+        ("shardproxy.backend.x", "import asyncio\nfrom shardproxy.wire import encode"),
+        ("shardproxy.session.x", "from shardproxy.engine import copy_in\nfrom shardproxy.config import load"),
+        ("shardproxy.cli", "from shardproxy import __version__\nfrom shardproxy.server import serve"),
+    ],
+)
+def test_what_goes_down_is_allowed(module: str, source: str) -> None:
+    assert not violations(module, source)
