@@ -67,9 +67,7 @@ def state(pid: int) -> str:
                 return chr(file.read().rpartition(b")")[2].split()[0][0])
         except (FileNotFoundError, ProcessLookupError):
             return "X"
-    listing = subprocess.run(
-        ["ps", "-o", "state=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
+    listing = subprocess.run(["ps", "-o", "state=", "-p", str(pid)], capture_output=True, text=True, check=False)
     return listing.stdout.strip()[:1] or "X"
 
 

@@ -72,9 +72,7 @@ class Databases:
     _places: list[tuple[Server, str]] = field(repr=False)
 
     @classmethod
-    def create(
-        cls, servers: Servers, *, shards: int = SHARDS, one_server: bool = False, options: str = ""
-    ) -> Self:
+    def create(cls, servers: Servers, *, shards: int = SHARDS, one_server: bool = False, options: str = "") -> Self:
         """Make the databases; `one_server` puts all of them into the oracle's server, which is cheaper.
 
         `options` are CREATE DATABASE's, for instance "TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'".
@@ -129,7 +127,7 @@ class Databases:
         admin: Mapping[str, object] | None = None,
     ) -> str:
         """Write a configuration over these shards (s0, s1, ...) as TOML; it listens on a free port."""
-        lines = ["[server]", *_members({"listen": "127.0.0.1:0"} | dict(server or {}))]
+        lines = ["[server]", *_members({"listen": "127.0.0.1:0", "drain_timeout": 5.0} | dict(server or {}))]
         if admin is not None:
             lines += ["[admin]", *_members(admin)]
         for user in users:

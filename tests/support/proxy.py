@@ -1,18 +1,14 @@
 """A running `shardproxy serve` for a test, in a process of its own."""
 
 import os
-import re
 import signal
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from shardproxy.embedded.proxy import ProxyError, serve
 from shardproxy.embedded.supervised import Supervised
 
-READY = re.compile(r"^ready: (?P<host>\S+):(?P<port>\d+)$", re.MULTILINE)
-START_PATIENCE = 30.0  # seconds
-STOP_PATIENCE = 15.0
+STOP_PATIENCE = 40.0  # seconds; the drain timeout is 30 by default
 
 # What a proxy must never write, whatever a test does to it.
 ALARMS = (
@@ -24,10 +20,6 @@ ALARMS = (
     "AddressSanitizer",
     "runtime error:",
 )
-
-
-class ProxyError(Exception):
-    """The proxy ended, or was not ready in time; the text is its log."""
 
 
 class Proxy:
@@ -58,19 +50,9 @@ class Proxy:
 
     def start(self) -> None:
         """Start (again) and wait until it is ready."""
-        begin = len(self.log())
-        command = ["-m", "shardproxy", "serve", "-c", str(self.config_path), *self._arguments]
-        self._process.start(
-            [sys.executable, *command], self.log_path, env=self._env, end_signal=signal.SIGTERM
+        self.host, self.port = serve(
+            self._process, self.config_path, self.log_path, arguments=self._arguments, env=self._env
         )
-        deadline = time.monotonic() + START_PATIENCE
-        while not (ready := READY.search(self.log()[begin:])):
-            if not self._process.running:
-                raise ProxyError(f"exit status {self._process.status}:\n{self.log()[begin:]}")
-            if time.monotonic() > deadline:
-                raise ProxyError(f"not ready in {START_PATIENCE} s:\n{self.log()[begin:]}")
-            time.sleep(0.01)
-        self.host, self.port = ready["host"], int(ready["port"])
 
     def dsn(self, dbname: str = "shop", user: str = "postgres", password: str | None = None) -> str:
         """Return the URI of a database of the proxy."""
