@@ -173,9 +173,7 @@ def _insert(node: Node) -> Insert:
         return Insert((), ((),), select=False, conflict=conflict)
     if "valuesLists" not in query or {"sortClause", "limitCount", "limitOffset", "withClause"} & query.keys():
         return Insert(columns, (), select=True, conflict=conflict)
-    rows = tuple(
-        tuple(shape.row_value(item) for item in row["List"]["items"]) for row in query["valuesLists"]
-    )
+    rows = tuple(tuple(shape.row_value(item) for item in row["List"]["items"]) for row in query["valuesLists"])
     return Insert(columns, rows, select=False, conflict=conflict)
 
 

@@ -31,20 +31,19 @@ class Bound:
         self._standing = {ref: tables[ref] for ref in standing}
         self._values: dict[_Place, list[tuple[Value, ...]]] = {}
         for binding in statement.bindings:
-            for place in self._places(binding.column):
+            for place in self._places(binding.column, binding.only):
                 self._values.setdefault(place, []).append(binding.values)
         self._equal: dict[_Place, set[_Place]] = {}
-        for one, other in statement.equal:
-            for left, right in product(self._places(one), self._places(other)):
-                if left != right and self._alike(left, right):
-                    self._equal.setdefault(left, set()).add(right)
-                    self._equal.setdefault(right, set()).add(left)
+        for equality in statement.equal:
+            for one, other in (equality.one, equality.other), (equality.other, equality.one):
+                for source, place in product(self._places(one), self._places(other, equality.only)):
+                    if source != place and self._alike(source, place):
+                        self._equal.setdefault(place, set()).add(source)
 
     def shards(self, ref: TableRef) -> frozenset[int] | None:
-        """The shards with all rows of this table that can matter; None: any shard may have some.
+        """The shards with all rows of this table that can be in the result; None: any shard may have some.
 
-        The empty set says that no row of any shard fulfils the conditions (or that every shard raises the
-        same error over them).
+        The empty set says that no row of any shard is in it (or that every shard raises the same error).
         """
         resolved = self._standing.get(ref)
         if resolved is None or resolved.placement is None:
@@ -72,9 +71,7 @@ class Bound:
         while pending:
             place = pending.pop()
             for values in self._values.get(place, ()):
-                texts = [
-                    key_text(one, column.type, self._context, self._uses, storing=False) for one in values
-                ]
+                texts = [key_text(one, column.type, self._context, self._uses, storing=False) for one in values]
                 known = [text for text in texts if text is not UNBOUND]
                 if len(known) == len(texts) and (best is None or len(known) < len(best)):
                     best = known
@@ -83,7 +80,7 @@ class Bound:
             pending += new
         return best
 
-    def _places(self, column: Column) -> list[_Place]:
+    def _places(self, column: Column, only: tuple[TableRef, ...] | None = None) -> list[_Place]:
         """The sharded tables' columns that a name means.
 
         An unqualified name that several tables have is either an error, on every shard the same, or merged by
@@ -95,7 +92,7 @@ class Bound:
             found = [ref for ref in self._standing if _is_called(ref, column)]
             if len(found) > 1:
                 return []
-        return [(ref, column.name) for ref in found if self._standing[ref].sharded]
+        return [(ref, column.name) for ref in found if self._standing[ref].sharded and (only is None or ref in only)]
 
     def _alike(self, one: _Place, other: _Place) -> bool:
         """Tell whether two columns are keys of types in which equal values are placed alike."""

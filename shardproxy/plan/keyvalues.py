@@ -127,9 +127,7 @@ def _encode(text: str, codec: str | None) -> bytes | Unbound:
         return UNBOUND
 
 
-def _parameter(
-    param: Param, given: ParamValue, key: int, context: Context, uses: int
-) -> bytes | Unbound | None:
+def _parameter(param: Param, given: ParamValue, key: int, context: Context, uses: int) -> bytes | Unbound | None:
     same = _SAME[key]
     if param.cast is not None and param.cast not in same:
         return UNBOUND

@@ -114,10 +114,27 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """The result holds no row in which `column` is not one of `values`."""
+    """In every row of the result `column` is one of `values`, unless its table is the missing side of a join.
+
+    `only` are the tables of which that holds: those of an outer join's inner side, for its ON says nothing of
+    the other; None means any.
+    """
 
     column: Column
     values: tuple[Value, ...]
+    only: tuple[TableRef, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Equality:
+    """Two columns are equal in every row of the result, unless a table is the missing side of a join.
+
+    What is known of the one is known of the other, if that belongs to one of the tables in `only`.
+    """
+
+    one: Column
+    other: Column
+    only: tuple[TableRef, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,8 +238,7 @@ class Statement:
     locking: bool = False
     """FOR UPDATE and its kin."""
     bindings: tuple[Binding, ...] = ()
-    equal: tuple[tuple[Column, Column], ...] = ()
-    """Pairs of columns that are equal in every row of the result."""
+    equal: tuple[Equality, ...] = ()
     insert: Insert | None = None
     set_columns: tuple[str, ...] = ()
     """Columns that UPDATE, ON CONFLICT DO UPDATE or a nested UPDATE sets."""

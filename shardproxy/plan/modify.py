@@ -80,9 +80,7 @@ def check_replicated(verb: str, statement: Statement, table: Resolved, reads: Ta
         if other.kind != "reference":
             raise read_elsewhere(verb, other)
     varying = sorted(
-        name
-        for schema, name in statement.functions
-        if schema not in {None, "pg_catalog"} or name not in _IMMUTABLE
+        name for schema, name in statement.functions if schema not in {None, "pg_catalog"} or name not in _IMMUTABLE
     )
     if varying:
         raise copies_differ(table, f"function {varying[0]}()")
@@ -112,9 +110,7 @@ def _left_out(insert: Insert, table: Resolved) -> set[str]:
     return left_out
 
 
-def _update_or_delete(
-    statement: Statement, ref: TableRef, tables: dict[TableRef, Resolved], context: Context
-) -> Route:
+def _update_or_delete(statement: Statement, ref: TableRef, tables: dict[TableRef, Resolved], context: Context) -> Route:
     verb = statement.kind.value
     table = tables[ref]
     bound = Bound(statement, tables, context)
@@ -125,10 +121,10 @@ def _update_or_delete(
         if other == ref or resolved.kind in {"reference", "catalog"}:
             continue
         if resolved.kind == "single":
-            theirs = frozenset({_shard_of(resolved)})
+            theirs: frozenset[int] | None = frozenset({_shard_of(resolved)})
         else:
-            theirs = (None if other.nested else bound.shards(other)) or frozenset()
-        if theirs != shards:
+            theirs = None if other.nested else bound.shards(other)
+        if theirs is None or not theirs <= shards:
             raise read_elsewhere(verb, resolved)
     if not shards:
         return Route("home", "one", f"no row of {table} fulfils the conditions on ({key_of(table)})")
@@ -163,9 +159,7 @@ def _insert(statement: Statement, table: Resolved, reads: Tables, context: Conte
     return Route((shard,), "one", f"the key ({key_of(table)}) of every row lies on one shard")
 
 
-def _place_row(
-    row: dict[str, RowValue], table: Resolved, context: Context, uses: dict[int, int]
-) -> int | None:
+def _place_row(row: dict[str, RowValue], table: Resolved, context: Context, uses: dict[int, int]) -> int | None:
     """The shard of one row of VALUES; None where PostgreSQL certainly refuses it."""
     assert table.placement is not None
     key = [_stored(row.get(column.name, Default()), column, table, context, uses) for column in table.key]
@@ -190,11 +184,7 @@ def _stored(
             f'key column "{column.name}" of sharded table "{table}" has a default that must be computed',
             "Give the key's value in the INSERT.",
         )
-    text = (
-        key_text(value, column.type, context, uses, storing=True)
-        if isinstance(value, Const | Param)
-        else None
-    )
+    text = key_text(value, column.type, context, uses, storing=True) if isinstance(value, Const | Param) else None
     if isinstance(text, Unbound) or not isinstance(value, Const | Param):
         raise refused(
             f'the value of key column "{column.name}" of sharded table "{table}" is not a constant',

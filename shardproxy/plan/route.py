@@ -120,17 +120,14 @@ def _select(statement: Statement, tables: Tables, context: Context) -> Route:
     return Route("home", "one", "no user table: the session's home shard answers")
 
 
-def _select_sharded(
-    statement: Statement, tables: Tables, sharded: dict[TableRef, Resolved], context: Context
-) -> Route:
+def _select_sharded(statement: Statement, tables: Tables, sharded: dict[TableRef, Resolved], context: Context) -> Route:
     bound = Bound(statement, dict(tables), context)
     lists = {ref: None if ref.nested else bound.shards(ref) for ref in sharded}
     single = {resolved.shard for resolved in tables.values() if resolved.kind == "single"}
     if None not in lists.values():
-        if any(not shards for shards in lists.values()):
-            where = tuple(shard for shard in single if shard is not None)
-            return Route(where or "home", "one", "no row of any shard fulfils the conditions on the key")
         common = set.union(*(set(shards or ()) for shards in lists.values())) | single
+        if not common:
+            return Route("home", "one", "no row of any shard fulfils the conditions on the key")
         if len(common) == 1:
             [shard] = common
             assert shard is not None
@@ -143,9 +140,7 @@ def _select_sharded(
     known = lists[ref]
     if known is None or len(known) == context.nshards:
         return Route("all", "concatenate", f"rows of {table} come from every shard as they arrive")
-    return Route(
-        tuple(sorted(known)), "concatenate", f"the key ({key_of(table)}) is bound to {len(known)} shards"
-    )
+    return Route(tuple(sorted(known)), "concatenate", f"the key ({key_of(table)}) is bound to {len(known)} shards")
 
 
 def _not_concatenable(
@@ -161,9 +156,7 @@ def _not_concatenable(
         return refused(f"sharded table {names} in a sub-query or WITH is not supported", _HINT_ONE)
     for resolved in tables.values():
         if not resolved.sharded and resolved.kind != "reference":
-            return refused(
-                f'"{resolved}" together with several shards of {names} is not supported', _HINT_ONE
-            )
+            return refused(f'"{resolved}" together with several shards of {names} is not supported', _HINT_ONE)
     once = sorted(name for _, name in statement.functions if name in _ONCE)
     if once:
         return refused(f"{once[0]}() over several shards of {names} is not supported", _HINT_ONE)
@@ -175,9 +168,7 @@ def _not_concatenable(
             f"The functions of this statement are {functions}.",
         )
     why = _joined(statement.source, tables)[1]
-    return (
-        None if why is None else refused(f"{why} over several shards of {names} is not supported", _HINT_ONE)
-    )
+    return None if why is None else refused(f"{why} over several shards of {names} is not supported", _HINT_ONE)
 
 
 def _joined(item: FromItem | None, tables: Tables) -> tuple[bool, str | None]:

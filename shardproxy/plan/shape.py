@@ -8,6 +8,7 @@ from shardproxy.plan.model import (
     Column,
     Const,
     Default,
+    Equality,
     FromFunction,
     FromItem,
     FromJoin,
@@ -18,6 +19,7 @@ from shardproxy.plan.model import (
     TableRef,
     Unknown,
     Value,
+    tables_in,
 )
 from shardproxy.plan.parse import Node
 from shardproxy.plan.walk import Scope, table_ref
@@ -41,29 +43,31 @@ class Shape:
         self.outer: set[int] = set()
         """The id() of every RangeVar node that became a FromTable."""
         self.bindings: list[Binding] = []
-        self.equal: list[tuple[Column, Column]] = []
+        self.equal: list[Equality] = []
+        self._only: tuple[TableRef, ...] | None = None
 
     def source(self, items: list[Node]) -> FromItem | None:
         """Read FROM or USING; its parts are joined as a comma does."""
         joined: FromItem | None = None
         for item in items:
-            part = self._item(item, certain=True)
+            part = self._item(item)
             joined = part if joined is None else FromJoin("inner", joined, part)
         return joined
 
-    def _item(self, item: Node, certain: bool) -> FromItem:
-        """Read one item of FROM. `certain`: each row of the result meets the ON conditions in it."""
+    def _item(self, item: Node) -> FromItem:
         [(name, node)] = item.items()
         if name == "RangeVar":
             return self._table(node)
         if name == "JoinExpr" and "colnames" not in node.get("alias", {}):
             kind = _JOINS[node["jointype"]]
-            certain = certain and kind == "inner"
-            left, right = self._item(node["larg"], certain), self._item(node["rarg"], certain)
-            if certain:
-                self.conditions(node.get("quals"))
-                for column in node.get("usingClause", ()):
-                    self._same_column(left, right, column["String"]["sval"])
+            left, right = self._item(node["larg"]), self._item(node["rarg"])
+            # A row that finds no partner is kept whatever ON says of it.
+            missing = {"inner": None, "left": tuple(tables_in(right)), "right": tuple(tables_in(left)), "full": ()}
+            self._only = missing[kind]
+            self.conditions(node.get("quals"))
+            for column in node.get("usingClause", ()):
+                self._same_column(left, right, column["String"]["sval"])
+            self._only = None
             return FromJoin(kind, left, right)
         if name in _FUNCTIONS:
             return FromFunction()
@@ -79,7 +83,7 @@ class Shape:
 
     def _same_column(self, left: FromItem, right: FromItem, column: str) -> None:
         if isinstance(left, FromTable) and isinstance(right, FromTable):
-            self.equal.append((_column_of(left.table, column), _column_of(right.table, column)))
+            self._equate(_column_of(left.table, column), _column_of(right.table, column))
 
     def conditions(self, condition: Node | None) -> None:
         """Take what AND-ed conditions bind; anything under OR, NOT or a function binds nothing."""
@@ -104,17 +108,22 @@ class Shape:
             return
         one_column, other_column = column_of(left), column_of(right)
         if one_column is not None and other_column is not None:
-            self.equal.append((one_column, other_column))
+            self._equate(one_column, other_column)
         elif one_column is not None:
             self._bind(left, [right])
         elif other_column is not None:
             self._bind(right, [left])
 
+    def _equate(self, one: Column, other: Column) -> None:
+        if self._only != ():
+            self.equal.append(Equality(one, other, self._only))
+
     def _bind(self, left: Node, items: list[Node]) -> None:
         column = column_of(left)
         values = [value_of(item) for item in items]
-        if column is not None and None not in values:
-            self.bindings.append(Binding(column, tuple(value for value in values if value is not None)))
+        known = tuple(value for value in values if value is not None)
+        if column is not None and len(known) == len(values) and self._only != ():
+            self.bindings.append(Binding(column, known, self._only))
 
 
 def _is_equality(expression: Node) -> bool:

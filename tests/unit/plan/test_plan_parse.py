@@ -31,9 +31,7 @@ PIECES = [
 BLANKS = ["", " ", "\n\t", "/* ; */", "-- ;\n", "/* /* é */ */ "]
 
 
-@given(
-    st.lists(st.tuples(st.sampled_from(BLANKS), st.sampled_from(PIECES), st.sampled_from(BLANKS)), min_size=1)
-)
+@given(st.lists(st.tuples(st.sampled_from(BLANKS), st.sampled_from(PIECES), st.sampled_from(BLANKS)), min_size=1))
 def test_statements_are_cut_where_they_were_joined(parts: list[tuple[str, str, str]]) -> None:
     sql = ";".join(before + piece + after for before, piece, after in parts)
     statements = analyze(sql)
@@ -136,9 +134,7 @@ def test_depth_that_postgresql_takes_is_taken(sql: str) -> None:
         lambda n: "select * from t" + " join t on true" * n,
     ],
 )
-def test_absurd_depth_is_an_error_and_not_the_end_of_the_process(
-    make: Callable[[int], str], depth: int
-) -> None:
+def test_absurd_depth_is_an_error_and_not_the_end_of_the_process(make: Callable[[int], str], depth: int) -> None:
     with suppress(ParseFailed):  # a flat list of the same length may be taken
         analyze(make(depth))
 

@@ -1,0 +1,94 @@
+"""A small database for routing tests: each kind of table, placed by the native core."""
+
+from collections.abc import Sequence
+
+from shardproxy import native
+from shardproxy.plan import Context, KeyColumn, ParamValue, Resolved, Route, TableRef, analyze, route
+
+NSHARDS = 4
+AGGREGATES = {"count", "sum", "max", "row_number"}
+
+
+def spread(name: str, columns: str, *key: tuple[str, int], **more: bytes | None) -> Resolved:
+    """A table by hash of `key`; its columns default to NULL but for those spelled with a star."""
+    names = tuple(column.strip("*") for column in columns.split())
+    constant: dict[str, bytes | None] = {column: None for column in columns.split() if "*" not in column}
+    return Resolved(
+        "hash",
+        "public",
+        name,
+        placement=native.Placement.hash(NSHARDS, [code for _, code in key]),
+        key=tuple(KeyColumn(column, code) for column, code in key),
+        columns=names,
+        defaults=constant | more,
+    )
+
+
+LISTED = Resolved(
+    "list",
+    "public",
+    "country",
+    placement=native.Placement.list(NSHARDS, native.KEY_TEXT, [(b"de", 0), (b"fr", 1), (None, 2)]),
+    key=(KeyColumn("code", native.KEY_TEXT),),
+    columns=("code", "name"),
+    defaults={"code": None, "name": None},
+)
+RANGED = Resolved(
+    "range",
+    "public",
+    "event",
+    placement=native.Placement.range(
+        NSHARDS,
+        [native.KEY_DATE],
+        [([b"2020-01-01"], [b"2021-01-01"], 0), ([b"2021-01-01"], [native.MAXVALUE], 3)],
+    ),
+    key=(KeyColumn("day", native.KEY_DATE),),
+    columns=("day", "note"),
+    defaults={"day": None, "note": None},
+)
+
+
+def replicated(name: str, columns: str) -> Resolved:
+    names = tuple(column.strip("*") for column in columns.split())
+    constant = {column: None for column in columns.split() if "*" not in column}
+    return Resolved("reference", "public", name, columns=names, defaults=constant)
+
+
+DATABASE = {
+    "users": spread("users", "id name age serial*", ("id", native.KEY_INT8)),
+    "orders": spread("orders", "oid user_id total", ("user_id", native.KEY_INT4)),
+    "pair": spread("pair", "a b c", ("a", native.KEY_INT4), ("b", native.KEY_TEXT)),
+    "token": spread("token", "u n", ("u", native.KEY_UUID)),
+    "fixed": spread("fixed", "k v", ("k", native.KEY_INT4), k=b"7"),
+    "computed": spread("computed", "k* v", ("k", native.KEY_INT4)),
+    "moment": spread("moment", "at v", ("at", native.KEY_TIMESTAMPTZ)),
+    "country": LISTED,
+    "event": RANGED,
+    "ref": replicated("ref", "id name serial*"),
+    "ref2": replicated("ref2", "id name"),
+    "solo0": Resolved("single", "public", "solo0", shard=0, columns=("id", "name")),
+    "solo3": Resolved("single", "public", "solo3", shard=3, columns=("id", "name")),
+    "pg_class": Resolved("catalog", "pg_catalog", "pg_class", columns=("oid", "relname")),
+    "stranger": Resolved("unlisted", "public", "stranger", columns=("id",)),
+    "nowhere": Resolved("missing", "public", "nowhere"),
+}
+
+
+def is_aggregate(functions: frozenset[tuple[str | None, str]]) -> bool:
+    return any(name in AGGREGATES for _, name in functions)
+
+
+def context(params: Sequence[ParamValue] = (), nshards: int = NSHARDS) -> Context:
+    return Context(nshards, is_aggregate=is_aggregate, params=params)
+
+
+def routed(sql: str, *params: ParamValue, nshards: int = NSHARDS) -> Route:
+    [statement] = analyze(sql)
+    tables: dict[TableRef, Resolved] = {ref: DATABASE[ref.name] for ref in statement.tables if ref.name in DATABASE}
+    return route(statement, tables, context(params, nshards))
+
+
+def shard_of(name: str, *values: bytes | None) -> int:
+    placement = DATABASE[name].placement
+    assert placement is not None
+    return placement.place(values)
