@@ -14,7 +14,7 @@ from shardproxy.copy.encoding import python_codec
 from shardproxy.engine.database import Database
 from shardproxy.engine.gang import Gang
 from shardproxy.errors import PgError
-from shardproxy.plan import Context, KeyColumn, ParamValue, Resolved, Statement, TableRef
+from shardproxy.plan import Context, KeyColumn, Kind, ParamValue, Resolved, Statement, TableRef
 from shardproxy.sharding.relation import Relation
 from shardproxy.sharding.table import ShardedTable
 
@@ -33,7 +33,7 @@ class Resolver:
     def __init__(self, database: Database, gang: Gang) -> None:
         self._database = database
         self._gang = gang
-        self._known: dict[tuple[str | None, str], Resolved] = {}
+        self._known: dict[tuple[str | None, str], Resolved | None] = {}
         self._aggregates: dict[Names, bool] = {}
         self._tables: dict[Relation, ShardedTable] = {}
         self._expires = 0.0
@@ -58,8 +58,17 @@ class Resolver:
             names = sorted(missing, key=str)
             relations = await self.relations(connection, names)
             for name, relation in zip(names, relations, strict=True):
-                self._known[name] = await self._resolved(connection, name, relation)
-        return {ref: self._known[ref.schema, ref.name] for ref in statement.tables}
+                self._known[name] = None if relation is None else await self._resolved(connection, relation)
+        found = {ref: self._known[ref.schema, ref.name] for ref in statement.tables}
+        if statement.kind in {Kind.UTILITY, Kind.UTILITY_NO_TRANSACTION}:
+            # A definition may be about a relation to come: that binds it to no shard.
+            return {ref: resolved for ref, resolved in found.items() if resolved is not None}
+        # Of a relation that exists nowhere, one shard says so in PostgreSQL's words.
+        home = self._gang.home
+        return {
+            ref: resolved or Resolved("single", ref.schema or "", ref.name, shard=home)
+            for ref, resolved in found.items()
+        }
 
     async def context(
         self, statement: Statement, tables: Mapping[TableRef, Resolved], params: Sequence[ParamValue]
@@ -96,13 +105,8 @@ class Resolver:
         [[answer]] = await connection.fetch(catalog.relations_sql(names))
         return catalog.parse_relations(_text(answer))
 
-    async def _resolved(
-        self, connection: Connection, name: tuple[str | None, str], relation: Relation | None
-    ) -> Resolved:
+    async def _resolved(self, connection: Connection, relation: Relation) -> Resolved:
         home = self._gang.home
-        if relation is None:
-            # PostgreSQL is to say that it does not exist.
-            return Resolved("single", name[0] or "", name[1], shard=home)
         schema = relation.schema
         columns = tuple(column.name for column in relation.columns)
         if schema in CATALOGS:

@@ -45,7 +45,7 @@ class Answer:
     error: PgError | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Relay:
     """One statement's way back from the shards.
 
