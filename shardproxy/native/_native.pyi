@@ -83,7 +83,6 @@ def canonical(
     utc: bool = False,
 ) -> bytes | int: ...
 
-
 class Marker(enum.Enum):
     ABSENT = 0
     ASCII_ONLY = 1
@@ -105,15 +104,15 @@ class Splitter:
         self,
         placement: Placement,
         *,
-        format: Literal["text", "csv", "binary"] = "text",
+        format: Literal["text", "csv", "binary"] = "text",  # noqa: A002
         key_fields: Sequence[int] = (),
-        constants: Sequence[bytes | None | Literal[Marker.ABSENT]] | None = None,
+        constants: Sequence[bytes | Literal[Marker.ABSENT] | None] | None = None,
         delimiter: bytes | None = None,
         quote: bytes = b'"',
         escape: bytes | None = None,
         null: bytes | None = None,
         default: bytes | None = None,
-        default_values: Sequence[bytes | None | Literal[Marker.ABSENT]] | None = None,
+        default_values: Sequence[bytes | Literal[Marker.ABSENT] | None] | None = None,
         header: bool = False,
         force_null: Sequence[bool] | None = None,
         force_not_null: Sequence[bool] | None = None,
@@ -146,7 +145,7 @@ class FrameMerge:
         self,
         nsources: int,
         type_byte: bytes,
-        format: Literal["text", "csv", "binary"] | None = None,
+        format: Literal["text", "csv", "binary"] | None = None,  # noqa: A002
         header: bool = False,
     ) -> None: ...
     def feed(self, source: int, data: Buffer) -> tuple[int, bytes]: ...

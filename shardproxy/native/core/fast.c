@@ -72,12 +72,6 @@ static inline int extract(sp_splitter *s, const sp_masks *m, const uint8_t *base
     return SP_FIELDS_OK;
 }
 
-/* Up to version 17 a CSV row `\.` ends the data. */
-static int is_marker(const sp_splitter *s, const uint8_t *row, size_t len)
-{
-    return len == 2 && row[0] == '\\' && row[1] == '.' && s->opt.format == SP_CSV && s->opt.server_version < 18;
-}
-
 /* What is left of a piece of the stream is the beginning of a row. */
 static int keep_rest(sp_splitter *s, const sp_mask_state *st, const uint8_t *p, size_t n)
 {
@@ -140,7 +134,7 @@ int sp_fast_span(sp_splitter *s, const uint8_t *p, size_t n, size_t *taken)
                 const uint8_t *r = p + row;
                 size_t size = end - row;
                 int extracted = SP_FIELDS_OK;
-                if (__builtin_expect(is_marker(s, r, size - newline), 0)) {
+                if (__builtin_expect(sp_is_csv_marker(s, r, size - newline), 0)) {
                     s->ended = 1;
                     *taken = n;
                     return 0;
@@ -150,7 +144,7 @@ int sp_fast_span(sp_splitter *s, const uint8_t *p, size_t n, size_t *taken)
                 if (extracted == SP_FIELDS_ERROR || sp_place_keyed(s, r, size, extracted))
                     return -1;
             } else {
-                if (!begun && is_marker(s, p + row, end - row - newline)) {
+                if (!begun && sp_is_csv_marker(s, p + row, end - row - newline)) {
                     s->ended = 1;
                     *taken = n;
                     return 0;

@@ -25,12 +25,12 @@ static inline int sp_is_digit(uint8_t c)
     return c >= '0' && c <= '9';
 }
 
+/* The value of a hexadecimal digit, -1 for any other byte. */
+extern const int8_t sp_hex_values[256];
+
 static inline int sp_hex_digit(uint8_t c)
 {
-    if (sp_is_digit(c))
-        return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    return sp_hex_values[c];
 }
 
 static inline uint8_t sp_lower(uint8_t c)

@@ -1,5 +1,24 @@
 #include "keys.h"
 
+const int8_t sp_hex_values[256] = {
+    -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
+    -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
+    -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, -1, -1, -1, -1, -1, -1,
+    -1, 10, 11, 12, 13, 14, 15, -1, -1, -1, -1, -1, -1, -1, -1, -1,
+    -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
+    -1, 10, 11, 12, 13, 14, 15, -1, -1, -1, -1, -1, -1, -1, -1, -1,
+    -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
+    -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
+    -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
+    -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
+    -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
+    -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
+    -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
+    -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
+    -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
+};
+
 /* Length in characters of n bytes in the server's encoding; SP_ENC_OTHER is not asked. */
 static size_t count_chars(const sp_settings *s, const uint8_t *p, size_t len)
 {
@@ -49,9 +68,24 @@ int32_t sp_read_bpchar(const sp_settings *s, const uint8_t *p, size_t len, int32
     return SP_OK;
 }
 
+/* The usual spelling: 36 characters, four hyphens. */
+static int read_usual_uuid(const uint8_t *p, uint8_t out[16])
+{
+    static const uint8_t at[16] = {0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34};
+    int bad = (p[8] ^ '-') | (p[13] ^ '-') | (p[18] ^ '-') | (p[23] ^ '-');
+    for (int i = 0; i < 16; i++) {
+        int high = sp_hex_digit(p[at[i]]), low = sp_hex_digit(p[at[i] + 1]);
+        bad |= (high | low) < 0;
+        out[i] = (uint8_t)((unsigned)high << 4 | (unsigned)low);
+    }
+    return !bad;
+}
+
 /* string_to_uuid: 32 hex digits, optional braces, a hyphen allowed behind every fourth digit. */
 int32_t sp_read_uuid(const uint8_t *p, size_t len, uint8_t out[16])
 {
+    if (len == 36 && read_usual_uuid(p, out))
+        return SP_OK;
     const uint8_t *end = p + len;
     int braces = p < end && *p == '{';
     p += braces;

@@ -73,7 +73,7 @@ int sp_lines_span(sp_splitter *s, const uint8_t *p, size_t n)
         } else {
             if (s->eol != SP_EOL_UNKNOWN && !s->odd && sp_fast_span(s, p, n, &taken))
                 return -1;
-            if (taken < n && !s->ended) {
+            if (taken < n && !s->ended && !s->hold) {
                 size_t scanned;
                 if (scan_one(s, p + taken, n - taken, &scanned))
                     return -1;
@@ -105,7 +105,8 @@ int sp_lines_finish(sp_splitter *s)
             lone_backslash = s->opt.format == SP_TEXT;
         }
     }
-    if (s->header_pending || lone_backslash) /* as it came: a newline behind it would be data */
+    /* As it came, where a newline behind it would be data, or make it the end of the data. */
+    if (s->header_pending || lone_backslash || sp_is_csv_marker(s, s->carry.data, s->carry.len))
         return sp_row_finish_carry(s, 0);
     if (s->row.in_quote)
         return sp_fail(s, "22P04", "unterminated CSV quoted field", NULL, s->lines + 1 + s->row_extra);

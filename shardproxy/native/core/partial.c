@@ -22,7 +22,7 @@ int sp_release(sp_splitter *s, size_t n)
         if (sp_put_all(s, s->carry.data, n))
             return -1;
     } else {
-        if (s->opt.format == SP_CSV && s->eol == SP_EOL_NL && s->shards[s->stream_shard].map.shard_line == 0)
+        if (s->opt.format == SP_CSV && s->eol <= SP_EOL_NL && s->shards[s->stream_shard].map.shard_line == 0)
             s->first_extra += sp_count_quoted_cr(s, &s->first_scan, s->carry.data, n);
         if (sp_put(s, s->stream_shard, s->carry.data, n))
             return -1;

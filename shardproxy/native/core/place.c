@@ -176,13 +176,13 @@ static inline uint64_t load_padded(const uint8_t *p, size_t len)
     return v << (64 - 8 * len) | UINT64_C(0x3030303030303030) >> (8 * len);
 }
 
-/* Plain digits with an optional minus, up to 16 of them: what nearly every integer key is. */
+/* Plain digits with an optional minus, up to 19 of them: what nearly every integer key is. */
 static inline int read_plain(const uint8_t *p, size_t len, int64_t *out)
 {
     int negative = len != 0 && *p == '-';
     p += negative;
     len -= (size_t)negative;
-    if (len - 1 >= 16) /* 0 wraps around */
+    if (len - 1 >= 19) /* 0 wraps around */
         return 0;
     uint64_t value;
     if (len <= 8) {
@@ -191,10 +191,21 @@ static inline int read_plain(const uint8_t *p, size_t len, int64_t *out)
             return 0;
         value = parse_eight(v);
     } else {
-        uint64_t high = load_padded(p, len - 8), low = load64(p + len - 8);
-        if (!(eight_digits(high) & eight_digits(low)))
+        uint64_t low = load64(p + len - 8), middle, high = 0;
+        if (len <= 16) {
+            middle = load_padded(p, len - 8);
+        } else {
+            uint64_t v = load_padded(p, len - 16);
+            if (!eight_digits(v))
+                return 0;
+            high = parse_eight(v);
+            middle = load64(p + len - 16);
+        }
+        if (!(eight_digits(middle) & eight_digits(low)))
             return 0;
-        value = parse_eight(high) * 100000000u + parse_eight(low);
+        value = (high * 100000000u + parse_eight(middle)) * 100000000u + parse_eight(low);
+        if (value > INT64_MAX)
+            return 0;
     }
     *out = negative ? -(int64_t)value : (int64_t)value;
     return 1;

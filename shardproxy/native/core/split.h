@@ -162,6 +162,13 @@ static inline int sp_scan(sp_splitter *s, const uint8_t *p, size_t n, int eof, i
 int sp_binary_span(sp_splitter *s, const uint8_t *p, size_t n);
 int sp_binary_finish(sp_splitter *s);
 
+/* A row without its newline: up to version 17 a CSV row `\.` ends the data. */
+static inline int sp_is_csv_marker(const sp_splitter *s, const uint8_t *row, size_t len)
+{
+    return len == 2 && row[0] == '\\' && row[1] == '.' && s->opt.format == SP_CSV && s->opt.server_version < 18 &&
+           s->released == 0;
+}
+
 static inline int sp_row_begun(const sp_splitter *s)
 {
     return s->carry.len > 0 || s->released > 0;
