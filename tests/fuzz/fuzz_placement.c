@@ -1,0 +1,137 @@
+/*
+ * Fuzz target of key parsing and placement, for libFuzzer; with -DSTANDALONE it has its own main(), which damages
+ * spellings at random from a seed: fuzz_placement ROUNDS [SEED].
+ *
+ * Holds: an answer is a shard or one of the codes; a cut-off canonical form is a prefix of the whole one; a value
+ * is found in a list that holds it; it is not below itself in a range.
+ */
+#include "keys.h"
+#include "placement.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define CHECK(condition)                                                                                         \
+    do {                                                                                                         \
+        if (!(condition)) {                                                                                      \
+            fprintf(stderr, "%s:%d: %s does not hold\n", __FILE__, __LINE__, #condition);                        \
+            abort();                                                                                             \
+        }                                                                                                        \
+    } while (0)
+
+static uint8_t *exact_copy(const uint8_t *data, size_t len)
+{
+    uint8_t *copy = malloc(len != 0 ? len : 1); /* its own block, so that a read behind its end is seen */
+    CHECK(copy != NULL);
+    if (len != 0)
+        memcpy(copy, data, len);
+    return copy;
+}
+
+static void check_value(sp_keytype type, const sp_settings *s, const sp_value *v, int binary)
+{
+    sp_build_error error;
+    uint32_t nshards = (uint32_t)(v->len % 9) + 1;
+    sp_placement *hash = sp_placement_hash(nshards, &type, 1, s, &error);
+    CHECK(hash != NULL);
+    int32_t shard = sp_place(hash, v, binary);
+    CHECK(shard == SP_INVALID || shard == SP_UNSUPPORTED || (shard >= 0 && (uint32_t)shard < nshards));
+    sp_placement_release(hash);
+
+    size_t cap = 80000 + v->len, len, short_len;
+    uint8_t *whole = malloc(cap), part[16];
+    const uint8_t *out, *short_out;
+    CHECK(whole != NULL);
+    int32_t status = sp_key_canonical(type, s, v, binary, whole, cap, &out, &len);
+    CHECK((status == SP_OK) == (shard >= 0));
+    CHECK(sp_key_canonical(type, s, v, binary, part, sizeof part, &short_out, &short_len) == status);
+    if (status == SP_OK) {
+        CHECK(len == short_len);
+        CHECK(len == 0 || memcmp(out, short_out, len < sizeof part ? len : sizeof part) == 0);
+    }
+    free(whole);
+    if (binary)
+        return;
+
+    int32_t at = 2;
+    sp_placement *list = sp_placement_list(3, type, v, &at, 1, 1, s, &error);
+    CHECK((list != NULL) == (status == SP_OK) || error.code == SP_BUILD_TOO_LONG);
+    if (list != NULL)
+        CHECK(sp_place(list, v, 0) == 2);
+    sp_placement_release(list);
+
+    sp_bound from = {SP_BOUND_VALUE, *v}, to = {SP_BOUND_MAXVALUE, {NULL, 0, 0}};
+    sp_placement *range = sp_placement_range(3, &type, 1, &from, &to, &at, 1, SP_NO_DEFAULT, s, &error);
+    CHECK((range != NULL) == (status == SP_OK) || error.code == SP_BUILD_TOO_LONG);
+    if (range != NULL)
+        CHECK(sp_place(range, v, 0) == 2);
+    sp_placement_release(range);
+    CHECK(sp_placement_range(3, &type, 1, &from, &from, &at, 1, SP_NO_DEFAULT, s, &error) == NULL);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static const int32_t versions[] = {13, 14, 15, 16, 17, 18};
+    static const int32_t typmods[] = {-1, 0, 3, 4, 9, (8 << 16 | 2) + 4, (6 << 16 | 0x7FD) + 4, (3 << 16 | 7) + 4};
+    if (size < 3)
+        return 0;
+    sp_keytype type = {data[0] % SP_KEY_LAST + 1, typmods[data[1] % 8]};
+    sp_settings s = {versions[data[2] % 6], data[2] / 6 % 3, data[2] / 18 % 2};
+    int binary = data[1] / 8 % 2;
+    sp_value v = {exact_copy(data + 3, size - 3), size - 3, 0};
+    check_value(type, &s, &v, binary);
+    free((void *)(uintptr_t)v.data);
+    return 0;
+}
+
+#ifdef STANDALONE
+static uint64_t state;
+
+static uint32_t below(uint32_t n)
+{
+    state ^= state << 13, state ^= state >> 7, state ^= state << 17;
+    return (uint32_t)(state >> 32) % n;
+}
+
+int main(int argc, char **argv)
+{
+    static const char *const seeds[] = {
+        "-9223372036854775808", "0x7fff_ffff", " +12 ", "0b1011", "32768", "1234567890123456789012",
+        "{A0EEBC99-9C0B4EF8-BB6D6BB9BD38-0A11}", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "true", "of",
+        "2024-02-29 23:59:60.999999499+05:30", "4714-11-24T00:00:00Z BC", "294276-12-31 24:00:00", "-infinity",
+        "12345.678e-3", "1e131071", "0.1e-16382", "NaN", "-Infinity", "0xfFfFfFfFfFfFfFfFfFfFfFfFfFfFfFfF",
+        "99999999.995", "\\x00 ff0A", "ab\\\\c\\377", "gr\303\274n    ", "abcdef     ",
+        "\0\3\0\2\100\0\0\4\0\1\023\210\0\5", "\377\377\377\377\377\377\377\377",
+    };
+    static const uint8_t alphabet[] = "0123456789+-.:_eExXbBoOTZ \t\n\\{}aAfF\0\200\377";
+    unsigned long rounds = argc > 1 ? strtoul(argv[1], NULL, 10) : 1000000;
+    state = argc > 2 ? strtoul(argv[2], NULL, 10) : 1;
+    state = state * UINT64_C(0x9E3779B97F4A7C15) + 1;
+    for (unsigned long round = 0; round < rounds; round++) {
+        uint8_t input[256];
+        const char *seed = seeds[below(sizeof seeds / sizeof *seeds)];
+        size_t len = 3 + strlen(seed);
+        if (below(16) == 0) /* the two binary seeds begin with, or have, zero bytes */
+            len = 3 + 14, seed = seeds[25];
+        memcpy(input + 3, seed, len - 3);
+        for (int i = 0; i < 3; i++)
+            input[i] = (uint8_t)below(256);
+        for (uint32_t changes = below(5); changes != 0; changes--) {
+            uint32_t at = 3 + below((uint32_t)len - 2);
+            if (below(3) == 0 && len < sizeof input) {
+                memmove(input + at + 1, input + at, len - at);
+                len++;
+                input[at] = alphabet[below(sizeof alphabet - 1)];
+            } else if (at < len && below(2) == 0) {
+                input[at] = alphabet[below(sizeof alphabet - 1)];
+            } else if (at < len) {
+                memmove(input + at, input + at + 1, len - at - 1);
+                len--;
+            }
+        }
+        LLVMFuzzerTestOneInput(input, len);
+    }
+    printf("%lu inputs\n", rounds);
+    return 0;
+}
+#endif

@@ -1,0 +1,231 @@
+"""ShardedTable from configuration and catalog facts; PostgreSQL says how the refusals read."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+import pytest
+
+from shardproxy import native
+from shardproxy.config import Table
+from shardproxy.errors import PgError
+from shardproxy.sharding.encodings import CODECS
+from shardproxy.sharding.identifiers import quote_identifier
+from shardproxy.sharding.relation import Column, Relation
+from shardproxy.sharding.table import ShardedTable
+from tests.support.databases import Databases, query
+
+SHARDS = {"s0": 0, "s1": 1, "s2": 2}
+
+TYPES = {
+    "smallint": 21,
+    "integer": 23,
+    "bigint": 20,
+    "text": 25,
+    "varchar": 1043,
+    "bpchar": 1042,
+    "uuid": 2950,
+    "boolean": 16,
+    "date": 1082,
+    "timestamptz": 1184,
+    "numeric": 1700,
+    "bytea": 17,
+    "json": 114,
+}
+
+
+def column(name: str, type_name: str, **facts: Any) -> Column:
+    return Column(name, 1, TYPES[type_name], type_name, **facts)
+
+
+def relation(*columns: Column, **facts: Any) -> Relation:
+    base = Relation(16384, "public", "t", "r", columns, 18, "UTF8")
+    return replace(base, **facts)
+
+
+def table(placement: str, *key: str, **facts: object) -> Table:
+    return Table.model_validate({"name": "t", "placement": placement, "key": list(key), **facts})
+
+
+def refusals(config: Table, found: Relation) -> str:
+    return "\n".join(refusal.message for refusal in ShardedTable.examine(config, found, SHARDS))
+
+
+def test_hash() -> None:
+    built = ShardedTable.build(table("hash", "b", "a"), relation(column("a", "integer"), column("b", "text")), SHARDS)
+    assert [(key.name, key.type, key.type_oid) for key in built.key] == [
+        ("b", native.KEY_TEXT, 25),
+        ("a", native.KEY_INT4, 23),
+    ]
+    same = native.Placement.hash(3, [native.KEY_TEXT, native.KEY_INT4])
+    assert built.place_text([b"x", b"0x10"]) == same.place([b"x", b"16"])
+    assert built.place_text([b"x", b"y"]) == native.PLACE_INVALID
+
+
+def test_the_server_version_decides_on_spellings() -> None:
+    old = ShardedTable.build(table("hash", "a"), relation(column("a", "integer"), server_version=15), SHARDS)
+    assert old.place_text([b"0x10"]) == native.PLACE_INVALID
+
+
+def test_reference_and_single() -> None:
+    facts = relation(column("a", "json"))
+    assert ShardedTable.build(table("reference"), facts, SHARDS).place_text([]) == native.PLACE_EVERYWHERE
+    single = ShardedTable.build(table("single", shard="s2"), facts, SHARDS)
+    assert (single.place_text([]), single.shard, single.key) == (2, 2, ())
+
+
+def test_list_with_null_and_default() -> None:
+    values = [{"shard": "s1", "in": ["de", "NULL"]}, {"shard": "s0", "in": ["fr"]}]
+    built = ShardedTable.build(table("list", "a", values=values, default="s2"), relation(column("a", "text")), SHARDS)
+    assert [built.place_text([value]) for value in (b"de", None, b"fr", b"it")] == [1, 1, 0, 2]
+
+
+def test_range_with_infinite_bounds() -> None:
+    bounds = [{"shard": "s0", "from": ["MINVALUE"], "to": [10]}, {"shard": "s1", "from": [10], "to": ["MAXVALUE"]}]
+    built = ShardedTable.build(table("range", "a", bounds=bounds), relation(column("a", "integer")), SHARDS)
+    assert [built.place_text([value]) for value in (b"-5", b"9", b"10")] == [0, 0, 1]
+    with pytest.raises(PgError, match="no partition"):
+        built.place_text([None])
+
+
+def test_list_values_are_written_in_the_servers_encoding() -> None:
+    values = [{"shard": "s1", "in": ["K\xf6ln"]}]
+    facts = relation(column("a", "text"), server_encoding="LATIN1")
+    built = ShardedTable.build(table("list", "a", values=values, default="s0"), facts, SHARDS)
+    assert built.place_text([b"K\xf6ln"]) == 1
+    assert built.place_text(["K\xf6ln".encode()]) == 0
+    facts = relation(column("a", "text"), server_encoding="EUC_JP")
+    assert "cannot be written in the server's encoding EUC_JP" in refusals(table("list", "a", values=values), facts)
+
+
+def test_timestamptz_without_offset_needs_utc() -> None:
+    built = ShardedTable.build(table("hash", "a"), relation(column("a", "timestamptz")), SHARDS)
+    with pytest.raises(PgError) as caught:
+        built.place_text([b"2024-01-02 03:04:05"], timezone="Europe/Berlin")
+    assert caught.value.sqlstate == "0A000"
+    assert '"2024-01-02 03:04:05" of sharding key column "a"' in caught.value.message
+    assert built.place_text([b"2024-01-02 03:04:05"], timezone="Etc/UTC") == built.place_text([b"2024-01-02 03:04:05Z"])
+
+
+@pytest.mark.parametrize(
+    ("config", "facts", "words"),
+    [
+        (table("hash", "b"), relation(column("a", "integer")), 'key column "b" does not exist'),
+        (table("hash", "a"), relation(column("a", "json")), "type json, which cannot be a sharding key"),
+        (table("hash", "a"), relation(column("a", "integer", generated=True)), "generated"),
+        (table("hash", "a"), relation(column("a", "text", deterministic=False)), "nondeterministic"),
+        (
+            table("range", "a", bounds=[{"shard": "s0", "from": ["a"], "to": ["b"]}]),
+            relation(column("a", "text", collation="de-x-icu")),
+            'sorts by collation "de-x-icu"',
+        ),
+        (
+            table("range", "a", bounds=[{"shard": "s0", "from": [5], "to": [5]}]),
+            relation(column("a", "integer")),
+            "the range is empty",
+        ),
+        (
+            table("list", "a", values=[{"shard": "s0", "in": ["x"]}]),
+            relation(column("a", "integer")),
+            "'x' is not a value",
+        ),
+        (
+            table("list", "a", values=[{"shard": "s0", "in": ["01/02/2003"]}]),
+            relation(column("a", "date")),
+            "depends on settings",
+        ),
+        (table("hash", "a"), relation(column("a", "integer"), kind="v"), "it is a view"),
+    ],
+)
+def test_refusals(config: Table, facts: Relation, words: str) -> None:
+    assert words in refusals(config, facts)
+    with pytest.raises(PgError, match=r'table "public\.t" cannot be sharded') as caught:
+        ShardedTable.build(config, facts, SHARDS)
+    assert caught.value.hint
+
+
+def test_all_refusals_at_once() -> None:
+    facts = relation(column("a", "json"), column("b", "integer", generated=True), kind="m")
+    found = ShardedTable.examine(table("hash", "a", "b", "c"), facts, SHARDS)
+    assert len(found) == 4
+
+
+def test_range_over_text_sorted_by_bytes() -> None:
+    config = table("range", "a", bounds=[{"shard": "s0", "from": ["B"], "to": ["a"]}])
+    facts = relation(column("a", "text", collation="C", collation_is_c=True))
+    assert ShardedTable.build(config, facts, SHARDS).place_text([b"Z"]) == 0
+
+
+KEYS: Mapping[str, tuple[str, int, list[bytes | None]]] = {
+    "smallint": ("smallint", -1, [b" 007 ", b"-0", None]),
+    "integer": ("integer", -1, [b"+5", b"0x1F", b"1_000"]),
+    "bigint": ("bigint", -1, [b"-9223372036854775808"]),
+    "text": ("text", -1, [b"a b", b"", "\u20ac".encode() * 30, b'"']),
+    "varchar(3)": ("varchar", 7, [b"abc   ", b"a "]),
+    "char(5)": ("bpchar", 9, [b"ab", b"ab     ", b""]),
+    "uuid": ("uuid", -1, [b"{A0EEBC999C0B4EF8BB6D6BB9BD380A11}"]),
+    "boolean": ("boolean", -1, [b"YES", b"of"]),
+    "date": ("date", -1, [b"2024-02-29"]),
+    "numeric": ("numeric", -1, [b"1e3", b"-0.00", b".5", b"5.", b"1.50", b"nan", b"-inf", b"0x10", b"1_0.5"]),
+    "numeric(6,2)": ("numeric", (6 << 16 | 2) + 4, [b"1.005", b"-1.005", b"12", b"1e-5"]),
+    "numeric(4,-2)": ("numeric", (4 << 16 | 0x7FE) + 4, [b"1250", b"49"]),
+    "bytea": ("bytea", -1, [b"ab\\\\\\001", b"\\xFF 00"]),
+}
+
+
+@pytest.mark.parametrize("sql_type", KEYS)
+def test_no_partition_as_postgresql_says_it(one_server: Databases, sql_type: str) -> None:
+    type_name, typmod, values = KEYS[sql_type]
+    facts = relation(column("a B", type_name, typmod=typmod), column("user", "text"), server_version=one_server.version)
+    # A hash table never says so itself, but its key describes the row in the same way.
+    built = ShardedTable.build(table("hash", '"a B"', '"user"'), facts, SHARDS)
+    with psycopg.connect(one_server.oracle, autocommit=True) as connection:
+        connection.execute(
+            f'CREATE TABLE t ("a B" {sql_type}, "user" text) PARTITION BY RANGE ("a B", "user")'.encode()
+        )
+        for value in values:
+            for second in (b"x", None):
+                with (
+                    pytest.raises(psycopg.errors.CheckViolation) as caught,
+                    connection.cursor() as cursor,
+                    cursor.copy("COPY t FROM STDIN") as copy,
+                ):
+                    copy.write_row([None if value is None else value.decode(), None if second is None else "x"])
+                said = caught.value.diag
+                error = built.no_partition([value, second])
+                assert (error.sqlstate, error.message, error.detail) == (
+                    said.sqlstate,
+                    said.message_primary,
+                    said.message_detail,
+                )
+                assert (error.fields["s"], error.fields["t"]) == (said.schema_name, said.table_name)
+
+
+def test_identifiers_are_quoted_as_quote_ident_does(one_server: Databases) -> None:
+    words = [word for (word,) in query(one_server.oracle, "SELECT word FROM pg_get_keywords()")]
+    names = ["a", "_a1", "a$", "A", "1a", "a b", 'a"b', "\xe4", *words]
+    with psycopg.connect(one_server.oracle) as connection:
+        for name in names:
+            [quoted] = connection.execute("SELECT quote_ident(%s)", (name,)).fetchone() or ("",)
+            json = one_server.version < 18 and (name.startswith("json") or name == "merge_action")
+            assert json or quote_identifier(name) == quoted
+
+
+def test_codecs_convert_as_the_server_does(one_server: Databases) -> None:
+    with psycopg.connect(one_server.oracle, autocommit=True) as connection:
+        for encoding, codec in CODECS.items():
+            if encoding in {"UTF8", "SQL_ASCII"}:
+                continue
+            for byte in range(128, 256):
+                try:
+                    [server] = connection.execute(
+                        "SELECT convert_from(%s, %s)", (bytes([byte]), encoding)
+                    ).fetchone() or ("",)
+                except psycopg.Error:
+                    server = None
+                try:
+                    ours = bytes([byte]).decode(codec)
+                except UnicodeDecodeError:
+                    ours = None
+                assert server == ours, (encoding, byte)
