@@ -1,7 +1,6 @@
 """Random spellings of key values: usual ones, odd ones that PostgreSQL reads, and ones that it refuses.
 
-Each function takes a random.Random and gives one spelling as text. A spelling stays free of NUL, which no client can
-send in text.
+Each function takes a random.Random and gives one spelling as text, free of NUL, which no client can send.
 """
 
 import random
@@ -30,7 +29,7 @@ def _mutate(rng: random.Random, text: str, alphabet: str) -> str:
 
 def _number(rng: random.Random, bits: int) -> int:
     size = rng.randint(0, bits)
-    value = rng.choice([rng.getrandbits(size) if size else 0, 2**size, 2**size - 1, 10 ** rng.randint(0, 20)])
+    value: int = rng.choice([rng.getrandbits(size) if size else 0, 2**size, 2**size - 1, 10 ** rng.randint(0, 20)])
     return value if rng.random() < 0.6 else -value
 
 
@@ -60,24 +59,18 @@ def numeric(rng: random.Random) -> str:
     """Decimals of all sizes, exponents, the special values, other bases."""
     roll = rng.random()
     if roll < 0.06:
-        word = rng.choice(
-            ["NaN", "nan", "Infinity", "-infinity", "+inf", "INF", "-Inf", "-NaN", "infi", "in"]
-        )
+        word = rng.choice(["NaN", "nan", "Infinity", "-infinity", "+inf", "INF", "-Inf", "-NaN", "infi", "in"])
         return _space(rng) + word + _space(rng)
     if roll < 0.14:
         return integer(rng.choice([16, 64, 200]))(rng)
     whole = str(rng.getrandbits(rng.choice([0, 3, 10, 20, 40, 64, 300])))
     part = "".join(
-        rng.choices(
-            "0123456789", weights=[4, 1, 1, 1, 1, 3, 1, 1, 1, 4], k=rng.choice([0, 1, 2, 3, 5, 9, 30])
-        )
+        rng.choices("0123456789", weights=[4, 1, 1, 1, 1, 3, 1, 1, 1, 4], k=rng.choice([0, 1, 2, 3, 5, 9, 30]))
     )
     if rng.random() < 0.2:
         part = rng.choice(["5", "50", "4999", "49", "9999999", "995", "0005", "00499999"])
     if rng.random() < 0.2:
-        whole = rng.choice(
-            ["", "0", "000", "9", "99", "999", "9999", "99999", "99999999", "10000", "100000000"]
-        )
+        whole = rng.choice(["", "0", "000", "9", "99", "999", "9999", "99999", "99999999", "10000", "100000000"])
     text = whole + rng.choice(["", ".", "."]) * bool(not part) + ("." + part if part else "")
     if rng.random() < 0.25:
         text += (
@@ -88,9 +81,7 @@ def numeric(rng: random.Random) -> str:
     if rng.random() < 0.05 and len(text) > 1:
         at = rng.randint(1, len(text) - 1)
         text = text[:at] + "_" + text[at:]
-    return _mutate(
-        rng, _space(rng) + rng.choice(["", "", "-", "+"]) + text + _space(rng), "0123456789.-+eE_ xN"
-    )
+    return _mutate(rng, _space(rng) + rng.choice(["", "", "-", "+"]) + text + _space(rng), "0123456789.-+eE_ xN")
 
 
 def small_numeric(rng: random.Random) -> str:
@@ -101,9 +92,7 @@ def small_numeric(rng: random.Random) -> str:
 
 def boolean(rng: random.Random) -> str:
     """Prefixes of PostgreSQL's words for true and false."""
-    word = rng.choice(
-        ["true", "false", "yes", "no", "on", "off", "1", "0", "10", "", "truer", "o", "offf", "t\xe9"]
-    )
+    word = rng.choice(["true", "false", "yes", "no", "on", "off", "1", "0", "10", "", "truer", "o", "offf", "t\xe9"])
     word = word[: rng.randint(0, len(word))] if rng.random() < 0.5 else word
     word = "".join(rng.choice([c.lower(), c.upper()]) for c in word)
     return _space(rng) + word + _space(rng)
@@ -128,9 +117,9 @@ def uuid(rng: random.Random) -> str:
 def string(rng: random.Random) -> str:
     """Short strings, some with trailing blanks, of one to four bytes a character."""
     alphabet = "abc XYZ\t\n\\\"',0189\xe4\xf6\u20ac\U0001f600"
-    return "".join(
-        rng.choices(alphabet, k=rng.choice([0, 1, 2, 3, 4, 5, 6, 11, 12, 13, 24, 60]))
-    ) + " " * rng.choice([0, 0, 0, 1, 2, 7])
+    return "".join(rng.choices(alphabet, k=rng.choice([0, 1, 2, 3, 4, 5, 6, 11, 12, 13, 24, 60]))) + " " * rng.choice(
+        [0, 0, 0, 1, 2, 7]
+    )
 
 
 def bytea(rng: random.Random) -> str:
@@ -139,9 +128,7 @@ def bytea(rng: random.Random) -> str:
     if rng.random() < 0.5:
         text = "\\x"
         for byte in data:
-            text += rng.choice(["", "", "", "", " ", "\n", "\t\r"]) + rng.choice(
-                [f"{byte:02x}", f"{byte:02X}"]
-            )
+            text += rng.choice(["", "", "", "", " ", "\n", "\t\r"]) + rng.choice([f"{byte:02x}", f"{byte:02X}"])
         return _mutate(rng, text, "0aF \n\v\\g")
     text = ""
     for byte in data:
@@ -166,9 +153,7 @@ def _date(rng: random.Random) -> str:
             4713,
         ]
     )
-    month = (
-        rng.choice([rng.randint(1, 12), 2, rng.randint(0, 14)]) if rng.random() < 0.3 else rng.randint(1, 12)
-    )
+    month = rng.choice([rng.randint(1, 12), 2, rng.randint(0, 14)]) if rng.random() < 0.3 else rng.randint(1, 12)
     day = rng.choice([28, 29, 30, 31, 32, 0]) if rng.random() < 0.15 else rng.randint(1, 28)
     width = rng.choice(["04", "04", "04", "03", "01", "05"])
     return f"{year:{width}}-" + rng.choice([f"{month:02}-{day:02}", f"{month:02}-{day:02}", f"{month}-{day}"])
@@ -202,8 +187,7 @@ def _time(rng: random.Random) -> str:
                         "125",
                     ]
                 ),
-                "".join(rng.choices("0123456789", k=6))
-                + rng.choice(["5", "50", "500000", "49", "51", "49999999"]),
+                "".join(rng.choices("0123456789", k=6)) + rng.choice(["5", "50", "500000", "49", "51", "49999999"]),
                 "",
             ]
         )

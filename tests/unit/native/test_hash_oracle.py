@@ -1,10 +1,11 @@
 """Hash placement against PostgreSQL's own hash partitions: the same spellings, read by COPY on real servers.
 
-The session's DateStyle and TimeZone are unusual on purpose: a spelling that native code places must not depend on
-them.
+The session's DateStyle and TimeZone are unusual on purpose: a spelling that native code places must not
+depend on them.
 """
 
 import random
+import struct
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -43,9 +44,7 @@ def valid_of(connection: psycopg.Connection[Any], sql_type: str, texts: Sequence
     return [valid for (valid,) in rows]
 
 
-def places_of(
-    connection: psycopg.Connection[Any], texts: Sequence[str], valid: Sequence[bool]
-) -> dict[int, int]:
+def places_of(connection: psycopg.Connection[Any], texts: Sequence[str], valid: Sequence[bool]) -> dict[int, int]:
     """COPY the valid ones and return index -> remainder."""
     with connection.cursor() as cursor, cursor.copy("COPY h FROM STDIN") as copy:
         for index, text in enumerate(texts):
@@ -85,9 +84,7 @@ def test_copy_places_as_native_code(
 
 
 @pytest.mark.parametrize("key", KEY_TYPES, ids=str)
-def test_binary_fields_place_as_text(
-    connection: psycopg.Connection[Any], pg_version: int, key: KeyType
-) -> None:
+def test_binary_fields_place_as_text(connection: psycopg.Connection[Any], pg_version: int, key: KeyType) -> None:
     rng = random.Random(f"binary {key}")
     connection.execute("SET timezone = 'UTC'")
     texts = [key.spell(rng) for _ in range(SAMPLES // 3)]
@@ -116,10 +113,8 @@ def test_several_columns_with_nulls(connection: psycopg.Connection[Any], pg_vers
         columns = ", ".join(f"c{n} {key.sql}" for n, key in enumerate(keys))
         names = ", ".join(f"c{n}" for n in range(len(keys)))
         connection.execute(f"CREATE TABLE m ({columns}) PARTITION BY HASH ({names})".encode())
-        for shards in (1, 2, 3, 4, 5, 8, 1000, 65521):
-            placement = Placement.hash(
-                shards, [key.native for key in keys], server_version=pg_version, utc=True
-            )
+        for shards in (1, 2, 3, 4, 5, 8, 1000, 65521, 2**31 - 1):
+            placement = Placement.hash(shards, [key.native for key in keys], server_version=pg_version, utc=True)
             rows: list[list[str | None]] = []
             remainders = []
             while len(rows) < 60:
@@ -134,12 +129,65 @@ def test_several_columns_with_nulls(connection: psycopg.Connection[Any], pg_vers
                 f"SELECT satisfies_hash_partition('m'::regclass, {shards}, r, {arguments}) "
                 f"FROM unnest({arrays}) u(r, {names})"
             )
-            answer = connection.execute(
-                check.encode(), (remainders, *map(list, zip(*rows, strict=True)))
-            ).fetchall()
+            answer = connection.execute(check.encode(), (remainders, *map(list, zip(*rows, strict=True)))).fetchall()
             assert all(satisfied for (satisfied,) in answer)
 
 
 def test_a_key_of_nulls_has_remainder_zero() -> None:
     placement = Placement.hash(4, [KEY_TYPES[0].native, KEY_TYPES[3].native])
     assert placement.place([None, None]) == 0
+
+
+def test_characters_are_counted_in_the_servers_encoding(servers: Servers, pg_version: int) -> None:
+    """varchar(5) and char(6) of a LATIN1 database; and text keys are hashed in its bytes."""
+    options = "TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'"
+    databases = Databases.create(servers, shards=0, options=options)
+    rng = random.Random(9)
+    try:
+        with psycopg.connect(databases.oracle, autocommit=True) as connection:
+            for key in KEY_TYPES:
+                if key.sql not in {"text", "varchar(5)", "char(6)"}:
+                    continue
+                texts = [key.spell(rng).translate({0x20AC: 0xFC, 0x1F600: 0xDF}) for _ in range(SAMPLES)]
+                partition_by_hash(connection, key.sql)
+                valid = valid_of(connection, key.sql, texts)
+                expected = places_of(connection, texts, valid)
+                placement = Placement.hash(SHARDS, [key.native], server_version=pg_version, encoding="LATIN1")
+                for index, text in enumerate(texts):
+                    got = placement.place([text.encode("latin-1")])
+                    assert got == (expected[index] if valid[index] else PLACE_INVALID), repr(text)
+    finally:
+        databases.drop()
+
+
+def binary_numeric(rng: random.Random) -> bytes:
+    """A numeric field as a careless client may write it: leading zeros, digits beyond the scale, any sign."""
+    digits = [rng.choice([0, 0, 1, 5, 50, 499, 500, 4999, 5000, 9999, 10000]) for _ in range(rng.randint(0, 5))]
+    weight = rng.choice([-3, -2, -1, 0, 1, 2, 7, 30000, -30000])
+    sign = rng.choice([0, 0, 0, 0x4000, 0x4000, 0xC000, 0xD000, 0xF000, 0x8000])
+    scale = rng.choice([0, 1, 2, 3, 4, 6, 8, 16383, 16384])
+    field = struct.pack(f">HhHH{len(digits)}H", len(digits), weight, sign, scale, *digits)
+    return field if rng.random() < 0.9 else field + rng.choice([b"\0", b"\0\0"])
+
+
+@pytest.mark.parametrize("key", [key for key in KEY_TYPES if key.send == "numeric_send"], ids=lambda key: key.sql)
+def test_binary_numerics(connection: psycopg.Connection[Any], pg_version: int, key: KeyType) -> None:
+    rng = random.Random(f"binary {key}")
+    partition_by_hash(connection, key.sql)
+    placement = Placement.hash(SHARDS, [key.native], server_version=pg_version)
+    accepted = 0
+    for index in range(400):
+        field = binary_numeric(rng)
+        row = b"PGCOPY\n\xff\r\n\0" + bytes(8) + struct.pack(">hii", 2, 4, index)
+        row += struct.pack(">i", len(field)) + field + b"\xff\xff"
+        got = placement.place([field], binary=True)
+        try:
+            with connection.cursor() as cursor, cursor.copy("COPY h FROM STDIN BINARY") as copy:
+                copy.write(row)
+        except psycopg.DataError:
+            assert got == PLACE_INVALID, field.hex()
+        else:
+            query = "SELECT substr(tableoid::regclass::text, 2)::int FROM h WHERE i = %s"
+            assert connection.execute(query, (index,)).fetchone() == (got,), field.hex()
+            accepted += 1
+    assert accepted > 50

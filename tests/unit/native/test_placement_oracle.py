@@ -33,7 +33,7 @@ def connection(servers: Servers) -> Iterator[psycopg.Connection[Any]]:
 
 
 def run(connection: psycopg.Connection[Any], statement: str, *parts: sql.Composable) -> None:
-    connection.execute(sql.SQL(statement).format(*parts))  # type: ignore[arg-type]
+    connection.execute(sql.SQL(statement).format(*parts))
 
 
 def column_of(key: KeyType) -> str:
@@ -41,9 +41,9 @@ def column_of(key: KeyType) -> str:
 
 
 def certain(key: KeyType, rng: random.Random, version: int, count: int) -> list[str]:
-    """Spellings that native code reads, also as a literal: PostgreSQL reads that before it applies the typmod."""
+    """Spellings that native code reads, also as a literal, which is read before the typmod is applied."""
     found: list[str] = []
-    types = [key.native, key.native[0]]
+    types: list[int | tuple[int, int]] = [key.native, key.native[0]]
     while len(found) < count:
         text = key.spell(rng)
         if all(isinstance(canonical(type_, text.encode(), server_version=version), bytes) for type_ in types):
@@ -64,9 +64,7 @@ def encode(row: Sequence[str | None]) -> list[bytes | None]:
 
 
 @pytest.mark.parametrize("key", KEY_TYPES, ids=str)
-def test_canonical_sorts_as_order_by(
-    connection: psycopg.Connection[Any], pg_version: int, key: KeyType
-) -> None:
+def test_canonical_sorts_as_order_by(connection: psycopg.Connection[Any], pg_version: int, key: KeyType) -> None:
     rng = random.Random(f"order {key}")
     texts = certain(key, rng, pg_version, 1500)
     texts += rng.sample(texts, 50)
@@ -83,9 +81,7 @@ def test_canonical_sorts_as_order_by(
 
 @pytest.mark.parametrize("default", [None, 4], ids=["no default", "default"])
 @pytest.mark.parametrize("key", KEY_TYPES, ids=str)
-def test_list(
-    connection: psycopg.Connection[Any], pg_version: int, key: KeyType, default: int | None
-) -> None:
+def test_list(connection: psycopg.Connection[Any], pg_version: int, key: KeyType, default: int | None) -> None:
     rng = random.Random(f"list {key}")
     texts: list[str | None] = [*certain(key, rng, pg_version, 400)]
     values: list[tuple[bytes | None, int]] = []
@@ -102,9 +98,7 @@ def test_list(
     connection.execute("CREATE TABLE rest PARTITION OF t DEFAULT")
     for shard in range(4):
         literals = [
-            sql.Literal(value.decode()) if value is not None else sql.NULL
-            for value, at in values
-            if at == shard
+            sql.Literal(value.decode()) if value is not None else sql.NULL for value, at in values if at == shard
         ]
         if literals:
             run(
@@ -122,7 +116,7 @@ def test_list(
 
 
 def bound(rng: random.Random, spelled: Sequence[str]) -> list[str | Infinite]:
-    """A bound tuple, some of it infinite as PostgreSQL allows: all columns behind an infinite one likewise."""
+    """A bound tuple, some of it infinite as PostgreSQL allows: from one column on to the end."""
     tuple_: list[str | Infinite] = list(spelled)
     if rng.random() < 0.2:
         at = rng.randrange(len(tuple_))
@@ -142,7 +136,7 @@ def native_bound(bounds: Sequence[str | Infinite]) -> list[bytes | Infinite]:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_range(connection: psycopg.Connection[Any], pg_version: int, seed: int) -> None:
-    """Random ranges one after the other: what PostgreSQL refuses is refused here, and rows go where its rows go."""
+    """Random ranges one after the other: what PostgreSQL refuses is refused, and rows go where its rows go."""
     rng = random.Random(f"range {seed}")
     keys = rng.sample(KEY_TYPES, rng.choice([1, 1, 2, 3]))
     pools = [certain(key, rng, pg_version, rng.choice([8, 60])) for key in keys]
