@@ -143,10 +143,7 @@ def _parameter(param: Param, given: ParamValue, key: int, context: Context, uses
         return UNBOUND
     if name not in same and not (name in _STRING_TYPES and param.cast is not None):
         return UNBOUND
-    if given.format == 1:
-        text = _from_binary(name, given.value)
-    else:
-        text = given.value if given.format == 0 else UNBOUND
+    text = _from_binary(name, given.value) if given.format else given.value
     if isinstance(text, Unbound) or text.isascii():
         return text
     if context.client_codec is None:
@@ -180,8 +177,9 @@ def _from_binary(name: str, data: bytes) -> bytes | Unbound:
         if name in {"timestamp", "timestamptz"}:
             (moment,) = struct.unpack("!q", data)
             zone = b"+00" if name == "timestamptz" else b""
-            text = (datetime(2000, 1, 1) + timedelta(microseconds=moment)).isoformat(" ").encode() + zone
-            return _INFINITE_MOMENT.get(moment) or text
+            if moment in _INFINITE_MOMENT:
+                return _INFINITE_MOMENT[moment]
+            return (datetime(2000, 1, 1) + timedelta(microseconds=moment)).isoformat(" ").encode() + zone
         return _numeric(data)
     except (struct.error, ValueError, OverflowError):
         return UNBOUND
