@@ -37,7 +37,7 @@ SETTINGS = {"shared_buffers": "128MB", "max_wal_size": "2GB", "checkpoint_timeou
 LOG_TAIL = 20  # lines
 
 PROGRESS_INTERVAL = 0.2  # seconds between updates on a terminal
-PROGRESS_INTERVAL_LOG = 2.0  # where each update is a line that stays
+PROGRESS_INTERVAL_LOG = 1.0  # where each update is a line that stays
 
 
 class DemoError(ShardproxyError):
@@ -160,7 +160,7 @@ async def _show(port: int, servers: Sequence[Server], rows: int) -> None:
         load = await _load(proxy, rows)
         print(f"COPY {load}\n")
         await _show_placement(servers, rows)
-        await _copy_out(proxy, rows)
+        await _copy_out(proxy, load)
 
 
 async def _load(proxy: "asyncpg.Connection[asyncpg.Record]", rows: int) -> Load:
@@ -235,7 +235,8 @@ async def _show_placement(servers: Sequence[Server], rows: int) -> None:
         raise DemoError(f"{rows} rows were loaded, and the shards have {total}")
 
 
-async def _copy_out(proxy: "asyncpg.Connection[asyncpg.Record]", rows: int) -> None:
+async def _copy_out(proxy: "asyncpg.Connection[asyncpg.Record]", loaded: Load) -> None:
+    rows = loaded.rows
     begin = time.monotonic()
     size = 0
 
@@ -246,6 +247,8 @@ async def _copy_out(proxy: "asyncpg.Connection[asyncpg.Record]", rows: int) -> N
     tag = await proxy.copy_from_table(TABLE, output=sink, format="csv", timeout=None)
     if tag != f"COPY {rows}":
         raise DemoError(f"{rows} rows were loaded, and copying them out says {tag!r}")
+    if size != loaded.size:
+        raise DemoError(f"{loaded.size} bytes were loaded, and copying them out gives {size}")
     print(f"COPY {TABLE} TO STDOUT gives them all back: {Load(rows, size, time.monotonic() - begin)}")
 
 
