@@ -15,10 +15,8 @@ from typing import NamedTuple
 from shardproxy.errors import ProtocolError
 from shardproxy.wire.constants import MAX_CANCEL_KEY_LENGTH, MIN_CANCEL_KEY_LENGTH
 
-_int16 = Struct("!h").unpack_from
 _uint16 = Struct("!H").unpack_from
 _int32 = Struct("!i").unpack_from
-_uint32 = Struct("!I").unpack_from
 _column = Struct("!IhIhih")
 
 _INSUFFICIENT = "insufficient data left in message"
@@ -92,10 +90,9 @@ class _Cursor:
         return at
 
     def byte(self) -> int:
+        if self.at == len(self.data):
+            raise ProtocolError("no data left in message")
         return self.data[self._step(1)]
-
-    def int16(self) -> int:
-        return int(_int16(self.data, self._step(2))[0])
 
     def uint16(self) -> int:
         return int(_uint16(self.data, self._step(2))[0])
@@ -205,7 +202,7 @@ def close(payload: bytes) -> Target:
 
 def _target(payload: bytes, what: str) -> Target:
     cursor = _Cursor(payload)
-    target = Target(cursor.raw(1), cursor.bytestring())
+    target = Target(bytes((cursor.byte(),)), cursor.bytestring())
     cursor.end()
     if target.kind not in {b"S", b"P"}:
         raise ProtocolError(f"invalid {what} message subtype {target.kind[0]}")

@@ -33,9 +33,7 @@ def prepare(password: bytes) -> bytes:
     except UnicodeDecodeError:
         return password
     # 2.1 Mapping.
-    mapped = "".join(
-        " " if stringprep.in_table_c12(char) else char for char in text if not _maps_to_nothing(char)
-    )
+    mapped = "".join(" " if stringprep.in_table_c12(char) else char for char in text if not _maps_to_nothing(char))
     # 2.3 Prohibited output, 2.4 bidirectional characters: saslprep.c looks before normalization, so do we.
     if not mapped or any(refuses(char) for char in mapped for refuses in _PROHIBITED):
         return password

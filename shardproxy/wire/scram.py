@@ -165,9 +165,7 @@ class ScramClient:
         if not attributes.at_end:
             raise malformed(_MALFORMED, "There is garbage at the end of server-final-message.")
         if not self._server_signature or not hmac.compare_digest(signature, self._server_signature):
-            raise PgError(
-                sqlstate.INVALID_AUTHORIZATION_SPECIFICATION, "incorrect server signature", severity="FATAL"
-            )
+            raise PgError(sqlstate.INVALID_AUTHORIZATION_SPECIFICATION, "incorrect server signature", severity="FATAL")
         self.verified = True
 
 

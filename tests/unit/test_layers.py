@@ -186,7 +186,7 @@ def test_a_package_s_relative_import_is_resolved_from_the_package() -> None:
         ("shardproxy.wire.x", "from shardproxy.errors import PgError\nimport struct\nfrom . import encode"),
         ("shardproxy.wire.x", "from shardproxy import sqlstate"),
         ("shardproxy.plan.x", "import pglast\nfrom shardproxy.sharding.table import ShardedTable"),
-        ("shardproxy.backend.x", "import asyncio\nfrom shardproxy.wire import encode"),
+        ("shardproxy.backend.x", "import asyncio, shardproxy\nfrom shardproxy.wire import encode"),
         ("shardproxy.session.x", "from shardproxy.engine import copy_in\nfrom shardproxy.config import load"),
         ("shardproxy.cli", "from shardproxy import __version__\nfrom shardproxy.server import serve"),
     ],

@@ -68,9 +68,7 @@ class TestCuts:
             got += drain(reader)
         assert got == split(messages)
 
-    def test_rest_is_exactly_what_was_not_returned(
-        self, limit_of: LimitOf | None, messages: list[bytes]
-    ) -> None:
+    def test_rest_is_exactly_what_was_not_returned(self, limit_of: LimitOf | None, messages: list[bytes]) -> None:
         stream = b"".join(messages)
         for cut in range(len(stream) + 1):
             for taken in (0, 1, len(messages)):
@@ -276,8 +274,7 @@ def test_a_large_message_is_not_kept_once_it_is_read() -> None:
 
 def test_every_sample_passes_the_limits_of_its_side() -> None:
     assert all(
-        backend_limit(s.message[0]) or frontend_limit(s.message[0]) or authentication_limit(s.message[0])
-        for s in ALL
+        backend_limit(s.message[0]) or frontend_limit(s.message[0]) or authentication_limit(s.message[0]) for s in ALL
     )
 
 

@@ -104,9 +104,7 @@ def test_parse_there_and_back(name: bytes, sql: bytes, types: list[int]) -> None
 
 
 @given(portal=cstrings, name=cstrings, params=values, results=st.lists(st.sampled_from([0, 1]), max_size=5))
-def test_bind_there_and_back(
-    portal: bytes, name: bytes, params: list[bytes | None], results: list[int]
-) -> None:
+def test_bind_there_and_back(portal: bytes, name: bytes, params: list[bytes | None], results: list[int]) -> None:
     for formats in ([], [1], [0] * len(params)):
         message = encode.bind(portal, name, formats, params, results)
         assert decode.bind(message[5:]) == (portal, name, tuple(formats), tuple(params), tuple(results))

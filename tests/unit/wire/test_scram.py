@@ -23,8 +23,7 @@ SERVER_NONCE = "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
 CLIENT_FIRST = b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO"
 SERVER_FIRST = b"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
 CLIENT_FINAL = (
-    b"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,"
-    b"p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
+    b"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
 )
 SERVER_FINAL = b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="
 
@@ -70,9 +69,7 @@ def test_both_sides_agree_with_any_salt_length(password: str, salt: bytes) -> No
 @given(password=st.text(max_size=20), other=st.text(max_size=20))
 @settings(max_examples=50, deadline=None)
 def test_only_the_same_password_fits(password: str, other: str) -> None:
-    server = ScramServer(
-        Verifier.from_password(password.encode(errors="replace").decode(), iterations=1), user="u"
-    )
+    server = ScramServer(Verifier.from_password(password.encode(errors="replace").decode(), iterations=1), user="u")
     client = ScramClient(other.encode(errors="replace").decode())
     final = client.final(server.first(client.first()))
     if prepare(other.encode(errors="replace")) == prepare(password.encode(errors="replace")):
@@ -295,9 +292,7 @@ def test_an_empty_signature_before_the_exchange_proves_nothing() -> None:
 
 
 pieces = st.lists(
-    st.sampled_from(
-        [b"n", b"y", b"p", b",", b"=", b"r=", b"c=biws", b"s=", b"i=1", b"v=", b"e=", b"AAAA", b"\xff"]
-    )
+    st.sampled_from([b"n", b"y", b"p", b",", b"=", b"r=", b"c=biws", b"s=", b"i=1", b"v=", b"e=", b"AAAA", b"\xff"])
 )
 
 

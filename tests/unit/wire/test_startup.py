@@ -72,13 +72,9 @@ def test_each_encryption_may_be_asked_for_once_then_a_session_begins() -> None:
     assert reader.next() == StartupMessage((3, 0), {"user": "u"})
 
 
-@pytest.mark.parametrize(
-    ("request_", "minor"), [(encode.ssl_request(), 5679), (encode.gssenc_request(), 5680)]
-)
+@pytest.mark.parametrize(("request_", "minor"), [(encode.ssl_request(), 5679), (encode.gssenc_request(), 5680)])
 @pytest.mark.parametrize("encrypted", [False, True])
-def test_a_second_encryption_request_is_an_unknown_version(
-    request_: bytes, minor: int, encrypted: bool
-) -> None:
+def test_a_second_encryption_request_is_an_unknown_version(request_: bytes, minor: int, encrypted: bool) -> None:
     reader = StartupReader(encrypted=encrypted)
     reader.feed(request_)
     if not encrypted:
@@ -96,9 +92,7 @@ def test_impossible_lengths_close_without_an_answer(length: int) -> None:
         read(struct.pack("!i", length))
 
 
-@pytest.mark.parametrize(
-    "data", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00", b"SSH-2.0-x\r\n"]
-)
+@pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00", b"SSH-2.0-x\r\n"])
 def test_other_protocols_close_without_an_answer(data: bytes) -> None:
     with pytest.raises(SilentProtocolError):
         read(data)
@@ -132,9 +126,7 @@ def test_other_major_versions(major: int, minor: int) -> None:
     with pytest.raises(ProtocolError) as caught:
         read(packet(major << 16 | minor, b"user\0u\0\0"))
     assert caught.value.sqlstate == "0A000"
-    assert (
-        caught.value.message == f"unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.2"
-    )
+    assert caught.value.message == f"unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.2"
 
 
 BAD_LAYOUTS = [
@@ -217,9 +209,7 @@ def test_the_last_of_two_equal_names_counts_and_replication_is_passed_on() -> No
     assert message.params == {"user": "b", "replication": "true"}
 
 
-@pytest.mark.parametrize(
-    ("request_", "what"), [(SSLRequest(), "SSL"), (GSSENCRequest(), "GSSAPI encryption")]
-)
+@pytest.mark.parametrize(("request_", "what"), [(SSLRequest(), "SSL"), (GSSENCRequest(), "GSSAPI encryption")])
 def test_the_refusal_of_stuffed_bytes(request_: SSLRequest | GSSENCRequest, what: str) -> None:
     error = unencrypted_data(request_)
     assert error.sqlstate == "08P01"
@@ -230,9 +220,7 @@ def test_the_refusal_of_stuffed_bytes(request_: SSLRequest | GSSENCRequest, what
 names = st.text("abcé\udce9 ='", min_size=1, max_size=8).filter(lambda name: name != "user")
 
 
-@given(
-    params=st.dictionaries(names, st.text("xyz€\udcff", max_size=8), max_size=5), minor=st.integers(0, 65535)
-)
+@given(params=st.dictionaries(names, st.text("xyz€\udcff", max_size=8), max_size=5), minor=st.integers(0, 65535))
 def test_there_and_back(params: dict[str, str], minor: int) -> None:
     message = read(encode.startup_message({**params, "user": "u"}, (3, minor)))
     assert isinstance(message, StartupMessage)
@@ -240,14 +228,10 @@ def test_there_and_back(params: dict[str, str], minor: int) -> None:
     assert message.version == (3, minor)
 
 
-codes = st.sampled_from([3 << 16, 3 << 16 | 2, 1234 << 16 | 5678, 1234 << 16 | 5679]) | st.integers(
-    0, 2**32 - 1
-)
+codes = st.sampled_from([3 << 16, 3 << 16 | 2, 1234 << 16 | 5678, 1234 << 16 | 5679]) | st.integers(0, 2**32 - 1)
 
 
-@given(
-    code=codes, body=st.binary(max_size=40) | st.text("user\0", max_size=20).map(str.encode), raw=st.binary()
-)
+@given(code=codes, body=st.binary(max_size=40) | st.text("user\0", max_size=20).map(str.encode), raw=st.binary())
 def test_random_bytes_give_a_packet_or_a_violation(code: int, body: bytes, raw: bytes) -> None:
     for data in (packet(code, body), raw, packet(code, body)[:-1] + raw):
         with contextlib.suppress(ProtocolError):
