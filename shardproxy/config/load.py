@@ -100,7 +100,6 @@ _SENTENCES = {
     "bool_type": "is not true or false",
     "tuple_type": "is not an array",
     "model_type": "is not a table",
-    "too_short": "is empty",
 }
 
 

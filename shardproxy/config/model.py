@@ -147,10 +147,18 @@ def _range_value(value: object) -> str | Edge:
         raise wrong(str(error)) from None
 
 
+def _not_empty(value: object) -> object:
+    if value == []:
+        raise wrong("is empty")
+    return value
+
+
 Name = Annotated[str, AfterValidator(_name)]
 Listen = Annotated[str, AfterValidator(_listen)]
 # TOML arrays arrive as lists, which a strict tuple does not take; what is in them stays strict.
 Array = Strict(False)
+# Before the elements are looked at, as otherwise an array of nothing but errors would count as empty.
+NonEmpty = BeforeValidator(_not_empty)
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -209,8 +217,9 @@ class User(_Model):
     ]
     databases: Annotated[
         tuple[Name, ...],
+        NonEmpty,
         Array,
-        Field(min_length=1, description="the names of the [[databases]] that the user may use"),
+        Field(description="the names of the [[databases]] that the user may use"),
     ]
 
 
@@ -231,10 +240,10 @@ class ListValues(_Model):
     shard: Annotated[Name, Field(description="the name of one of the database's shards")]
     values: Annotated[
         tuple[Annotated[str | None, BeforeValidator(_list_value)], ...],
+        NonEmpty,
         Array,
         Field(
             alias="in",
-            min_length=1,
             description='an array of key values, such as ["de", "fr"]; "NULL" is NULL',
         ),
     ]
@@ -246,17 +255,18 @@ class RangeBounds(_Model):
     shard: Annotated[Name, Field(description="the name of one of the database's shards")]
     lower: Annotated[
         tuple[Annotated[str | Edge, BeforeValidator(_range_value)], ...],
+        NonEmpty,
         Array,
         Field(
             alias="from",
-            min_length=1,
             description='an array with a value, or "MINVALUE", for each key column',
         ),
     ]
     upper: Annotated[
         tuple[Annotated[str | Edge, BeforeValidator(_range_value)], ...],
+        NonEmpty,
         Array,
-        Field(alias="to", min_length=1, description='an array with a value, or "MAXVALUE", for each key column'),
+        Field(alias="to", description='an array with a value, or "MAXVALUE", for each key column'),
     ]
 
 
@@ -308,9 +318,9 @@ class Database(_Model):
     connect_timeout: Annotated[Seconds, Field(description="seconds to connect to a shard")] = 10.0
     shards: Annotated[
         tuple[Shard, ...],
+        NonEmpty,
         Array,
         Field(
-            min_length=1,
             description='an array of { name = "s0", dsn = "postgresql://..." }, in the order of hash remainders',
         ),
     ]
@@ -329,6 +339,7 @@ class Config(_Model):
     users: Annotated[tuple[User, ...], Array, Field(description="a [[users]] for each user")] = ()
     databases: Annotated[
         tuple[Database, ...],
+        NonEmpty,
         Array,
-        Field(min_length=1, description="a [[databases]] for each database that clients see"),
+        Field(description="a [[databases]] for each database that clients see"),
     ]

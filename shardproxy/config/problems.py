@@ -20,7 +20,7 @@ def dotted(path: Path) -> str:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a sentence that names the nearest of `known`, or all of them when none is near."""
-    names = list(known)
+    names = list(dict.fromkeys(known))
     near = get_close_matches(name, names, n=1)
     if near:
         return f'Did you mean "{near[0]}"?'
@@ -42,7 +42,7 @@ class Problem:
         return f"{where}{self.message}"
 
 
-class ConfigErrors(ShardproxyError):
+class ConfigErrors(ShardproxyError):  # noqa: N818 - it is several
     """All that is wrong with one file, in the order of its lines."""
 
     def __init__(self, source: str, problems: Iterable[Problem]) -> None:

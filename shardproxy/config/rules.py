@@ -112,7 +112,7 @@ def _same_server(shards: list[tuple[Path, Document]], environment: Mapping[str, 
 
 def _table(table: Document, path: Path) -> Iterator[Finding]:
     placement = _text(table, "placement")
-    if placement not in _PLACEMENTS:
+    if placement is None or placement not in _PLACEMENTS:
         return
     needed, allowed = _PLACEMENTS[placement]
     for key in _CHOICES:
@@ -166,8 +166,8 @@ def _bounds(table: Document, path: Path, width: int) -> Iterator[Finding]:
             if raw and len(raw) != width:
                 yield (
                     (*place, side),
-                    f"has {len(raw)} values for {width} key columns",
-                    "Give one value for each.",
+                    f"has {len(raw)} values, and the key {width} columns",
+                    "Give one value for each key column.",
                 )
             values = [_quietly(range_value, value) for value in raw]
             for number, value in enumerate(values[1:], start=1):
