@@ -1,170 +1,206 @@
-"""Catalog queries as SQL text, and what their answers mean. Pure functions: nothing here does I/O.
+"""Questions to a shard's catalogs as SQL text, and their answers as values. Does no I/O.
 
-Each query returns one row with one column of JSON text, so that a session's raw connection and asyncpg can both
-run it. They hold whatever the session has set: every name and operator is qualified with pg_catalog, and literals
-need neither standard_conforming_strings nor a search_path. Works on PostgreSQL 13 to 18.
+Whoever asks (a session's own connection, `check`) runs the text and hands the one value of its one row to the
+parser beside it. Names mean what they mean to the session that asks: its search_path, its temporary tables, the
+DDL of its open transaction.
+
+The session may have any settings: the SQL is ASCII without backslashes, names travel as hexadecimal UTF-8 and so
+does the answer (JSON), which no client_encoding changes; every function, type and operator is pg_catalog's.
+Columns that only some versions have are read out of the row's JSON, where they are absent instead of an error.
 """
 
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
+from shardproxy.errors import PgError
 from shardproxy.sharding.relation import Column, Relation
-
-_RELATIONS = """
-WITH RECURSIVE wanted(n, name) AS (VALUES {names}),
-found AS (
-  SELECT w.n, c.oid, s.nspname, c.relname, c.relkind, c.relispartition
-  FROM wanted w
-  JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass(w.name)::pg_catalog.oid
-  JOIN pg_catalog.pg_namespace s ON s.oid OPERATOR(pg_catalog.=) c.relnamespace
-),
-db AS (
-  SELECT pg_catalog.pg_encoding_to_char(d.encoding) AS encoding,
-         coalesce(pg_catalog.to_jsonb(d) OPERATOR(pg_catalog.->>) 'datlocprovider', 'c') AS provider,
-         d.datcollate,
-         coalesce(pg_catalog.to_jsonb(d) OPERATOR(pg_catalog.->>) 'datlocale',
-                  pg_catalog.to_jsonb(d) OPERATOR(pg_catalog.->>) 'daticulocale') AS locale
-  FROM pg_catalog.pg_database d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
-),
-facts AS (
-  SELECT db.encoding,
-         CASE db.provider WHEN 'c' THEN db.datcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.UTF8', 'C.utf8')
-                          WHEN 'b' THEN db.locale IN ('C', 'C.UTF-8', 'PG_UNICODE_FAST')
-                          ELSE false END AS is_c
-  FROM db
-),
-base(attrelid, attnum, typid, typmod) AS (
-  SELECT a.attrelid, a.attnum, a.atttypid, a.atttypmod
-  FROM pg_catalog.pg_attribute a JOIN found f ON f.oid OPERATOR(pg_catalog.=) a.attrelid
-  WHERE a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped
-  UNION ALL
-  SELECT b.attrelid, b.attnum, t.typbasetype, t.typtypmod
-  FROM base b JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) b.typid
-  WHERE t.typtype OPERATOR(pg_catalog.=) 'd'
-),
-columns AS (
-  SELECT a.attrelid, pg_catalog.json_agg(pg_catalog.json_build_object(
-           'name', a.attname, 'attnum', a.attnum, 'type_oid', t.oid::pg_catalog.int8,
-           'type_name', pg_catalog.format_type(t.oid, NULL), 'typmod', b.typmod,
-           'collation', l.collname, 'deterministic', coalesce(l.collisdeterministic, true),
-           'collation_is_c', CASE WHEN l.collname OPERATOR(pg_catalog.=) 'default' THEN facts.is_c
-                             ELSE coalesce(l.collcollate IN ('C', 'POSIX'), false)
-                                  OR coalesce(l.collname IN ('C', 'POSIX', 'ucs_basic'), false) END,
-           'generated', a.attgenerated OPERATOR(pg_catalog.<>) '', 'not_null', a.attnotnull,
-           'default', CASE WHEN a.attgenerated OPERATOR(pg_catalog.=) ''
-                           THEN coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid),
-                                         CASE WHEN a.attidentity OPERATOR(pg_catalog.<>) '' THEN 'identity' END,
-                                         own.typdefault) END
-         ) ORDER BY a.attnum) AS list
-  FROM pg_catalog.pg_attribute a
-  JOIN found f ON f.oid OPERATOR(pg_catalog.=) a.attrelid
-  JOIN base b ON b.attrelid OPERATOR(pg_catalog.=) a.attrelid AND b.attnum OPERATOR(pg_catalog.=) a.attnum
-  JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) b.typid AND t.typtype OPERATOR(pg_catalog.<>) 'd'
-  JOIN pg_catalog.pg_type own ON own.oid OPERATOR(pg_catalog.=) a.atttypid
-  LEFT JOIN pg_catalog.pg_collation l ON l.oid OPERATOR(pg_catalog.=) a.attcollation
-  LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid OPERATOR(pg_catalog.=) a.attrelid
-                                   AND d.adnum OPERATOR(pg_catalog.=) a.attnum
-  CROSS JOIN facts
-  GROUP BY a.attrelid
-)
-SELECT pg_catalog.json_build_object(
-  'version', pg_catalog.current_setting('server_version_num')::pg_catalog.int4,
-  'encoding', (SELECT encoding FROM facts), 'is_c', (SELECT is_c FROM facts),
-  'relations', (SELECT pg_catalog.json_agg(CASE WHEN f.oid IS NOT NULL THEN pg_catalog.json_build_object(
-      'oid', f.oid::pg_catalog.int8, 'schema', f.nspname, 'name', f.relname, 'kind', f.relkind,
-      'columns', coalesce(c.list, '[]'::pg_catalog.json)) END ORDER BY w.n)
-    FROM wanted w LEFT JOIN found f ON f.n OPERATOR(pg_catalog.=) w.n
-    LEFT JOIN columns c ON c.attrelid OPERATOR(pg_catalog.=) f.oid)
-)::pg_catalog.text
-"""
-
-_FUNCTIONS = """
-WITH wanted(schema, name) AS (VALUES {names})
-SELECT coalesce(pg_catalog.json_agg(DISTINCT w.name), '[]'::pg_catalog.json)::pg_catalog.text
-FROM wanted w
-JOIN pg_catalog.pg_proc p ON p.proname OPERATOR(pg_catalog.=) w.name AND p.prokind IN ('a', 'w')
-JOIN pg_catalog.pg_namespace s ON s.oid OPERATOR(pg_catalog.=) p.pronamespace
-WHERE CASE WHEN w.schema IS NULL
-           THEN s.nspname OPERATOR(pg_catalog.=) ANY (pg_catalog.current_schemas(true))
-           ELSE s.nspname OPERATOR(pg_catalog.=) w.schema END
-"""
+from shardproxy.sqlstate import OBJECT_NOT_IN_PREREQUISITE_STATE
 
 Name = tuple[str | None, str]
+"""Schema, or None to search the path; and the name."""
 
+IDENTITY: Final = "GENERATED AS IDENTITY"
+"""`Column.default` of an identity column, which has no expression in pg_attrdef and is no constant."""
 
-def quote_literal(text: str) -> str:
-    """Quote a string so that it means the same whatever standard_conforming_strings says."""
-    if "\0" in text:
-        raise ValueError("a literal cannot hold a NUL character")
-    quoted = text.replace("'", "''")
-    return f"E'{quoted.replace(chr(92), chr(92) * 2)}'" if "\\" in text else f"'{quoted}'"
+# A SQL_ASCII database has bytes and no characters: converting them would fail for most.
+_ENCODING: Final = """(CASE WHEN pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.=) 'SQL_ASCII'
+    THEN 'SQL_ASCII' ELSE 'UTF8' END)::pg_catalog.name"""
 
+_ASKED: Final = """asked(number, space, name) AS (
+  SELECT given.number,
+    pg_catalog.convert_from(pg_catalog.decode(given.space, 'hex'), {encoding}),
+    pg_catalog.convert_from(pg_catalog.decode(given.name, 'hex'), {encoding})
+  FROM (VALUES {values}) AS given(number, space, name))"""
 
-def quote_identifier(name: str) -> str:
-    """Quote an identifier, always."""
-    return '"' + name.replace('"', '""') + '"'
+# Providers: b builtin (17, sorts by code point), c libc, d the database's own, i ICU. Before 15 every database's
+# is libc, and there is no column to say so.
+_RELATIONS: Final = """WITH {asked}, found(number, oid) AS (
+  SELECT a.number, pg_catalog.to_regclass(CASE WHEN a.space IS NULL THEN pg_catalog.quote_ident(a.name) ELSE
+    pg_catalog.concat(pg_catalog.quote_ident(a.space), '.', pg_catalog.quote_ident(a.name)) END)::pg_catalog.oid
+  FROM asked AS a
+), own(is_c) AS (
+  SELECT CASE
+    WHEN (d.fact OPERATOR(pg_catalog.->>) 'datlocprovider') OPERATOR(pg_catalog.=) 'b' THEN true
+    WHEN (d.fact OPERATOR(pg_catalog.->>) 'datlocprovider') OPERATOR(pg_catalog.=) 'i' THEN false
+    ELSE (d.fact OPERATOR(pg_catalog.->>) 'datcollate') OPERATOR(pg_catalog.=) ANY (ARRAY['C', 'POSIX'])
+    END
+  FROM (SELECT pg_catalog.to_jsonb(db) AS fact FROM pg_catalog.pg_database AS db
+        WHERE db.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()) AS d
+), collations(oid, name, deterministic, is_c) AS (
+  SELECT c.oid, c.collname, c.collisdeterministic, CASE
+    WHEN c.collprovider OPERATOR(pg_catalog.=) 'd' THEN own.is_c
+    WHEN c.collprovider OPERATOR(pg_catalog.=) 'b' THEN true
+    WHEN c.collprovider OPERATOR(pg_catalog.=) 'c' THEN
+      c.collcollate::pg_catalog.text OPERATOR(pg_catalog.=) ANY (ARRAY['C', 'POSIX'])
+    ELSE false END
+  FROM pg_catalog.pg_collation AS c, own
+), columns(relid, list) AS (
+  SELECT a.attrelid, pg_catalog.json_agg(pg_catalog.json_build_object(
+      'name', a.attname, 'attnum', a.attnum, 'type_oid', base.typid::pg_catalog.int8,
+      'type_name', pg_catalog.format_type(base.typid, base.typmod), 'typmod', base.typmod,
+      'collation', c.name, 'deterministic', COALESCE(c.deterministic, true),
+      'collation_is_c', COALESCE(c.is_c, false),
+      'generated', a.attgenerated OPERATOR(pg_catalog.<>) '', 'not_null', a.attnotnull,
+      'default', CASE
+        WHEN a.attidentity OPERATOR(pg_catalog.<>) '' THEN '{identity}'
+        WHEN a.attgenerated OPERATOR(pg_catalog.<>) '' THEN NULL
+        WHEN d.adbin IS NOT NULL THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid)
+        WHEN t.typdefaultbin IS NOT NULL THEN pg_catalog.pg_get_expr(t.typdefaultbin, 0::pg_catalog.oid)
+        WHEN t.typdefault IS NOT NULL THEN pg_catalog.concat(pg_catalog.quote_literal(t.typdefault), '::',
+          pg_catalog.format_type(t.oid, NULL)) END
+    ) ORDER BY a.attnum)
+  FROM pg_catalog.pg_attribute AS a
+  JOIN pg_catalog.pg_type AS t ON t.oid OPERATOR(pg_catalog.=) a.atttypid
+  CROSS JOIN LATERAL (
+    WITH RECURSIVE step(typid, typmod, ends) AS (
+      SELECT t.oid, a.atttypmod, t.typtype OPERATOR(pg_catalog.<>) 'd'
+      UNION ALL
+      SELECT below.oid, over.typtypmod, below.typtype OPERATOR(pg_catalog.<>) 'd'
+      FROM step JOIN pg_catalog.pg_type AS over ON over.oid OPERATOR(pg_catalog.=) step.typid
+      JOIN pg_catalog.pg_type AS below ON below.oid OPERATOR(pg_catalog.=) over.typbasetype
+      WHERE NOT step.ends)
+    SELECT step.typid, step.typmod FROM step WHERE step.ends) AS base
+  LEFT JOIN pg_catalog.pg_attrdef AS d ON d.adrelid OPERATOR(pg_catalog.=) a.attrelid
+    AND d.adnum OPERATOR(pg_catalog.=) a.attnum
+  LEFT JOIN collations AS c ON c.oid OPERATOR(pg_catalog.=) a.attcollation
+  WHERE a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped
+    AND a.attrelid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT f.oid FROM found AS f))
+  GROUP BY a.attrelid
+)
+SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_agg(
+    CASE WHEN found.oid IS NULL THEN NULL ELSE pg_catalog.json_build_object(
+      'oid', found.oid::pg_catalog.int8, 'schema', n.nspname, 'name', r.relname, 'kind', r.relkind,
+      'columns', COALESCE(columns.list, '[]'),
+      'server_version', pg_catalog.current_setting('server_version_num'),
+      'server_encoding', pg_catalog.getdatabaseencoding(), 'database_collation_is_c', own.is_c) END
+    ORDER BY found.number)::pg_catalog.text, {encoding}), 'hex')
+FROM found CROSS JOIN own
+LEFT JOIN pg_catalog.pg_class AS r ON r.oid OPERATOR(pg_catalog.=) found.oid
+LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) r.relnamespace
+LEFT JOIN columns ON columns.relid OPERATOR(pg_catalog.=) found.oid"""
+
+_FUNCTION_KINDS: Final = """WITH {asked}
+SELECT pg_catalog.encode(pg_catalog.convert_to(COALESCE(pg_catalog.json_agg(
+    pg_catalog.json_build_array(a.space, a.name) ORDER BY a.number), '[]')::pg_catalog.text, {encoding}), 'hex')
+FROM asked AS a WHERE EXISTS (
+  SELECT FROM pg_catalog.pg_proc AS p
+  JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
+  WHERE p.proname OPERATOR(pg_catalog.=) a.name::pg_catalog.name
+    AND p.prokind OPERATOR(pg_catalog.=) ANY (ARRAY['a', 'w']::pg_catalog."char"[])
+    AND CASE WHEN a.space IS NULL THEN pg_catalog.pg_function_is_visible(p.oid)
+        ELSE n.nspname OPERATOR(pg_catalog.=) a.space::pg_catalog.name END)"""
 
 
 def relations_sql(names: Sequence[Name]) -> str:
-    """Return the query for facts of relations by (schema or None, name), resolved by the session's search_path."""
-    rows = []
-    for number, (schema, name) in enumerate(names):
-        qualified = ".".join(quote_identifier(part) for part in (schema, name) if part is not None)
-        rows.append(f"({number}, {quote_literal(qualified)})")
-    return _RELATIONS.replace("{names}", ", ".join(rows))
+    """Return the query for these relations; `parse_relations` reads its answer.
+
+    It fails as the relation itself would in a statement where a schema may not be used (42501) or a name has
+    characters that the server's encoding has not (22P05).
+    """
+    return _RELATIONS.format(asked=_asked(names), encoding=_ENCODING, identity=IDENTITY)
 
 
-def parse_relations(text: str) -> list[Relation | None]:
-    """Read the answer to `relations_sql`: one entry for each name, None where there is no such relation."""
-    answer = json.loads(text)
-    return [None if found is None else _relation(found, answer) for found in answer["relations"]]
+def parse_relations(answer: str) -> list[Relation | None]:
+    """Read the answer: one Relation for each name asked for, in that order; None for what does not exist.
 
-
-def _relation(found: dict[str, Any], answer: dict[str, Any]) -> Relation:
-    return Relation(
-        oid=found["oid"],
-        schema=found["schema"],
-        name=found["name"],
-        kind=found["kind"],
-        columns=tuple(Column(**column) for column in found["columns"]),
-        server_version=answer["version"] // 10000,
-        server_encoding=answer["encoding"],
-        database_collation_is_c=answer["is_c"],
-    )
+    PgError 55000: a relation exists, but this transaction's snapshot is older. PostgreSQL itself would use it,
+    as it plans with the newest catalog, so it must not count as missing.
+    """
+    return [None if facts is None else _relation(facts) for facts in _read(answer)]
 
 
 def function_kinds_sql(names: Sequence[Name]) -> str:
-    """Return the query for which functions are aggregates or window functions in the session's search_path."""
-    rows = ", ".join(
-        f"({'NULL' if schema is None else quote_literal(schema)}::pg_catalog.name, "
-        f"{quote_literal(name)}::pg_catalog.name)"
-        for schema, name in names
-    )
-    return _FUNCTIONS.replace("{names}", rows)
+    """Return the query that tells which of these functions are aggregates or window functions."""
+    return _FUNCTION_KINDS.format(asked=_asked(names), encoding=_ENCODING)
 
 
-def parse_function_kinds(text: str) -> list[str]:
-    """Read the answer to `function_kinds_sql`: the names that are an aggregate or a window function."""
-    names: list[str] = json.loads(text)
-    return names
+def parse_function_kinds(answer: str) -> frozenset[Name]:
+    """Read the answer: those of the names asked for that may mean an aggregate or a window function."""
+    return frozenset((space, name) for space, name in _read(answer))
 
 
-_CONSTANT = re.compile(
-    r"""(?x) \(?-?\d+(\.\d+)?\)? (::[a-z0-9_ "().,]+)?      # numbers, as pg_get_expr writes them
-        | \(?'(?:[^']|'')*'\)? (::[a-z0-9_ "().,]+)?        # strings with their type
-        | true | false | NULL (::[a-z0-9_ "().,]+)? """
+# A type as format_type writes it: words, quoted words, a schema, modifiers, array brackets.
+_WORD: Final = r'(?:[a-z_][a-z0-9_$]*|"(?:[^"]|"")+")'
+_TYPE: Final = rf"{_WORD}(?:\.{_WORD}|(?: [a-z]+)*)(?:\([0-9, -]+\))?(?: with(?:out)? time zone)?(?: [a-z]+)*(?:\[\])*"
+_CONSTANT: Final = re.compile(
+    rf"(?:'(?:[^']|'')*'::{_TYPE}|NULL::{_TYPE}|true|false|[0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?"
+    rf"|\(-[0-9]+(?:\.[0-9]*)?\)(?:::{_TYPE})?)"
+    rf"(?: COLLATE {_WORD}(?:\.{_WORD})?)?"
 )
-
-_CHANGING = re.compile(r"(?i)'\s*(now|today|tomorrow|yesterday|allballs|epoch)?\s*'::\s*(date|time)")
 
 
 def is_constant(expression: str) -> bool:
-    """Whether `pg_get_expr`'s text is a plain constant, the same at any time on any server; in doubt it is not."""
-    return _CONSTANT.fullmatch(expression) is not None and _CHANGING.match(expression) is None
+    """Whether this text of pg_get_expr is one plain literal, which has the same value on every shard.
+
+    Anything that it does not know for one (a function, a cast of a cast, `CURRENT_DATE`) is not: a false "no"
+    costs a refusal, a false "yes" would misplace rows. So are literals beyond ASCII: their bytes would arrive in
+    the session's encoding, and keys are hashed in the server's.
+    """
+    return expression.isascii() and _CONSTANT.fullmatch(expression) is not None
 
 
 def constants_sql(expressions: Sequence[str]) -> str:
-    """Return the query for the text output of expressions that `is_constant` has accepted, in one row."""
-    return "SELECT " + ", ".join(f"({expression})::pg_catalog.text" for expression in expressions)
+    """Return the query whose one row has each constant's value as text; dates in ISO 8601 under any DateStyle.
+
+    Each expression is one that `is_constant` accepts, as the same session's catalog gave it.
+    """
+    for expression in expressions:
+        if not is_constant(expression):
+            raise ValueError(f"{expression!r} is not a plain constant")
+    # json, as its dates and times do not follow DateStyle.
+    texts = (f"(pg_catalog.to_json({text}) OPERATOR(pg_catalog.#>>) '{{}}')" for text in expressions)
+    return f"SELECT {', '.join(texts)}"
+
+
+def _asked(names: Sequence[Name]) -> str:
+    if not names:
+        raise ValueError("no names to ask for")
+    rows = (f"({number}, {_hex(space)}, {_hex(name)})" for number, (space, name) in enumerate(names))
+    return _ASKED.format(values=", ".join(rows), encoding=_ENCODING)
+
+
+def _hex(name: str | None) -> str:
+    if name is None:
+        return "NULL::pg_catalog.text"
+    if "\0" in name:
+        raise ValueError("a name has no NUL character")
+    return f"'{name.encode('utf-8', 'surrogateescape').hex()}'::pg_catalog.text"
+
+
+def _read(answer: str) -> list[Any]:
+    read: list[Any] = json.loads(bytes.fromhex(answer).decode("utf-8", "surrogateescape"))
+    return read
+
+
+def _relation(facts: dict[str, Any]) -> Relation:
+    if facts["name"] is None:
+        raise PgError(
+            OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "a relation was created after this transaction's snapshot was taken",
+            hint="Begin a new transaction.",
+        )
+    columns = tuple(Column(**column) for column in facts.pop("columns"))
+    version = int(facts.pop("server_version")) // 10000
+    return Relation(columns=columns, server_version=version, **facts)
