@@ -2,8 +2,8 @@
 
 Manual: "Message Formats"; functions are named as the messages there. A malformed payload raises
 ProtocolError with the words of PostgreSQL's src/backend/libpq/pqformat.c, never anything else; one with
-bytes left over is malformed. The framing is not affected: the next message can still be read. Nothing is
-allocated from a count or a length before it has been held against the bytes that are there.
+bytes left over is malformed. The framing is not affected: the next message can still be read. A forged count
+or length costs nothing: things are read one by one, or held against the bytes that are there first.
 
 Text is decoded as UTF-8 with surrogate escapes, so that bytes of any encoding pass verbatim through `encode`.
 What goes into SQL or names an object of a client stays bytes.
@@ -125,22 +125,12 @@ class _Cursor:
 
     def values(self) -> list[bytes | None]:
         values: list[bytes | None] = []
-        for _ in range(self._counted(4)):
+        for _ in range(self.uint16()):
             size = self.int32()
             if size < -1:
                 raise ProtocolError(_INSUFFICIENT)
             values.append(None if size == -1 else self.raw(size))
         return values
-
-    def _counted(self, least: int) -> int:
-        """Read a count of things that take at least `least` bytes each."""
-        count = self.uint16()
-        if count * least > len(self.data) - self.at:
-            raise ProtocolError(_INSUFFICIENT)
-        return count
-
-    def counted(self, least: int) -> range:
-        return range(self._counted(least))
 
     def rest(self) -> bytes:
         return self.raw(len(self.data) - self.at)
@@ -320,7 +310,7 @@ def row_description(payload: bytes) -> list[Column]:
     """RowDescription (B)."""
     cursor = _Cursor(payload)
     columns = []
-    for _ in cursor.counted(_column.size + 1):
+    for _ in range(cursor.uint16()):
         name = cursor.string()
         columns.append(Column(name, *_column.unpack(cursor.raw(_column.size))))
     cursor.end()
@@ -344,7 +334,7 @@ def negotiate_protocol_version(payload: bytes) -> tuple[int, list[str]]:
     version, count = cursor.int32(), cursor.int32()
     if version >> 16 not in {0, 3}:
         raise ProtocolError("invalid NegotiateProtocolVersion message: not a version 3")
-    if not 0 <= count <= len(payload) - cursor.at:
+    if count < 0:
         raise ProtocolError("invalid NegotiateProtocolVersion message: wrong number of options")
     options = [cursor.string() for _ in range(count)]
     cursor.end()
