@@ -25,8 +25,9 @@ from shardproxy.plan.model import (
     Unknown,
 )
 from shardproxy.plan.parse import ParseFailed
-from shardproxy.plan.resolved import Context, KeyColumn, ParamValue, Resolved, Route
+from shardproxy.plan.resolved import Context, ParamValue, Resolved, Route
 from shardproxy.plan.route import route
+from shardproxy.sharding.keytypes import KeyColumn
 
 __all__ = [
     "Binding",

@@ -60,10 +60,10 @@ def analyze(sql: str, *, standard_conforming_strings: bool = True) -> tuple[Stat
 
 
 def _cost(sql: str, statements: tuple[Statement, ...]) -> int:
-    """Estimate what an entry holds: two copies of the text, 2 KiB a statement, 150 bytes a VALUES item."""
+    """Estimate what an entry holds: two copies of the text, 4 KiB a statement, 150 bytes a VALUES item."""
     items = sum(len(row) for one in statements if one.insert is not None for row in one.insert.rows)
     bound = sum(len(binding.values) for one in statements for binding in one.bindings)
-    return 2 * len(sql.encode("utf-8", "surrogateescape")) + 2048 * len(statements) + 150 * (items + bound)
+    return 2 * len(sql.encode("utf-8", "surrogateescape")) + 4096 * len(statements) + 150 * (items + bound)
 
 
 def _statement(text: str, location: int, tree: Node) -> Statement:

@@ -7,11 +7,8 @@ from typing import Final
 from shardproxy import native
 from shardproxy.plan.keyvalues import INTEGERS, UNBOUND, key_text
 from shardproxy.plan.model import Column, Statement, TableRef, Value, tables_in
-from shardproxy.plan.resolved import (
-    Context,
-    KeyColumn,
-    Resolved,
-)
+from shardproxy.plan.resolved import Context, Resolved
+from shardproxy.sharding.keytypes import KeyColumn
 
 # A key of several columns with IN lists on each multiplies: beyond this it is cheaper to ask all shards.
 COMBINATIONS: Final = 4096

@@ -9,12 +9,8 @@ from shardproxy.plan.bound import Bound
 from shardproxy.plan.keyvalues import Unbound, key_text
 from shardproxy.plan.model import Const, Default, Insert, Kind, Param, RowValue, Statement, TableRef
 from shardproxy.plan.refusals import copies_differ, key_of, read_elsewhere, refused, unbound
-from shardproxy.plan.resolved import (
-    Context,
-    KeyColumn,
-    Resolved,
-    Route,
-)
+from shardproxy.plan.resolved import Context, Resolved, Route
+from shardproxy.sharding.keytypes import KeyColumn
 from shardproxy.sqlstate import CHECK_VIOLATION
 
 Tables = Mapping[TableRef, Resolved]

@@ -5,17 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from shardproxy.native import Placement
-
-
-@dataclass(frozen=True, slots=True)
-class KeyColumn:
-    """A column of a table's sharding key."""
-
-    name: str
-    type: int
-    """The native core's code, KEY_..."""
-    typmod: int = -1
-
+from shardproxy.sharding.keytypes import KeyColumn
 
 TableKind = Literal["hash", "list", "range", "reference", "single", "catalog", "unlisted", "missing"]
 

@@ -19,6 +19,8 @@ _AGGREGATES: Final = {
     "JsonObjectAgg": "JSON_OBJECTAGG",
     "GroupingFunc": "GROUPING",
 }
+# Nodes that hold nothing but names and values, the most frequent ones.
+_LEAVES: Final = frozenset({"A_Const", "ColumnRef", "String", "SetToDefault"})
 # Spellings of date and time input that depend on the moment.
 _MOMENTS: Final = {"now", "today", "tomorrow", "yesterday"}
 
@@ -70,6 +72,9 @@ def walk(tree: Node, outer: set[int] | None, role: Role = "read") -> Found:
         node, scope, role = pending.pop()
         if isinstance(node, list):
             pending += [(item, scope, role) for item in reversed(node) if isinstance(item, dict | list)]
+            continue
+        if not _LEAVES.isdisjoint(node):
+            _constant(found, node)
             continue
         if "relname" in node:
             _relation(found, node, scope, role, outer)
@@ -148,6 +153,12 @@ def _assignments(found: Found, targets: list[Node]) -> None:
             found.set_defaults[assignment["name"]] = None
 
 
+def _constant(found: Found, node: Node) -> None:
+    text = node.get("A_Const", {}).get("sval", {}).get("sval", "")
+    if text.strip().lower() in _MOMENTS:
+        found.varying[f"the constant '{text}'"] = None
+
+
 def _facts(found: Found, node: Node) -> None:
     """Take down what a node says of itself, whatever it stands in."""
     if "funcformat" in node:
@@ -159,10 +170,6 @@ def _facts(found: Found, node: Node) -> None:
         found.params[node["ParamRef"].get("number", 0)] += 1
     elif "RangeTableSample" in node:
         found.varying["TABLESAMPLE"] = None
-    elif "A_Const" in node:
-        text = node["A_Const"].get("sval", {}).get("sval", "")
-        if text.strip().lower() in _MOMENTS:
-            found.varying[f"the constant '{text}'"] = None
     elif "limitOption" in node:
         if "limitCount" in node or "limitOffset" in node:
             found.limits["LIMIT"] += 1
