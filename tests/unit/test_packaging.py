@@ -1,0 +1,84 @@
+"""What is imported, started and documented is what the project's files say."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+from shardproxy.config import parse
+
+PART_OF = {"pydantic-core": "pydantic"}  # released together, each pinning the other
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def declared() -> set[str]:
+    """The distributions that `pip install .` brings."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = [re.match(r"[A-Za-z0-9._-]+", requirement) for requirement in project["dependencies"]]
+    return {normal(name[0]) for name in names if name}
+
+
+def imported() -> dict[str, str]:
+    """The foreign modules that the package imports, each with a file that does."""
+    found: dict[str, str] = {}
+    for path in sorted((ROOT / "shardproxy").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [node.module]
+            else:
+                continue
+            for name in names:
+                top = name.partition(".")[0]
+                if top != "shardproxy" and top not in sys.stdlib_module_names:
+                    found[top] = str(path.relative_to(ROOT))
+    return found
+
+
+def test_every_import_is_a_declared_dependency() -> None:
+    distributions = packages_distributions()
+    missing = {
+        f"{module} ({file})"
+        for module, file in imported().items()
+        if not {PART_OF.get(normal(name), normal(name)) for name in distributions[module]} & declared()
+    }
+    assert not missing
+
+
+def test_the_build_lists_every_c_source() -> None:
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    (module,) = tools["ext-modules"]
+    sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "shardproxy/native/core").glob("*.c")}
+    assert sources == {source for source in module["sources"] if source.endswith(".c")}
+
+
+@pytest.mark.parametrize("ending", ["/shardproxy demo", "/pytest"])
+def test_the_readme_has_each_command_once(ending: str) -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    (command,) = [line for line in lines if line.startswith("python3 -m venv ") and line.endswith(ending)]
+    assert subprocess.run(["bash", "-n", "-c", command], check=False).returncode == 0
+
+
+def test_the_compose_file_and_its_configuration_agree() -> None:
+    compose = (ROOT / "docker-compose.yml").read_text()
+    path = ROOT / "config" / "compose.toml"
+    assert f"/etc/shardproxy/{path.name}" in compose
+    environment = {**os.environ, "SHARD_PASSWORD": "s3cret", "APP_PASSWORD": "s3cret"}
+    config = parse(path.read_text(), environment=environment)
+    assert f"127.0.0.1:{config.server.port}:{config.server.port}" in compose
+    services = re.findall(r"^  (shard\d+):\n    <<: \*shard$", compose, re.MULTILINE)
+    assert [shard.dsn.host for shard in config.databases[0].shards] == services
+    for name in re.findall(r"\$\{(\w+)\}", path.read_text()):
+        assert re.search(rf"^      {name}: \$\{{{name}:-", compose, re.MULTILINE)
