@@ -9,6 +9,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from shardproxy.native import KEY_INT8, Placement, Splitter, force_simd, simd
@@ -109,13 +110,13 @@ def run(megabytes: int = 64, repeat: int = 3) -> list[dict[str, Any]]:
     for name, data, options, path, target in cases(megabytes):
         force_simd(path)
         rows = split(data, options)
-        seconds = best_of(repeat, lambda data=data, options=options: split(data, options))
+        seconds = best_of(repeat, partial(split, data, options))
         results.append(
             {
                 "name": name,
                 "path": "scalar" if options["format"] == "binary" else simd(),
                 "gb_s": len(data) / seconds / 1e9,
-                "memcpy_gb_s": len(data) / best_of(repeat, lambda data=data: copy(data)) / 1e9,
+                "memcpy_gb_s": len(data) / best_of(repeat, partial(copy, data)) / 1e9,
                 "target_gb_s": target,
                 "ns_per_row": seconds / rows * 1e9,
             }

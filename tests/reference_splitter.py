@@ -32,7 +32,7 @@ class Options:
     server_version: int = 18
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     def __init__(self, sqlstate: str, message: str, line: int | None) -> None:
         super().__init__(sqlstate, message, line)
         self.sqlstate, self.message, self.line = sqlstate, message, line
@@ -76,8 +76,8 @@ class LineReader:
     def peek(self, at: int) -> bytes:
         return self.payload[at : at + 1]
 
-    def refuse(self, message: str) -> Refused:
-        return Refused("22P04", message, self.number)
+    def refuse(self, message: str) -> RefusedError:
+        return RefusedError("22P04", message, self.number)
 
     def newline_at(self, at: int) -> bytes:
         """The newline that begins at `at`, or an error if it is not the stream's style."""
@@ -277,9 +277,9 @@ class _Scatter:
     def row(self, data: bytes, values: Values | None, line: int) -> None:
         shard = PLACE_INVALID if values is None else self.place(values)
         if shard == PLACE_UNSUPPORTED:
-            raise Refused("0A000", "", line)
+            raise RefusedError("0A000", "", line)
         if shard == PLACE_NO_PARTITION:
-            raise Refused("23514", "", line)
+            raise RefusedError("23514", "", line)
         if shard == PLACE_INVALID:
             shard = 0
             self.result.poison.append((0, line))
@@ -310,20 +310,20 @@ def _split_lines(payload: bytes, options: Options, scatter: _Scatter) -> None:
 
 def _split_binary(payload: bytes, options: Options, scatter: _Scatter) -> None:
     if payload[:11] != SIGNATURE:
-        raise Refused("22P04", "COPY file signature not recognized", None)
+        raise RefusedError("22P04", "COPY file signature not recognized", None)
     if len(payload) < 15:
-        raise Refused("22P04", "invalid COPY file header (missing flags)", None)
+        raise RefusedError("22P04", "invalid COPY file header (missing flags)", None)
     (flags,) = struct.unpack_from(">I", payload, 11)
     if flags & 1 << 16:
-        raise Refused("22P04", "invalid COPY file header (WITH OIDS)", None)
+        raise RefusedError("22P04", "invalid COPY file header (WITH OIDS)", None)
     if flags >> 16:
-        raise Refused("22P04", "unrecognized critical flags in COPY file header", None)
+        raise RefusedError("22P04", "unrecognized critical flags in COPY file header", None)
     if len(payload) < 19 or struct.unpack_from(">i", payload, 15)[0] < 0:
-        raise Refused("22P04", "invalid COPY file header (missing length)", None)
+        raise RefusedError("22P04", "invalid COPY file header (missing length)", None)
     at = 19 + struct.unpack_from(">i", payload, 15)[0]
     scatter.to_all(payload[:at])  # a long extension is not collected first
     if len(payload) < at:
-        raise Refused("22P04", "invalid COPY file header (wrong length)", None)
+        raise RefusedError("22P04", "invalid COPY file header (wrong length)", None)
     while at + 2 <= len(payload):
         start, values, refused = at, [], False
         line = scatter.result.lines + 1
@@ -332,7 +332,7 @@ def _split_binary(payload: bytes, options: Options, scatter: _Scatter) -> None:
         if count == -1:
             scatter.to_all(payload[start:at])
             if at < len(payload):
-                raise Refused("22P04", "received copy data after EOF marker", line)
+                raise RefusedError("22P04", "received copy data after EOF marker", line)
             return
         refused = count < -1
         for _ in range(count):
@@ -357,6 +357,6 @@ def split(payload: bytes, options: Options, nshards: int, place: Callable[[Value
     scatter = _Scatter(nshards, place)
     try:
         (_split_binary if options.format == "binary" else _split_lines)(payload, options, scatter)
-    except Refused as refused:
+    except RefusedError as refused:
         scatter.result.error = (refused.sqlstate, refused.message, refused.line)
     return scatter.result

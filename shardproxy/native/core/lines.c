@@ -9,6 +9,8 @@ static int end_of_data(sp_splitter *s, size_t data_len)
     s->carry.len = data_len;
     if (!sp_row_begun(s))
         return 0;
+    if (s->header_pending)
+        return sp_row_finish_carry(s, 0);
     size_t newline = s->eol == SP_EOL_CRNL ? 2 : 1;
     const char *style = s->eol == SP_EOL_CRNL ? "\r\n" : s->eol == SP_EOL_CR ? "\r" : "\n";
     if (sp_row_append(s, (const uint8_t *)style, newline))
