@@ -12,7 +12,7 @@ from shardproxy import native
 from shardproxy import sqlstate as states
 from shardproxy.errors import PgError
 from shardproxy.native import Infinite, Placement
-from shardproxy.sharding.describe import describe_key, describe_value
+from shardproxy.sharding.describe import describe_key, describe_value, text_of_binary
 from shardproxy.sharding.encodings import codec_of
 from shardproxy.sharding.keytypes import KeyColumn, Kind, Refusal, key_column
 from shardproxy.sharding.relation import Relation
@@ -105,9 +105,7 @@ class ShardedTable:
     """Of a `single` table."""
 
     @classmethod
-    def examine(
-        cls, config: TableConfig, relation: Relation, shard_numbers: Mapping[str, int]
-    ) -> tuple[Refusal, ...]:
+    def examine(cls, config: TableConfig, relation: Relation, shard_numbers: Mapping[str, int]) -> tuple[Refusal, ...]:
         """Return all that keeps this relation from being placed as configured."""
         refusals, _ = _key_of(config, relation)
         if not refusals:
@@ -118,9 +116,7 @@ class ShardedTable:
         return tuple(refusals)
 
     @classmethod
-    def build(
-        cls, config: TableConfig, relation: Relation, shard_numbers: Mapping[str, int]
-    ) -> "ShardedTable":
+    def build(cls, config: TableConfig, relation: Relation, shard_numbers: Mapping[str, int]) -> "ShardedTable":
         """Make the table, or raise PgError with the first reason why it cannot be placed as configured."""
         refusals, key = _key_of(config, relation)
         if refusals:
@@ -156,8 +152,16 @@ class ShardedTable:
             raise self.unsupported(values)
         return shard
 
-    def no_partition(self, values: Sequence[bytes | None], *, context: str | None = None) -> PgError:
-        """Return the error that PostgreSQL's own partitioning raises (ExecFindPartition, execPartition.c)."""
+    def no_partition(
+        self, values: Sequence[bytes | None], *, binary: bool = False, context: str | None = None
+    ) -> PgError:
+        """Return the error that PostgreSQL's own partitioning raises (ExecFindPartition, execPartition.c).
+
+        Values are spellings or, if `binary`, fields of COPY BINARY.
+        """
+        if binary:
+            pairs = zip(self.key, values, strict=True)
+            values = [None if value is None else text_of_binary(column, value) for column, value in pairs]
         described = describe_key(self.key, values, self._codec, server_version=self.relation.server_version)
         error = PgError(
             states.CHECK_VIOLATION,
@@ -208,9 +212,7 @@ def _error(refusal: Refusal, relation: Relation) -> PgError:
 def _key_of(config: TableConfig, relation: Relation) -> tuple[list[Refusal], tuple[KeyColumn, ...]]:
     refusals: list[Refusal] = []
     if relation.kind in _NOT_TABLES:
-        refusals.append(
-            Refusal(f"it is {_NOT_TABLES[relation.kind]}", "List only tables in the configuration.")
-        )
+        refusals.append(Refusal(f"it is {_NOT_TABLES[relation.kind]}", "List only tables in the configuration."))
     key: list[KeyColumn] = []
     for name in config.key:
         column = relation.column(name)
@@ -270,9 +272,7 @@ def _placement(
                 (_bound(entry.lower, encoding), _bound(entry.upper, encoding), shard_numbers[entry.shard])
                 for entry in config.bounds
             ]
-            return Placement.range(
-                nshards, types, bounds, default, server_version=version, encoding=encoding, utc=utc
-            )
+            return Placement.range(nshards, types, bounds, default, server_version=version, encoding=encoding, utc=utc)
 
 
 def _encoded(text: str, encoding: str) -> bytes:

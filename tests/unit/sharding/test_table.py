@@ -28,6 +28,7 @@ TYPES = {
     "uuid": 2950,
     "boolean": 16,
     "date": 1082,
+    "timestamp": 1114,
     "timestamptz": 1184,
     "numeric": 1700,
     "bytea": 17,
@@ -200,6 +201,50 @@ def test_no_partition_as_postgresql_says_it(one_server: Databases, sql_type: str
                     said.message_detail,
                 )
                 assert (error.fields["s"], error.fields["t"]) == (said.schema_name, said.table_name)
+
+
+BINARY_KEYS = {
+    "smallint": ("smallint", -1, ["-7"]),
+    "integer": ("integer", -1, ["2147483647"]),
+    "bigint": ("bigint", -1, ["-9223372036854775808"]),
+    "text": ("text", -1, ["a\u20acb"]),
+    "char(5)": ("bpchar", 9, ["ab"]),
+    "uuid": ("uuid", -1, ["a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"]),
+    "boolean": ("boolean", -1, ["t", "f"]),
+    "date": ("date", -1, ["2024-02-29", "0001-01-01"]),
+    "timestamp": ("timestamp", -1, ["1999-12-31 23:59:59.5", "2024-01-01 00:00:00"]),
+    "timestamptz": ("timestamptz", -1, ["2024-01-02 03:04:05.000006+00"]),
+    "numeric": ("numeric", -1, ["0", "-0.050", "123456789.12345", "1e20", "NaN", "-Infinity", "10000", "0.00000000"]),
+    "numeric(6,2)": ("numeric", (6 << 16 | 2) + 4, ["1.5"]),
+    "bytea": ("bytea", -1, ["\\x00ff"]),
+}
+
+
+@pytest.mark.parametrize("sql_type", BINARY_KEYS)
+def test_no_partition_of_a_binary_row(one_server: Databases, sql_type: str) -> None:
+    type_name, typmod, values = BINARY_KEYS[sql_type]
+    facts = relation(column("k", type_name, typmod=typmod), server_version=one_server.version)
+    built = ShardedTable.build(table("hash", "k"), facts, SHARDS)
+    with psycopg.connect(one_server.oracle, autocommit=True) as connection:
+        connection.execute(f"CREATE TABLE t (k {sql_type}) PARTITION BY LIST (k)".encode())
+        for value in values:
+            with connection.cursor().copy(f"COPY (SELECT '{value}'::{sql_type}) TO STDOUT BINARY".encode()) as copy:
+                data = b"".join(copy)
+            field = data[25:-2]  # behind the header, one field and its length
+            with (
+                pytest.raises(psycopg.errors.CheckViolation) as caught,
+                connection.cursor() as cursor,
+                cursor.copy("COPY t FROM STDIN BINARY") as copy,
+            ):
+                copy.write(data)
+            error = built.no_partition([field], binary=True)
+            assert error.detail == caught.value.diag.message_detail
+
+
+def test_dates_beyond_pythons_calendar_are_shown_raw() -> None:
+    built = ShardedTable.build(table("hash", "a"), relation(column("a", "date")), SHARDS)
+    error = built.no_partition([(2145031948).to_bytes(4, "big")], binary=True)
+    assert error.detail == r"Partition key of the failing row contains (a) = (\x7fda970c)."
 
 
 def test_identifiers_are_quoted_as_quote_ident_does(one_server: Databases) -> None:
