@@ -38,6 +38,9 @@ LOCAL = frozenset({
 })  # fmt: skip
 """Kinds that the engine answers without preparing them on a shard."""
 
+TYPES = frozenset({F.PARSE, F.BIND, F.DESCRIBE, F.EXECUTE, F.CLOSE, F.FLUSH, F.SYNC})
+"""The messages of the extended protocol."""
+
 ALLOWED_IN_FAILED = frozenset({Kind.COMMIT, Kind.ROLLBACK, Kind.ROLLBACK_TO, Kind.EMPTY})
 
 
@@ -50,11 +53,22 @@ class Extended:
         self._portals: dict[bytes, Portal] = {}
         self._owed: list[bytes] = []
         self._unchecked: dict[bytes, Prepared] = {}  # parsed by us, not yet by a shard
+        self._following: Message | None = None
         self._executed = False
         self.skipping = False
 
     async def take(self, message: Message) -> None:
-        """Serve one message."""
+        """Serve one message, and the one behind it if that was looked at."""
+        waiting: Message | None = message
+        while waiting is not None:
+            self._following = None
+            await self._take(waiting)
+            waiting = self._following
+            if waiting is not None and waiting.type not in TYPES:
+                self._session.put_back(waiting)
+                return
+
+    async def _take(self, message: Message) -> None:
         if message.type == F.SYNC:
             await self._sync()
             return
@@ -221,8 +235,11 @@ class Extended:
         portal = self._portal(execute.portal)
         statement = portal.prepared.statement
         await self._know_types(portal)
-        following = session.stream.take()
-        alone = not self._executed and following is not None and following.type == F.SYNC
+        alone = False
+        if not is_copy_in(statement):
+            # A Sync that has already come tells that this is the only statement of its transaction.
+            self._following = session.stream.take()
+            alone = not self._executed and self._following is not None and self._following.type == F.SYNC
         self._executed = True
         if not alone and statement.kind not in LOCAL:
             session.engine.begin_implicit()
@@ -241,8 +258,6 @@ class Extended:
         await session.stream.drain()
         if statement.tag in {"DISCARD ALL", "DEALLOCATE ALL"}:
             self._forget_statements()
-        if following is not None:
-            await self.take(following)
 
     async def _run(self, portal: Portal, execute: decode.Execute) -> str | None:
         engine = self._session.engine

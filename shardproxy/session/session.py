@@ -17,16 +17,17 @@ from shardproxy.engine.database import Database
 from shardproxy.engine.engine import Engine
 from shardproxy.errors import ConnectionLost, PgError, ProtocolError
 from shardproxy.plan import Statement, analyze
+from shardproxy.session import extended
 from shardproxy.session.cancel import CancelKeys
 from shardproxy.session.extended import Extended
 from shardproxy.session.login import Identity
 from shardproxy.sqlstate import ADMIN_SHUTDOWN, FEATURE_NOT_SUPPORTED
 from shardproxy.wire import decode, encode
 from shardproxy.wire.constants import F
+from shardproxy.wire.framing import Message
 
 log = logging.getLogger(__name__)
 
-EXTENDED = frozenset({F.PARSE, F.BIND, F.DESCRIBE, F.EXECUTE, F.CLOSE, F.FLUSH, F.SYNC})
 COPY = frozenset({F.COPY_DATA, F.COPY_DONE, F.COPY_FAIL})
 
 
@@ -41,6 +42,7 @@ class Session:
         self._extended = Extended(self)
         self._statuses: dict[str, str] = {}
         self._busy = False
+        self._put_back: Message | None = None
         self._task: asyncio.Task[None] | None = None
         self._drain: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._cancelling: asyncio.Task[None] | None = None
@@ -72,8 +74,10 @@ class Session:
 
     async def _next(self) -> bool:
         """Serve one message; False when the session is over."""
-        draining = None if self.engine.transaction.open else self._drain
-        message = await self.stream.read(until=draining)
+        message, self._put_back = self._put_back, None
+        if message is None:
+            draining = None if self.engine.transaction.open else self._drain
+            message = await self.stream.read(until=draining)
         if message is None:
             raise _shutdown()
         if message.type in COPY:
@@ -91,7 +95,7 @@ class Session:
                 self._cancelling = None
             if message.type == F.QUERY:
                 await self._query(decode.query(message.payload))
-            elif message.type in EXTENDED:
+            elif message.type in extended.TYPES:
                 await self._extended.take(message)
             else:
                 self.send_error(
@@ -106,6 +110,10 @@ class Session:
             self._busy = False
         await self.stream.drain()
         return True
+
+    def put_back(self, message: Message) -> None:
+        """Serve a message that was looked at after the current one."""
+        self._put_back = message
 
     def cancel(self) -> None:
         """Cancel what runs now, if anything does."""

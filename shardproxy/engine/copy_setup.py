@@ -1,0 +1,235 @@
+"""What a COPY FROM STDIN needs before it starts: its shards, and a splitter that knows the sharding key.
+
+Everything is read afresh on the shards that will take part, inside the transaction, so that DDL from anywhere
+counts, and a shard whose columns differ from the others' is found before a row could land in the wrong one.
+What PostgreSQL itself refuses is left to PostgreSQL: the statement goes to one shard for its error.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from shardproxy.backend.connection import Connection
+from shardproxy.backend.together import each
+from shardproxy.copy.encoding import same_encoding, splits_bytewise, utf8_table
+from shardproxy.copy.options import STAR, CopyOptions
+from shardproxy.copy.skipped import SkippedRows
+from shardproxy.engine.copy_start import first_replies
+from shardproxy.engine.resolver import Resolver
+from shardproxy.errors import PgError
+from shardproxy.native import ABSENT, ASCII_ONLY, KEY_BPCHAR, KEY_TEXT, Marker, Placement, SplitError, Splitter
+from shardproxy.plan import CopyStatement, Statement, route
+from shardproxy.sharding.relation import Relation
+from shardproxy.sqlstate import (
+    CHECK_VIOLATION,
+    FEATURE_NOT_SUPPORTED,
+    OBJECT_NOT_IN_PREREQUISITE_STATE,
+    UNDEFINED_TABLE,
+)
+from shardproxy.wire import encode
+from shardproxy.wire.constants import B
+
+if TYPE_CHECKING:
+    from shardproxy.engine.engine import Engine
+    from shardproxy.sharding.table import ShardedTable
+
+Constant = bytes | None | Literal[Marker.ABSENT]
+
+TEXTUAL = frozenset({KEY_TEXT, KEY_BPCHAR})
+
+
+@dataclass(frozen=True, slots=True)
+class CopySetup:
+    """A COPY ready to start."""
+
+    shards: tuple[int, ...]
+    relation: str
+    splitter: Splitter
+    skipped: SkippedRows
+    everywhere: bool
+    refusal: Callable[[SplitError, str], PgError]
+    """What to say of a row that the splitter refuses, given CONTEXT."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Where the key columns' values come from; one entry for each in `Splitter`'s terms."""
+
+    fields: Sequence[int]
+    constants: Sequence[Constant]
+    defaults: Sequence[Constant]
+    force_null: Sequence[bool]
+    force_not_null: Sequence[bool]
+    transcode: Sequence[bytes] | Literal[Marker.ASCII_ONLY] | None
+
+
+async def prepare_copy(engine: "Engine", statement: Statement, sql: bytes) -> CopySetup:
+    """Resolve a COPY FROM STDIN's table on its shards and build its splitter."""
+    copy = statement.copy
+    assert copy is not None
+    assert copy.table is not None
+    gang = engine.gang
+    engine.resolver.forget()
+    tables = await engine.resolver.resolve(statement)
+    plan = route(statement, tables, await engine.resolver.context(statement, tables, ()))
+    shards = engine.shards_of(plan)
+    connections = await gang.join(shards)
+    relation = await _relation_on_all(connections, copy)
+    table = engine.resolver.sharded_table(relation)
+    if copy.options.opaque or not _columns_known(copy, relation):
+        raise await _refused_by(connections[0], sql)
+    encoding = copy.options.encoding or gang.client_encoding
+    if copy.options.format != "binary" and not splits_bytewise(encoding):
+        raise PgError(
+            FEATURE_NOT_SUPPORTED,
+            f"COPY FROM STDIN in encoding {encoding} is not supported through shardproxy",
+            detail="In this encoding an ASCII byte may be part of another character, so rows cannot be told apart.",
+            hint="Convert the data to UTF8, or load them in COPY's binary format.",
+        )
+    everywhere = plan.combine == "same"
+    nshards = len(gang.addresses)
+    if table is not None and tables[copy.table].sharded:
+        splitter = await _keyed_splitter(connections[0], copy, table, table.placement_in(gang.timezone), encoding)
+    elif everywhere:
+        splitter = _splitter(Placement.reference(nshards), copy.options, relation.server_version)
+    else:
+        splitter = _splitter(Placement.single(nshards, shards[0]), copy.options, relation.server_version)
+    skipped = SkippedRows(
+        on_error_ignore=copy.options.on_error == "ignore",
+        reject_limit=copy.options.reject_limit,
+        everywhere=everywhere,
+    )
+    return CopySetup(
+        shards, relation.name, splitter, skipped, everywhere, partial(_refusal, table, copy.options.format)
+    )
+
+
+async def _relation_on_all(connections: Sequence[Connection], copy: CopyStatement) -> Relation:
+    """Look the table up on every shard; they must agree on its columns."""
+    assert copy.table is not None
+    name = (copy.table.schema, copy.table.name)
+    found = await each(Resolver.relations(connection, [name]) for connection in connections)
+    first = found[0][0]
+    for connection, [relation] in zip(connections, found, strict=True):
+        if relation is None:
+            raise PgError(
+                UNDEFINED_TABLE,
+                f'relation "{copy.table}" does not exist',
+                detail=f'It does not exist on shard "{connection.name}".' if len(connections) > 1 else None,
+            )
+        assert first is not None
+        if _shape(relation) != _shape(first):
+            raise PgError(
+                OBJECT_NOT_IN_PREREQUISITE_STATE,
+                f'table "{copy.table}" differs between shards "{connections[0].name}" and "{connection.name}"',
+                detail="Their columns are not the same in name, type and order.",
+                hint="`shardproxy check` shows the difference.",
+            )
+    assert first is not None
+    return first
+
+
+def _shape(relation: Relation) -> tuple[object, ...]:
+    columns = [(one.name, one.type_name, one.typmod, one.generated) for one in relation.columns]
+    return relation.schema, relation.name, columns
+
+
+def _columns_known(copy: CopyStatement, relation: Relation) -> bool:
+    """Whether COPY's column list is one that PostgreSQL takes."""
+    if copy.columns is None:
+        return True
+    columns = [relation.column(name) for name in copy.columns]
+    return len(set(copy.columns)) == len(columns) and all(one is not None and not one.generated for one in columns)
+
+
+async def _refused_by(connection: Connection, sql: bytes) -> PgError:
+    """Have a shard say what is wrong with a COPY; it gets no data if it takes it."""
+    connection.write(encode.query(sql))
+    [reply] = await first_replies([connection], B.COPY_IN_RESPONSE)
+    if isinstance(reply, PgError):
+        return reply
+    connection.write(encode.copy_fail("shardproxy cannot split this COPY's rows"))
+    while (await connection.read()).type != B.READY_FOR_QUERY:
+        continue
+    return PgError(
+        FEATURE_NOT_SUPPORTED,
+        "COPY has options that shardproxy does not know, so it cannot tell the rows apart",
+        hint="docs/copy.md lists the options that are known: those of PostgreSQL 18.",
+    )
+
+
+async def _keyed_splitter(
+    connection: Connection,
+    copy: CopyStatement,
+    table: "ShardedTable",
+    placement: Placement,
+    encoding: str,
+) -> Splitter:
+    relation = table.relation
+    fields = copy.columns or tuple(column.name for column in relation.columns if not column.generated)
+    names = [column.name for column in table.key]
+    defaults: dict[str, bytes | None] = {}
+    if copy.options.default is not None or not set(names) <= set(fields):
+        defaults = await Resolver.defaults(connection, relation)
+    for name in names:
+        if name not in fields and (defaults.get(name) is None or copy.options.format == "binary"):
+            raise PgError(
+                FEATURE_NOT_SUPPORTED,
+                f'the sharding key column "{name}" is not in COPY\'s column list and has no constant default',
+                hint="Add it to the column list: its value decides the shard.",
+            )
+    textual = any(column.type in TEXTUAL for column in table.key)
+    key = Key(
+        fields=[fields.index(name) if name in fields else -1 for name in names],
+        constants=[defaults.get(name) if name not in fields else ABSENT for name in names],
+        defaults=[ABSENT if (value := defaults.get(name)) is None else value for name in names],
+        force_null=[_forced(name, copy.options.force_null) for name in names],
+        force_not_null=[_forced(name, copy.options.force_not_null) for name in names],
+        transcode=_transcode(encoding, relation.server_encoding) if textual else None,
+    )
+    return _splitter(placement, copy.options, relation.server_version, key)
+
+
+def _refusal(table: "ShardedTable | None", format: str, error: SplitError, context: str) -> PgError:  # noqa: A002
+    """Say what PostgreSQL's partitioning says of a key without a shard, and the splitter's words of all else."""
+    values = error.key_values
+    if table is not None and values is not None and format != "binary":
+        if error.sqlstate == CHECK_VIOLATION:
+            return table.no_partition(values, context=context)
+        if error.sqlstate == FEATURE_NOT_SUPPORTED:
+            return table.unsupported(values, context=context)
+    return PgError(error.sqlstate, error.message, detail=error.detail, hint=error.hint, context=context)
+
+
+def _forced(name: str, columns: tuple[str, ...]) -> bool:
+    return columns == STAR or name in columns
+
+
+def _transcode(client: str, server: str) -> Sequence[bytes] | Literal[Marker.ASCII_ONLY] | None:
+    """How the bytes of a text key become the server's, whose bytes are hashed."""
+    if same_encoding(client, server):
+        return None
+    table = utf8_table(client) if same_encoding(server, "UTF8") else None
+    return ASCII_ONLY if table is None else table
+
+
+def _splitter(placement: Placement, options: CopyOptions, server_version: int, key: "Key | None" = None) -> Splitter:
+    key = key or Key((), (), (), (), (), None)
+    return Splitter(
+        placement,
+        format=options.format,
+        key_fields=key.fields,
+        constants=key.constants,
+        default_values=key.defaults,
+        force_null=key.force_null,
+        force_not_null=key.force_not_null,
+        transcode=key.transcode,
+        delimiter=options.delimiter.encode() or None,
+        quote=options.quote.encode() or b'"',
+        escape=options.escape.encode() or None,
+        null=options.null.encode("utf-8", "surrogateescape"),
+        default=None if options.default is None else options.default.encode("utf-8", "surrogateescape"),
+        header=options.header != "none",
+        server_version=server_version,
+    )
