@@ -1,0 +1,99 @@
+"""What benchmarks run against: four shards (discarding or real), the proxy and the relay, all on loopback."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from benchmarks.processes import Program
+from benchmarks.rows import COLUMNS
+from shardproxy.embedded import Server
+
+SHARDS = 4
+DATABASE = "bench"
+SETTINGS = {"autovacuum": "off", "max_connections": "200"}
+TABLES = f"CREATE TABLE bench ({COLUMNS}); CREATE TABLE tiny (digit text)"
+
+
+@dataclass(frozen=True)
+class Discarding:
+    """Shards that discard, and the ports they have for the relay."""
+
+    programs: list[Program]
+    dsns: list[str]
+    sinks: list[int]
+    sources: list[int]
+
+
+@contextmanager
+def directory() -> Iterator[Path]:
+    """A directory for logs and configuration files."""
+    with tempfile.TemporaryDirectory(prefix="shardproxy-bench-") as path:
+        yield Path(path)
+
+
+@contextmanager
+def one_server() -> Iterator[Server]:
+    """One PostgreSQL with a database for each shard, behind shards that discard."""
+    with Server.start(settings=SETTINGS) as server:
+        for number in range(SHARDS):
+            execute(server.dsn(), f"CREATE DATABASE {DATABASE}{number}")
+            execute(server.dsn(f"{DATABASE}{number}"), TABLES)
+        yield server
+
+
+@contextmanager
+def discarding(path: Path, server: Server, out_blocks: int = 0, out_write: int = 65536) -> Iterator[Discarding]:
+    """Four processes that discard, in front of one server; COPY TO gives `out_blocks` blocks from each."""
+    with ExitStack() as stack:
+        arguments = ["-m", "benchmarks.discard", "--backend", str(server.port)]
+        arguments += ["--out-blocks", str(out_blocks), "--out-write", str(out_write)]
+        programs = [stack.enter_context(Program(path, f"shard{n}", arguments)) for n in range(SHARDS)]
+        ports = [[int(port) for port in program.ready.split()] for program in programs]
+        dsns = [
+            f"postgresql://{server.superuser}@127.0.0.1:{shard}/{DATABASE}{number}"
+            for number, (shard, _, _) in enumerate(ports)
+        ]
+        yield Discarding(programs, dsns, [sink for _, sink, _ in ports], [source for _, _, source in ports])
+
+
+@contextmanager
+def proxy(path: Path, dsns: Sequence[str], commit: str) -> Iterator[Program]:
+    """The proxy over shards, with the tables of the benchmarks sharded by their first column."""
+    shards = ", ".join(f'{{ name = "s{number}", dsn = "{dsn}" }}' for number, dsn in enumerate(dsns))
+    config = path / "shardproxy.toml"
+    config.write_text(f"""\
+[server]
+listen = "127.0.0.1:0"
+[[databases]]
+name = "{DATABASE}"
+commit = "{commit}"
+unlisted_tables = "error"
+shards = [{shards}]
+[[databases.tables]]
+name = "bench"
+placement = "hash"
+key = ["id"]
+[[databases.tables]]
+name = "tiny"
+placement = "hash"
+key = ["digit"]
+""")
+    with Program(path, "proxy", ["-m", "shardproxy", "serve", "-c", str(config)]) as program:
+        yield program
+
+
+@contextmanager
+def relay(path: Path, ports: Sequence[int]) -> Iterator[Program]:
+    """The relay over raw ports."""
+    with Program(path, "relay", ["-m", "benchmarks.relay", *map(str, ports)]) as program:
+        yield program
+
+
+def execute(dsn: str, statement: str) -> None:
+    """Run SQL over a connection of its own."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(statement.encode())
