@@ -148,17 +148,13 @@ def scratch_root() -> Path:
 
 @functools.cache
 def _cache() -> Path:
-    """Make, or check, the directory for what is reused; a private one where its name is taken by others."""
+    """Make the directory for what is reused, or check that it is ours alone."""
     path = temporary_root() / f"shardproxy-embedded-{os.geteuid()}"
-    try:
-        path.mkdir(mode=0o755)
-    except FileExistsError:
-        pass
-    else:
-        path.chmod(0o755)  # whatever the umask says
+    path.mkdir(mode=0o755, exist_ok=True)
     state = path.lstat()
     if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.geteuid() or state.st_mode & 0o022:
         raise EmbeddedError(f"{path} is not a directory that belongs to this user alone: remove it")
+    path.chmod(0o755)  # whatever the umask says
     return path
 
 
@@ -166,6 +162,8 @@ def _cache() -> Path:
 def _locked(cache: Path) -> Iterator[None]:
     with (cache / "lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
+        for unfinished in cache.glob("*.new"):  # of a process that was killed
+            shutil.rmtree(unfinished)
         yield
 
 

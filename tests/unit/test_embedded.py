@@ -1,10 +1,12 @@
 """Embedded servers: they answer, they can be crashed and stalled, and they never outlive their owner."""
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -265,3 +267,61 @@ def test_databases_in_one_server_go_with_their_prepared_transactions(servers18: 
     left = query(databases.oracle_server.dsn(), "SELECT datname FROM pg_database WHERE datname LIKE 't%\\_%'")
     assert databases.name not in {name for (name,) in left}
     assert not any(name.startswith(f"{databases.name}_s") for (name,) in left)
+
+
+UNREADABLE = """
+from shardproxy.embedded import Server
+with Server.start(18) as server:
+    print(server.bin)
+    print(server.log().count("ready to accept connections"))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root needs a copy for another user")
+@pytest.mark.parametrize("closed", ["directory", "files"])
+def test_programs_that_only_root_can_read_are_copied_once(tmp_path: Path, closed: str) -> None:
+    """A virtual environment below /root, or one made under umask 077."""
+    source = installations()[18].parent
+    libraries = source.parent.with_name(f"{source.parent.name}.libs")
+    package = tmp_path / source.parent.name  # the programs look for the libraries by this name
+    shutil.copytree(source, package / "install", symlinks=True, ignore=shutil.ignore_patterns("include"))
+    shutil.copytree(libraries, tmp_path / libraries.name)
+    if closed == "files":
+        subprocess.run(["chmod", "-R", "go-rwx", package], check=True)
+    else:
+        package.chmod(0o700)
+    with tempfile.TemporaryDirectory() as temporary:
+        os.chmod(temporary, 0o755)
+        environment = {
+            **os.environ,
+            "TMPDIR": temporary,
+            "SHARDPROXY_POSTGRES_BIN": str(package / "install" / "bin"),
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        }
+        command = ["bash", "-c", 'umask 077; exec "$@"', "bash", sys.executable, "-c", UNREADABLE]
+        runs = [subprocess.run(command, env=environment, capture_output=True, text=True, check=False) for _ in "12"]
+        assert [run.stderr for run in runs] == ["", ""]
+        assert runs[0].stdout == runs[1].stdout
+        programs, started = Path(runs[0].stdout.split()[0]), runs[0].stdout.split()[1]
+        assert started == "1"
+        assert programs.is_relative_to(temporary)
+        (copy,) = Path(temporary).glob("shardproxy-embedded-*/install-*")
+        for path in [copy, *copy.rglob("*")]:
+            state = path.lstat()
+            assert state.st_uid == 0
+            assert path.is_symlink() or not state.st_mode & 0o022
+
+
+def test_a_cache_of_somebody_else_is_refused() -> None:
+    """In a directory open to all, another user may have made ours first and put his programs there."""
+    with tempfile.TemporaryDirectory() as temporary:
+        os.chmod(temporary, 0o755)
+        planted = Path(temporary, f"shardproxy-embedded-{os.geteuid()}")
+        planted.mkdir()
+        planted.chmod(0o777)
+        environment = {**os.environ, "TMPDIR": temporary, "PYTHONPATH": os.pathsep.join(sys.path)}
+        result = subprocess.run(
+            [sys.executable, "-c", UNREADABLE], env=environment, capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 1
+        assert "is not a directory that belongs to this user alone" in result.stderr
