@@ -301,11 +301,8 @@ def _split_lines(payload: bytes, options: Options, scatter: _Scatter) -> None:
             for lines in scatter.result.client_lines:
                 lines.append(line.number)
             continue
-        lone = options.format == "text" and (len(line.data) - len(line.data.rstrip(b"\\"))) % 2 == 1
-        marker = options.format == "csv" and options.server_version < 18 and line.data == b"\\."
-        # A newline behind either would change what the last row means.
-        newline = line.newline or (b"" if lone or marker else reader.style or b"\n")
-        scatter.row(line.data + newline, key_values(line.data, options), line.number)
+        # A last row without a newline stays so: nothing follows it, and one could change what it means.
+        scatter.row(line.data + line.newline, key_values(line.data, options), line.number)
 
 
 def _split_binary(payload: bytes, options: Options, scatter: _Scatter) -> None:

@@ -1,21 +1,16 @@
 /* The rows of a text or CSV stream, piece by piece as the CopyData messages bring it. */
 #include "split.h"
 
-/* `\.`: data_len bytes of carry are a last row (text, up to version 17); nothing behind it counts. */
+/*
+ * The data end here: data_len bytes of carry are a last row. It stays without a newline, because nothing follows it
+ * on its shard, and one could change what it means (behind a lone backslash, a cut character, a CSV `\.`).
+ */
 static int end_of_data(sp_splitter *s, size_t data_len)
 {
     s->ended = 1;
     s->hold = 0;
     s->carry.len = data_len;
-    if (!sp_row_begun(s))
-        return 0;
-    if (s->header_pending)
-        return sp_row_finish_carry(s, 0);
-    size_t newline = s->eol == SP_EOL_CRNL ? 2 : 1;
-    const char *style = s->eol == SP_EOL_CRNL ? "\r\n" : s->eol == SP_EOL_CR ? "\r" : "\n";
-    if (sp_row_append(s, (const uint8_t *)style, newline))
-        return -1;
-    return sp_row_finish_carry(s, newline);
+    return sp_row_begun(s) ? sp_row_finish_carry(s, 0) : 0;
 }
 
 /* One more byte for the bytes on hold; *given is 0 when it turned out to belong to the next row. */
@@ -94,7 +89,6 @@ int sp_lines_finish(sp_splitter *s)
     if (s->ended || !sp_row_begun(s))
         return 0;
     size_t at = s->carry.len - s->hold;
-    int lone_backslash = 0;
     if (s->hold) {
         switch (sp_scan(s, s->carry.data + at, s->hold, 1, at > 0 || s->released > 0, &found)) {
         case SP_SCAN_ROW:
@@ -104,13 +98,10 @@ int sp_lines_finish(sp_splitter *s)
         case SP_SCAN_ERROR:
             return -1;
         default:
-            lone_backslash = s->opt.format == SP_TEXT;
+            break; /* the end settles it: data */
         }
     }
-    /* As it came, where a newline behind it would be data, or make it the end of the data. */
-    if (s->header_pending || lone_backslash || sp_is_csv_marker(s, s->carry.data, s->carry.len))
-        return sp_row_finish_carry(s, 0);
-    if (s->row.in_quote)
+    if (s->row.in_quote && !s->header_pending) /* a header's quotes are only looked at by HEADER MATCH */
         return sp_fail(s, "22P04", "unterminated CSV quoted field", NULL, s->lines + 1 + s->row_extra);
     return end_of_data(s, s->carry.len);
 }

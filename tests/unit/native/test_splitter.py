@@ -326,7 +326,7 @@ def test_reference_placement_shares_one_buffer() -> None:
 def test_single_placement() -> None:
     splitter = Splitter(Placement.single(NSHARDS, 1))
     splitter.feed(message(b"1\n2"))
-    assert splitter.finish() == [(1, message(b"1\n2\n"))]
+    assert splitter.finish() == [(1, message(b"1\n2"))]
 
 
 def test_constant_key() -> None:
@@ -373,7 +373,7 @@ def test_flush_gives_what_is_there() -> None:
     assert splitter.pending
     assert splitter.ready() == []
     assert splitter.flush() == [(2, message(b"a\n"))]
-    assert splitter.finish() == [(2, message(b"b\n"))]
+    assert splitter.finish() == [(2, message(b"b"))]
 
 
 @pytest.mark.parametrize("options", [TEXT, CSV], ids=["text", "csv"])
