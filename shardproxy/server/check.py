@@ -1,0 +1,74 @@
+"""`shardproxy check`: is the file right, and are the shards as it says? Tells everything at once.
+
+Asks all shards in parallel, each within its database's connect_timeout, and changes nothing anywhere. Exit codes:
+0 all is well (warnings included), 1 a shard or a table is not as needed, 2 the file has errors.
+"""
+
+import asyncio
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from shardproxy.config import Config, ConfigErrors, Database, load
+from shardproxy.server.check_facts import ask
+from shardproxy.server.check_rules import Finding, Level, judge
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The findings of all databases of one file."""
+
+    config: Config
+    findings: tuple[tuple[Database, tuple[Finding, ...]], ...]
+
+    def count(self, level: Level) -> int:
+        """Return the number of findings of a level."""
+        return Counter(finding.level for _, findings in self.findings for finding in findings)[level]
+
+    @property
+    def exit_code(self) -> int:
+        """What the command returns."""
+        return 1 if self.count(Level.ERROR) else 0
+
+    def lines(self) -> Iterator[str]:
+        """Yield the report for people."""
+        databases = self.config.databases
+        tables = sum(len(database.tables) for database in databases)
+        users = f"{len(self.config.users)} users" if self.config.users else "everybody on this machine is trusted"
+        yield f"configuration: no errors; {len(databases)} databases, {tables} tables, {users}"
+        for database, findings in self.findings:
+            yield f"database {database.name}, {database.commit} commit"
+            for finding in findings:
+                yield f"  {finding.level.value:8} {finding.subject}: {finding.message}"
+                if finding.remedy:
+                    yield f"  {'':8} -> {finding.remedy}"
+        yield f"{self.count(Level.ERROR)} errors, {self.count(Level.WARNING)} warnings"
+
+
+async def check(path: Path) -> Report:
+    """Check a configuration file and its shards; ConfigErrors if the file is wrong."""
+    config = load(path)
+    databases = await asyncio.gather(*(_database(database) for database in config.databases))
+    return Report(config, tuple(zip(config.databases, databases, strict=True)))
+
+
+async def _database(database: Database) -> tuple[Finding, ...]:
+    facts = await asyncio.gather(
+        *(ask(shard, number, database.tables, database.connect_timeout) for number, shard in enumerate(database.shards))
+    )
+    return tuple(judge(database, facts))
+
+
+def run(config: Path) -> int:
+    """Print the report of a configuration file and return the exit code."""
+    try:
+        report = asyncio.run(check(config))
+    except ConfigErrors as errors:
+        print(errors, file=sys.stderr)
+        print(f"{len(errors.problems)} errors", file=sys.stderr)
+        return 2
+    for line in report.lines():
+        print(line)
+    return report.exit_code

@@ -1,0 +1,123 @@
+"""What `check` asks a shard: one connection, read only, and everything as plain values.
+
+Never changes anything, and judges nothing: that is `check_rules`. Connections are asyncpg's, told everything by
+argument, so that no PG... variable and no .pgpass has a say, as neither has in the proxy's own connections.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import asyncpg
+from asyncpg.connect_utils import SessionAttribute
+
+from shardproxy.backend import catalog
+from shardproxy.config import Shard, Table
+from shardproxy.errors import PgError
+from shardproxy.sharding.relation import Relation
+
+SETTINGS = {
+    "application_name": "shardproxy check",
+    "search_path": "pg_catalog",
+    "default_transaction_read_only": "on",
+}
+
+_SERVER = """
+SELECT json_build_object(
+  'version', current_setting('server_version'), 'version_num', current_setting('server_version_num')::int,
+  'encoding', getdatabaseencoding(), 'locale', datcollate,
+  'prepared', current_setting('max_prepared_transactions')::int, 'standby', pg_is_in_recovery(),
+  'identity', concat_ws(' ', (SELECT system_identifier FROM pg_control_system()), pg_postmaster_start_time(), oid))
+FROM pg_database WHERE datname = current_database()"""
+
+_TABLE = """
+SELECT json_build_object(
+  'partition', relispartition,
+  'lacks', array(SELECT privilege FROM unnest(array['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege
+                 WHERE NOT has_table_privilege(pg_class.oid, privilege)),
+  'unique', array(
+    SELECT json_build_object('name', indexrelid::regclass::text, 'columns', array(
+      SELECT attname FROM pg_attribute WHERE attrelid = indrelid AND attnum = ANY (indkey[0:indnkeyatts - 1])))
+    FROM pg_index WHERE indrelid = pg_class.oid AND indisunique ORDER BY indexrelid::regclass::text))
+FROM pg_class WHERE oid = $1"""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """The server and the database, as `_SERVER` reads them."""
+
+    version: str
+    version_num: int
+    encoding: str
+    locale: str
+    prepared: int
+    """max_prepared_transactions"""
+    standby: bool
+    identity: str
+    """Equal for two DSNs exactly if they lead to the same database of the same running server."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableFacts:
+    """A table that exists."""
+
+    relation: Relation
+    partition: bool
+    """It is a partition of another table."""
+    lacks: tuple[str, ...]
+    """Privileges that the shard's user has not."""
+    unique: tuple[tuple[str, frozenset[str]], ...]
+    """Unique indexes and their plain columns; an expression stands for no column."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFacts:
+    """What one shard has answered."""
+
+    shard: Shard
+    number: int
+    server: ServerFacts | None = None
+    tables: dict[Table, TableFacts] = field(default_factory=dict)
+    """The configured tables that exist there."""
+    failure: Exception | None = None
+    """Why it could not be asked, or not to the end."""
+
+
+async def ask(shard: Shard, number: int, tables: Sequence[Table], patience: float) -> ShardFacts:
+    """Connect to a shard and read all that `check` wants to know; `patience` is in seconds."""
+    dsn = shard.dsn
+    server: ServerFacts | None = None
+    found: dict[Table, TableFacts] = {}
+    try:
+        connection = await asyncpg.connect(
+            host=dsn.host,
+            port=dsn.port,
+            user=dsn.user,
+            database=dsn.database,
+            # Not None: asyncpg would look for one in the environment.
+            password=dsn.password.get_secret_value() if dsn.password else "",
+            ssl=False,
+            target_session_attrs=SessionAttribute.any,
+            timeout=patience,
+            command_timeout=patience,
+            server_settings=SETTINGS,
+        )
+        try:
+            server = ServerFacts(**json.loads(await connection.fetchval(_SERVER)))
+            if tables:
+                names = [(table.schema, table.relation) for table in tables]
+                answer = await connection.fetchval(catalog.relations_sql(names))
+                for table, relation in zip(tables, catalog.parse_relations(answer), strict=True):
+                    if relation is not None:
+                        found[table] = await _table(connection, relation)
+        finally:
+            await connection.close(timeout=patience)
+    except (OSError, PgError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        return ShardFacts(shard, number, server, found, error)
+    return ShardFacts(shard, number, server, found)
+
+
+async def _table(connection: asyncpg.Connection, relation: Relation) -> TableFacts:
+    facts = json.loads(await connection.fetchval(_TABLE, relation.oid))
+    unique = tuple((index["name"], frozenset(index["columns"])) for index in facts["unique"])
+    return TableFacts(relation, facts["partition"], tuple(facts["lacks"]), unique)

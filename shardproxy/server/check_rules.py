@@ -1,0 +1,260 @@
+"""What `check` makes of the shards' answers: findings, good and bad. No I/O.
+
+An error is what serving needs and does not have; a warning is what works and may surprise.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import asyncpg
+
+from shardproxy.config import Database, Table
+from shardproxy.server.check_facts import ServerFacts, ShardFacts, TableFacts
+from shardproxy.sharding.relation import Column
+from shardproxy.sharding.table import ShardedTable
+
+OLDEST, NEWEST = 13, 18
+"""Major versions that shardproxy is made for."""
+
+
+class Level(Enum):
+    """How bad it is."""
+
+    OK = "ok"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report; a remedy unless all is well."""
+
+    level: Level
+    subject: str
+    message: str
+    remedy: str = ""
+
+
+def judge(database: Database, shards: Sequence[ShardFacts]) -> Iterator[Finding]:
+    """Yield the findings of one database, its shards first and then its tables."""
+    reached: list[tuple[ShardFacts, ServerFacts]] = []
+    for facts in shards:
+        yield from _shard(facts, database)
+        if facts.server is not None:
+            reached.append((facts, facts.server))
+    yield from _shards_together(database, reached)
+    complete = [facts for facts in shards if facts.failure is None]
+    for table in database.tables:
+        yield from _table(database, table, complete)
+
+
+def _shard(facts: ShardFacts, database: Database) -> Iterator[Finding]:
+    subject = f"shard {facts.shard.name}"
+    server = facts.server
+    if facts.failure is not None:
+        yield _failure(facts, facts.failure)
+    if server is None:
+        return
+    sound = facts.failure is None
+    major = server.version_num // 10000
+    if major < OLDEST:
+        sound = False
+        yield Finding(
+            Level.ERROR,
+            subject,
+            f"PostgreSQL {server.version} is older than {OLDEST}",
+            f"Upgrade it to {OLDEST} or newer.",
+        )
+    elif major > NEWEST:
+        yield Finding(
+            Level.WARNING,
+            subject,
+            f"PostgreSQL {server.version} is newer than {NEWEST}, the newest that shardproxy knows",
+            "Look for a newer shardproxy.",
+        )
+    if server.standby:
+        sound = False
+        yield Finding(Level.ERROR, subject, "it is a standby and takes no writes", "Name the primary in the dsn.")
+    if database.commit == "two-phase" and server.prepared == 0:
+        sound = False
+        yield Finding(
+            Level.ERROR,
+            subject,
+            "max_prepared_transactions is 0, and two-phase commit needs prepared transactions",
+            "Set max_prepared_transactions in postgresql.conf (max_connections is a good value) and restart the "
+            'server, or say commit = "one-phase".',
+        )
+    if sound:
+        prepared = f", {server.prepared} prepared transactions" if database.commit == "two-phase" else ""
+        message = f"{facts.shard.dsn}: PostgreSQL {server.version}, {server.encoding}, {server.locale}{prepared}"
+        yield Finding(Level.OK, subject, message)
+
+
+def _failure(facts: ShardFacts, failure: Exception) -> Finding:
+    dsn = facts.shard.dsn
+    text = str(failure) or type(failure).__name__
+    match failure:
+        case asyncpg.InvalidAuthorizationSpecificationError():
+            remedy = "Correct user and password in the dsn, or the server's pg_hba.conf."
+        case asyncpg.InvalidCatalogNameError():
+            remedy = f'Create the database "{dsn.database}" there, or correct the dsn.'
+        case asyncpg.TooManyConnectionsError():
+            remedy = "Raise max_connections there, or close connections."
+        case TimeoutError():
+            text = "no answer in time"
+            remedy = f"Is {dsn.host}:{dsn.port} the right address, and does no firewall drop packets to it?"
+        case OSError():
+            remedy = f"Start the server, or correct the address {dsn.host}:{dsn.port} in the dsn."
+        case _:
+            remedy = "Do what PostgreSQL says, and check again."
+    what = "cannot be reached" if facts.server is None else "cannot be asked about its tables"
+    return Finding(Level.ERROR, f"shard {facts.shard.name}", f"{what} as {dsn}: {text}", remedy)
+
+
+def _shards_together(database: Database, shards: Sequence[tuple[ShardFacts, ServerFacts]]) -> Iterator[Finding]:
+    subject = f"database {database.name}"
+    seen: dict[str, str] = {}
+    for facts, server in shards:
+        name = facts.shard.name
+        if server.identity in seen:
+            yield Finding(
+                Level.ERROR,
+                f"shard {name}",
+                f"is the same database as shard {seen[server.identity]}, under another address",
+                "Each shard is a database of its own: rows would count twice.",
+            )
+        seen.setdefault(server.identity, name)
+    differing: tuple[tuple[Level, str, Callable[[ServerFacts], object], str], ...] = (
+        (
+            Level.ERROR,
+            "encodings",
+            lambda server: server.encoding,
+            "Create the databases with one ENCODING: a text key's hash is that of its bytes.",
+        ),
+        (
+            Level.WARNING,
+            "major versions",
+            lambda server: server.version_num // 10000,
+            "Upgrade them together: versions differ in what COPY and SQL accept.",
+        ),
+        (
+            Level.WARNING,
+            "collations",
+            lambda server: server.locale,
+            "Create the databases with one LC_COLLATE, as text would sort differently on each.",
+        ),
+    )
+    for level, what, fact, remedy in differing:
+        values = {facts.shard.name: str(fact(server)) for facts, server in shards}
+        if len(set(values.values())) > 1:
+            yield Finding(level, subject, f"the shards have different {what}: {_spread(values)}", remedy)
+
+
+def _table(database: Database, table: Table, shards: Sequence[ShardFacts]) -> Iterator[Finding]:
+    subject = f"table {table.schema}.{table.relation}"
+    wanted = [facts for facts in shards if table.shard in {None, facts.shard.name}]
+    there = {facts.shard.name: facts.tables[table] for facts in wanted if table in facts.tables}
+    absent = [facts.shard.name for facts in wanted if table not in facts.tables]
+    total = 1 if table.shard else len(database.shards)
+    findings: list[Finding] = []
+    if absent:
+        findings.append(
+            Finding(
+                Level.ERROR,
+                subject,
+                f"does not exist on {_places(absent, total)}",
+                "Run its CREATE TABLE through shardproxy, which does it on every shard."
+                if not there
+                else "Create it as it is on the other shards.",
+            )
+        )
+    numbers = {shard.name: number for number, shard in enumerate(database.shards)}
+    together: dict[tuple[Level, str, str], list[str]] = {}
+    for name, facts in there.items():
+        for level, message, remedy in _one_table(table, facts, numbers):
+            together.setdefault((level, message, remedy), []).append(name)
+    for (level, message, remedy), names in together.items():
+        where = "" if len(names) == len(wanted) else f" (on {', '.join(names)})"
+        findings.append(Finding(level, subject, message + where, remedy))
+    findings += _differences(subject, there)
+    yield from findings
+    if wanted and not any(finding.level is Level.ERROR for finding in findings):
+        key = f" by {', '.join(table.key)}" if table.key else ""
+        yield Finding(Level.OK, subject, f"{table.placement}{key}, on {_places(list(there), total)}")
+
+
+def _one_table(table: Table, facts: TableFacts, numbers: Mapping[str, int]) -> Iterator[tuple[Level, str, str]]:
+    relation = facts.relation
+    if relation.kind == "f":
+        yield Level.ERROR, "it is a foreign table", "List only tables that the shards hold themselves."
+    for refusal in ShardedTable.examine(table, relation, numbers):
+        yield Level.ERROR, refusal.message, refusal.remedy
+    if facts.partition:
+        yield (
+            Level.WARNING,
+            "it is a partition of another table, through which rows reach it as well",
+            "List the partitioned table at its root instead.",
+        )
+    if facts.lacks:
+        yield (
+            Level.WARNING,
+            f"the dsn's user may not {', '.join(facts.lacks)}",
+            "GRANT it if clients are to do that: all of them act as the dsn's user.",
+        )
+    for name, columns in facts.unique if table.key else ():
+        if not set(table.key) <= columns:
+            yield (
+                Level.WARNING,
+                f'unique index "{name}" does not contain the key, so it holds within each shard only',
+                "Add the key's columns to it, or choose the key from its columns.",
+            )
+
+
+def _differences(subject: str, tables: Mapping[str, TableFacts]) -> Iterator[Finding]:
+    """Compare each shard's columns with the first one's."""
+    names = list(tables)
+    for name in names[1:]:
+        model, other = tables[names[0]].relation.columns, tables[name].relation.columns
+        layouts = [[_layout(column) for column in columns] for columns in (model, other)]
+        if layouts[0] != layouts[1]:
+            yield Finding(
+                Level.ERROR,
+                subject,
+                f"differs between shards: {names[0]} has ({', '.join(layouts[0])}), "
+                f"{name} has ({', '.join(layouts[1])})",
+                "ALTER it on one of them until names, types and order of the columns are the same.",
+            )
+            continue
+        for one, two in zip(model, other, strict=True):
+            for what, fact in _DETAILS:
+                if fact(one) != fact(two):
+                    yield Finding(
+                        Level.WARNING,
+                        subject,
+                        f'column "{one.name}" differs in its {what}: {fact(one)} on {names[0]}, {fact(two)} on {name}',
+                        "ALTER it on one of them, or a statement means something else on each.",
+                    )
+
+
+_DETAILS: tuple[tuple[str, Callable[[Column], object]], ...] = (
+    ("collation", lambda column: column.collation or "none"),
+    ("default", lambda column: column.default or "none"),
+    ("NOT NULL", lambda column: "set" if column.not_null else "not set"),
+)
+
+
+def _layout(column: Column) -> str:
+    return f"{column.name} {column.type_name}{' generated' if column.generated else ''}"
+
+
+def _places(names: Sequence[str], total: int) -> str:
+    return f"all {total} shards" if len(names) == total > 1 else ", ".join(names)
+
+
+def _spread(values: Mapping[str, str]) -> str:
+    """Write `UTF8 (s0, s1), LATIN1 (s2)`."""
+    groups: dict[str, list[str]] = {}
+    for name, value in values.items():
+        groups.setdefault(value, []).append(name)
+    return ", ".join(f"{value} ({', '.join(names)})" for value, names in groups.items())
