@@ -1,21 +1,36 @@
 """Waiting for several connections at once."""
 
 import asyncio
-from collections.abc import Awaitable, Iterable
-from typing import TypeVar
+from collections.abc import Coroutine, Iterable
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-async def each(jobs: Iterable[Awaitable[T]]) -> list[T]:
-    """Await all at once; when all have ended, raise the first failure in order.
+async def each(jobs: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run all at once; when all have ended, return their results or raise the first failure in order.
 
-    Nobody is cancelled when one fails: each connection must be read up to its own ReadyForQuery.
+    Nobody is cancelled when one fails: each connection must be read up to its own ReadyForQuery. Only the
+    caller's own cancellation cancels them, and is waited for.
     """
-    results = await asyncio.gather(*jobs, return_exceptions=True)
-    values: list[T] = []
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-        values.append(result)
-    return values
+    coroutines = list(jobs)
+    if len(coroutines) == 1:
+        return [await coroutines[0]]
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    if not tasks:
+        return []
+    try:
+        await asyncio.wait(tasks)
+    except asyncio.CancelledError:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled():
+                task.exception()
+        raise
+    failures = [task.exception() for task in tasks]
+    for failure in failures:
+        if failure is not None:
+            raise failure
+    return [task.result() for task in tasks]

@@ -194,10 +194,10 @@ async def _keyed_splitter(
 def _refusal(table: "ShardedTable | None", format: str, error: SplitError, context: str) -> PgError:  # noqa: A002
     """Say what PostgreSQL's partitioning says of a key without a shard, and the splitter's words of all else."""
     values = error.key_values
-    if table is not None and values is not None and format != "binary":
+    if table is not None and values is not None:
         if error.sqlstate == CHECK_VIOLATION:
-            return table.no_partition(values, context=context)
-        if error.sqlstate == FEATURE_NOT_SUPPORTED:
+            return table.no_partition(values, binary=format == "binary", context=context)
+        if error.sqlstate == FEATURE_NOT_SUPPORTED and format != "binary":
             return table.unsupported(values, context=context)
     return PgError(error.sqlstate, error.message, detail=error.detail, hint=error.hint, context=context)
 

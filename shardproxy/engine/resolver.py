@@ -14,7 +14,7 @@ from shardproxy.copy.encoding import python_codec
 from shardproxy.engine.database import Database
 from shardproxy.engine.gang import Gang
 from shardproxy.errors import PgError
-from shardproxy.plan import Context, KeyColumn, Kind, ParamValue, Resolved, Statement, TableRef
+from shardproxy.plan import Context, ParamValue, Resolved, Statement, TableRef
 from shardproxy.sharding.relation import Relation
 from shardproxy.sharding.table import ShardedTable
 
@@ -60,15 +60,7 @@ class Resolver:
             for name, relation in zip(names, relations, strict=True):
                 self._known[name] = None if relation is None else await self._resolved(connection, relation)
         found = {ref: self._known[ref.schema, ref.name] for ref in statement.tables}
-        if statement.kind in {Kind.UTILITY, Kind.UTILITY_NO_TRANSACTION}:
-            # A definition may be about a relation to come: that binds it to no shard.
-            return {ref: resolved for ref, resolved in found.items() if resolved is not None}
-        # Of a relation that exists nowhere, one shard says so in PostgreSQL's words.
-        home = self._gang.home
-        return {
-            ref: resolved or Resolved("single", ref.schema or "", ref.name, shard=home)
-            for ref, resolved in found.items()
-        }
+        return {ref: resolved or Resolved("missing", ref.schema or "", ref.name) for ref, resolved in found.items()}
 
     async def context(
         self, statement: Statement, tables: Mapping[TableRef, Resolved], params: Sequence[ParamValue]
@@ -115,7 +107,7 @@ class Resolver:
             return Resolved("single", schema, relation.name, shard=home, columns=columns)
         table = self.sharded_table(relation)
         if table is None:
-            return self._unlisted(relation, columns)
+            return await self._unlisted(connection, relation, columns)
         defaults = await self.defaults(connection, relation)
         return Resolved(
             table.kind,
@@ -123,17 +115,18 @@ class Resolver:
             relation.name,
             shard=table.shard,
             placement=table.placement_in(self._gang.timezone),
-            key=tuple(KeyColumn(column.name, column.type, column.typmod) for column in table.key),
+            key=table.key,
             columns=columns,
             defaults=defaults,
         )
 
-    def _unlisted(self, relation: Relation, columns: tuple[str, ...]) -> Resolved:
+    async def _unlisted(self, connection: Connection, relation: Relation, columns: tuple[str, ...]) -> Resolved:
         setting = self._database.config.unlisted_tables
         if setting == "error":
             return Resolved("unlisted", relation.schema, relation.name, columns=columns)
         if setting == "reference":
-            return Resolved("reference", relation.schema, relation.name, columns=columns)
+            defaults = await self.defaults(connection, relation)
+            return Resolved("reference", relation.schema, relation.name, columns=columns, defaults=defaults)
         shard = self._database.shard_numbers[setting]
         return Resolved("single", relation.schema, relation.name, shard=shard, columns=columns)
 

@@ -59,14 +59,13 @@ class Extended:
 
     async def take(self, message: Message) -> None:
         """Serve one message, and the one behind it if that was looked at."""
-        waiting: Message | None = message
-        while waiting is not None:
-            self._following = None
-            await self._take(waiting)
-            waiting = self._following
-            if waiting is not None and waiting.type not in TYPES:
-                self._session.put_back(waiting)
+        await self._take(message)
+        while self._following is not None:
+            following, self._following = self._following, None
+            if following.type not in TYPES:
+                self._session.put_back(following)
                 return
+            await self._take(following)
 
     async def _take(self, message: Message) -> None:
         if message.type == F.SYNC:
