@@ -61,13 +61,13 @@ def run(shards: int, rows: int, port: int, *, once: bool) -> int:
     """Run the demonstration; `once` ends it after the load. Returns the exit code."""
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     with contextlib.ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shardproxy-demo-")))
         servers = _start_shards(stack, shards)
+        directory = Path(tempfile.mkdtemp(prefix="shardproxy-demo-"))
+        process = Supervised(directory)
+        stack.callback(process.close)
         config = directory / "shardproxy.toml"
         config.write_text(_config(servers, port))
         log = directory / "proxy.log"
-        process = Supervised()
-        stack.callback(process.close)
         try:
             _, port = serve(process, config, log)
         except ProxyError as error:

@@ -7,10 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
+from shardproxy.embedded.installation import SCRATCH_VARIABLE
 from shardproxy.embedded.sample import BLOCK, orders
 
 PATIENCE = 60.0
@@ -84,12 +87,21 @@ def test_serves_the_pasted_psql_line_until_a_signal(signum: signal.Signals) -> N
     assert not any(map(listens, ports(text)))
 
 
-def test_nothing_outlives_a_killed_demo() -> None:
-    with start("--port", "0", "--rows", "1000", "--shards", "2") as demo:
-        text = read_until(demo, "Ctrl-C ends it all.")
-        assert all(map(listens, ports(text)))
-        demo.kill()
-    wait_until_silent(ports(text))
+def test_nothing_outlives_a_killed_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        Path(scratch).chmod(0o755)
+        monkeypatch.setenv("TMPDIR", scratch)
+        monkeypatch.delenv(SCRATCH_VARIABLE, raising=False)
+        with start("--port", "0", "--rows", "1000", "--shards", "2") as demo:
+            text = read_until(demo, "Ctrl-C ends it all.")
+            assert all(map(listens, ports(text)))
+            assert len(list(Path(scratch).glob("shardproxy-[dp]*"))) == 3  # the proxy's, and each shard's
+            demo.kill()
+        wait_until_silent(ports(text))
+        deadline = time.monotonic() + 20
+        while left := list(Path(scratch).glob("shardproxy-[dp]*")):
+            assert time.monotonic() < deadline, left
+            time.sleep(0.05)
 
 
 def test_a_signal_during_the_load_ends_it() -> None:
