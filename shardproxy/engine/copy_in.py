@@ -34,6 +34,9 @@ FLUSH_DELAY = 0.05
 """Seconds until a partly filled buffer is sent on: rows of a slow client become visible to the shard's triggers and
 progress views about as promptly as with one server, and a fast client never waits for it."""
 
+SETTLE_TIMEOUT = 30.0
+"""Seconds for a shard to answer CopyFail before its connection is given up: it has buffers to read first, no more."""
+
 
 def is_copy_in(statement: Statement) -> bool:
     """Whether a statement asks the client for data."""
@@ -250,7 +253,12 @@ class CopyIn:
             if not self._readers[shard].done() and connection.usable and shard not in self._tags:
                 self._ended.add(shard)
                 connection.write(encode.copy_fail(reason))
-        await asyncio.wait(self._readers.values())
+        _, silent = await asyncio.wait(self._readers.values(), timeout=SETTLE_TIMEOUT)
+        for shard, reader in self._readers.items():
+            if reader in silent:
+                # Its part is rolled back when the server sees the connection gone.
+                self._connections[shard].abort()
+                await reader
         if client_fail:
             failed = PgError(
                 QUERY_CANCELED,

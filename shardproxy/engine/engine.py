@@ -28,6 +28,7 @@ from shardproxy.plan import Kind, ParamValue, Route, Statement, route
 from shardproxy.sqlstate import (
     ACTIVE_SQL_TRANSACTION,
     CONNECTION_FAILURE,
+    FEATURE_NOT_SUPPORTED,
     INVALID_CURSOR_NAME,
     NO_ACTIVE_SQL_TRANSACTION,
 )
@@ -37,7 +38,9 @@ from shardproxy.wire.constants import B
 Request = Callable[[Connection], None]
 """Writes to a connection what makes it run the statement, up to Query or Sync."""
 
-READS = frozenset({Kind.SELECT, Kind.SHOW, Kind.EXPLAIN, Kind.FETCH, Kind.CLOSE_CURSOR, Kind.COPY_TO})
+READS = frozenset({
+    Kind.SELECT, Kind.SHOW, Kind.EXPLAIN, Kind.FETCH, Kind.CLOSE_CURSOR, Kind.DEALLOCATE, Kind.COPY_TO,
+})  # fmt: skip
 """Kinds that need no transaction of their own to be the same on several shards."""
 
 NOTIFICATIONS = 0
@@ -263,10 +266,19 @@ class Engine:
         match statement.kind:
             case Kind.LISTEN | Kind.UNLISTEN | Kind.NOTIFY:
                 return Route((NOTIFICATIONS,), "one", "notifications pass through one shard, where all meet")
+            case Kind.PREPARE_TRANSACTION:
+                raise PgError(
+                    FEATURE_NOT_SUPPORTED,
+                    f"{statement.tag} is not supported through shardproxy",
+                    hint="The proxy itself commits over several shards in two phases. Connect to a shard to "
+                    "prepare a transaction there.",
+                )
+            case Kind.CLOSE_CURSOR | Kind.DEALLOCATE if statement.name is None:
+                await self.gang.open_home()
+                connected = (self.gang.home, *self.gang.others)
+                return Route(connected, "same", "wherever the session has been")
             case Kind.FETCH | Kind.CLOSE_CURSOR:
-                if statement.name is None:
-                    return Route("all", "same", "all cursors")
-                shard = self._cursors.get(statement.name)
+                shard = self._cursors.get(statement.name or "")
                 if shard is None:
                     raise PgError(INVALID_CURSOR_NAME, f'cursor "{statement.name}" does not exist')
                 return Route((shard,), "one", "where the cursor is")

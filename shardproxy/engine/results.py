@@ -20,7 +20,6 @@ from shardproxy.wire.constants import B
 from shardproxy.wire.encode import message as encode_message
 from shardproxy.wire.framing import Message
 
-
 DATA_ROW = bytes((B.DATA_ROW,))
 COPY_DATA = bytes((B.COPY_DATA,))
 
