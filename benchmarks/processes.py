@@ -51,6 +51,14 @@ def server_cpu_seconds(server: Server) -> float:
     return total
 
 
+def command_line(pid: int) -> bytes:
+    """What a process calls itself; nothing for one that has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
 def memory(pid: int, name: str) -> int:
     """One of the Vm... figures of /proc/PID/status, in bytes."""
     match = re.search(rf"^{name}:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
