@@ -55,6 +55,7 @@ class Line:
     data: bytes
     newline: bytes  # empty for the last row of a stream that does not end in one
     number: int  # of its last physical line
+    broken: bool = False  # a quote is not closed: the server that gets it refuses it
 
 
 class LineReader:
@@ -175,8 +176,9 @@ class LineReader:
             if not in_quote and c in (b"\r", b"\n"):
                 return self.complete(start)
             self.at += 1
-        if in_quote and not (self.options.header and start == 0):
-            raise self.refuse("unterminated CSV quoted field")
+        if in_quote:
+            self.ended = True
+            return Line(self.payload[start:], b"", self.number, broken=True)
         return self.end(start, len(self.payload))
 
 
@@ -302,7 +304,8 @@ def _split_lines(payload: bytes, options: Options, scatter: _Scatter) -> None:
                 lines.append(line.number)
             continue
         # A last row without a newline stays so: nothing follows it, and one could change what it means.
-        scatter.row(line.data + line.newline, key_values(line.data, options), line.number)
+        values = None if line.broken else key_values(line.data, options)
+        scatter.row(line.data + line.newline, values, line.number)
 
 
 def _split_binary(payload: bytes, options: Options, scatter: _Scatter) -> None:

@@ -106,11 +106,7 @@ static int header_step(sp_splitter *s)
 static int refuse(sp_splitter *s)
 {
     s->bin.stage = REFUSED;
-    if (s->stream_shard == SP_NOT_STREAMING)
-        s->stream_shard = sp_target(s, SP_FIELDS_MISSING);
-    else
-        sp_note_poison(s, s->stream_shard);
-    return sp_row_finish_carry(s, 0);
+    return sp_row_refuse(s);
 }
 
 static int trailer(sp_splitter *s)

@@ -101,7 +101,8 @@ int sp_lines_finish(sp_splitter *s)
             break; /* the end settles it: data */
         }
     }
-    if (s->row.in_quote && !s->header_pending) /* a header's quotes are only looked at by HEADER MATCH */
-        return sp_fail(s, "22P04", "unterminated CSV quoted field", NULL, s->lines + 1 + s->row_extra);
+    /* An unterminated quote: a shard says so. A header's quotes are only looked at by HEADER MATCH. */
+    if (s->row.in_quote && !s->header_pending)
+        return sp_row_refuse(s);
     return end_of_data(s, s->carry.len);
 }

@@ -57,20 +57,6 @@ int sp_put_all(sp_splitter *s, const uint8_t *p, size_t n)
     return 0;
 }
 
-/* A row of `lines` lines on its shard has been put there completely; s->lines is already its last line. */
-int sp_account(sp_splitter *s, int32_t target, uint64_t lines)
-{
-    s->rows++;
-    if (target == SP_EVERYWHERE) {
-        s->everywhere.rows++; /* the same lines everywhere: sp_splitter_client_line needs no log */
-        return 0;
-    }
-    s->shards[target].rows++;
-    if (sp_linemap_add(&s->shards[target].map, lines, s->lines))
-        return sp_fail_memory(s);
-    return 0;
-}
-
 /* The row about to be placed is one that PostgreSQL refuses; its line is that of the row when it is complete. */
 int sp_note_poison(sp_splitter *s, int32_t target)
 {

@@ -102,7 +102,6 @@ int sp_fail_row_too_long(sp_splitter *s, size_t have, size_t more);
 int sp_put_slow(sp_splitter *s, sp_shard *shard, int32_t number, const uint8_t *p, size_t n);
 int sp_put_all(sp_splitter *s, const uint8_t *p, size_t n);
 int sp_seal(sp_splitter *s, sp_shard *shard, int32_t number);
-int sp_account(sp_splitter *s, int32_t target, uint64_t lines);
 int sp_note_poison(sp_splitter *s, int32_t target);
 
 static inline int sp_put(sp_splitter *s, int32_t number, const uint8_t *p, size_t n)
@@ -114,6 +113,16 @@ static inline int sp_put(sp_splitter *s, int32_t number, const uint8_t *p, size_
         return 0;
     }
     return sp_put_slow(s, shard, number, p, n);
+}
+
+/* A row of `lines` lines on its shard has been put there completely; s->lines is already its last line. */
+static inline int sp_account(sp_splitter *s, int32_t target, uint64_t lines)
+{
+    s->rows++;
+    if (target == SP_EVERYWHERE) /* the same lines everywhere: sp_splitter_client_line needs no log */
+        return 0;
+    s->shards[target].rows++;
+    return sp_linemap_add(&s->shards[target].map, lines, s->lines) ? sp_fail_memory(s) : 0;
 }
 
 /* fields.c: the values of the key columns; text and CSV. */
@@ -136,6 +145,7 @@ int sp_row_append(sp_splitter *s, const uint8_t *p, size_t n);
 int sp_row_stream(sp_splitter *s);
 int sp_row_complete(sp_splitter *s, const uint8_t *p, size_t n, size_t data_n);
 int sp_row_finish_carry(sp_splitter *s, size_t newline);
+int sp_row_refuse(sp_splitter *s);
 int sp_release(sp_splitter *s, size_t n);
 void sp_row_reset(sp_splitter *s);
 
