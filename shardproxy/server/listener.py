@@ -6,13 +6,13 @@ Limits for strangers: a connection that has not logged in within `login_timeout`
 
 import asyncio
 import logging
-import secrets
 import socket
 
 from shardproxy.backend.stream import Stream
 from shardproxy.config import Config
 from shardproxy.engine.database import Database
 from shardproxy.errors import ConnectionLost, PgError
+from shardproxy.server.workers import Workplace
 from shardproxy.session.cancel import CancelKeys
 from shardproxy.session.login import Login
 from shardproxy.session.session import Session
@@ -31,25 +31,32 @@ BACKLOG = 1024
 class Listener:
     """All clients of one process."""
 
-    def __init__(self, config: Config, databases: dict[str, Database]) -> None:
+    def __init__(self, config: Config, databases: dict[str, Database], workplace: Workplace | None = None) -> None:
         self.config = config
         self.databases = databases
         self.sessions: dict[asyncio.Task[None], Session | None] = {}
+        self._workplace = workplace
         self._cancel_keys = CancelKeys()
-        self._login = Login(config, self._cancel_keys, secrets.token_bytes(32))
+        if workplace is not None:
+            self._cancel_keys = CancelKeys(workplace.first_pid, workplace.pass_on)
+        self._login = Login(config, self._cancel_keys)
         self._server: asyncio.Server | None = None
         self._draining = False
 
     async def start(self) -> tuple[str, int]:
         """Listen; return the address, with the port that the kernel chose where the configuration says 0."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            self._stream,
-            self.config.server.host,
-            self.config.server.port,
-            backlog=BACKLOG,
-            reuse_address=True,
-        )
+        if self._workplace is not None:
+            self._workplace.take_cancels(self._cancel_keys.cancel)
+            self._server = await loop.create_server(self._stream, sock=self._workplace.socket(), backlog=BACKLOG)
+        else:
+            self._server = await loop.create_server(
+                self._stream,
+                self.config.server.host,
+                self.config.server.port,
+                backlog=BACKLOG,
+                reuse_address=True,
+            )
         name = self._server.sockets[0].getsockname()
         return name[0], name[1]
 
@@ -57,7 +64,7 @@ class Listener:
         """Use another configuration for clients that log in from now on."""
         self.config = config
         self.databases = databases
-        self._login = Login(config, self._cancel_keys, secrets.token_bytes(32))
+        self._login = Login(config, self._cancel_keys)
 
     def _stream(self) -> Stream:
         return Stream(FrameReader(authentication_limit), self._accept)

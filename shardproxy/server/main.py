@@ -6,13 +6,18 @@ configuration again; a file with errors is refused as a whole and the old one st
 
 import asyncio
 import logging
+import os
 import signal
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from shardproxy.config import Config, ConfigErrors, load
 from shardproxy.engine.database import Database
-from shardproxy.server.listener import Listener
+from shardproxy.server.listener import BACKLOG, Listener
+from shardproxy.server.startup import look_at_shards
+from shardproxy.server.workers import Parent, Workplace
 
 log = logging.getLogger(__name__)
 
@@ -23,21 +28,43 @@ def databases_of(config: Config) -> dict[str, Database]:
 
 
 async def serve(path: Path) -> int:
-    """Serve until a signal ends it; return the exit code."""
+    """Serve until a signal ends it; return the exit code. ConfigErrors where it cannot start."""
     config = load(path)
-    listener = Listener(config, databases_of(config))
+    workplace = Workplace.given()
+    if workplace is None:
+        await look_at_shards(config)
+        count = config.server.workers or os.cpu_count() or 1
+        if count > 1:
+            return await _serve_with_workers(path, config, count)
+    listener = Listener(config, databases_of(config), workplace)
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, _reload, listener, path)
-    host, port = await listener.start()
-    # The one line that scripts wait for.
-    print(f"ready: {host}:{port}", flush=True)
+    _on_signals(stop.set, partial(_reload, listener, path))
+    if workplace is not None:
+        workplace.when_orphaned(stop.set)
+    _say_ready(*await listener.start())
     await stop.wait()
     log.info("draining %d clients", len(listener.sessions))
     await listener.drain(listener.config.server.drain_timeout)
     return 0
+
+
+async def _serve_with_workers(path: Path, config: Config, count: int) -> int:
+    parent = Parent(path, count, config.server.host, config.server.port, BACKLOG)
+    _on_signals(parent.stop, partial(parent.signal, signal.SIGHUP))
+    return await parent.run(partial(_say_ready, *parent.address))
+
+
+def _on_signals(stop: Callable[[], None], reload: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+
+
+def _say_ready(host: str, port: int) -> None:
+    # The one line that scripts wait for.
+    shown = f"[{host}]" if ":" in host else host
+    print(f"ready: {shown}:{port}", flush=True)
 
 
 def _reload(listener: Listener, path: Path) -> None:

@@ -1,0 +1,48 @@
+"""What `serve` finds out about its shards before it accepts a client.
+
+A table that cannot be placed as configured stops it: a guess would put rows on wrong shards. All else that `check`
+would say is logged, since a shard that is away or a table that is yet to be made must not keep the others out.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+
+from shardproxy.config import Config, ConfigErrors, Database, Problem
+from shardproxy.server.check_facts import ShardFacts, ask
+from shardproxy.server.check_rules import Level, judge
+from shardproxy.sharding.table import ShardedTable
+
+log = logging.getLogger(__name__)
+
+
+async def look_at_shards(config: Config) -> None:
+    """Ask all shards; ConfigErrors for tables whose rows could not be placed."""
+    problems: list[Problem] = []
+    for database in config.databases:
+        facts = await asyncio.gather(
+            *(
+                ask(shard, number, database.tables, database.connect_timeout)
+                for number, shard in enumerate(database.shards)
+            )
+        )
+        for finding in judge(database, facts):
+            if finding.level is not Level.OK:
+                log.warning("%s: %s: %s. %s", database.name, finding.subject, finding.message, finding.remedy)
+        problems += _misplaced(database, facts)
+    if problems:
+        raise ConfigErrors("the shards", problems)
+
+
+def _misplaced(database: Database, shards: Sequence[ShardFacts]) -> Iterator[Problem]:
+    numbers = {shard.name: number for number, shard in enumerate(database.shards)}
+    for table in database.tables:
+        refusals = {
+            refusal: facts.shard.name
+            for facts in shards
+            if table in facts.tables
+            for refusal in ShardedTable.examine(table, facts.tables[table].relation, numbers)
+        }
+        for refusal, shard in refusals.items():
+            path = f"{database.name}: {table.schema}.{table.relation} on shard {shard}"
+            yield Problem(None, path, refusal.message, refusal.remedy)

@@ -1,0 +1,171 @@
+"""Several processes behind one port: the parent listens and watches, the workers accept and serve.
+
+The parent makes the listening socket and starts each worker with it; the kernel spreads the clients. A worker that
+dies is started again. All end when the parent does, whatever ends it: each holds the reading end of a pipe whose
+other end only the parent has.
+
+A CancelRequest arrives at any worker. Its process ID names the worker whose session is meant (`Workplace.first_pid`),
+and it is passed on there by a datagram socket in a directory that only this user can enter.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import struct
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from shardproxy.session.cancel import NUMBERS
+
+log = logging.getLogger(__name__)
+
+ENVIRONMENT = "SHARDPROXY_WORKER"
+"""Tells a worker what it is: number, listening descriptor, pipe descriptor, directory."""
+
+RESTART_DELAY = 1.0
+"""Seconds before a dead worker is replaced, so that one that cannot start does not spin."""
+
+_cancel = struct.Struct("!i")
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What a worker has been given."""
+
+    number: int
+    listening: int
+    pipe: int
+    directory: Path
+
+    @classmethod
+    def given(cls) -> "Workplace | None":
+        """Return this process's own, None if it is no worker."""
+        text = os.environ.get(ENVIRONMENT)
+        if text is None:
+            return None
+        number, listening, pipe, directory = text.split(":", 3)
+        return cls(int(number), int(listening), int(pipe), Path(directory))
+
+    @property
+    def first_pid(self) -> int:
+        """Where this worker's session numbers begin."""
+        return self.number * NUMBERS
+
+    def socket(self) -> socket.socket:
+        """Return the listening socket."""
+        return socket.socket(fileno=self.listening)
+
+    def when_orphaned(self, act: Callable[[], None]) -> None:
+        """Call `act` when the parent is gone."""
+        loop = asyncio.get_running_loop()
+
+        def gone() -> None:
+            loop.remove_reader(self.pipe)
+            act()
+
+        loop.add_reader(self.pipe, gone)
+
+    def take_cancels(self, cancel: Callable[[int, bytes], None]) -> None:
+        """Take the CancelRequests that other workers pass on."""
+        receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        receiver.setblocking(False)
+        path = self._address(self.number)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        receiver.bind(path)
+
+        def receive() -> None:
+            packet = receiver.recv(1024)
+            if len(packet) > _cancel.size:
+                cancel(_cancel.unpack_from(packet)[0], packet[_cancel.size :])
+
+        asyncio.get_running_loop().add_reader(receiver, receive)
+
+    def pass_on(self, pid: int, key: bytes) -> None:
+        """Pass a CancelRequest to the worker whose session it means; nobody is told if there is none."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.setblocking(False)
+            try:
+                sender.sendto(_cancel.pack(pid) + key, self._address(pid // NUMBERS))
+            except OSError as error:
+                log.debug("a cancel request for no worker: %s", error)
+
+    def _address(self, number: int) -> str:
+        return str(self.directory / f"cancel{number}")
+
+
+class Parent:
+    """The process that watches over the workers."""
+
+    def __init__(self, path: Path, count: int, host: str, port: int, backlog: int) -> None:
+        self._path = path
+        self._count = count
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listening = socket.create_server((host, port), family=family, backlog=backlog)
+        self._children: dict[int, asyncio.subprocess.Process] = {}
+        self._stopping = asyncio.Event()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where the workers listen."""
+        name = self._listening.getsockname()
+        return name[0], name[1]
+
+    async def run(self, ready: Callable[[], None]) -> int:
+        """Start the workers, call `ready` when all accept clients, watch them until `stop`."""
+        with tempfile.TemporaryDirectory(prefix="shardproxy-") as directory:
+            reading, writing = os.pipe()
+            try:
+                started = [asyncio.Event() for _ in range(self._count)]
+                watchers = [
+                    asyncio.ensure_future(self._watch(number, reading, directory, started[number]))
+                    for number in range(self._count)
+                ]
+                for event in started:
+                    await event.wait()
+                if not self._stopping.is_set():
+                    ready()
+                await asyncio.gather(*watchers)
+            finally:
+                os.close(writing)
+                os.close(reading)
+                self._listening.close()
+        return 0
+
+    def stop(self) -> None:
+        """Have all workers drain and end."""
+        self._stopping.set()
+        self.signal(signal.SIGTERM)
+
+    def signal(self, number: int) -> None:
+        """Pass a signal to all workers."""
+        for child in self._children.values():
+            with contextlib.suppress(ProcessLookupError):
+                child.send_signal(number)
+
+    async def _watch(self, number: int, pipe: int, directory: str, started: asyncio.Event) -> None:
+        while not self._stopping.is_set():
+            environment = os.environ | {ENVIRONMENT: f"{number}:{self._listening.fileno()}:{pipe}:{directory}"}
+            child = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "shardproxy", "serve", "-c", str(self._path)),
+                env=environment,
+                pass_fds=(self._listening.fileno(), pipe),
+                stdout=asyncio.subprocess.PIPE,
+            )
+            self._children[number] = child
+            if self._stopping.is_set():
+                child.terminate()
+            assert child.stdout is not None
+            if await child.stdout.readline():
+                started.set()
+            code = await child.wait()
+            if not self._stopping.is_set():
+                log.error("worker %d ended with code %d; it is started again", number, code)
+                await asyncio.sleep(RESTART_DELAY)
+        started.set()
