@@ -53,7 +53,7 @@ def test_all_is_well(shard_databases: Databases, check: Check) -> None:
         "ALTER TABLE users DROP COLUMN gone;"
         "CREATE TABLE countries (code char(2) PRIMARY KEY); CREATE TABLE log (line text)"
     )
-    tables = [
+    tables: list[Mapping[str, object]] = [
         USERS,
         {"name": "countries", "placement": "reference"},
         {"name": "log", "placement": "single", "shard": "s1"},
@@ -76,7 +76,8 @@ def test_everything_wrong_with_tables_at_once(one_server: Databases, check: Chec
         CREATE TABLE orders (id int PRIMARY KEY, customer int, UNIQUE (id, customer));
         CREATE TABLE parts (id int) PARTITION BY RANGE (id);
         CREATE TABLE part1 PARTITION OF parts FOR VALUES FROM (1) TO (2);
-        CREATE COLLATION bytes (LOCALE = 'C.UTF-8'); CREATE TABLE ranged (name text COLLATE "C", other text COLLATE bytes);
+        CREATE COLLATION bytes (LOCALE = 'C.UTF-8');
+        CREATE TABLE ranged (name text COLLATE "C", other text COLLATE bytes);
         CREATE TABLE numbers (n int);
         CREATE FOREIGN DATA WRAPPER w; CREATE SERVER far FOREIGN DATA WRAPPER w;
         CREATE FOREIGN TABLE afar (id int) SERVER far
@@ -87,7 +88,7 @@ def test_everything_wrong_with_tables_at_once(one_server: Databases, check: Chec
         one_server.shards[2],
         "DROP TABLE users; DROP TABLE orders; CREATE TABLE orders (id int, customer int DEFAULT 3)",
     )
-    tables = [
+    tables: list[Mapping[str, object]] = [
         {"name": "users", "placement": "hash", "key": ["nr"]},
         {"name": "doc", "placement": "hash", "key": ["id", "g"]},
         {"name": "seen", "placement": "hash", "key": ["id"]},
