@@ -36,15 +36,21 @@ class Report:
         """Yield the report for people."""
         databases = self.config.databases
         tables = sum(len(database.tables) for database in databases)
-        users = f"{len(self.config.users)} users" if self.config.users else "everybody on this machine is trusted"
-        yield f"configuration: no errors; {len(databases)} databases, {tables} tables, {users}"
+        counts = [_count(len(databases), "database"), _count(tables, "table")]
+        users = len(self.config.users)
+        counts.append(_count(users, "user") if users else "everybody on this machine is trusted")
+        yield f"configuration: no errors; {', '.join(counts)}"
         for database, findings in self.findings:
             yield f"database {database.name}, {database.commit} commit"
             for finding in findings:
                 yield f"  {finding.level.value:8} {finding.subject}: {finding.message}"
                 if finding.remedy:
                     yield f"  {'':8} -> {finding.remedy}"
-        yield f"{self.count(Level.ERROR)} errors, {self.count(Level.WARNING)} warnings"
+        yield f"{_count(self.count(Level.ERROR), 'error')}, {_count(self.count(Level.WARNING), 'warning')}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 async def check(path: Path) -> Report:
@@ -67,7 +73,7 @@ def run(config: Path) -> int:
         report = asyncio.run(check(config))
     except ConfigErrors as errors:
         print(errors, file=sys.stderr)
-        print(f"{len(errors.problems)} errors", file=sys.stderr)
+        print(_count(len(errors.problems), "error"), file=sys.stderr)
         return 2
     for line in report.lines():
         print(line)
