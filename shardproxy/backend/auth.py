@@ -7,17 +7,8 @@ from shardproxy.backend.stream import Stream
 from shardproxy.errors import PgError, ProtocolError
 from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED, INVALID_PASSWORD
 from shardproxy.wire import decode, encode
-from shardproxy.wire.constants import B
+from shardproxy.wire.constants import SCRAM_SHA_256, Auth, B
 from shardproxy.wire.scram import ScramClient, md5_password
-
-AUTH_OK = 0
-AUTH_CLEARTEXT = 3
-AUTH_MD5 = 5
-AUTH_SASL = 10
-AUTH_SASL_CONTINUE = 11
-AUTH_SASL_FINAL = 12
-
-SCRAM_SHA_256 = "SCRAM-SHA-256"
 
 
 async def authenticate(stream: Stream, user: str, password: str | None) -> None:
@@ -32,9 +23,12 @@ async def authenticate(stream: Stream, user: str, password: str | None) -> None:
         if message.type != B.AUTHENTICATION:
             raise ProtocolError(f"the server sent message type {chr(message.type)!r} during authentication")
         code, rest = decode.authentication(message.payload)
-        if code == AUTH_OK:
+        if code == Auth.OK:
+            if scram is not None and not scram.verified:
+                # Whoever cannot prove that it knows the password is not the server that we were told of.
+                raise ProtocolError("the server ended SCRAM authentication without proving itself")
             return
-        if code == AUTH_SASL_FINAL and scram is not None:
+        if code == Auth.SASL_FINAL and scram is not None:
             scram.verify(rest)
             continue
         if password is None:
@@ -43,16 +37,16 @@ async def authenticate(stream: Stream, user: str, password: str | None) -> None:
                 f'the server asks for a password for user "{user}", and the shard\'s dsn has none',
                 severity="FATAL",
             )
-        if code == AUTH_CLEARTEXT:
-            stream.write(encode.password_message(password.encode()))
-        elif code == AUTH_MD5:
+        if code == Auth.CLEARTEXT_PASSWORD:
+            stream.write(encode.password_message(password.encode("utf-8", "surrogateescape")))
+        elif code == Auth.MD5_PASSWORD:
             stream.write(encode.password_message(md5_password(user, password, rest)))
-        elif code == AUTH_SASL:
+        elif code == Auth.SASL:
             if SCRAM_SHA_256.encode() not in rest.split(b"\0"):
                 raise _unsupported(f"SASL mechanisms {rest!r}")
             scram = ScramClient(password)
             stream.write(encode.sasl_initial_response(SCRAM_SHA_256, scram.first()))
-        elif code == AUTH_SASL_CONTINUE and scram is not None:
+        elif code == Auth.SASL_CONTINUE and scram is not None:
             stream.write(encode.sasl_response(scram.final(rest)))
         else:
             raise _unsupported(f"authentication request {code}")
