@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 async def look_at_shards(config: Config) -> None:
     """Ask all shards; ConfigErrors for tables whose rows could not be placed."""
+    if config.admin is not None:
+        log.warning("[admin] listen = %r is not served by this version", config.admin.listen)
     problems: list[Problem] = []
     for database in config.databases:
         facts = await asyncio.gather(
