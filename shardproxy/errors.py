@@ -31,9 +31,8 @@ class PgError(ShardproxyError):
         position: int | None = None,
     ) -> None:
         fields = {"S": severity, "V": severity, "C": sqlstate, "M": message}
-        for code, value in (("D", detail), ("H", hint), ("W", context)):
-            if value is not None:
-                fields[code] = value
+        optional = {"D": detail, "H": hint, "W": context}
+        fields |= {code: value for code, value in optional.items() if value is not None}
         if position is not None:
             fields["P"] = str(position)
         super().__init__(sqlstate, message)
@@ -82,5 +81,5 @@ class ProtocolError(PgError):
         super().__init__(sqlstate, message, severity="FATAL")
 
 
-class ConnectionLost(ShardproxyError):
+class ConnectionLost(ShardproxyError):  # noqa: N818 -- it says what happened
     """The peer's socket closed or failed in the middle of something."""

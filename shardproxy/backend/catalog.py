@@ -101,6 +101,24 @@ LEFT JOIN pg_catalog.pg_class AS r ON r.oid OPERATOR(pg_catalog.=) found.oid
 LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) r.relnamespace
 LEFT JOIN columns ON columns.relid OPERATOR(pg_catalog.=) found.oid"""
 
+_RELATIVES: Final = """WITH RECURSIVE up(oid) AS (
+  VALUES ({oid}::pg_catalog.oid)
+  UNION
+  SELECT next.oid FROM up JOIN LATERAL (
+    SELECT i.inhparent AS oid FROM pg_catalog.pg_inherits AS i WHERE i.inhrelid OPERATOR(pg_catalog.=) up.oid
+    UNION ALL
+    SELECT d.refobjid FROM pg_catalog.pg_rewrite AS r
+    JOIN pg_catalog.pg_depend AS d ON d.objid OPERATOR(pg_catalog.=) r.oid
+      AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass::pg_catalog.oid
+      AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid
+    WHERE r.ev_class OPERATOR(pg_catalog.=) up.oid
+  ) AS next ON true)
+SELECT pg_catalog.encode(pg_catalog.convert_to(COALESCE(pg_catalog.json_agg(
+    pg_catalog.json_build_array(n.nspname, c.relname)), '[]')::pg_catalog.text, {encoding}), 'hex')
+FROM up JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) up.oid
+JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+WHERE c.oid OPERATOR(pg_catalog.<>) {oid}::pg_catalog.oid"""
+
 _FUNCTION_KINDS: Final = """WITH {asked}
 SELECT pg_catalog.encode(pg_catalog.convert_to(COALESCE(pg_catalog.json_agg(
     pg_catalog.json_build_array(a.space, a.name) ORDER BY a.number), '[]')::pg_catalog.text, {encoding}), 'hex')
@@ -129,6 +147,16 @@ def parse_relations(answer: str) -> list[Relation | None]:
     as it plans with the newest catalog, so it must not count as missing.
     """
     return [None if facts is None else _relation(facts) for facts in _read(answer)]
+
+
+def relatives_sql(oid: int) -> str:
+    """Return the query for the relations that hold or feed this one's rows: its parents, and what a view reads."""
+    return _RELATIVES.format(oid=int(oid), encoding=_ENCODING)
+
+
+def parse_relatives(answer: str) -> list[tuple[str, str]]:
+    """Read the answer: (schema, name) of each, without the relation itself."""
+    return [(space, name) for space, name in _read(answer)]
 
 
 def function_kinds_sql(names: Sequence[Name]) -> str:

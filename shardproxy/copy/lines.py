@@ -14,11 +14,10 @@ def map_context(context: str, relation: str, client_line: Callable[[int], int | 
 
     A line that `client_line` no longer knows is taken out of the text rather than shown wrong.
     """
-    found = None
-    for found in re.finditer(rf"{re.escape(relation)}(?P<between>[^\d\n]*?)(?P<line>\d+)", context):
-        pass
-    if found is None:
+    numbers = list(re.finditer(rf"{re.escape(relation)}(?P<between>[^\d\n]*?)(?P<line>\d+)", context))
+    if not numbers:
         return context, None
+    found = numbers[-1]
     line = client_line(int(found["line"]))
     if line is None:
         return context[: found.start("between")] + context[found.end("line") :], None

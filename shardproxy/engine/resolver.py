@@ -122,13 +122,19 @@ class Resolver:
 
     async def _unlisted(self, connection: Connection, relation: Relation, columns: tuple[str, ...]) -> Resolved:
         setting = self._database.config.unlisted_tables
-        if setting == "error":
+        if setting == "error" or await self._has_listed_relative(connection, relation):
             return Resolved("unlisted", relation.schema, relation.name, columns=columns)
         if setting == "reference":
             defaults = await self.defaults(connection, relation)
             return Resolved("reference", relation.schema, relation.name, columns=columns, defaults=defaults)
         shard = self._database.shard_numbers[setting]
         return Resolved("single", relation.schema, relation.name, shard=shard, columns=columns)
+
+    async def _has_listed_relative(self, connection: Connection, relation: Relation) -> bool:
+        """Tell of a partition or a view whether its rows are a listed table's, which no other placement knows."""
+        [[answer]] = await connection.fetch(catalog.relatives_sql(relation.oid))
+        listed = (self._database.table(*name) for name in catalog.parse_relatives(_text(answer)))
+        return any(table is not None and table.placement != "reference" for table in listed)
 
     def sharded_table(self, relation: Relation) -> ShardedTable | None:
         """Return a listed table with its placement; None if it is not listed."""
