@@ -6,6 +6,7 @@ Limits for strangers: a connection that has not logged in within `login_timeout`
 
 import asyncio
 import logging
+import secrets
 import socket
 
 from shardproxy.backend.stream import Stream
@@ -27,6 +28,10 @@ log = logging.getLogger(__name__)
 BACKLOG = 1024
 """Connections the kernel holds until they are accepted; Linux caps it at net.core.somaxconn."""
 
+STRANGERS = 2
+"""Connections, in multiples of `max_clients`, past which nobody is read. Up to there a start-up packet is read first,
+as PostgreSQL does it, since a CancelRequest must pass when all places are taken."""
+
 
 class Listener:
     """All clients of one process."""
@@ -37,9 +42,10 @@ class Listener:
         self.sessions: dict[asyncio.Task[None], Session | None] = {}
         self._workplace = workplace
         self._cancel_keys = CancelKeys()
+        self._secret = secrets.token_bytes(32) if workplace is None else workplace.secret()
         if workplace is not None:
             self._cancel_keys = CancelKeys(workplace.first_pid, workplace.pass_on)
-        self._login = Login(config, self._cancel_keys)
+        self._login = Login(config, self._cancel_keys, self._secret)
         self._server: asyncio.Server | None = None
         self._draining = False
 
@@ -64,7 +70,7 @@ class Listener:
         """Use another configuration for clients that log in from now on."""
         self.config = config
         self.databases = databases
-        self._login = Login(config, self._cancel_keys)
+        self._login = Login(config, self._cancel_keys, self._secret)
 
     def _stream(self) -> Stream:
         return Stream(FrameReader(authentication_limit), self._accept)
@@ -106,11 +112,9 @@ class Listener:
 
     async def _log_in(self, stream: Stream) -> Session | None:
         async with asyncio.timeout(self.config.server.login_timeout):
-            if len(self.sessions) > self.config.server.max_clients:
-                raise PgError(TOO_MANY_CONNECTIONS, "sorry, too many clients already")
-            if self._draining:
-                raise PgError(CANNOT_CONNECT_NOW, "the database system is shutting down")
-            identity = await self._login.run(stream)
+            if len(self.sessions) > STRANGERS * self.config.server.max_clients:
+                raise _too_many()
+            identity = await self._login.run(stream, self._admit)
         if identity is None:
             return None
         database = self.databases[identity.database]
@@ -118,7 +122,16 @@ class Listener:
         task = asyncio.current_task()
         assert task is not None
         self.sessions[task] = session
+        if self._draining:
+            session.drain()
         return session
+
+    def _admit(self) -> None:
+        """Refuse a client, once it has said that it is no CancelRequest."""
+        if self._draining:
+            raise PgError(CANNOT_CONNECT_NOW, "the database system is shutting down")
+        if len(self.sessions) > self.config.server.max_clients:
+            raise _too_many()
 
     async def drain(self, timeout: float) -> None:
         """Stop accepting, let each client finish its transaction for up to `timeout` seconds, then end it."""
@@ -134,3 +147,7 @@ class Listener:
         for task in list(self.sessions):
             task.cancel()
         await asyncio.gather(*self.sessions, return_exceptions=True)
+
+
+def _too_many() -> PgError:
+    return PgError(TOO_MANY_CONNECTIONS, "sorry, too many clients already")

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import secrets
 import signal
 import socket
 import struct
@@ -30,6 +31,9 @@ ENVIRONMENT = "SHARDPROXY_WORKER"
 
 RESTART_DELAY = 1.0
 """Seconds before a dead worker is replaced, so that one that cannot start does not spin."""
+
+SECRET = "secret"
+"""The file in the workers' directory that holds their common secret."""
 
 _cancel = struct.Struct("!i")
 
@@ -56,6 +60,10 @@ class Workplace:
     def first_pid(self) -> int:
         """Where this worker's session numbers begin."""
         return self.number * NUMBERS
+
+    def secret(self) -> bytes:
+        """Return what all workers know and nobody else does."""
+        return (self.directory / SECRET).read_bytes()
 
     def socket(self) -> socket.socket:
         """Return the listening socket."""
@@ -120,6 +128,7 @@ class Parent:
     async def run(self, ready: Callable[[], None]) -> int:
         """Start the workers, call `ready` when all accept clients, watch them until `stop`."""
         with tempfile.TemporaryDirectory(prefix="shardproxy-") as directory:
+            (Path(directory) / SECRET).write_bytes(secrets.token_bytes(32))
             reading, writing = os.pipe()
             try:
                 started = [asyncio.Event() for _ in range(self._count)]

@@ -6,8 +6,8 @@ before it could know the answer, end the connection (the class of CVE-2021-23214
 """
 
 import asyncio
-import hashlib
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from shardproxy.backend.stream import Stream
@@ -53,22 +53,29 @@ class Identity:
 class Login:
     """The start-up of one connection."""
 
-    def __init__(self, config: Config, cancel_keys: CancelKeys) -> None:
+    """`secret` must be random, and the same at every worker and behind a reload: from it come the salts of users who
+    do not exist and of those whose password is configured in the clear, so that they look alike. It must never be
+    derived from the passwords, since an unknown user's salt would then tell when a guess at them is right.
+    """
+
+    def __init__(self, config: Config, cancel_keys: CancelKeys, secret: bytes) -> None:
         self._config = config
         self._cancel_keys = cancel_keys
+        self._secret = secret
         passwords = {user.name: user.password.get_secret_value() for user in config.users}
-        self._verifiers = {name: Verifier.of(password) for name, password in passwords.items()}
-        # Unknown users must look the same at each try, at every worker, and behind a restart.
-        self._mock_secret = hashlib.sha256(repr(sorted(passwords.items())).encode(errors="surrogateescape")).digest()
+        self._verifiers = {name: self._verifier_of(name, password) for name, password in passwords.items()}
 
-    async def run(self, stream: Stream) -> Identity | None:
+    async def run(self, stream: Stream, admit: Callable[[], None]) -> Identity | None:
         """Return who has logged in; None when the connection was for a CancelRequest.
+
+        `admit` is called before anybody is authenticated, and may refuse.
 
         Raises PgError (severity FATAL) with what to tell the client, ProtocolError, ConnectionLost.
         """
         startup = await self._startup(stream)
         if startup is None:
             return None
+        admit()
         parameters = startup.params
         if parameters.get("replication", "").lower() not in {"", "false", "off", "no", "0"}:
             raise _fatal(
@@ -138,8 +145,14 @@ class Login:
             return known
         # The number of iterations is one that a real user has, or else it would tell who is none.
         counts = sorted(verifier.iterations for verifier in self._verifiers.values())
-        choice = zlib.crc32(self._mock_secret + name.encode(errors="surrogateescape")) % len(counts)
-        return Verifier.mock(name, self._mock_secret, counts[choice])
+        choice = zlib.crc32(self._secret + name.encode(errors="surrogateescape")) % len(counts)
+        return Verifier.mock(name, self._secret, counts[choice])
+
+    def _verifier_of(self, name: str, password: str) -> Verifier:
+        try:
+            return Verifier.parse(password)
+        except ValueError:
+            return Verifier.from_password(password, Verifier.mock(name, self._secret).salt)
 
     @staticmethod
     async def _password_message(stream: Stream) -> bytes:
