@@ -3,6 +3,7 @@
 `Client` speaks the protocol with a PostgreSQL or the proxy; `through` and `out_of` only move bytes, for the relay.
 """
 
+import re
 import socket
 import struct
 import threading
@@ -18,6 +19,9 @@ WRITE = 256 * 1024
 
 READ = 1024 * 1024
 READY = b"Z\0\0\0\5"
+END_OF_COPY = re.compile(rb"c\0\0\0\x04C\0\0\0.([^\0]*)\0Z\0\0\0\x05.\Z", re.DOTALL)
+"""CopyDone, CommandComplete, ReadyForQuery."""
+
 TIMEOUT = 120.0  # seconds without any progress; a stalled benchmark must end
 
 
@@ -91,7 +95,7 @@ class Client:
         return self._rows(self._until(b"Z"), stream.rows * times)
 
     def copy_out(self, sql: str, expected: int, after_first: Callable[[], None] | None = None) -> int:
-        """Run COPY TO STDOUT of `expected` rows, drop them, and return the bytes received.
+        """Run COPY TO STDOUT of `expected` rows, drop them, and return the bytes of their CopyData messages.
 
         `after_first` is called once the first rows are there, while nobody reads.
         """
@@ -109,11 +113,12 @@ class Client:
             if after_first is not None:
                 after_first()
                 after_first = None
-        if b"C\0\0\0" not in tail:
+        ends = END_OF_COPY.search(tail)
+        if ends is None:
             raise MeasurementError(f"COPY TO ended by {tail!r}")
-        self._rows(tail.rpartition(b"C\0\0\0")[2][1:].split(b"\0")[0].decode(), expected)
+        self._rows(ends[1].decode(), expected)
         self._buffered = b""
-        return total
+        return total - len(ends[0])
 
     @staticmethod
     def _rows(tag: str, expected: int) -> int:

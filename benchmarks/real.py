@@ -60,6 +60,15 @@ def psql(server: Server, dsn: str, command: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([server.psql, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", dsn, "-c", command])
 
 
+def cpu_until_end(process: subprocess.Popen[bytes]) -> float:
+    """Wait for a psql and return its CPU seconds. Not Popen.wait: only wait4 tells them."""
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise MeasurementError(f"psql ended with {process.returncode}")
+    return usage.ru_utime + usage.ru_stime
+
+
 def settle(servers: Sequence[Server]) -> None:
     """Wait until all backends have ended, so that what they have used stands in their postmaster's account."""
     deadline = time.monotonic() + SETTLED_WITHIN
@@ -83,16 +92,15 @@ def load(servers: Sequence[Server], jobs: Sequence[tuple[str, Path]], proxy: Pro
     settle(servers)
     servers_before = sum(map(server_cpu_seconds, servers))
     proxy_before = proxy.cpu() if proxy else 0.0
-    clients = 0.0
     started = time.perf_counter()
     running = [psql(servers[0], dsn, f"\\copy bench from '{file}' {COPY}") for dsn, file in jobs]
-    for process in running:
-        # Not Popen.wait: only wait4 tells what the process has used.
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode != 0:
-            raise MeasurementError(f"psql ended with {process.returncode}")
-        clients += usage.ru_utime + usage.ru_stime
+    try:
+        clients = sum(map(cpu_until_end, running))
+    finally:
+        for process in running:
+            if process.returncode is None:
+                process.kill()
+                process.wait()
     wall = time.perf_counter() - started
     settle(servers)
     return Run(
