@@ -19,6 +19,13 @@ from shardproxy.wire.constants import B
 from shardproxy.wire.framing import FrameReader, Message
 
 IDLE = ord("I")
+
+SETTINGS_CLASSES = frozenset({"22", "42"})
+"""SQLSTATE classes of a start-up parameter that the server does not take: invalid value, unknown name."""
+
+ENDINGS = frozenset({"FATAL", "PANIC"})
+"""Severities behind which a server closes the connection."""
+
 CANCEL_TIMEOUT = 5.0
 """Seconds for a CancelRequest, which no server answers: only the connection's end is awaited."""
 
@@ -34,6 +41,8 @@ class Address:
     database: str
     password: str | None = None
     connect_timeout: float = 10.0
+    stall_timeout: float = 30.0
+    """Seconds without an answer after which the server is asked whether it is alive."""
 
     def __repr__(self) -> str:
         return f"<shard {self.name} {self.user}@{self.host}:{self.port}/{self.database}>"
@@ -73,8 +82,8 @@ class Connection:
     async def connect(cls, address: Address, parameters: Mapping[str, str]) -> "Connection":
         """Connect with the given start-up parameters (without user and database).
 
-        Raises PgError: the server's own refusal, or 08001 naming the shard when it cannot be reached in
-        `address.connect_timeout` seconds.
+        Raises PgError: the server's own words where it refuses a parameter; else 08001 naming the shard, when it
+        refuses the proxy or cannot be reached in `address.connect_timeout` seconds.
         """
         stream: Stream | None = None
         try:
@@ -84,14 +93,16 @@ class Connection:
                 connection = cls(address, stream)
                 await connection._start(parameters)
                 return connection
-        except (OSError, TimeoutError, ConnectionLost) as error:
+        except (OSError, TimeoutError, ConnectionLost, PgError) as error:
             if stream is not None:
                 stream.abort()
-            reason = "it did not answer in time" if isinstance(error, TimeoutError) else str(error)
+            if isinstance(error, PgError) and error.sqlstate[:2] in SETTINGS_CLASSES:
+                error.fields["S"] = error.fields["V"] = "ERROR"
+                raise
             raise PgError(
                 SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
                 f'could not connect to shard "{address.name}"',
-                detail=reason,
+                detail="it did not answer in time" if isinstance(error, TimeoutError) else str(error),
                 hint="See whether the server runs and accepts connections from the proxy; "
                 "`shardproxy check` tries every shard.",
             ) from error
@@ -105,7 +116,7 @@ class Connection:
         self.stream.write(encode.startup_message(startup))
         await authenticate(self.stream, self.address.user, self.address.password)
         while True:
-            message = await self.read()
+            message = await self._next()
             if message.type == B.ERROR_RESPONSE:
                 raise PgError.from_fields(decode.fields(message.payload))
             if message.type == B.BACKEND_KEY_DATA:
@@ -122,18 +133,51 @@ class Connection:
     async def read(self) -> Message:
         """Return the next message that answers a request; note the status of ReadyForQuery.
 
-        A lost connection raises PgError 08006 that names the shard.
+        A lost connection raises PgError 08006 that names the shard; so does an error by which the server ends it,
+        since the client's own connection stands.
         """
+        message = await self._next()
+        if message.type == B.ERROR_RESPONSE:
+            error = PgError.from_fields(decode.fields(message.payload))
+            if error.fields.get("V", error.fields.get("S")) in ENDINGS:
+                self.abort()
+                raise self.lost_error(error)
+        return message
+
+    async def _next(self) -> Message:
         while True:
             try:
-                message = await self.stream.message()
+                message = self.stream.take() or await self._wait()
             except ConnectionLost as error:
+                raise self.lost_error(error) from error
+            except ProtocolError as error:
+                self.abort()
                 raise self.lost_error(error) from error
             if not self._asynchronous(message):
                 if message.type == B.READY_FOR_QUERY:
                     self.status = decode.ready_for_query(message.payload)
                     self.stream.on_idle_data = self._idle_data
                 return message
+
+    async def _wait(self) -> Message:
+        """Wait for a message as long as the server lives: a statement may take its time, a dead server may not."""
+        while True:
+            try:
+                async with asyncio.timeout(self.address.stall_timeout):
+                    return await self.stream.message()
+            except TimeoutError:
+                await self._probe()
+
+    async def _probe(self) -> None:
+        """Connect anew; a server that does not answer that either is given up."""
+        try:
+            probe = await Connection.connect(self.address, {})
+        except PgError as error:
+            if error.sqlstate == SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION:
+                self.stream.abort(ConnectionLost("the server does not answer any more"))
+            # Any other refusal is an answer.
+            return
+        await probe.close()
 
     async def execute(self, sql: str | bytes) -> str:
         """Run statements that return nothing of interest; return the last command tag.
@@ -203,10 +247,10 @@ class Connection:
         """Return the error of a connection that broke."""
         return PgError(CONNECTION_FAILURE, f'connection to shard "{self.name}" was lost', detail=str(cause) or None)
 
-    def unexpected(self, message: Message) -> ProtocolError:
+    def unexpected(self, message: Message) -> PgError:
         """Return the error of a message that the protocol does not allow here, and give the connection up."""
         self.abort()
-        return ProtocolError(f'shard "{self.name}" sent an unexpected message of type {chr(message.type)!r}')
+        return self.lost_error(ProtocolError(f"it sent an unexpected message of type {chr(message.type)!r}"))
 
     def _asynchronous(self, message: Message) -> bool:
         match message.type:

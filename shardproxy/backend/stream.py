@@ -133,10 +133,8 @@ class Stream(asyncio.BufferedProtocol):
         Raises ConnectionLost behind the last message of a closed connection, ProtocolError for a malformed one.
         """
         while True:
-            message = self._frames.next()
+            message = self.take()
             if message is not None:
-                if self in self._paused and self._frames.buffered < READ_AHEAD // 2:
-                    self.resume_reading(self)
                 return message
             if self._error is not None:
                 raise self._error
@@ -171,7 +169,10 @@ class Stream(asyncio.BufferedProtocol):
 
     def take(self) -> Message | None:
         """Return a message that has arrived whole, without waiting."""
-        return self._frames.next()
+        message = self._frames.next()
+        if message is not None and self in self._paused and self._frames.buffered < READ_AHEAD // 2:
+            self.resume_reading(self)
+        return message
 
     def tap(self, sink: Sink) -> None:
         """Give all that arrives to `sink` from now on, first what has been buffered."""

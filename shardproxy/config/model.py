@@ -316,6 +316,13 @@ class Database(_Model):
     commit: Annotated[Literal["two-phase", "one-phase"], Field(description='"two-phase" or "one-phase"')] = "two-phase"
     unlisted_tables: Annotated[Name, Field(description='"error", "reference", or the name of a shard')] = "error"
     connect_timeout: Annotated[Seconds, Field(description="seconds to connect to a shard")] = 10.0
+    stall_timeout: Annotated[
+        Seconds, Field(description="seconds without an answer after which a shard must prove that it is alive")
+    ] = 30.0
+    prepare_timeout: Annotated[Seconds, Field(description="seconds for all shards to prepare a transaction")] = 30.0
+    commit_timeout: Annotated[
+        Seconds, Field(description="seconds to carry the decision out before recovery takes it over")
+    ] = 30.0
     shards: Annotated[
         tuple[Shard, ...],
         NonEmpty,

@@ -26,6 +26,7 @@ class Database:
                 database=shard.dsn.database,
                 password=shard.dsn.password.get_secret_value() if shard.dsn.password else None,
                 connect_timeout=config.connect_timeout,
+                stall_timeout=config.stall_timeout,
             )
             for shard in config.shards
         )
