@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -70,11 +70,13 @@ def memory(pid: int, name: str) -> int:
 class Program:
     """A program of the benchmark's, in a process of its own; `ready` is what it printed behind "ready: "."""
 
-    def __init__(self, directory: Path, name: str, arguments: Sequence[str]) -> None:
-        """Run `python ARGUMENTS` and wait until it is ready."""
+    def __init__(
+        self, directory: Path, name: str, arguments: Sequence[str], env: Mapping[str, str] | None = None
+    ) -> None:
+        """Run `python ARGUMENTS`, with `env` added to the environment, and wait until it is ready."""
         self.log_path = directory / f"{name}-{time.monotonic_ns()}.log"
         self._process = Supervised()
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **(env or {})}
         try:
             self._process.start([sys.executable, *arguments], self.log_path, env=environment, end_signal=signal.SIGTERM)
             self.ready = self._wait()
