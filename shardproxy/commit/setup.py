@@ -1,0 +1,132 @@
+"""Making a shard ready for two-phase commit: its tables, its identity, and whether it can prepare at all.
+
+Idempotent, and safe when two proxies start at once: an advisory lock orders them, as CREATE ... IF NOT EXISTS
+alone fails with a unique violation when two run it together.
+"""
+
+from collections.abc import Sequence
+
+import asyncpg
+
+from shardproxy.backend.connection import Address, Connection
+from shardproxy.backend.together import each
+from shardproxy.commit.control import control
+from shardproxy.commit.decisions import not_set_up, setup_sql
+from shardproxy.errors import PgError
+from shardproxy.sqlstate import OBJECT_NOT_IN_PREREQUISITE_STATE, OUT_OF_MEMORY
+
+SETUP_TIMEOUT = 10.0
+"""Seconds; it may wait for another proxy that does the same."""
+
+SETUP_LOCK = 0x73687264_70727879
+"""Key of the advisory lock around the making of the tables: the letters "shrdprxy"."""
+
+_THERE = """SELECT to_regclass('shardproxy.identity') IS NOT NULL
+  AND to_regclass('shardproxy.decisions') IS NOT NULL"""
+
+# The raw function, not the view, which joins names that nobody asks for. The role is the session's, as the
+# decision is written under it whatever SET ROLE says.
+_READY = """SELECT pg_catalog.current_setting('max_prepared_transactions'),
+  (SELECT pg_catalog.count(*) FROM pg_catalog.pg_prepared_xact()),
+  (SELECT pg_catalog.has_table_privilege(session_user, c.oid, 'INSERT')
+    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+    WHERE n.nspname OPERATOR(pg_catalog.=) 'shardproxy' AND c.relname OPERATOR(pg_catalog.=) 'decisions'
+      AND pg_catalog.has_schema_privilege(session_user, n.oid, 'USAGE'))"""
+
+
+async def set_up(addresses: Sequence[Address]) -> dict[str, str]:
+    """Make the tables where they are missing; return the shards' identities by name.
+
+    Raises 55000 with the SQL in its detail where the role may not create them, and for two shards with one
+    identity, which happens when one was made as a copy of the other.
+    """
+    identities = dict(zip([one.name for one in addresses], await each(map(set_up_one, addresses)), strict=True))
+    refuse_twins(identities)
+    return identities
+
+
+async def set_up_one(address: Address) -> str:
+    """Make one shard's tables if they are missing; return its identity."""
+    async with control(address, SETUP_TIMEOUT) as connection:
+        try:
+            if not await connection.fetchval(_THERE):
+                async with connection.transaction():
+                    await connection.execute("SELECT pg_advisory_xact_lock($1)", SETUP_LOCK)
+                    await connection.execute(setup_sql())
+            identity: str | None = await connection.fetchval("SELECT id FROM shardproxy.identity")
+            if identity is None:
+                await connection.execute(setup_sql())
+                identity = await connection.fetchval("SELECT id FROM shardproxy.identity")
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise not_set_up(address.name, address.user, str(error)) from error
+        assert identity is not None
+        return identity
+
+
+def refuse_twins(identities: dict[str, str]) -> None:
+    """Raise if two shards have one identity: a gid that names it as the anchor would be ambiguous."""
+    names: dict[str, str] = {}
+    for name, identity in identities.items():
+        if identity in names:
+            raise PgError(
+                OBJECT_NOT_IN_PREREQUISITE_STATE,
+                f'shards "{names[identity]}" and "{name}" have the same identity',
+                detail="They are the same database, or one was made as a copy of the other.",
+                hint="On the copy, with no transaction prepared on it: TRUNCATE shardproxy.identity, "
+                "shardproxy.decisions; then start again.",
+            )
+        names[identity] = name
+
+
+async def ready_to_prepare(connections: Sequence[Connection]) -> None:
+    """Raise if a shard could not prepare now: 55000 or 53200 as its PREPARE TRANSACTION would say it.
+
+    One round trip on all at once. For connections inside a transaction that will probably prepare, before the
+    client is asked for its data; whether a slot is still free at the end, only PREPARE itself knows.
+    """
+    await each(_ready(connection) for connection in connections)
+
+
+async def _ready(connection: Connection) -> None:
+    [row] = await connection.fetch(_READY)
+    most, used = int(row[0] or b"0"), int(row[1] or b"0")
+    refused = cannot_prepare(connection.name, most, used)
+    if refused is not None:
+        raise refused
+    if row[2] != b"t":
+        cause = "shardproxy.decisions is missing, or the role may not insert into it"
+        raise not_set_up(connection.name, connection.address.user, cause)
+
+
+def cannot_prepare(shard: str, most: int, used: int) -> PgError | None:
+    """Return the error of a shard with `used` of `most` prepared transactions, in PostgreSQL's words."""
+    # Naming the shard twice would not help; the words are those of MarkAsPreparing in twophase.c.
+    if most == 0:
+        return PgError(
+            OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "prepared transactions are disabled",
+            detail=f'Reported about shard "{shard}".',
+            hint='Set "max_prepared_transactions" to a nonzero value and restart the server, '
+            'or say commit = "one-phase".',
+        )
+    if used >= most:
+        return PgError(
+            OUT_OF_MEMORY,
+            "maximum number of prepared transactions reached",
+            detail=f'Reported about shard "{shard}".',
+            hint=f'Increase "max_prepared_transactions" (currently {most}).',
+        )
+    return None
+
+
+async def check_shard(address: Address) -> PgError | None:
+    """Say why a shard cannot take part in two-phase commit, None if it can; changes nothing."""
+    try:
+        async with control(address, SETUP_TIMEOUT) as connection:
+            most, used, may = await connection.fetchrow(_READY) or (0, 0, False)
+    except PgError as error:
+        return error
+    refused = cannot_prepare(address.name, int(most), int(used))
+    if refused is None and not may:
+        refused = not_set_up(address.name, address.user, "the tables are missing, or the role may not use them")
+    return refused
