@@ -1,0 +1,54 @@
+"""`shardproxy explain`: where statements go, without running them."""
+
+from pathlib import Path
+
+import pytest
+
+from shardproxy.cli import main
+from tests.support.databases import Databases
+
+TABLES = [
+    {"name": "users", "placement": "hash", "key": ["id"]},
+    {"name": "countries", "placement": "reference"},
+]
+
+
+@pytest.fixture
+def config(one_server: Databases, tmp_path: Path) -> Path:
+    one_server.execute("CREATE TABLE users (id bigint, name text); CREATE TABLE countries (code text)")
+    path = tmp_path / "shop.toml"
+    path.write_text(one_server.config(TABLES))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        ("SELECT * FROM users WHERE id = 5", "is bound to one shard"),
+        ("SELECT name FROM users", "all shards (s0, s1, s2)"),
+        ("INSERT INTO countries VALUES ('de')", "every shard makes the same change"),
+        ("SELECT * FROM pg_class", "one shard, whichever"),
+    ],
+)
+def test_tells_where(config: Path, capsys: pytest.CaptureFixture[str], sql: str, words: str) -> None:
+    assert main(["explain", "-c", str(config), sql]) == 0
+    assert words in capsys.readouterr().out
+
+
+def test_runs_nothing(config: Path, one_server: Databases) -> None:
+    assert (
+        main(["explain", "-c", str(config), "INSERT INTO users VALUES (1, 'a'); DELETE FROM users WHERE id = 1"]) == 0
+    )
+    assert one_server.rows("SELECT count(*) FROM users") == [[(0,)], [(0,)], [(0,)]]
+
+
+def test_a_refusal_exits_1_and_gives_the_way_out(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "-c", str(config), "SELECT count(*) FROM users"]) == 1
+    shown = capsys.readouterr().out
+    assert "0A000" in shown
+    assert "hint:" in shown
+
+
+def test_a_database_must_exist(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "-c", str(config), "--database", "nope", "SELECT 1"]) == 2
+    assert "nope" in capsys.readouterr().err
