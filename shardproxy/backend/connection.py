@@ -59,6 +59,7 @@ class Connection:
         self.secret = b""
         self.status = IDLE
         self.prepared: dict[bytes, int] = {}
+        self.closing: list[bytes] = []  # Close messages to send in front of the next extended request
         self.on_notice: Callable[[dict[str, str]], None] | None = None
         self.on_parameter: Callable[[str, str], None] | None = None
         self.on_notification: Callable[[bytes], None] | None = None

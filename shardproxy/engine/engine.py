@@ -20,7 +20,7 @@ from shardproxy.engine.database import Database
 from shardproxy.engine.gang import Gang
 from shardproxy.engine.notices import Fields, NoticeMerger
 from shardproxy.engine.resolver import Resolver
-from shardproxy.engine.results import DATA_ROW, Answer, Output, Relay, total_tag
+from shardproxy.engine.results import DATA_ROW, Answer, OnAgreed, Output, Relay, total_tag
 from shardproxy.engine.transaction import FAILED, Transaction
 from shardproxy.errors import PgError
 from shardproxy.native import FrameMerge
@@ -227,11 +227,11 @@ class Engine:
         request: Request | None = None,
         params: Sequence[ParamValue] = (),
         describe: bool = True,
-        on_bound: Callable[[], None] | None = None,
+        on_agreed: OnAgreed | None = None,
     ) -> str | None:
         """Run one statement; `request` replaces the simple Query for the extended protocol.
 
-        `on_bound` is called when a shard has accepted the Bind, in front of any row.
+        `on_agreed` is called when a shard has accepted the Parse or the Bind, in front of any row.
 
         Rows, their description (if `describe`) and notices go to the output; the tag is returned.
         """
@@ -249,7 +249,7 @@ class Engine:
         if statement.kind is Kind.COPY_TO:
             return await self._copy_to(statement, sql)
         plan = await self._plan(statement, params)
-        run = _Run(statement, plan, request or _query(sql), describe, on_bound)
+        run = _Run(statement, plan, request or _query(sql), describe, on_agreed)
         if statement.kind in {Kind.SET, Kind.RESET} or statement.sets_config:
             return await self._set(run, sql)
         answers = await self._execute(run)
@@ -302,11 +302,17 @@ class Engine:
         assert isinstance(plan.shards, tuple)
         return plan.shards
 
-    async def connections_of(self, statement: Statement, params: Sequence[ParamValue]) -> list[Connection]:
-        """Return the connections that a statement goes to, inside the transaction if one is open."""
+    async def connections_of(
+        self, statement: Statement, params: Sequence[ParamValue]
+    ) -> tuple[Route, list[Connection]]:
+        """Return where a statement goes, as `run` would run it, with the connections in the state for it."""
         self._notice = NoticeMerger(self._say_notice).notice
         self.transaction.check()
-        return await self.gang.join(self.shards_of(await self._plan(statement, params)))
+        plan = await self._plan(statement, params)
+        shards = self.shards_of(plan)
+        if len(shards) > 1 and statement.kind not in READS:
+            self.begin_implicit()
+        return plan, await self.gang.join(shards)
 
     async def _execute(self, run: "_Run") -> list[Answer]:
         """Send the statement to its shards and relay their answers."""
@@ -326,7 +332,7 @@ class Engine:
         merge = FrameMerge(len(connections), DATA_ROW)
         forward = frozenset({B.ROW_DESCRIPTION, B.NO_DATA}) if run.describe else frozenset()
         rows_from = 0 if run.plan.combine == "same" else None
-        return await Relay(connections, self.output, merge, rows_from, forward, run.on_bound).run()
+        return await Relay(connections, self.output, merge, rows_from, forward, run.on_agreed).run()
 
     async def _one_by_one(self, run: "_Run", shards: Sequence[int]) -> list[Answer]:
         """Run what PostgreSQL allows in no transaction block. Where it fails, say where it has been done."""
@@ -404,7 +410,7 @@ class _Run:
     plan: Route
     request: Request
     describe: bool
-    on_bound: Callable[[], None] | None = None
+    on_agreed: OnAgreed | None = None
 
 
 def _query(sql: bytes) -> Request:

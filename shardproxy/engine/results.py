@@ -23,6 +23,9 @@ from shardproxy.wire.framing import Message
 DATA_ROW = bytes((B.DATA_ROW,))
 COPY_DATA = bytes((B.COPY_DATA,))
 
+OnAgreed = Callable[[int], None]
+"""Told that a shard has accepted a Parse or a Bind."""
+
 
 class Output(Protocol):
     """Where results go: a client's stream, or whatever collects them."""
@@ -49,8 +52,8 @@ class Relay:
     """One statement's way back from the shards.
 
     `merge` knows the row messages. `rows_from` is the only shard whose rows count, or None for all.
-    `forward` holds the types of other messages that the client gets, once, from whoever sends first. `on_bound`
-    is called at the first BindComplete.
+    `forward` holds the types of other messages that the client gets, once, from whoever sends first. `on_agreed`
+    is called with the type of each ParseComplete and BindComplete up to the first BindComplete.
     """
 
     connections: Sequence[Connection]
@@ -58,7 +61,7 @@ class Relay:
     merge: FrameMerge
     rows_from: int | None = None
     forward: frozenset[int] = frozenset({B.ROW_DESCRIPTION, B.NO_DATA})
-    on_bound: Callable[[], None] | None = None
+    on_agreed: OnAgreed | None = None
     failed: PgError | None = None
     _seen: set[int] = field(default_factory=set)
     _cancelling: asyncio.Task[list[None]] | None = None
@@ -129,11 +132,12 @@ class Relay:
             case B.ERROR_RESPONSE:
                 answer.error = PgError.from_fields(decode.fields(message.payload))
                 self._fail(answer.error)
-            case B.BIND_COMPLETE:
-                if self.on_bound is not None and self.failed is None:
-                    self.on_bound()
-                    self.on_bound = None
-            case B.PARSE_COMPLETE | B.CLOSE_COMPLETE | B.COPY_DONE:
+            case B.PARSE_COMPLETE | B.BIND_COMPLETE:
+                if self.on_agreed is not None and self.failed is None:
+                    self.on_agreed(message.type)
+                    if message.type == B.BIND_COMPLETE:
+                        self.on_agreed = None
+            case B.CLOSE_COMPLETE | B.COPY_DONE:
                 pass
             case B.ROW_DESCRIPTION | B.NO_DATA | B.PARAMETER_DESCRIPTION:
                 if message.type in self.forward and message.type not in self._seen and self.failed is None:

@@ -2,9 +2,10 @@
 
 Messages between two Syncs are one implicit transaction. An error makes all up to the next Sync be skipped. What a
 shard has to do for Parse, Bind, Describe and Execute goes to it in one piece at Execute, so a statement that a
-driver sends at once costs one round trip; answers that wait for it (`_owed`) are sent when the shard agrees.
+driver sends at once costs one round trip; answers that wait for it (`_owed`) are sent when the shard agrees. What
+waits is never more than one Execute can bring to a shard; all else is settled first, so answers keep their order.
 
-A portal of several shards that is read in pieces (Execute with a row limit) is read shard after shard.
+Execute with a row limit is `limited`'s.
 """
 
 from __future__ import annotations
@@ -14,17 +15,19 @@ from typing import TYPE_CHECKING
 from shardproxy.engine.copy_in import is_copy_in
 from shardproxy.engine.engine import SUSPENDED
 from shardproxy.errors import PgError
-from shardproxy.plan import Kind
-from shardproxy.session.limited import run_limited
+from shardproxy.plan import Kind, Statement
+from shardproxy.session.limited import PIECEWISE, run_limited
 from shardproxy.session.portals import Portal, Prepared
 from shardproxy.sqlstate import (
     DUPLICATE_PREPARED_STATEMENT,
     INVALID_CURSOR_NAME,
     INVALID_SQL_STATEMENT_NAME,
+    OBJECT_NOT_IN_PREREQUISITE_STATE,
     SYNTAX_ERROR,
 )
 from shardproxy.wire import decode, encode
 from shardproxy.wire.constants import B, F
+from shardproxy.wire.errors import decoded
 from shardproxy.wire.framing import Message
 
 if TYPE_CHECKING:
@@ -38,8 +41,19 @@ LOCAL = frozenset({
 })  # fmt: skip
 """Kinds that the engine answers without preparing them on a shard."""
 
+
+def _unprepared(statement: Statement) -> bool:
+    """Whether a statement is never prepared on a shard.
+
+    COPY goes to the shards as a simple query; PostgreSQL, too, looks at nothing but its grammar before Execute.
+    """
+    return statement.kind in LOCAL or statement.kind is Kind.COPY_TO or is_copy_in(statement)
+
+
 TYPES = frozenset({F.PARSE, F.BIND, F.DESCRIBE, F.EXECUTE, F.CLOSE, F.FLUSH, F.SYNC})
 """The messages of the extended protocol."""
+
+ENDING = frozenset({Kind.COMMIT, Kind.ROLLBACK})
 
 ALLOWED_IN_FAILED = frozenset({Kind.COMMIT, Kind.ROLLBACK, Kind.ROLLBACK_TO, Kind.EMPTY})
 
@@ -53,6 +67,8 @@ class Extended:
         self._portals: dict[bytes, Portal] = {}
         self._owed: list[bytes] = []
         self._unchecked: dict[bytes, Prepared] = {}  # parsed by us, not yet by a shard
+        self._unbound: dict[bytes, Portal] = {}  # bound by us, not yet by a shard
+        self._describing: Portal | None = None  # whose description comes behind all that is owed
         self._following: Message | None = None
         self._executed = False
         self.skipping = False
@@ -74,30 +90,35 @@ class Extended:
         if self.skipping:
             return
         try:
+            if self._describing is not None and message.type != F.EXECUTE:
+                await self._settle()
             match message.type:
                 case F.PARSE:
-                    await self._parse(decode.parse(message.payload))
+                    await self._parse(decoded(decode.parse, message.payload))
                 case F.BIND:
-                    self._bind(decode.bind(message.payload))
+                    await self._bind(decoded(decode.bind, message.payload))
                 case F.DESCRIBE:
-                    await self._describe(decode.describe(message.payload))
+                    await self._describe(decoded(decode.describe, message.payload))
                 case F.EXECUTE:
-                    await self._execute(decode.execute(message.payload))
+                    await self._execute(decoded(decode.execute, message.payload))
                 case F.CLOSE:
-                    self._close(decode.close(message.payload))
+                    self._close(decoded(decode.close, message.payload))
                 case _:
                     await self._settle()
         except PgError as error:
-            self._drop_unchecked()
-            self._owed.clear()
             self.skipping = True
-            await self._session.failed(error)
+            await self._failed(error)
 
     async def end_batch(self) -> None:
         """A simple Query follows: bring what is under way to its end."""
-        await self._settle()
+        try:
+            await self._settle()
+        except PgError:
+            self._give_up()
+            raise
         self._executed = False
         self._statements.pop(b"", None)
+        self._drop_portal(b"")
         await self._session.engine.end_implicit()
 
     async def _sync(self) -> None:
@@ -107,13 +128,9 @@ class Extended:
                 await self._settle()
                 await session.engine.end_implicit()
         except PgError as error:
-            self._drop_unchecked()
-            self._owed.clear()
-            await session.failed(error)
+            await self._failed(error)
         self.skipping = False
         self._executed = False
-        if not session.engine.transaction.open:
-            self._portals.clear()
         session.ready()
 
     # Answers that wait.
@@ -121,26 +138,67 @@ class Extended:
     def _pay(self) -> None:
         """Send the answers that are owed: a shard has agreed to all that they say."""
         self._unchecked.clear()
+        self._unbound.clear()
         for answer in self._owed:
             self._session.stream.write(answer)
         self._owed.clear()
 
-    def _drop_unchecked(self) -> None:
+    def _agreed(self, kind: int) -> None:
+        """A shard has accepted the Parse or the Bind of the portal that is executed."""
+        if kind == B.BIND_COMPLETE:
+            self._pay()
+        elif encode.PARSE_COMPLETE in self._owed:
+            self._unchecked.clear()
+            paid = len(self._owed) - self._owed[::-1].index(encode.PARSE_COMPLETE)
+            for answer in self._owed[:paid]:
+                self._session.stream.write(answer)
+            del self._owed[:paid]
+
+    async def _failed(self, error: PgError) -> None:
+        self._give_up()
+        await self._session.failed(error)
+
+    def _give_up(self) -> None:
+        """Forget what no shard has agreed to, and all portals: they end with the transaction."""
         for name, prepared in self._unchecked.items():
             if self._statements.get(name) is prepared:
                 del self._statements[name]
         self._unchecked.clear()
+        self._owed.clear()
+        self.forget_portals()
+
+    def forget_portals(self) -> None:
+        """The transaction is over."""
+        for name in list(self._portals):
+            self._drop_portal(name)
+        self._unbound.clear()
+        self._describing = None
+
+    def _drop_portal(self, name: bytes) -> None:
+        portal = self._portals.pop(name, None)
+        if portal is not None and portal.reading is not None:
+            portal.reading.close()
 
     async def _settle(self) -> None:
-        """Have a shard check the statements and describe the portals that no Execute has brought to one yet."""
-        for prepared in list(self._unchecked.values()):
+        """Have a shard check and describe what no Execute has brought to one yet, and say all that is owed."""
+        if self._unchecked or self._unbound or self._describing is not None:
             connection = await self._home()
-            await self._ask(connection, prepared.prepare_on(connection))
+            for prepared in list(self._unchecked.values()):
+                await self._ask(connection, prepared.prepare_on(connection))
+                self._agreed(B.PARSE_COMPLETE)
+            for portal in self._unbound.values():
+                if portal is not self._describing:
+                    await self._ask(connection, portal.bind_on(connection, b""))
+            describing, self._describing = self._describing, None
+            if describing is not None:
+                describing.describe = False
+                request = describing.bind_on(connection, b"") + encode.describe(b"P", b"")
+                answers = await self._ask(connection, request)
+                self._pay()
+                for answer in answers:
+                    if answer.type in {B.ROW_DESCRIPTION, B.NO_DATA}:
+                        self._session.stream.write(encode.message(answer.type, answer.payload))
         self._pay()
-        for portal in self._portals.values():
-            if portal.describe:
-                portal.describe = False
-                await self._describe_portal(portal)
 
     async def _home(self) -> Connection:
         gang = self._session.engine.gang
@@ -176,36 +234,44 @@ class Extended:
         if parse.name and parse.name in self._statements:
             name = parse.name.decode(errors="surrogateescape")
             raise PgError(DUPLICATE_PREPARED_STATEMENT, f'prepared statement "{name}" already exists')
-        if b"" in self._unchecked and not parse.name:
+        if self._unchecked or self._unbound:
             await self._settle()
         prepared = Prepared(text, statement, parse.oids, unnamed=not parse.name)
         self._statements[parse.name] = prepared
         self._owed.append(encode.PARSE_COMPLETE)
-        if statement.kind not in LOCAL:
+        if not _unprepared(statement):
             self._unchecked[parse.name] = prepared
 
-    def _bind(self, bind: decode.Bind) -> None:
+    async def _bind(self, bind: decode.Bind) -> None:
         prepared = self._statement(bind.statement)
         if prepared.statement.kind not in ALLOWED_IN_FAILED:
             self._session.engine.transaction.check()
         if bind.portal and bind.portal in self._portals:
             name = bind.portal.decode(errors="surrogateescape")
             raise PgError(DUPLICATE_CURSOR, f'cursor "{name}" already exists')
-        self._portals[bind.portal] = Portal(prepared, bind)
+        if self._unbound or any(prepared is not other for other in self._unchecked.values()):
+            await self._settle()
+        self._drop_portal(bind.portal)
+        portal = self._portals[bind.portal] = Portal(prepared, bind)
         self._owed.append(encode.BIND_COMPLETE)
+        if not _unprepared(prepared.statement):
+            self._unbound[bind.portal] = portal
 
     async def _describe(self, target: decode.Target) -> None:
         if target.kind == b"P":
             portal = self._portal(target.name)
-            if portal.prepared.statement.kind in LOCAL:
+            if _unprepared(portal.prepared.statement):
                 self._owed.append(encode.NO_DATA)
             else:
                 portal.describe = True
+                self._describing = portal
             return
         prepared = self._statement(target.name)
-        if prepared.statement.kind in LOCAL:
+        if _unprepared(prepared.statement):
             self._owed += [encode.parameter_description(()), encode.NO_DATA]
             return
+        if self._unbound or any(prepared is not other for other in self._unchecked.values()):
+            await self._settle()
         answers = await self._describe_statement(prepared)
         self._pay()
         for answer in answers:
@@ -222,17 +288,21 @@ class Extended:
                 prepared.described = True
         return answers
 
-    async def _describe_portal(self, portal: Portal) -> None:
-        connection = await self._home()
-        answers = await self._ask(connection, portal.bind_on(connection, b"") + encode.describe(b"P", b""))
-        for answer in answers:
-            if answer.type in {B.ROW_DESCRIPTION, B.NO_DATA}:
-                self._session.stream.write(encode.message(answer.type, answer.payload))
-
     async def _execute(self, execute: decode.Execute) -> None:
         session = self._session
         portal = self._portal(execute.portal)
         statement = portal.prepared.statement
+        if (
+            self._describing not in {None, portal}
+            or any(portal is not other for other in self._unbound.values())
+            or any(portal.prepared is not other for other in self._unchecked.values())
+        ):
+            await self._settle()
+        if _unprepared(statement):
+            self._pay()
+        if portal.done:
+            self._again(statement, execute)
+            return
         await self._know_types(portal)
         alone = False
         if not is_copy_in(statement):
@@ -243,7 +313,6 @@ class Extended:
         if not alone and statement.kind not in LOCAL:
             session.engine.begin_implicit()
         if is_copy_in(statement):
-            self._pay()
             tag: str | None = await session.copy_in(statement, portal.prepared.text)
         else:
             tag = await self._run(portal, execute)
@@ -253,15 +322,33 @@ class Extended:
         if tag == SUSPENDED:
             session.stream.write(encode.PORTAL_SUSPENDED)
         else:
+            portal.done = True
             session.complete(tag)
         await session.stream.drain()
-        if statement.tag in {"DISCARD ALL", "DEALLOCATE ALL"}:
-            self._forget_statements()
+        if statement.kind in ENDING and not session.engine.transaction.open:
+            self.forget_portals()
+
+    def _again(self, statement: Statement, execute: decode.Execute) -> None:
+        """Answer Execute of a portal that has been run to its end."""
+        if statement.kind is Kind.EMPTY:
+            self._session.complete(None)
+            return
+        if statement.kind is not Kind.SELECT:
+            name = execute.portal.decode(errors="surrogateescape")
+            raise PgError(OBJECT_NOT_IN_PREREQUISITE_STATE, f'portal "{name}" cannot be run')
+        self._session.complete("SELECT 0")
 
     async def _run(self, portal: Portal, execute: decode.Execute) -> str | None:
         engine = self._session.engine
-        if execute.max_rows > 0:
-            return await run_limited(engine, portal, execute.portal, execute.max_rows, self._pay)
+        self._describing = None
+        statement = portal.prepared.statement
+        if statement.kind is Kind.DEALLOCATE and self.deallocate(statement):
+            self._pay()
+            return statement.tag
+        if portal.reading is not None or (
+            execute.max_rows > 0 and statement.kind in PIECEWISE and not statement.sets_config
+        ):
+            return await run_limited(engine, portal, execute.max_rows, self._agreed)
         describe, portal.describe = portal.describe, False
         described = encode.describe(b"P", b"") if describe else b""
 
@@ -275,7 +362,7 @@ class Extended:
             request=request,
             params=portal.parameters(),
             describe=describe,
-            on_bound=self._pay,
+            on_agreed=self._agreed,
         )
 
     async def _know_types(self, portal: Portal) -> None:
@@ -288,16 +375,31 @@ class Extended:
 
     def _close(self, target: decode.Target) -> None:
         if target.kind == b"S":
-            self._statements.pop(target.name, None)
+            self._drop_statement(target.name)
         else:
-            self._portals.pop(target.name, None)
+            self._drop_portal(target.name)
         self._owed.append(encode.CLOSE_COMPLETE)
 
-    def _forget_statements(self) -> None:
+    def _drop_statement(self, name: bytes) -> None:
+        prepared = self._statements.pop(name, None)
+        if prepared is not None:
+            for connection in self._session.engine.gang.connections:
+                prepared.close_on(connection)
+
+    def deallocate(self, statement: Statement) -> bool:
+        """DEALLOCATE by SQL what was prepared by protocol: one name space in PostgreSQL. Whether that was all."""
+        name = (statement.name or "").encode(errors="surrogateescape")
+        if not name or name not in self._statements:
+            return False
+        self._drop_statement(name)
+        return True
+
+    def forget_statements(self) -> None:
+        """DISCARD ALL or DEALLOCATE ALL has run on the shards."""
         self._statements.clear()
-        self._portals.clear()
         for connection in self._session.engine.gang.connections:
             connection.prepared.clear()
+            connection.closing.clear()
 
     def _statement(self, name: bytes) -> Prepared:
         prepared = self._statements.get(name)

@@ -1,56 +1,137 @@
 """Execute with a row limit: a portal read in pieces, shard after shard where it has several.
 
-Manual: "Extended Query", Execute's maximum number of rows. A shard's part stays open as a portal there, so the
-transaction must be open, as it must with one server.
+Manual: "Extended Query", Execute's maximum number of rows. Each shard's part stays open as a portal there, under a
+name that is used once, so the transaction must be open, as it must with one server.
+
+PostgreSQL runs a statement that changes rows to its end at the first Execute, however few of its RETURNING rows are
+asked for. So do all shards here: those whose turn has not come are asked for one row, which waits for its turn.
 """
 
-from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
 
 from shardproxy.backend.connection import Connection
-from shardproxy.engine.engine import SUSPENDED, Engine
-from shardproxy.engine.results import DATA_ROW, Relay
+from shardproxy.engine.copy_out import Discard
+from shardproxy.engine.engine import READS, SUSPENDED, Engine
+from shardproxy.engine.results import DATA_ROW, Answer, OnAgreed, Output, Relay
 from shardproxy.native import FrameMerge
+from shardproxy.plan import Kind
 from shardproxy.session.portals import Portal
 from shardproxy.wire import encode
 from shardproxy.wire.constants import B
 
+PIECEWISE = frozenset({
+    Kind.SELECT, Kind.INSERT, Kind.UPDATE, Kind.DELETE, Kind.MERGE,
+    Kind.EXECUTE, Kind.FETCH, Kind.SHOW, Kind.EXPLAIN,
+})  # fmt: skip
+"""Kinds whose rows may be more than a limit; for all others it has no meaning."""
 
-async def run_limited(
-    engine: Engine, portal: Portal, name: bytes, limit: int, on_bound: Callable[[], None]
-) -> str | None:
-    """Return up to `limit` rows of the portal; return the tag at its end, SUSPENDED before it."""
-    statement = portal.prepared.statement
-    if portal.reading is None:
-        portal.reading = await engine.connections_of(statement, portal.parameters())
-    tag: str | None = f"{statement.kind.value} 0"
-    read = 0
-    while portal.reading:
-        connection = portal.reading[0]
-        described = portal.describe
-        portal.describe = False
-        connection.write(_request(portal, connection, name, limit - read, described))
+_numbers = count(1)
+
+
+class _Kept(Discard):
+    """An output that keeps what it gets: at most one row."""
+
+    def __init__(self) -> None:
+        self.rows = b""
+
+    def write(self, data: bytes) -> None:
+        """Keep the bytes."""
+        self.rows += data
+
+
+@dataclass(slots=True, eq=False)
+class Reading:
+    """Where the reading of a portal stands."""
+
+    portal: Portal
+    waiting: list[Connection]  # not read to the end
+    same: bool  # all shards give the same rows, and one counts
+    alone: bool  # one shard's tag is the answer
+    changes: bool
+    verb: str = "SELECT"
+    name: bytes = field(default_factory=lambda: b"shardproxy_%d" % next(_numbers))
+    begun: set[Connection] = field(default_factory=set)
+    given: dict[Connection, int] = field(default_factory=dict)  # rows of shards that are not at their end
+    kept: dict[Connection, bytes] = field(default_factory=dict)
+    total: int = 0  # rows of the shards at their end
+
+    async def read(self, engine: Engine, limit: int, on_agreed: OnAgreed) -> str | None:
+        """Give up to `limit` rows to the client; return the tag at the end of the portal, SUSPENDED before it."""
+        if self.same:
+            for connection in self.waiting[1:]:
+                await self._piece(connection, Discard(), 0, on_agreed)
+            del self.waiting[1:]
+        first = not self.begun
+        rows = 0
+        while self.waiting and rows < limit:
+            connection = self.waiting[0]
+            kept = self.kept.pop(connection, b"")
+            if kept:
+                engine.output.write(kept)
+                rows += 1
+                continue
+            answer = await self._piece(connection, engine.output, limit - rows, on_agreed)
+            if answer.suspended:
+                rows = limit
+                break
+            if self.alone:
+                self.waiting.clear()
+                return None if answer.empty else answer.tag or ""
+            rows += self._end(connection, answer)
+        if first and self.changes:
+            for connection in [one for one in self.waiting if one not in self.begun]:
+                ahead = _Kept()
+                answer = await self._piece(connection, ahead, 1, on_agreed)
+                if ahead.rows:
+                    self.kept[connection] = ahead.rows
+                if not answer.suspended:
+                    self._end(connection, answer)
+        if rows >= limit:
+            return SUSPENDED
+        return f"{self.verb} {self.total if self.changes else rows}"
+
+    def _end(self, connection: Connection, answer: Answer) -> int:
+        """A shard is at its end; return the rows that this Execute got from it."""
+        self.waiting.remove(connection)
+        self.verb, _, last = (answer.tag or "").rpartition(" ")
+        number = int(last) if last.isdigit() else 0
+        self.total += number
+        # The tag of a change counts all its rows, that of a SELECT those of the last Execute.
+        return number - self.given.get(connection, 0) if self.changes else number
+
+    async def _piece(self, connection: Connection, output: Output, rows: int, on_agreed: OnAgreed) -> Answer:
+        portal = self.portal
+        request = b""
+        described = False
+        if connection not in self.begun:
+            self.begun.add(connection)
+            request = portal.bind_on(connection, self.name)
+            if portal.describe:
+                portal.describe, described = False, True
+                request += encode.describe(b"P", self.name)
+        connection.write(request + encode.execute(self.name, rows) + encode.SYNC)
         forward = frozenset({B.ROW_DESCRIPTION, B.NO_DATA}) if described else frozenset()
-        merge = FrameMerge(1, DATA_ROW)
-        [answer] = await Relay([connection], engine.output, merge, forward=forward, on_bound=on_bound).run()
+        [answer] = await Relay(
+            [connection], output, FrameMerge(1, DATA_ROW), forward=forward, on_agreed=on_agreed
+        ).run()
         if answer.suspended:
-            return SUSPENDED
-        portal.reading.pop(0)
-        tag = None if answer.empty else answer.tag or ""
-        words = (tag or "").split()
-        if words and words[-1].isdigit():
-            read += int(words[-1])
-            tag = " ".join([*words[:-1], str(read)])
-        if portal.reading and read >= limit:
-            return SUSPENDED
-    return tag
+            self.given[connection] = self.given.get(connection, 0) + rows
+        return answer
+
+    def close(self) -> None:
+        """Have the shards close what is left of the portal, with whatever is sent to them next."""
+        for connection in self.waiting:
+            if connection in self.begun and connection.usable:
+                connection.closing.append(encode.close(b"P", self.name))
+        self.waiting.clear()
 
 
-def _request(portal: Portal, connection: Connection, name: bytes, rows: int, describe: bool) -> bytes:
-    shard_portal = b"shardproxy_" + name if name else b""
-    request = b""
-    if connection not in portal.started:
-        portal.started.add(connection)
-        request = portal.bind_on(connection, shard_portal)
-        if describe:
-            request += encode.describe(b"P", shard_portal)
-    return request + encode.execute(shard_portal, rows) + encode.SYNC
+async def run_limited(engine: Engine, portal: Portal, limit: int, on_agreed: OnAgreed) -> str | None:
+    """Return up to `limit` rows of the portal; return the tag at its end, SUSPENDED before it."""
+    if portal.reading is None:
+        statement = portal.prepared.statement
+        plan, connections = await engine.connections_of(statement, portal.parameters())
+        same = plan.combine == "same"
+        portal.reading = Reading(portal, connections, same, same or len(connections) == 1, statement.kind not in READS)
+    return await portal.reading.read(engine, limit, on_agreed)

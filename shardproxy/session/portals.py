@@ -6,11 +6,15 @@ the client uses again never meets its old meaning.
 
 from dataclasses import dataclass, field
 from itertools import count
+from typing import TYPE_CHECKING
 
 from shardproxy.backend.connection import Connection
 from shardproxy.copy.encoding import Text
 from shardproxy.plan import ParamValue, Statement
 from shardproxy.wire import decode, encode
+
+if TYPE_CHECKING:
+    from shardproxy.session.limited import Reading
 
 _numbers = count(1)
 
@@ -38,22 +42,30 @@ class Prepared:
 
     def prepare_on(self, connection: Connection) -> bytes:
         """Return the Parse that the connection lacks, or nothing."""
+        closing = b"".join(connection.closing)
+        connection.closing.clear()
         if connection.prepared.get(self.shard_name) == self.number:
-            return b""
+            return closing
         connection.prepared[self.shard_name] = self.number
-        return encode.parse(self.shard_name, self.sql, self.oids)
+        # A shard may have the statement although nothing is known of it: an error hid whether Parse was accepted.
+        anew = b"" if self.unnamed else encode.close(b"S", self.shard_name)
+        return closing + anew + encode.parse(self.shard_name, self.sql, self.oids)
+
+    def close_on(self, connection: Connection) -> None:
+        """Have a shard forget the statement, with whatever is sent to it next."""
+        if not self.unnamed and connection.prepared.pop(self.shard_name, None) is not None:
+            connection.closing.append(encode.close(b"S", self.shard_name))
 
 
 @dataclass(slots=True, eq=False)
 class Portal:
-    """A bound statement. Shards bind it when it is executed; `reading` holds those that are not read to the end."""
+    """A bound statement. Shards bind it when it is executed; `reading` is there when that happens in pieces."""
 
     prepared: Prepared
     bind: decode.Bind
     describe: bool = False
     done: bool = False
-    reading: list[Connection] | None = None
-    started: set[Connection] = field(default_factory=set)
+    reading: "Reading | None" = None
 
     def bind_on(self, connection: Connection, portal: bytes) -> bytes:
         """Return Bind for a shard, with the Parse in front of it where that is needed."""

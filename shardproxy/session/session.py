@@ -16,7 +16,7 @@ from shardproxy.engine.copy_in import is_copy_in
 from shardproxy.engine.database import Database
 from shardproxy.engine.engine import Engine
 from shardproxy.errors import ConnectionLost, PgError, ProtocolError
-from shardproxy.plan import Statement, analyze
+from shardproxy.plan import Kind, Statement, analyze
 from shardproxy.session import extended
 from shardproxy.session.cancel import CancelKeys
 from shardproxy.session.extended import Extended
@@ -24,9 +24,13 @@ from shardproxy.session.login import Identity
 from shardproxy.sqlstate import ADMIN_SHUTDOWN, FEATURE_NOT_SUPPORTED
 from shardproxy.wire import decode, encode
 from shardproxy.wire.constants import F
+from shardproxy.wire.errors import decoded
 from shardproxy.wire.framing import Message
 
 log = logging.getLogger(__name__)
+
+FORGETTING = frozenset({"DISCARD ALL", "DEALLOCATE ALL"})
+"""Tags of what ends all prepared statements."""
 
 COPY = frozenset({F.COPY_DATA, F.COPY_DONE, F.COPY_FAIL})
 
@@ -94,7 +98,7 @@ class Session:
                 await self._cancelling
                 self._cancelling = None
             if message.type == F.QUERY:
-                await self._query(decode.query(message.payload))
+                await self._query(message.payload)
             elif message.type in extended.TYPES:
                 await self._extended.take(message)
             else:
@@ -117,7 +121,7 @@ class Session:
 
     def cancel(self) -> None:
         """Cancel what runs now, if anything does."""
-        if self._busy and self._cancelling is None:
+        if self._busy and (self._cancelling is None or self._cancelling.done()):
             self._cancelling = asyncio.ensure_future(self.engine.cancel())
 
     def drain(self) -> None:
@@ -133,6 +137,8 @@ class Session:
 
     def ready(self) -> None:
         """Say ReadyForQuery."""
+        if not self.engine.transaction.open:
+            self._extended.forget_portals()
         self.stream.write(encode.ready_for_query(self.engine.transaction.ready_status))
 
     def send_error(self, error: PgError, offset: int = 0) -> None:
@@ -158,16 +164,19 @@ class Session:
         conforming = self._statuses.get("standard_conforming_strings", "on") == "on"
         return analyze(text.characters, standard_conforming_strings=conforming)
 
-    async def _query(self, sql: bytes) -> None:
+    async def _query(self, payload: bytes) -> None:
         """Serve a simple query: its statements are one implicit transaction if there are several."""
         offset = 0
         try:
             await self._extended.end_batch()
-            text = self.text(sql)
+            text = self.text(decoded(decode.query, payload))
             statements = self.analyze(text)
-            if len(statements) > 1:
-                self.engine.begin_implicit()
             for statement in statements:
+                if self.stream.lost:
+                    raise ConnectionLost("the client left between two statements")
+                if len(statements) > 1:
+                    # Anew behind a COMMIT among them: what follows is one transaction again.
+                    self.engine.begin_implicit()
                 offset = statement.location
                 tag = await self.run_statement(statement, text)
                 if statement is statements[-1]:
@@ -181,6 +190,8 @@ class Session:
 
     def complete(self, tag: str | None) -> None:
         """Say CommandComplete; None stands for an empty query."""
+        if tag in FORGETTING:
+            self._extended.forget_statements()
         self.stream.write(encode.EMPTY_QUERY_RESPONSE if tag is None else encode.command_complete(tag))
 
     async def failed(self, error: PgError, offset: int = 0) -> None:
@@ -194,6 +205,8 @@ class Session:
         """Run one statement of a simple query; return its tag."""
         if is_copy_in(statement):
             return await self.copy_in(statement, text)
+        if statement.kind is Kind.DEALLOCATE and self._extended.deallocate(statement):
+            return statement.tag
         return await self.engine.run(statement, text.encode(statement.text))
 
     async def copy_in(self, statement: Statement, text: Text) -> str:

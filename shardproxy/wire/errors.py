@@ -1,6 +1,11 @@
 """The kinds of ProtocolError that PostgreSQL treats differently. Raised here, acted upon by the session."""
 
-from shardproxy.errors import ProtocolError
+from collections.abc import Callable
+from typing import TypeVar
+
+from shardproxy.errors import PgError, ProtocolError
+
+T = TypeVar("T")
 
 
 class SilentProtocolError(ProtocolError):
@@ -16,3 +21,11 @@ def malformed(message: str, detail: str | None = None) -> ProtocolError:
     if detail is not None:
         error.fields["D"] = detail
     return error
+
+
+def decoded(decode: Callable[[bytes], T], payload: bytes) -> T:
+    """Read the payload of a client's message; a malformed one is an ERROR and no end, since the framing holds."""
+    try:
+        return decode(payload)
+    except ProtocolError as error:
+        raise PgError.from_fields(error.fields | {"S": "ERROR", "V": "ERROR"}) from None
