@@ -7,6 +7,7 @@ them is the session's business. The transaction rules are in `transaction`, the 
 Errors leave as PgError. The caller then calls `statement_failed()` before it tells the client.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,7 @@ from shardproxy.engine.gang import Gang
 from shardproxy.engine.notices import Fields, NoticeMerger
 from shardproxy.engine.resolver import Resolver
 from shardproxy.engine.results import DATA_ROW, Answer, OnAgreed, Output, Relay, total_tag
+from shardproxy.engine.settings import replay_sql, setting_name
 from shardproxy.engine.transaction import FAILED, Transaction
 from shardproxy.errors import PgError
 from shardproxy.native import FrameMerge
@@ -62,10 +64,12 @@ class Engine:
         self.gang = Gang(database.addresses, settings, self._connected)
         self.resolver = Resolver(database, self.gang)
         self.committing = False
+        self._cancelling: asyncio.Future[list[None]] | None = None
         self._settings = settings
         self._on_parameter = on_parameter
         self._notice: Callable[[int, Fields], None] = NoticeMerger(self._say_notice).notice
         self._cursors: dict[str, int] = {}
+        self._held: set[str] = set()  # the cursors that outlive their transaction
         self._prepared: dict[str, tuple[int, ...]] = {}
 
     @property
@@ -80,11 +84,9 @@ class Engine:
         known = self.database.known_parameters(self._settings)
         if known is None:
             connection = await self.gang.open_home()
-            known = dict(connection.parameters)
-            self.database.remember_parameters(self._settings, known)
-        if "application_name" in self._settings:
-            known = {**known, "application_name": self._settings["application_name"]}
-        return known
+            return dict(connection.parameters)
+        # Each client has its own; all else is the same for sessions that ask for the same.
+        return {**known, "application_name": self._settings.get("application_name", "")}
 
     async def close(self) -> None:
         """Leave the shards. What still runs there is cancelled, what is open is rolled back."""
@@ -95,13 +97,21 @@ class Engine:
         await self.gang.close()
 
     async def cancel(self) -> None:
-        """Cancel what runs on the shards now."""
-        await each(connection.cancel() for connection in self.gang.connections if connection.busy)
+        """Cancel what runs on the shards now, but not a commit over several: it ends as all or none by itself."""
+        if self.committing and len(self.transaction.joined) > 1:
+            return
+        busy = [connection for connection in self.gang.connections if connection.busy]
+        self._cancelling = asyncio.ensure_future(each(connection.cancel() for connection in busy))
+        await self._cancelling
 
     def _connected(self, shard: int, connection: Connection) -> None:
         connection.on_notice = lambda fields: self._notice(shard, fields)
         connection.on_notification = lambda payload: self.output.write(encode.message(B.NOTIFICATION_RESPONSE, payload))
         connection.on_parameter = lambda name, value: self._parameter(shard, name, value)
+        if shard == self.gang.home:
+            self.database.remember_parameters(self._settings, dict(connection.parameters))
+            for name, value in connection.parameters.items():
+                self._on_parameter(name, value)
 
     def _parameter(self, shard: int, name: str, value: str) -> None:
         if shard == self.gang.home:
@@ -138,6 +148,9 @@ class Engine:
 
     async def _commit(self) -> None:
         """Commit everywhere or nowhere; the transaction is over in either case."""
+        if self._cancelling is not None:
+            # A request on its way would hit the commit on some shards and not on others.
+            await asyncio.wait({self._cancelling})
         participants = self.gang.participants()
         self.committing = True
         try:
@@ -163,12 +176,12 @@ class Engine:
         transaction = self.transaction
         begun = transaction.log[0].sql if transaction.open else b"BEGIN"
         if not transaction.open or transaction.implicit:
-            self.warn(NO_ACTIVE_SQL_TRANSACTION, "there is no transaction in progress")
             if statement.chain:
                 raise PgError(
                     NO_ACTIVE_SQL_TRANSACTION,
                     f"{statement.tag} AND CHAIN can only be used in transaction blocks",
                 )
+            self.warn(NO_ACTIVE_SQL_TRANSACTION, "there is no transaction in progress")
         tag = statement.tag
         if transaction.open:
             if statement.kind is Kind.COMMIT and transaction.state != FAILED:
@@ -177,7 +190,7 @@ class Engine:
                 await self.gang.rollback()
                 self.resolver.forget()
                 tag = "ROLLBACK"
-        self._cursors.clear()
+        self._cursors = {name: shard for name, shard in self._cursors.items() if name in self._held}
         if statement.chain:
             transaction.begin(begun)
         return tag
@@ -251,7 +264,7 @@ class Engine:
         plan = await self._plan(statement, params)
         run = _Run(statement, plan, request or _query(sql), describe, on_agreed)
         if statement.kind in {Kind.SET, Kind.RESET} or statement.sets_config:
-            return await self._set(run, sql)
+            return await self._set(run, replay_sql(statement, sql, params), setting_name(statement, params))
         answers = await self._execute(run)
         await self._learn(statement, run)
         if answers[0].suspended:
@@ -349,17 +362,18 @@ class Engine:
                 raise
         return answers
 
-    async def _set(self, run: "_Run", sql: bytes) -> str | None:
-        """Change a setting on every connection of the session, those to come included."""
+    async def _set(self, run: "_Run", replay: bytes, name: str | None) -> str | None:
+        """Change a setting on every connection of the session, and by `replay` on those to come."""
         statement = run.statement
         await self.gang.open_home()
         connections = await self.gang.join([self.gang.home, *self.gang.others])
         run = replace(run, plan=Route("all", "same", "settings hold for all shards"))
         answers = await self._relay(run, connections)
-        self.transaction.set(sql, _setting_name(statement), local=statement.local)
+        self.transaction.set(replay, name, local=statement.local)
         self.resolver.forget()
         if statement.tag == "DISCARD ALL":
             self._cursors.clear()
+            self._held.clear()
             self._prepared.clear()
         return answers[0].tag
 
@@ -371,6 +385,13 @@ class Engine:
         shards = self.shards_of(run.plan)
         if statement.kind is Kind.DECLARE_CURSOR and statement.name is not None:
             self._cursors[statement.name] = shards[0]
+            if statement.hold:
+                self._held.add(statement.name)
+        elif statement.kind is Kind.CLOSE_CURSOR:
+            closed = list(self._cursors) if statement.name is None else [statement.name]
+            for name in closed:
+                self._cursors.pop(name, None)
+                self._held.discard(name)
         elif statement.kind is Kind.PREPARE and statement.name is not None:
             self._prepared[statement.name] = shards
 
@@ -415,10 +436,3 @@ class _Run:
 
 def _query(sql: bytes) -> Request:
     return lambda connection: connection.write(encode.query(sql))
-
-
-def _setting_name(statement: Statement) -> str | None:
-    """Return what a SET or RESET is about; None for all settings."""
-    if statement.sets_config:
-        return f"set_config {statement.text}"
-    return statement.name

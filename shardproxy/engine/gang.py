@@ -104,8 +104,8 @@ class Gang:
             assert connection is not None
             raise connection.lost_error(Exception("its part of the transaction is rolled back"))
         connection = await Connection.connect(self.addresses[shard], self._parameters)
-        self._on_connect(shard, connection)
         self._open[shard] = connection
+        self._on_connect(shard, connection)
         if self.transaction.settings:
             try:
                 await connection.execute(self.transaction.settings_sql())

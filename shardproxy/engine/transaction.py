@@ -57,6 +57,8 @@ class Transaction:
     def begin(self, sql: bytes = b"BEGIN", *, implicit: bool = False) -> None:
         """Open a transaction; no shard has joined yet. On an implicit one: make it the client's own."""
         if self.state != IDLE:
+            if self.implicit and not implicit and not self.joined and len(self.log) == 1:
+                self.log = [Entry(sql)]  # for the options of the client's BEGIN
             self.implicit = self.implicit and implicit
             return
         self.state = ACTIVE
