@@ -15,6 +15,7 @@ import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
 from shardproxy.backend.connection import Address
+from shardproxy.config import Database
 from shardproxy.errors import PgError
 from shardproxy.sqlstate import CONNECTION_FAILURE, SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION
 
@@ -36,6 +37,23 @@ RETRY_FIRST, RETRY_MOST = 0.05, 1.0
 # A decision that a crash could take back is none, whatever the server's default for other transactions.
 _DURABLE = """SELECT set_config('synchronous_commit', 'on', false)
     WHERE current_setting('synchronous_commit') = 'off'"""
+
+
+def addresses_of(database: Database) -> tuple[Address, ...]:
+    """Return where the shards of a configured database are."""
+    return tuple(
+        Address(
+            name=shard.name,
+            host=shard.dsn.host,
+            port=shard.dsn.port,
+            user=shard.dsn.user,
+            database=shard.dsn.database,
+            password=shard.dsn.password.get_secret_value() if shard.dsn.password else None,
+            connect_timeout=database.connect_timeout,
+            stall_timeout=database.stall_timeout,
+        )
+        for shard in database.shards
+    )
 
 
 @contextlib.asynccontextmanager

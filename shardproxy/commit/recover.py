@@ -9,26 +9,10 @@ import logging
 import sys
 from pathlib import Path
 
-from shardproxy.backend.connection import Address
+from shardproxy.commit.control import addresses_of
 from shardproxy.commit.coordinator import Coordinator
 from shardproxy.commit.recovery import Doubt, Found
-from shardproxy.config import Database, load
-
-
-def addresses_of(database: Database) -> tuple[Address, ...]:
-    """Return where the shards of a configured database are."""
-    return tuple(
-        Address(
-            name=shard.name,
-            host=shard.dsn.host,
-            port=shard.dsn.port,
-            user=shard.dsn.user,
-            database=shard.dsn.database,
-            password=shard.dsn.password.get_secret_value() if shard.dsn.password else None,
-            connect_timeout=database.connect_timeout,
-        )
-        for shard in database.shards
-    )
+from shardproxy.config import load
 
 
 def run(config: Path) -> int:

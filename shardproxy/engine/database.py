@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from shardproxy.backend.connection import Address, Connection
+from shardproxy.backend.connection import Connection
 from shardproxy.commit import one_phase
+from shardproxy.commit.control import addresses_of
+from shardproxy.commit.coordinator import Coordinator
+from shardproxy.commit.setup import ready_to_prepare
 from shardproxy.config import Database as DatabaseConfig
 from shardproxy.config import Table
 from shardproxy.errors import PgError
@@ -17,19 +20,8 @@ class Database:
 
     def __init__(self, config: DatabaseConfig) -> None:
         self.config = config
-        self.addresses = tuple(
-            Address(
-                name=shard.name,
-                host=shard.dsn.host,
-                port=shard.dsn.port,
-                user=shard.dsn.user,
-                database=shard.dsn.database,
-                password=shard.dsn.password.get_secret_value() if shard.dsn.password else None,
-                connect_timeout=config.connect_timeout,
-                stall_timeout=config.stall_timeout,
-            )
-            for shard in config.shards
-        )
+        self.addresses = addresses_of(config)
+        self.coordinator = Coordinator(config.name, self.addresses) if config.commit == "two-phase" else None
         self.shard_numbers = {shard.name: number for number, shard in enumerate(config.shards)}
         self.generation = 0
         self._tables = {(table.schema, table.relation): table for table in config.tables}
@@ -49,11 +41,33 @@ class Database:
 
     def remember_parameters(self, settings: Mapping[str, str], reported: dict[str, str]) -> None:
         """Keep what a shard reports to sessions with these start-up parameters."""
-        if len(self._parameters) < PARAMETER_SETS:
-            self._parameters[_key(settings)] = reported
+        key = _key(settings)
+        if key in self._parameters or len(self._parameters) < PARAMETER_SETS:
+            self._parameters[key] = reported
+
+    async def start(self) -> None:
+        """Make ready what commits need, and recover what is in doubt; `close` ends it. Raises PgError."""
+        if self.coordinator is not None:
+            await self.coordinator.start()
+
+    async def close(self) -> None:
+        """Let the commits under way end, and stop recovering."""
+        if self.coordinator is not None:
+            await self.coordinator.close()
+
+    async def ready_to_commit(self, connections: Sequence[Connection]) -> None:
+        """Raise if these shards, each inside a transaction, could not commit together; before data are asked for."""
+        if self.coordinator is not None and len(connections) > 1:
+            await ready_to_prepare(connections)
 
     async def commit(self, participants: Sequence[Connection]) -> list[PgError]:
-        """Commit a transaction of several shards; return warnings. Raises with nothing committed."""
+        """Commit a transaction, on all its shards or on none; return warnings.
+
+        Raises with nothing committed; 08007 if the outcome could not be found out, or for one-phase, if a shard
+        failed behind another's commit.
+        """
+        if self.coordinator is not None:
+            return await self.coordinator.commit(participants)
         await one_phase.commit(participants)
         return []
 

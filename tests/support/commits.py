@@ -1,7 +1,8 @@
 """Transactions over the shards of a test, driven without a client: connections, a table, and what became of it."""
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,6 @@ import psycopg
 from shardproxy.backend.connection import IDLE, Address, Connection
 from shardproxy.commit.coordinator import Coordinator
 from shardproxy.commit.two_phase import Limits
-from shardproxy.embedded import Server
 from tests.support.databases import Databases, execute, query
 
 TABLE = "CREATE TABLE t (id int PRIMARY KEY, v text)"
@@ -78,8 +78,9 @@ class Shards:
         execute(self.databases.shards[shard], sql)
 
 
-async def until(condition: Any, patience: float = 5.0) -> None:
-    """Wait until `condition()` holds; the test fails when it does not in time."""
-    async with asyncio.timeout(patience):
-        while not await asyncio.to_thread(condition):
-            await asyncio.sleep(0.05)
+async def until(condition: Callable[[], bool], patience: float = 5.0) -> None:
+    """Wait until `condition()`, which asks the shards, holds; the test fails when it does not in time."""
+    deadline = time.monotonic() + patience
+    while not await asyncio.to_thread(condition):
+        assert time.monotonic() < deadline, "it did not come about in time"
+        await asyncio.sleep(0.05)
