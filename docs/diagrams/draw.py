@@ -1,0 +1,224 @@
+"""Draws the diagrams of the documentation: `python docs/diagrams/draw.py` rewrites the SVG files beside it.
+
+Needs nothing but Python. The pictures are committed, so that a reader needs no tool.
+"""
+
+from html import escape
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+INK = "#1f2933"
+SOFT = "#52606d"
+LINE = "#7b8794"
+PLAIN = "#ffffff"
+BLUE = "#e3eefb"
+GREEN = "#e4f4e8"
+SAND = "#faf1dc"
+ROSE = "#fbe6e4"
+
+FONT = "font-family=\"ui-sans-serif, 'Segoe UI', Helvetica, Arial, sans-serif\""
+MONO = "font-family=\"ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace\""
+
+
+class Drawing:
+    """An SVG picture, built from boxes, arrows and words."""
+
+    def __init__(self, width: int, height: int, title: str) -> None:
+        self._parts = [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}"'
+            f' height="{height}" role="img" {FONT}>',
+            f"<title>{escape(title)}</title>",
+            '<defs><marker id="head" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="8" markerHeight="8"'
+            f' orient="auto-start-reverse"><path d="M0 0 L10 5 L0 10 z" fill="{LINE}"/></marker></defs>',
+            f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
+        ]
+
+    def words(
+        self,
+        x: float,
+        y: float,
+        text: str,
+        *,
+        size: int = 13,
+        color: str = INK,
+        anchor: str = "middle",
+        bold: bool = False,
+        mono: bool = False,
+        halo: bool = False,
+    ) -> None:
+        """Text, with its baseline at y; a halo keeps lines behind it away."""
+        weight = ' font-weight="600"' if bold else ""
+        family = f" {MONO}" if mono else ""
+        behind = ' stroke="#ffffff" stroke-width="5" paint-order="stroke"' if halo else ""
+        self._parts.append(
+            f'<text x="{x}" y="{y}" font-size="{size}" fill="{color}" text-anchor="{anchor}"{weight}{family}{behind}>'
+            f"{escape(text)}</text>"
+        )
+
+    def box(
+        self,
+        x: float,
+        y: float,
+        width: float,
+        height: float,
+        title: str,
+        *lines: str,
+        fill: str = PLAIN,
+        mono: bool = False,
+    ) -> None:
+        """A rectangle with a bold title and smaller lines below it, centred as a block."""
+        self._parts.append(
+            f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="6" fill="{fill}" stroke="{LINE}"/>'
+        )
+        middle = x + width / 2
+        at = y + height / 2 - len(lines) * 8.5 + 5
+        self.words(middle, at, title, bold=True, mono=mono)
+        for number, line in enumerate(lines, start=1):
+            self.words(middle, at + 17 * number, line, size=12, color=SOFT)
+
+    def frame(self, x: float, y: float, width: float, height: float, title: str) -> None:
+        """A dashed border around what belongs together."""
+        self._parts.append(
+            f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="10" fill="none" stroke="{LINE}"'
+            ' stroke-dasharray="5 4"/>'
+        )
+        self.words(x + 12, y + 19, title, anchor="start", color=SOFT, bold=True)
+
+    def arrow(self, x1: float, y1: float, x2: float, y2: float, *, both: bool = False, dashed: bool = False) -> None:
+        """A line with a head at its end, or at both."""
+        start = ' marker-start="url(#head)"' if both else ""
+        dash = ' stroke-dasharray="5 4"' if dashed else ""
+        self._parts.append(
+            f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}" stroke="{LINE}" stroke-width="1.6"'
+            f' marker-end="url(#head)"{start}{dash}/>'
+        )
+
+    def line(self, x1: float, y1: float, x2: float, y2: float) -> None:
+        """A thin line without a head."""
+        self._parts.append(f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}" stroke="{LINE}"/>')
+
+    def save(self, name: str) -> None:
+        """Write the file."""
+        (HERE / name).write_text("\n".join([*self._parts, "</svg>", ""]), "utf-8")
+
+
+def flow() -> None:
+    """What happens to a COPY's bytes."""
+    d = Drawing(940, 400, "COPY FROM STDIN through shardproxy: one stream in, one stream per shard out")
+    d.box(14, 150, 140, 90, "client", "psql, driver,", "application", fill=SAND)
+    d.arrow(154, 180, 238, 180)
+    d.words(196, 171, "COPY", size=12, color=SOFT)
+    d.arrow(238, 212, 154, 212)
+    d.words(196, 229, "one answer", size=12, color=SOFT)
+    d.frame(240, 30, 400, 340, "shardproxy")
+    d.box(262, 66, 356, 52, "statement", "PostgreSQL's own grammar decides what it is", fill=BLUE)
+    d.arrow(440, 118, 440, 138)
+    d.box(
+        262,
+        140,
+        356,
+        92,
+        "native splitter",
+        "finds the rows, reads the key's fields,",
+        "PostgreSQL's partition hash, list or range",
+        "-> shard; the row's bytes stay as they are",
+        fill=GREEN,
+    )
+    d.arrow(440, 232, 440, 252)
+    d.box(262, 254, 356, 44, "one buffer per shard", "whole CopyData messages of up to 256 KiB", fill=GREEN)
+    d.words(440, 325, "a shard that is slow pauses the client;", size=12, color=SOFT)
+    d.words(440, 343, "all shards accept every row, then the commit: all or none", size=12, color=SOFT)
+    for number in range(4):
+        y = 40 + number * 85
+        d.arrow(618, 276, 738, y + 32)
+        d.box(740, y, 180, 64, f"shard s{number}", f"rows with remainder {number}", fill=SAND)
+    d.save("flow.svg")
+
+
+def layers() -> None:
+    """The layers and the import rule."""
+    d = Drawing(940, 530, "The layers of shardproxy: an import goes down only")
+    rows = [
+        ("6-7", [("cli", "arguments, exit codes", 2), ("demo, embedded", "PostgreSQL from a pip package", 3)], PLAIN),
+        ("5", [("server", "listener, workers, signals; check, explain", 1)], SAND),
+        ("4", [("session", "one client: login, simple and extended protocol", 1)], SAND),
+        ("3", [("engine", "what a statement does to the shards: COPY in and out, results, transaction", 1)], SAND),
+        ("2", [("backend", "one connection to one shard", 1), ("commit", "two-phase commit, recovery", 1)], ROSE),
+        ("1", [("plan", "facts of a statement, routing; alone imports pglast", 3), ("config", "the file", 1)], BLUE),
+        (
+            "0",
+            [
+                ("wire", "protocol v3", 1),
+                ("native", "C core", 1),
+                ("copy", "options, lines", 1),
+                ("sharding", "keys, tables", 1),
+            ],
+            GREEN,
+        ),
+        ("", [("errors, sqlstate", "what every layer may raise", 1)], PLAIN),
+    ]
+    for number, (height, boxes, fill) in enumerate(rows):
+        y = 20 + number * 62
+        d.words(30, y + 30, height, color=SOFT, bold=True)
+        x, total = 60.0, sum(weight for *_, weight in boxes)
+        for name, line, weight in boxes:
+            width = (700 - 10 * (len(boxes) - 1)) * weight / total
+            d.box(x, y, width, 52, name, line, fill=fill, mono=True)
+            x += width + 10
+    d.arrow(800, 30, 800, 505)
+    d.words(815, 260, "imports", anchor="start", color=SOFT, bold=True)
+    d.words(815, 278, "go down", anchor="start", color=SOFT, bold=True)
+    d.line(776, 334, 786, 334)
+    d.line(786, 334, 786, 506)
+    d.line(776, 506, 786, 506)
+    d.words(815, 425, "sans-IO:", anchor="start", color=SOFT)
+    d.words(815, 443, "all but config", anchor="start", color=SOFT)
+    d.save("layers.svg")
+
+
+def commit() -> None:
+    """Two-phase commit with an anchor."""
+    d = Drawing(940, 480, "Two-phase commit: the anchor's own commit is the decision")
+    columns = {"client": 90, "proxy": 300, "anchor s0": 560, "shard s1": 720, "shard s2": 860}
+    for name, x in columns.items():
+        d.box(x - 62, 16, 124, 34, name, fill=SAND if name != "proxy" else GREEN)
+        d.line(x, 50, x, 412)
+    client, proxy, anchor, one, two = columns.values()
+    d.arrow(client, 80, proxy, 80)
+    d.words((client + proxy) / 2, 73, "COMMIT", size=12)
+    steps = [
+        (110, "1 probe: who has written?", (anchor, one, two), PLAIN),
+        (170, "2 PREPARE TRANSACTION", (one, two), PLAIN),
+        (250, "3 INSERT decision 'commit'; COMMIT", (anchor,), ROSE),
+        (330, "4 COMMIT PREPARED", (one, two), PLAIN),
+    ]
+    for y, text, targets, _ in steps:
+        for number, target in enumerate(targets):
+            d.arrow(proxy, y + 18 * number, target, y + 18 * number, both=True)
+        d.words(proxy + 10, y - 7, text, size=12, anchor="start")
+    d.words(
+        anchor + 12, 247, "the decision: from here on it is committed", size=12, anchor="start", color=SOFT, halo=True
+    )
+    d.words(proxy - 12, 176, "a failure up to here:", size=12, anchor="end", color=SOFT)
+    d.words(proxy - 12, 193, "rolled back everywhere", size=12, anchor="end", color=SOFT)
+    d.words(proxy - 12, 336, "a failure here: WARNING,", size=12, anchor="end", color=SOFT)
+    d.words(proxy - 12, 353, "recovery completes it", size=12, anchor="end", color=SOFT)
+    d.arrow(proxy, 400, client, 400)
+    d.words((client + proxy) / 2, 393, "CommandComplete", size=12)
+    d.words(
+        client - 62,
+        446,
+        "recovery, by any proxy: INSERT decision 'abort' ON CONFLICT DO NOTHING on the anchor,",
+        size=12,
+        anchor="start",
+        color=SOFT,
+    )
+    d.words(client - 62, 464, "read which of the two is there, finish accordingly", size=12, anchor="start", color=SOFT)
+    d.save("commit.svg")
+
+
+if __name__ == "__main__":
+    flow()
+    layers()
+    commit()
