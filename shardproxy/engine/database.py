@@ -7,6 +7,7 @@ from shardproxy.commit import one_phase
 from shardproxy.commit.control import addresses_of
 from shardproxy.commit.coordinator import Coordinator
 from shardproxy.commit.setup import ready_to_prepare
+from shardproxy.commit.two_phase import Limits
 from shardproxy.config import Database as DatabaseConfig
 from shardproxy.config import Table
 from shardproxy.errors import PgError
@@ -21,7 +22,8 @@ class Database:
     def __init__(self, config: DatabaseConfig) -> None:
         self.config = config
         self.addresses = addresses_of(config)
-        self.coordinator = Coordinator(config.name, self.addresses) if config.commit == "two-phase" else None
+        limits = Limits(config.prepare_timeout, config.commit_timeout)
+        self.coordinator = Coordinator(config.name, self.addresses, limits) if config.commit == "two-phase" else None
         self.shard_numbers = {shard.name: number for number, shard in enumerate(config.shards)}
         self.generation = 0
         self._tables = {(table.schema, table.relation): table for table in config.tables}
