@@ -6,7 +6,7 @@
     complete   COMMIT PREPARED everywhere else
 
 Up to one writer commits plainly. Any failure before the decision: ROLLBACK PREPARED where it is prepared; whoever
-may still prepare, because its connection was lost in the middle, is left to the `Keeper`, which fences it. The
+may still prepare, because its connection was lost in the middle, is fenced, by the `Keeper` if it takes long. The
 decision's answer lost: arbitration on the anchor (see `decisions`). A failure behind the decision is a WARNING, and
 recovery's work.
 
@@ -31,9 +31,10 @@ from shardproxy.commit.control import persist
 from shardproxy.commit.decisions import Outcome, arbitrate, decide_sql, not_set_up
 from shardproxy.commit.fence import fence, finish, xact_status
 from shardproxy.commit.names import Gid, lock_key, new_transaction, stem
-from shardproxy.errors import ConnectionLost, PgError, ProtocolError
+from shardproxy.errors import ConnectionLost, PgError
 from shardproxy.sqlstate import (
     CONNECTION_FAILURE,
+    DEADLOCK_DETECTED,
     FEATURE_NOT_SUPPORTED,
     INSUFFICIENT_PRIVILEGE,
     NOT_NULL_VIOLATION,
@@ -52,6 +53,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
+
+FENCE_PATIENCE = 2.0
+"""Seconds that a client waits, behind a failed PREPARE, for the lost backend to be ended. Then the keeper does it."""
 
 _PROBE = f"""SELECT pg_catalog.pg_current_xact_id_if_assigned(), {plain.CLOCK},
   pg_catalog.current_setting('transaction_isolation'), pg_catalog.current_setting('transaction_read_only'),
@@ -96,6 +100,7 @@ class Participant:
     gid: str = ""
     identity: str = ""
     prepared: bool = False
+    fenced: bool = False  # lost, but nothing of it can prepare any more
 
     @property
     def name(self) -> str:
@@ -202,6 +207,8 @@ class Commit:
                 "prepare",
             )
         except PgError as error:
+            if not one.connection.usable:
+                raise await self._fence(one, error) from error
             if error.sqlstate == FEATURE_NOT_SUPPORTED and error.hint is None:
                 error.fields["H"] = _HINT_NOT_PREPARABLE
             raise
@@ -209,6 +216,33 @@ class Commit:
         if tag != "PREPARE TRANSACTION":
             raise PgError(TRANSACTION_ROLLBACK, f'shard "{one.name}" rolled the transaction back')
         one.prepared = True
+
+    async def _fence(self, one: Participant, error: PgError) -> PgError:
+        """End a backend that was lost in PREPARE, if that is quickly done; return the error to report.
+
+        Its locks are gone then when the client tries again, and it is known whether it waited for somebody else's.
+        """
+
+        async def end(control: "Control") -> bool:
+            waited = await fence(control, one.connection.pid, one.clock)
+            # The decision will not be written behind an error here.
+            await finish(control, one.gid, "abort")
+            return waited
+
+        try:
+            async with asyncio.timeout(FENCE_PATIENCE):
+                waited = await persist(one.connection.address, time.monotonic() + FENCE_PATIENCE, end)
+        except (PgError, TimeoutError):
+            return error
+        one.fenced = True
+        if not waited:
+            return error
+        return PgError(
+            DEADLOCK_DETECTED,
+            f'shard "{one.name}" waited for a lock when its time to prepare was over',
+            detail="PostgreSQL cannot see a deadlock between its servers, so it is taken for one.",
+            hint="The transaction is rolled back and might succeed if retried.",
+        )
 
     async def _abort(self, others: Sequence[Participant]) -> None:
         """Undo what is prepared. What cannot be undone now is the keeper's; nobody can decide 'commit' any more."""
@@ -222,7 +256,7 @@ class Commit:
                 except PgError as error:
                     log.warning('ROLLBACK PREPARED of %s on shard "%s" failed: %s', one.gid, one.name, error)
                     self._keeper.in_limbo(connection.address, connection.pid, one.clock, one.gid)
-            elif not connection.usable:
+            elif not connection.usable and not one.fenced:
                 self._keeper.in_limbo(connection.address, connection.pid, one.clock, one.gid)
 
         await each(undo(one) for one in others)
@@ -379,6 +413,7 @@ async def _in_time(connection: Connection, job: "Coroutine[Any, Any, T]", limit:
         # With an error, so that it is unusable from now on, not only when the event loop has closed it.
         connection.stream.abort(ConnectionLost(lost))
         raise PgError(CONNECTION_FAILURE, lost) from error
-    except ProtocolError as error:
-        connection.stream.abort(ConnectionLost(str(error)))
+    except PgError as error:
+        if connection.busy:
+            connection.stream.abort(ConnectionLost(str(error)))
         raise

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from shardproxy.backend.connection import Connection
+from shardproxy.commit import two_phase
 from shardproxy.commit.setup import ready_to_prepare, set_up
 from shardproxy.commit.two_phase import Limits
 from shardproxy.embedded import Server
@@ -244,12 +245,14 @@ class _advisory_lock:  # noqa: N801
         await self._connection.close()
 
 
-async def test_a_late_prepare_is_fenced(shards18: Shards) -> None:
+@pytest.mark.parametrize("patience", [2.0, 0.0])
+async def test_a_late_prepare_is_fenced(shards18: Shards, patience: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """The race: the connection is lost in PREPARE, the backend goes on and prepares seconds later.
 
-    PREPARE waits in a trigger when its deadline passes. The client is told that nothing is committed; recovery
-    ends the backend, so that it cannot prepare when the lock is free.
+    PREPARE waits in a trigger when its deadline passes. The client is told that nothing is committed; the backend
+    is ended, at once or by recovery, so that it cannot prepare when the lock is free.
     """
+    monkeypatch.setattr(two_phase, "FENCE_PATIENCE", patience)
     shards18.execute(2, SLOW_PREPARE)
     shards18.limits = Limits(0.5, 5.0)
     coordinator = shards18.coordinator()
@@ -258,8 +261,11 @@ async def test_a_late_prepare_is_fenced(shards18: Shards) -> None:
     async with _advisory_lock(shards18, 2):
         with pytest.raises(PgError) as caught:
             await coordinator.commit(connections)
-        assert caught.value.sqlstate == "08006"
-        assert caught.value.message == 'shard "s2" did not prepare within 0.5 seconds'
+        if patience:
+            assert caught.value.sqlstate == "40P01"
+        else:
+            assert caught.value.sqlstate == "08006"
+            assert caught.value.message == 'shard "s2" did not prepare within 0.5 seconds'
         await shards18.end()
         gone = f"SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}"
         await until(lambda: query(shards18.databases.shards[2], gone) == [(0,)])
