@@ -131,7 +131,7 @@ listen = "{HOST}:{port}"
 
 [[databases]]
 name = "{DATABASE}"
-commit = "one-phase"
+commit = "two-phase"
 unlisted_tables = "error"
 shards = [
 {shards},

@@ -15,16 +15,12 @@ from pathlib import Path
 
 from shardproxy.config import Config, ConfigErrors, load
 from shardproxy.engine.database import Database
+from shardproxy.errors import PgError
 from shardproxy.server.listener import BACKLOG, Listener
 from shardproxy.server.startup import look_at_shards
 from shardproxy.server.workers import Parent, Workplace
 
 log = logging.getLogger(__name__)
-
-
-def databases_of(config: Config) -> dict[str, Database]:
-    """Return what the sessions of each configured database share."""
-    return {database.name: Database(database) for database in config.databases}
 
 
 async def serve(path: Path) -> int:
@@ -36,15 +32,23 @@ async def serve(path: Path) -> int:
         count = config.server.workers or os.cpu_count() or 1
         if count > 1:
             return await _serve_with_workers(path, config, count)
-    listener = Listener(config, databases_of(config), workplace)
-    stop = asyncio.Event()
-    _on_signals(stop.set, partial(_reload, listener, path))
+    databases = {entry.name: Database(entry) for entry in config.databases}
+    started = list(databases.values())
+    for database in started:
+        await database.start()
+    listener = Listener(config, databases, workplace)
+    stop, hangup = asyncio.Event(), asyncio.Event()
+    _on_signals(stop.set, hangup.set)
     if workplace is not None:
         workplace.when_orphaned(stop.set)
+    reloading = asyncio.ensure_future(_reload_at(hangup, listener, path, started))
     _say_ready(*await listener.start())
     await stop.wait()
+    reloading.cancel()
     log.info("draining %d clients", len(listener.sessions))
     await listener.drain(listener.config.server.drain_timeout)
+    for database in started:
+        await database.close()
     return 0
 
 
@@ -67,15 +71,29 @@ def _say_ready(host: str, port: int) -> None:
     print(f"ready: {shown}:{port}", flush=True)
 
 
-def _reload(listener: Listener, path: Path) -> None:
-    try:
-        config = load(path)
-    except ConfigErrors as errors:
-        log.error("the configuration stays as it was: %s", errors)
-        return
+async def _reload_at(hangup: asyncio.Event, listener: Listener, path: Path, started: list[Database]) -> None:
+    while True:
+        await hangup.wait()
+        hangup.clear()
+        try:
+            await _reload(listener, path, started)
+        except (ConfigErrors, PgError) as error:
+            log.error("the configuration stays as it was: %s", error)
+
+
+async def _reload(listener: Listener, path: Path, started: list[Database]) -> None:
+    """Use the file as it is now for new clients; a database whose entry is the same is kept with all it knows."""
+    config = load(path)
+    await look_at_shards(config)
+    kept = {database.config: database for database in started}
+    databases = {entry.name: kept.get(entry) or Database(entry) for entry in config.databases}
+    for database in databases.values():
+        if database not in started:
+            await database.start()
+            started.append(database)
     if config.server != listener.config.server:
         log.warning("[server] takes effect at the next start")
-    listener.reload(config, databases_of(config))
+    listener.reload(config, databases)
     log.info("configuration reloaded")
 
 
