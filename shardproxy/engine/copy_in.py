@@ -278,7 +278,8 @@ class CopyIn:
             self._timer = None
 
     def _refuse_split(self, error: SplitError) -> None:
-        context = f"COPY {self._relation}" + ("" if error.line is None else f", line {error.line}")
+        # PostgreSQL reads a binary file's header before it has a line to name.
+        context = None if error.line is None else f"COPY {self._relation}, line {error.line}"
         refused = self._setup.refusal(error, context)
         self._refuse(Refusal(refused, error.line))
 

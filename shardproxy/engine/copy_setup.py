@@ -48,8 +48,8 @@ class CopySetup:
     splitter: Splitter
     skipped: SkippedRows
     everywhere: bool
-    refusal: Callable[[SplitError, str], PgError]
-    """What to say of a row that the splitter refuses, given CONTEXT."""
+    refusal: Callable[[SplitError, str | None], PgError]
+    """What to say of what the splitter refuses, given CONTEXT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,8 @@ async def _keyed_splitter(
     key = Key(
         fields=[fields.index(name) if name in fields else -1 for name in names],
         constants=[defaults.get(name) if name not in fields else ABSENT for name in names],
-        defaults=[ABSENT if (value := defaults.get(name)) is None else value for name in names],
+        # A column without a default: the shard refuses the marker, or takes what it reads as NULL.
+        defaults=[defaults.get(name, ABSENT) for name in names],
         force_null=[_forced(name, copy.options.force_null) for name in names],
         force_not_null=[_forced(name, copy.options.force_not_null) for name in names],
         transcode=_transcode(encoding, relation.server_encoding) if textual else None,
@@ -191,7 +192,7 @@ async def _keyed_splitter(
     return _splitter(placement, copy.options, relation.server_version, key)
 
 
-def _refusal(table: "ShardedTable | None", format: str, error: SplitError, context: str) -> PgError:  # noqa: A002
+def _refusal(table: "ShardedTable | None", format: str, error: SplitError, context: str | None) -> PgError:  # noqa: A002
     """Say what PostgreSQL's partitioning says of a key without a shard, and the splitter's words of all else."""
     values = error.key_values
     if table is not None and values is not None:

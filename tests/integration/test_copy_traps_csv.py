@@ -65,7 +65,7 @@ LOADS = {
     "force_not_null": (TEXTS, csv("FORCE_NOT_NULL (k)"), b'"",a\n,b\n'),
     "force_not_null and a marker": (TEXTS, csv("NULL 'x', FORCE_NOT_NULL (k)"), b'"x",x\nx,x\n,\n'),
     "force_null and force_not_null": (TEXTS, csv("FORCE_NULL (k), FORCE_NOT_NULL (k)"), b'"",a\n,b\n'),
-    "force quote's neighbours": (TEXTS, csv("FORCE_NOT_NULL (v), FORCE_NULL (k), NULL 'nil'"), b'nil,nil\n"nil","nil"\n'),
+    "force both ways": (TEXTS, csv("FORCE_NOT_NULL (v), FORCE_NULL (k), NULL 'n'"), b'n,n\n"n","n"\n'),
     "byte order mark is data": (TEXTS, PLAIN, b"\xef\xbb\xbfa,b\n"),
     "byte order mark in the header": (TEXTS, csv("HEADER"), b"\xef\xbb\xbfk,v\na,b\n"),
     "empty": (NUMBERS, PLAIN, b""),
@@ -108,10 +108,15 @@ REFUSALS = {
     "bad key with force_not_null": (NUMBERS, csv("FORCE_NOT_NULL (k)"), rows(50) + b",y\n" + rows(50), 51),
     "bad value": ("CREATE TABLE t (k int, v int)", PLAIN, b"1,1\n" * 20 + b"2,x\n" + b"3,3\n" * 20, 21),
     "header counts": ("CREATE TABLE t (k int, v int)", csv("HEADER"), b"k,v\n" + b"1,1\n" * 20 + b"2,x\n", 22),
-    "newlines inside quotes count": (TEXTS, PLAIN, b'a,"1\n2\n3"\n' * 5 + b"b\n" + rows(9), 16),
-    "header of two lines counts": (TEXTS, csv("HEADER"), b'"a\nb",c\n' + b"d\n", 3),
+    "newlines inside quotes count": (TEXTS, PLAIN, b'a,"1\n2\n3"\n' * 5 + b"b\n" + rows(9), 14),
+    "newline in quotes in front of the first line end does not count": (
+        TEXTS,
+        csv("HEADER"),
+        b'"a\nb",c\n' + b"d\n",
+        2,
+    ),
     "other newlines inside quotes do not count": (TEXTS, PLAIN, b'a,b\nc,"1\r2\r\n3"\n' * 5 + b"b\n" + rows(9), 16),
-    "newlines in quotes in front of the first line end": (TEXTS, PLAIN, b'a,"1\r2\n3"\r\nb\r\n', 2),
+    "carriage return in quotes in front of the first line end counts": (TEXTS, PLAIN, b'a,"1\r2\n3"\r\nb\r\n', 3),
     "too few columns, key there": (NUMBERS, PLAIN, rows(9) + b"1\n" + rows(5), 10),
     "too few columns, key missing": ("CREATE TABLE t (v text, k int)", PLAIN, b"a,1\nb\nc,2\n", 2),
     "too many columns": (NUMBERS, PLAIN, rows(9) + b"1,a,b\n", 10),
@@ -127,8 +132,8 @@ REFUSALS = {
 
 @pytest.mark.parametrize("name", REFUSALS)
 def test_csv_refusals(arena: Arena, name: str) -> None:
-    *case, line = REFUSALS[name]
-    outcome = arena.compare_ways(*case)
+    ddl, sql, data, line = REFUSALS[name]
+    outcome = arena.compare_ways(ddl, sql, data)
     assert (outcome.last.line, outcome.rows) == (line, [])
 
 

@@ -112,8 +112,8 @@ REFUSALS = {
 
 @pytest.mark.parametrize("name", REFUSALS)
 def test_text_refusals(arena: Arena, name: str) -> None:
-    *case, line = REFUSALS[name]
-    outcome = arena.compare_ways(*case)
+    ddl, sql, data, line = REFUSALS[name]
+    outcome = arena.compare_ways(ddl, sql, data)
     assert (outcome.last.line, outcome.rows) == (line, [])
 
 
@@ -178,8 +178,9 @@ def test_key_spellings(arena: Arena, kind: str, spellings: bytes) -> None:
 @pytest.mark.parametrize(
     ("kind", "spelling"),
     [
-        ("int", b"0x"), ("int", b"1__0"), ("int", b"_1"), ("int", b"1 0"), ("int", b""), ("int", b"- 1"), 
-        ("int", b"1.0"), ("smallint", b"32768"), ("bigint", b"9223372036854775808"), ("uuid", b"a0eebc99-9c0b"), ("char(2)", b"abc"),
+        ("int", b"0x"), ("int", b"1__0"), ("int", b"_1"), ("int", b"1 0"), ("int", b""), ("int", b"- 1"),
+        ("int", b"1.0"), ("smallint", b"32768"), ("bigint", b"9223372036854775808"), ("uuid", b"a0eebc99-9c0b"),
+        ("char(2)", b"abc"),
         ("boolean", b"o"), ("boolean", b"maybe"), ("numeric", b"1e"), ("numeric(3,1)", b"100"), ("date", b"2024-02-30"),
         ("timestamp", b"2024-01-01 25:00:00"), ("bytea", b"\\\\x0"), ("bytea", b"\\\\xzz"), ("bytea", b"\\\\9"),
     ],

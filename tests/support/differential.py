@@ -295,7 +295,7 @@ def _connect(dsn: str) -> psycopg.Connection[Any]:
 
 def _normal(reply: Reply, ignore: str, notices_once: bool) -> dict[str, object]:
     """Return what has to be equal."""
-    notices: list[object] = sorted(_notice(fields) for fields in reply.notices)
+    notices = sorted(_notice(fields) for fields in reply.notices)
     return {
         "errors": [_error(fields, ignore) for fields in reply.errors],
         "order": reply.order,
@@ -305,7 +305,7 @@ def _normal(reply: Reply, ignore: str, notices_once: bool) -> dict[str, object]:
         "copies": reply.copies,
         "status": reply.status,
         "closed": reply.closed,
-        "notices": sorted(set(notices), key=str) if notices_once else notices,
+        "notices": sorted(set(notices)) if notices_once else notices,
     }
 
 
@@ -328,8 +328,8 @@ def _error(fields: Mapping[str, str], ignore: str) -> dict[str, str]:
     return same
 
 
-def _notice(fields: Mapping[str, str]) -> list[str]:
-    return [fields.get(code, "") for code in "SCMDHW"]
+def _notice(fields: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(fields.get(code, "") for code in "SCMDHW")
 
 
 def _data(reply: Reply) -> list[bytes]:
