@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from shardproxy.backend.auth import authenticate
 from shardproxy.backend.stream import Stream
 from shardproxy.errors import ConnectionLost, PgError, ProtocolError
-from shardproxy.sqlstate import CONNECTION_FAILURE, SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION
+from shardproxy.sqlstate import CONNECTION_FAILURE, QUERY_CANCELED, SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION
 from shardproxy.wire import decode, encode
-from shardproxy.wire.constants import B
+from shardproxy.wire.constants import B, F
 from shardproxy.wire.framing import FrameReader, Message
 
 IDLE = ord("I")
+QUERY = bytes((F.QUERY,))
 
 SETTINGS_CLASSES = frozenset({"22", "42"})
 """SQLSTATE classes of a start-up parameter that the server does not take: invalid value, unknown name."""
@@ -59,6 +60,7 @@ class Connection:
         self.secret = b""
         self.status = IDLE
         self.prepared: dict[bytes, int] = {}
+        self.cancelled_for: PgError | None = None
         self.closing: list[bytes] = []  # Close messages to send in front of the next extended request
         self.on_notice: Callable[[dict[str, str]], None] | None = None
         self.on_parameter: Callable[[str, str], None] | None = None
@@ -129,6 +131,9 @@ class Connection:
         """Queue whole messages that ReadyForQuery will answer."""
         # Until then what arrives is an answer, though its reader may be waiting for another shard first.
         self.stream.on_idle_data = None
+        if data[:1] == QUERY:
+            # A simple query destroys the unnamed statement.
+            self.prepared.pop(b"", None)
         self.stream.write(data)
 
     async def read(self) -> Message:
@@ -210,7 +215,7 @@ class Connection:
                 case B.DATA_ROW:
                     rows.append(decode.data_row(message.payload))
                 case B.ERROR_RESPONSE:
-                    error = error or PgError.from_fields(decode.fields(message.payload))
+                    error = error or self.error(message)
                 case B.ROW_DESCRIPTION | B.EMPTY_QUERY_RESPONSE:
                     pass
                 case _:
@@ -243,6 +248,12 @@ class Connection:
     def abort(self) -> None:
         """Close at once: the server rolls back what is open."""
         self.stream.abort()
+
+    def error(self, message: Message) -> PgError:
+        """Return what an ErrorResponse says; of a statement that the proxy has cancelled, why it has."""
+        error = PgError.from_fields(decode.fields(message.payload))
+        reason, self.cancelled_for = self.cancelled_for, None
+        return reason if reason is not None and error.sqlstate == QUERY_CANCELED else error
 
     def lost_error(self, cause: Exception) -> PgError:
         """Return the error of a connection that broke."""

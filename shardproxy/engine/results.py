@@ -22,6 +22,7 @@ from shardproxy.wire.framing import Message
 
 DATA_ROW = bytes((B.DATA_ROW,))
 COPY_DATA = bytes((B.COPY_DATA,))
+ROWS = frozenset({B.DATA_ROW, B.COPY_DATA})
 
 OnAgreed = Callable[[int], None]
 """Told that a shard has accepted a Parse or a Bind."""
@@ -93,15 +94,21 @@ class Relay:
 
     async def _collect(self, number: int, connection: Connection) -> Answer:
         answer = Answer()
-        connection.stream.tap(self._sink(number))
+        sink = self._sink(number)
+        connection.stream.tap(sink)
         try:
             while True:
                 message = await connection.read()
                 if message.type == B.READY_FOR_QUERY:
                     return answer
-                self._take(connection, message, answer)
+                if message.type in ROWS:
+                    # It was buffered behind a notice, which `read` has passed on.
+                    if not sink(memoryview(encode_message(message.type, message.payload))):
+                        raise connection.unexpected(message)
+                else:
+                    self._take(connection, message, answer)
                 # What is buffered behind this message may be rows again.
-                connection.stream.tap(self._sink(number))
+                connection.stream.tap(sink)
         except PgError as error:
             self._fail(error)
             return answer
@@ -130,7 +137,7 @@ class Relay:
             case B.PORTAL_SUSPENDED:
                 answer.suspended = True
             case B.ERROR_RESPONSE:
-                answer.error = PgError.from_fields(decode.fields(message.payload))
+                answer.error = connection.error(message)
                 self._fail(answer.error)
             case B.PARSE_COMPLETE | B.BIND_COMPLETE:
                 if self.on_agreed is not None and self.failed is None:

@@ -23,6 +23,7 @@ from shardproxy.sqlstate import (
     INVALID_CURSOR_NAME,
     INVALID_SQL_STATEMENT_NAME,
     OBJECT_NOT_IN_PREREQUISITE_STATE,
+    PROTOCOL_VIOLATION,
     SYNTAX_ERROR,
 )
 from shardproxy.wire import decode, encode
@@ -71,6 +72,7 @@ class Extended:
         self._describing: Portal | None = None  # whose description comes behind all that is owed
         self._following: Message | None = None
         self._executed = False
+        self._asked = False  # a shard was asked for what the current message wants
         self.skipping = False
 
     async def take(self, message: Message) -> None:
@@ -85,10 +87,11 @@ class Extended:
 
     async def _take(self, message: Message) -> None:
         if message.type == F.SYNC:
-            await self._sync()
+            await self._sync(message.payload)
             return
         if self.skipping:
             return
+        self._asked = False
         try:
             if self._describing is not None and message.type != F.EXECUTE:
                 await self._settle()
@@ -107,7 +110,7 @@ class Extended:
                     await self._settle()
         except PgError as error:
             self.skipping = True
-            await self._failed(error)
+            await self._failed(await self._first_error(error))
 
     async def end_batch(self) -> None:
         """A simple Query follows: bring what is under way to its end."""
@@ -121,9 +124,11 @@ class Extended:
         self._drop_portal(b"")
         await self._session.engine.end_implicit()
 
-    async def _sync(self) -> None:
+    async def _sync(self, payload: bytes) -> None:
         session = self._session
         try:
+            if payload:
+                raise PgError(PROTOCOL_VIOLATION, "invalid message format")
             if not self.skipping:
                 await self._settle()
                 await session.engine.end_implicit()
@@ -153,6 +158,15 @@ class Extended:
             for answer in self._owed[:paid]:
                 self._session.stream.write(answer)
             del self._owed[:paid]
+
+    async def _first_error(self, error: PgError) -> PgError:
+        """Say what is owed in front of an error that no shard has said; what it waited for may fail before."""
+        if not self._asked and self._owed:
+            try:
+                await self._settle()
+            except PgError as earlier:
+                return earlier
+        return error
 
     async def _failed(self, error: PgError) -> None:
         self._give_up()
@@ -208,12 +222,13 @@ class Extended:
 
     async def _ask(self, connection: Connection, request: bytes) -> list[Message]:
         """Send messages and a Sync to one shard; return the answers, raise its error."""
+        self._asked = True
         connection.write(request + encode.SYNC)
         answers: list[Message] = []
         error: PgError | None = None
         while (message := await connection.read()).type != B.READY_FOR_QUERY:
             if message.type == B.ERROR_RESPONSE:
-                error = PgError.from_fields(decode.fields(message.payload))
+                error = connection.error(message)
             answers.append(message)
         if error is not None:
             connection.prepared.clear()
@@ -348,11 +363,13 @@ class Extended:
         if portal.reading is not None or (
             execute.max_rows > 0 and statement.kind in PIECEWISE and not statement.sets_config
         ):
+            self._asked = True
             return await run_limited(engine, portal, execute.max_rows, self._agreed)
         describe, portal.describe = portal.describe, False
         described = encode.describe(b"P", b"") if describe else b""
 
         def request(connection: Connection) -> None:
+            self._asked = True
             connection.write(portal.bind_on(connection, b"") + described + encode.execute(b"") + encode.SYNC)
 
         prepared = portal.prepared

@@ -57,21 +57,21 @@ class Reading:
     total: int = 0  # rows of the shards at their end
 
     async def read(self, engine: Engine, limit: int, on_agreed: OnAgreed) -> str | None:
-        """Give up to `limit` rows to the client; return the tag at the end of the portal, SUSPENDED before it."""
+        """Give up to `limit` rows, all if it is 0; return the tag at the end of the portal, SUSPENDED before it."""
         if self.same:
             for connection in self.waiting[1:]:
                 await self._piece(connection, Discard(), 0, on_agreed)
             del self.waiting[1:]
         first = not self.begun
         rows = 0
-        while self.waiting and rows < limit:
+        while self.waiting and (rows < limit or not limit):
             connection = self.waiting[0]
             kept = self.kept.pop(connection, b"")
             if kept:
                 engine.output.write(kept)
                 rows += 1
                 continue
-            answer = await self._piece(connection, engine.output, limit - rows, on_agreed)
+            answer = await self._piece(connection, engine.output, limit and limit - rows, on_agreed)
             if answer.suspended:
                 rows = limit
                 break
@@ -87,7 +87,7 @@ class Reading:
                     self.kept[connection] = ahead.rows
                 if not answer.suspended:
                     self._end(connection, answer)
-        if rows >= limit:
+        if limit and rows >= limit:
             return SUSPENDED
         return f"{self.verb} {self.total if self.changes else rows}"
 

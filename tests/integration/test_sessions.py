@@ -1,0 +1,323 @@
+"""What a session answers, message by message, held against one PostgreSQL."""
+
+import struct
+from collections.abc import Iterator
+
+import pytest
+
+from shardproxy.wire import encode
+from shardproxy.wire.constants import F
+from tests.conftest import RunProxy
+from tests.support.databases import Servers
+from tests.support.twin import Step, Twin
+
+S = encode.SYNC
+FLUSH = encode.FLUSH
+
+
+def parse(sql: str, name: str = "", oids: tuple[int, ...] = ()) -> bytes:
+    return encode.parse(name.encode(), sql.encode(), oids)
+
+
+def bind(*params: str | None, name: str = "", portal: str = "") -> bytes:
+    values = [None if param is None else param.encode() for param in params]
+    return encode.bind(portal.encode(), name.encode(), (), values, ())
+
+
+def execute(rows: int = 0, portal: str = "") -> bytes:
+    return encode.execute(portal.encode(), rows)
+
+
+def describe(kind: str, name: str = "") -> bytes:
+    return encode.describe(kind.encode(), name.encode())
+
+
+def close(kind: str, name: str = "") -> bytes:
+    return encode.close(kind.encode(), name.encode())
+
+
+def run(sql: str, *params: str | None) -> bytes:
+    """All that a driver sends for one statement, without Sync."""
+    return parse(sql) + bind(*params) + describe("P") + execute()
+
+
+@pytest.fixture(scope="module")
+def twin(servers: Servers, run_proxy_for_module: RunProxy) -> Iterator[Twin]:
+    with Twin.open(servers, run_proxy_for_module) as twin:
+        twin.fill()
+        yield twin
+
+
+SIMPLE: dict[str, list[Step]] = {
+    "empty query": [""],
+    "only a semicolon": [";"],
+    "only a comment": ["-- nothing"],
+    "several empty statements": [";;SELECT 1;;"],
+    "one row": ["SELECT 1 AS x, 'y'::text"],
+    "a value of the key": ["SELECT * FROM t WHERE a = 7"],
+    "all shards": ["SELECT a FROM t"],
+    "syntax error": ["SELEC 1", "SELECT 1"],
+    "syntax error behind a statement": ["SELECT 1; SELEC 2"],
+    "syntax error behind other characters": ["SELECT 'ä€😀'; SELECT 1 +"],
+    "unknown table": ["SELECT * FROM nobody"],
+    "unknown table in the second statement": ["SELECT 1; SELECT * FROM nobody; SELECT 2"],
+    "unknown column with hint": ["SELECT bb FROM t WHERE a = 1"],
+    "a failing function": ["SELECT 1/0"],
+    "error position behind other characters": ["SELECT 'ä€😀'; SELECT nix FROM t WHERE a = 1"],
+    "several statements": ["SELECT 1; SELECT 2; SELECT a FROM t WHERE a < 4"],
+    "insert on one shard": ["INSERT INTO t VALUES (1001, 'x')", "DELETE FROM t WHERE a = 1001"],
+    "duplicate key": ["INSERT INTO t VALUES (1, 'x')"],
+    "several are a transaction": [
+        "INSERT INTO t VALUES (1001), (1002); SELECT 1/0; SELECT 2",
+        "SELECT a FROM t WHERE a > 1000",
+    ],
+    "error before a commit among several": [
+        "BEGIN; INSERT INTO t VALUES (1001); COMMIT; INSERT INTO t VALUES (1002); SELECT 1/0",
+        "SELECT a FROM t WHERE a IN (1001, 1002)",
+        "DELETE FROM t WHERE a = 1001",
+    ],
+    "a transaction left open": ["SELECT 1; BEGIN; INSERT INTO t VALUES (1001)", "SELECT count(1) FROM ref", "ROLLBACK"],
+    "options of a BEGIN among several": ["BEGIN READ ONLY; INSERT INTO t VALUES (1001)", "ROLLBACK"],
+    "commit among several without begin": [
+        "INSERT INTO t VALUES (1001); COMMIT; SELECT 1/0",
+        "SELECT a FROM t WHERE a = 1001",
+        "DELETE FROM t WHERE a = 1001",
+    ],
+    "rollback among several without begin": [
+        "INSERT INTO t VALUES (1001); ROLLBACK; SELECT 1",
+        "SELECT a FROM t WHERE a = 1001",
+    ],
+    "savepoint among several": ["SAVEPOINT x; SELECT 1"],
+    "notice": ["SELECT say('hello')"],
+    "notices of several statements": ["SELECT say('a'); SELECT say('b')"],
+    "no transaction block for it": ["SELECT 1; VACUUM ref"],
+    "set and show": ["SET work_mem = '12MB'; SHOW work_mem", "RESET work_mem; SHOW work_mem"],
+    "set is rolled back": ["SET work_mem = '12MB'; SELECT 1/0", "SHOW work_mem"],
+    "unknown setting": ["SET nobody_knows = 1"],
+    "two copies out": ["COPY (SELECT 1) TO STDOUT; COPY (SELECT 2) TO STDOUT"],
+    "bytes that are no UTF-8": [encode.query(b"SELECT '\xff'")],
+    "NUL in the middle": [encode.message(F.QUERY, b"SELECT 1\0 + 1\0")],
+    "no terminator": [encode.message(F.QUERY, b"SELECT 1"), "SELECT 1"],
+    "empty payload": [encode.message(F.QUERY, b""), "SELECT 1"],
+    "malformed in a transaction": ["BEGIN", encode.message(F.QUERY, b"x"), "SELECT 1", "ROLLBACK"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("steps", SIMPLE.values(), ids=SIMPLE.keys())
+def test_simple_queries(twin: Twin, steps: list[Step]) -> None:
+    twin.compare(*steps)
+
+
+EXTENDED: dict[str, list[Step]] = {
+    "only Sync": [S],
+    "Syncs": [S, S],
+    "one statement": [run("SELECT 1 AS x") + S],
+    "empty statement": [run("") + S],
+    "empty statement described": [parse("", "e") + describe("S", "e") + S],
+    "parameter of the key": [run("SELECT * FROM t WHERE a = $1", "7") + S],
+    "NULL parameter": [run("SELECT * FROM t WHERE a = $1", None) + S],
+    "all shards": [run("SELECT a FROM t") + S],
+    "Describe of a statement": [parse("SELECT a, b FROM t WHERE a = $1", "p") + describe("S", "p") + S],
+    "Describe of BEGIN": [parse("BEGIN", "p") + describe("S", "p") + S],
+    "Describe of an INSERT": [parse("INSERT INTO t VALUES ($1, $2)", "p") + describe("S", "p") + S],
+    "Describe of a portal": [parse("SELECT a, b FROM t WHERE a = $1") + bind("1") + describe("P") + S],
+    "Flush": [parse("SELECT 1") + FLUSH + bind() + FLUSH + describe("P") + FLUSH + execute() + FLUSH + S],
+    "Parse and Sync": [parse("SELECT $1::int", "p") + S, bind("3", name="p") + execute() + S],
+    "named statement twice": [
+        parse("SELECT b FROM t WHERE a = $1", "p")
+        + bind("1", name="p") + execute() + bind("2", name="p") + execute() + S,
+        bind("3", name="p") + execute() + S,
+    ],
+    "Parse of bad SQL": [run("SELEC 1") + S, "SELECT 1"],
+    "Parse of an unknown table": [run("SELECT * FROM nobody") + S, bind() + S],
+    "Parse of two statements": [parse("SELECT 1; SELECT 2") + S],
+    "Parse of a name that is there": [parse("SELECT 1", "p") + S, parse("SELECT 2", "p") + S],
+    "Parse of a name that failed": [parse("SELECT nix", "p") + S, parse("SELECT 2", "p") + S],
+    "Parse of a bad type": [parse("SELECT $1", "p", (999999,)) + S],
+    "unknown statement": [bind(name="nobody") + execute() + S],
+    "no unnamed statement": [bind() + S],
+    "unknown statement described": [describe("S", "nobody") + S],
+    "unknown portal": [execute(portal="nobody") + S],
+    "unknown portal described": [describe("P", "nobody") + S],
+    "closing nobody": [close("S", "nobody") + close("P", "nobody") + S],
+    "closed statement": [parse("SELECT 1", "p") + close("S", "p") + bind(name="p") + S],
+    "closed and parsed again": [
+        parse("SELECT 1", "p") + bind(name="p") + execute() + close("S", "p") + S,
+        parse("SELECT 2", "p") + bind(name="p") + execute() + S,
+    ],
+    "closed portal": [parse("SELECT 1") + bind(portal="c") + close("P", "c") + execute(portal="c") + S],
+    "too few parameters": [parse("SELECT $1::int") + bind() + execute() + S],
+    "too many parameters": [parse("SELECT $1::int") + bind("1", "2") + S],
+    "bad parameter": [run("SELECT * FROM ref WHERE a = $1", "x") + S],
+    "bad parameter, Bind alone": [parse("SELECT $1::int") + bind("x") + S],
+    "a failing statement": [run("SELECT 1/0") + run("SELECT 2") + S, run("SELECT 3") + S],
+    "an error skips up to Sync": [
+        run("SELECT 1") + parse("SELEC") + bind() + execute() + close("S", "p") + FLUSH + S,
+        "SELECT 1",
+    ],
+    "a batch is a transaction": [
+        run("INSERT INTO t VALUES (1001)") + run("INSERT INTO t VALUES (1002)") + run("SELECT 1/0") + S,
+        "SELECT a FROM t WHERE a IN (1001, 1002)",
+    ],
+    "a batch that succeeds": [
+        run("INSERT INTO t VALUES (1001)") + run("INSERT INTO t VALUES (1002)") + S,
+        "DELETE FROM t WHERE a = 1001; DELETE FROM t WHERE a = 1002",
+    ],
+    "BEGIN and COMMIT in a batch": [
+        run("BEGIN") + run("INSERT INTO t VALUES (1001)") + run("COMMIT") + run("SELECT 1/0") + S,
+        "DELETE FROM t WHERE a = 1001",
+    ],
+    "BEGIN in one batch, COMMIT in another": [
+        run("BEGIN") + S,
+        run("INSERT INTO t VALUES (1001)") + S,
+        run("SELECT 1/0") + S,
+        run("SELECT 1") + S,
+        run("COMMIT") + S,
+        "SELECT a FROM t WHERE a = 1001",
+    ],
+    "simple query in a failed batch": [parse("SELEC") + encode.query(b"SELECT 2") + S],
+    "several described and executed in another order": [
+        parse("SELECT 1 AS x", "p") + parse("SELECT 'y' AS y", "q")
+        + bind(name="p", portal="c") + describe("P", "c") + bind(name="q", portal="d") + describe("P", "d")
+        + execute(portal="d") + execute(portal="c") + S,
+    ],
+    "a portal executed again": [
+        parse("SELECT a FROM t WHERE a = 1") + bind(portal="c") + execute(portal="c") + execute(portal="c") + S,
+    ],
+    "a change executed again": [
+        parse("INSERT INTO ref VALUES (1001, 'x')") + bind(portal="c") + execute(portal="c") + execute(portal="c") + S,
+        "SELECT count(1) FROM ref WHERE a = 1001",
+    ],
+    "a portal of an earlier batch": [parse("SELECT 1") + bind(portal="c") + S, execute(portal="c") + S],
+    "a portal in a transaction": ["BEGIN", parse("SELECT 1") + bind(portal="c") + S, execute(portal="c") + S, "COMMIT"],
+    "a portal behind COMMIT": ["BEGIN", parse("SELECT 1") + bind(portal="c") + S, "COMMIT", execute(portal="c") + S],
+    "a portal twice": [parse("SELECT 1") + bind(portal="c") + bind(portal="c") + S],
+    "row limit": [
+        "BEGIN",
+        parse("SELECT g FROM generate_series(1, 5) g") + bind(portal="c") + describe("P", "c") + execute(2, "c") + S,
+        execute(2, "c") + S,
+        execute(2, "c") + S,
+        execute(2, "c") + S,
+        "COMMIT",
+    ],
+    "row limit, unnamed portal": [
+        "BEGIN",
+        parse("SELECT g FROM generate_series(1, 5) g") + bind() + execute(2) + S,
+        execute(2) + S,
+        execute(0) + S,
+        "COMMIT",
+    ],
+    "row limit in one batch": [
+        parse("SELECT g FROM generate_series(1, 5) g") + bind() + execute(2) + execute(2) + execute(2) + S,
+    ],
+    "row limit of all rows": [parse("SELECT 1") + bind() + execute(1) + S],
+    "row limit for SET": [parse("SET work_mem = '12MB'") + bind() + execute(1) + S, "SHOW work_mem"],
+    "row limit for BEGIN": [parse("BEGIN") + bind() + execute(1) + S, "ROLLBACK"],
+    "row limit for a change": [
+        "BEGIN",
+        parse("UPDATE ref SET b = 'x' WHERE a < 6 RETURNING 1") + bind(portal="c") + execute(2, "c") + S,
+        "SELECT count(1) FROM ref WHERE b = 'x'",
+        execute(0, "c") + S,
+        "ROLLBACK",
+    ],
+    "a portal name used again": [
+        "BEGIN",
+        parse("SELECT g FROM generate_series(1, 5) g", "p") + bind(name="p", portal="c") + execute(2, "c") + S,
+        close("P", "c") + bind(name="p", portal="c") + execute(2, "c") + S,
+        "COMMIT",
+    ],
+    "binary results": [
+        parse("SELECT a FROM t WHERE a = $1") + encode.bind(b"", b"", (), [b"7"], (1,)) + describe("P") + execute() + S,
+    ],
+    "binary parameter of the key": [
+        parse("SELECT a FROM t WHERE a = $1") + encode.bind(b"", b"", (1,), [struct.pack("!i", 7)], ()) + execute() + S,
+    ],
+    "DEALLOCATE by SQL": [parse("SELECT 1", "p") + S, "DEALLOCATE p", bind(name="p") + S],
+    "DEALLOCATE ALL": [parse("SELECT 1", "p") + S, "DEALLOCATE ALL", bind(name="p") + S, parse("SELECT 1", "p") + S],
+    "DISCARD ALL": [parse("SELECT 1", "p") + S, "DISCARD ALL", bind(name="p") + S, parse("SELECT 1", "p") + S],
+    "DISCARD ALL in a batch": [parse("SELECT 1", "p") + run("DISCARD ALL") + S, parse("SELECT 1", "p") + S],
+    "malformed Parse": [encode.message(F.PARSE, b"p") + run("SELECT 1") + S, run("SELECT 2") + S],
+    "malformed Bind": [parse("SELECT 1") + encode.message(F.BIND, b"\0\0\0\1") + execute() + S, run("SELECT 2") + S],
+    "malformed Describe": [encode.message(F.DESCRIBE, b"X\0") + S, run("SELECT 2") + S],
+    "malformed Execute": [encode.message(F.EXECUTE, b"\0") + S, run("SELECT 2") + S],
+    "malformed Close": [encode.message(F.CLOSE, b"") + S, run("SELECT 2") + S],
+    "bytes behind a Sync's payload": [run("SELECT 1") + encode.message(F.SYNC, b"x") + S],
+    "CopyData nobody asked for": [encode.copy_data(b"1") + encode.COPY_DONE + run("SELECT 1") + S],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("steps", EXTENDED.values(), ids=EXTENDED.keys())
+def test_extended_queries(twin: Twin, steps: list[Step]) -> None:
+    try:
+        twin.compare(*steps)
+    finally:
+        for dsn in (twin.dsn, twin.databases.oracle):
+            twin.run(dsn, ["DELETE FROM ref WHERE a > 1000"])
+
+
+BROKEN: dict[str, bytes] = {
+    "unknown type": encode.message(ord("~"), b""),
+    "length below its own": b"Q" + struct.pack("!i", 3),
+    "negative length": b"Q" + struct.pack("!i", -1),
+    "length of 2 GiB": b"Q" + struct.pack("!i", 2**31 - 1),
+    "a Sync of 1 MB": b"S" + struct.pack("!i", 1 << 20),
+    "a password behind the login": encode.password_message(b"secret"),
+}
+
+
+@pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN.keys())
+def test_a_framing_error_ends_the_connection(twin: Twin, data: bytes) -> None:
+    twin.compare(data)
+
+
+def test_in_pieces_over_several_shards(twin: Twin) -> None:
+    select = parse("SELECT a FROM t") + bind(portal="c") + describe("P", "c")
+    begin, *pieces, end, _ = twin.proxied("BEGIN", select + execute(7, "c") + S, *[execute(7, "c") + S] * 9, "COMMIT")
+    assert begin.tags == ["BEGIN"]
+    assert pieces[0].order == "12TDsZ"
+    rows = [row for piece in [*pieces, end] for row in piece.rows]
+    assert sorted(int(row[0] or 0) for row in rows) == list(range(1, 61))
+    assert {len(piece.rows) for piece in pieces[:8]} == {7}
+    assert end.tags == ["SELECT 0"] or pieces[-1].tags
+
+
+def test_a_change_on_several_shards_runs_to_its_end_whatever_the_limit(twin: Twin) -> None:
+    update = parse("UPDATE t SET b = 'changed' WHERE a > 0 RETURNING a") + bind(portal="c") + execute(1, "c")
+    first, again, rest, count = twin.proxied(
+        "BEGIN", update + S, execute(3, "c") + S, execute(0, "c") + S, "SELECT a FROM t WHERE b = 'changed'"
+    )[1:]
+    assert (first.order, len(first.rows)) == ("12DsZ", 1)
+    assert (again.order, len(again.rows)) == ("DsZ", 3)
+    assert (len(rest.rows), rest.tags) == (56, ["UPDATE 60"])
+    assert len({row[0] for reply in (first, again, rest) for row in reply.rows}) == 60
+    assert len(count.rows) == 60
+    # asyncpg's fetchrow: outside a transaction, one row wanted, all changed.
+    [alone] = twin.proxied(parse("UPDATE t SET b = 'row ' || a WHERE a > 0 RETURNING a") + bind() + execute(1) + S)
+    assert (alone.order, len(alone.rows)) == ("12DsZ", 1)
+    assert twin.rows()[0] == twin.rows()[1]
+
+
+def test_a_simple_query_in_a_batch(twin: Twin) -> None:
+    """From 17 on PostgreSQL says T there, though a batch is no transaction block of the client."""
+    query, sync = twin.proxied(run("SELECT 1") + encode.query(b"SELECT 2"), S)
+    assert (query.order, query.rows, query.status) == ("12TDCTDCZ", [[b"1"], [b"2"]], "I")
+    assert (sync.order, sync.status) == ("Z", "I")
+
+
+def test_a_function_call_message_is_refused_in_words(twin: Twin) -> None:
+    call = encode.message(F.FUNCTION_CALL, struct.pack("!IHHH", 1, 0, 0, 0))
+    [reply] = twin.proxied(call)
+    assert reply.order == "EZ"
+    assert reply.errors[0]["C"] == "0A000"
+
+
+def test_set_config_with_parameters_reaches_shards_that_connect_later(twin: Twin) -> None:
+    query = "SELECT set_config($1, $2, false)"
+    both = run(query, "app.one", "it's\\") + S, run(query, "app.two", "2") + S
+    replies = twin.proxied(
+        *both, "SELECT b FROM t", "BEGIN", run(query, "app.two", "3") + S, "SELECT b FROM t", "ROLLBACK"
+    )
+    assert [reply.errors for reply in replies] == [[]] * len(replies)
+    shown = "SELECT current_setting('app.one') || current_setting('app.two') FROM t WHERE a = {}"
+    answers = twin.proxied(*both, *(shown.format(key) for key in range(1, 10)))[2:]
+    assert {answer.rows[0][0] for answer in answers} == {b"it's\\2"}
