@@ -319,6 +319,10 @@ class Database(_Model):
     stall_timeout: Annotated[
         Seconds, Field(description="seconds without an answer after which a shard must prove that it is alive")
     ] = 30.0
+    deadlock_timeout: Annotated[
+        Seconds,
+        Field(description="seconds that a transaction of several shards may wait for a lock before it is cancelled"),
+    ] = 60.0
     prepare_timeout: Annotated[Seconds, Field(description="seconds for all shards to prepare a transaction")] = 30.0
     commit_timeout: Annotated[
         Seconds, Field(description="seconds to carry the decision out before recovery takes it over")

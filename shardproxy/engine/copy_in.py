@@ -176,7 +176,7 @@ class CopyIn:
                 message = await connection.read()
                 match message.type:
                     case B.ERROR_RESPONSE:
-                        error = PgError.from_fields(decode.fields(message.payload))
+                        error = connection.error(message)
                         self._shard_refused(shard, error)
                     case B.COMMAND_COMPLETE:
                         self._tags[shard] = decode.command_complete(message.payload)

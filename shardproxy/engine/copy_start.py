@@ -24,7 +24,7 @@ async def _first_reply(connection: Connection, expected: int) -> Reply:
             if message.type == expected:
                 return decode.copy_response(message.payload)
             if message.type == B.ERROR_RESPONSE:
-                error = PgError.from_fields(decode.fields(message.payload))
+                error = connection.error(message)
             elif message.type == B.READY_FOR_QUERY and error is not None:
                 return error
             else:

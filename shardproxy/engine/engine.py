@@ -18,6 +18,7 @@ from shardproxy.engine.copy_in import CopyIn, Source
 from shardproxy.engine.copy_out import copy_out
 from shardproxy.engine.copy_setup import prepare_copy
 from shardproxy.engine.database import Database
+from shardproxy.engine.deadlock import LockWatch
 from shardproxy.engine.gang import Gang
 from shardproxy.engine.notices import Fields, NoticeMerger
 from shardproxy.engine.resolver import Resolver
@@ -63,6 +64,7 @@ class Engine:
         self.output = output
         self.gang = Gang(database.addresses, settings, self._connected)
         self.resolver = Resolver(database, self.gang)
+        self.watch = LockWatch(self.gang, database.config.deadlock_timeout)
         self.committing = False
         self._cancelling: asyncio.Future[list[None]] | None = None
         self._settings = settings

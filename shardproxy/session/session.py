@@ -93,6 +93,7 @@ class Session:
         if message.type == F.TERMINATE:
             return False
         self._busy = True
+        self.engine.watch.start()
         try:
             if self._cancelling is not None:
                 await self._cancelling
@@ -112,6 +113,7 @@ class Session:
                 self.ready()
         finally:
             self._busy = False
+            await self.engine.watch.stop()
         await self.stream.drain()
         return True
 
