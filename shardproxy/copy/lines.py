@@ -2,11 +2,15 @@
 
 A shard counts the lines that it got; the client must read the lines that it sent. CONTEXT is translated text
 ("COPY t, line 3, column a: ..."), but in every one of PostgreSQL's catalogues the number follows the relation's
-name. A trigger's own text stands in front of it, so the last match counts.
+name, with neither quote nor parenthesis up to there. What triggers and functions add in front of it quotes its
+SQL and has parentheses behind names; what follows it is the client's data. So the first line of that form counts.
 """
 
 import re
 from collections.abc import Callable
+
+_PLAIN = r"""[^\d\n"'()«»‹›„“”「」:]"""
+_WORD = r"[A-Za-z0-9_$]"  # of an identifier; other letters may be the translated text around a name
 
 
 def map_context(context: str, relation: str, client_line: Callable[[int], int | None]) -> tuple[str, int | None]:
@@ -14,10 +18,13 @@ def map_context(context: str, relation: str, client_line: Callable[[int], int | 
 
     A line that `client_line` no longer knows is taken out of the text rather than shown wrong.
     """
-    numbers = list(re.finditer(rf"{re.escape(relation)}(?P<between>[^\d\n]*?)(?P<line>\d+)", context))
-    if not numbers:
+    found = re.search(
+        rf"^{_PLAIN}*?(?<!{_WORD}){re.escape(relation)}(?!{_WORD}|\()(?P<between>{_PLAIN}*?)(?P<line>\d+)",
+        context,
+        re.MULTILINE,
+    )
+    if found is None:
         return context, None
-    found = numbers[-1]
     line = client_line(int(found["line"]))
     if line is None:
         return context[: found.start("between")] + context[found.end("line") :], None
