@@ -26,7 +26,11 @@ from shardproxy.commit.fence import fence, finish
 from shardproxy.commit.setup import refuse_twins, set_up_one
 from shardproxy.commit.two_phase import Commit, Limits
 from shardproxy.errors import PgError
-from shardproxy.sqlstate import OBJECT_NOT_IN_PREREQUISITE_STATE, TRANSACTION_RESOLUTION_UNKNOWN
+from shardproxy.sqlstate import (
+    CONNECTION_FAILURE,
+    OBJECT_NOT_IN_PREREQUISITE_STATE,
+    TRANSACTION_RESOLUTION_UNKNOWN,
+)
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +39,9 @@ IDLE = 10.0
 
 BUSY = 1.0
 """Seconds between looks while something is: recovery is to be done within 5 s of a shard's return."""
+
+AWAY = 2.0
+"""Seconds for which a shard that is away is left alone."""
 
 FORGET_DELAY = 2.0
 """Seconds for which confirmed decisions are gathered before they are deleted."""
@@ -71,6 +78,7 @@ class Coordinator:
         self._confirmed: defaultdict[Address, list[str]] = defaultdict(list)
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._away: dict[str, float] = {}  # shards that are away, and when to try again
         self._swept = time.monotonic()
 
     # Life.
@@ -222,9 +230,16 @@ class Coordinator:
                 await self._learn(address)
             except PgError as error:
                 errors.append(error)
+                if error.sqlstate[:2] == "08":
+                    self._away[address.name] = time.monotonic() + AWAY
 
-        await each(learn(address) for address in self.addresses if address.name not in self._identities)
+        await each(learn(address) for address in self._here() if address.name not in self._identities)
         return errors
+
+    def _here(self) -> list[Address]:
+        """Return the shards to talk to now."""
+        now = time.monotonic()
+        return [address for address in self.addresses if self._away.get(address.name, 0.0) <= now]
 
     async def _learn(self, address: Address) -> None:
         identity = await set_up_one(address)
@@ -233,9 +248,17 @@ class Coordinator:
 
     async def _pass(self) -> None:
         await self._fence()
-        found = await recovery.look(self.addresses, self._identities)
+        here = self._here()
+        complete = all(address.name in self._identities for address in self.addresses)
+        found = await recovery.look(here, self._identities, complete=complete, returning=self._away)
+        self._away = {name: until for name, until in self._away.items() if name not in {one.name for one in here}}
+        self._away |= dict.fromkeys(found.away, time.monotonic() + AWAY)
+        reached = [address for address in here if address.name not in found.away]
         limit = self.limits.decide
-        await recovery.resolve(found, self.addresses, self._identities, limit=limit, in_flight=self._in_flight)
+        await recovery.resolve(found, reached, self._identities, limit=limit, in_flight=self._in_flight)
+        for name in self._away:
+            # Not asked this time: what was said of it still holds.
+            found.away.setdefault(name, self.found.away.get(name) or PgError(CONNECTION_FAILURE, "it is away"))
         for name, error in found.away.items():
             if name not in self.found.away:
                 log.warning('recovery: shard "%s" is away: %s', name, error)
@@ -259,7 +282,8 @@ class Coordinator:
                 return
             self._limbo.remove(limbo)
 
-        await each(settle(limbo) for limbo in list(self._limbo))
+        here = self._here()
+        await each(settle(limbo) for limbo in list(self._limbo) if limbo.address in here)
 
     async def _forget(self) -> None:
         waiting, self._confirmed = self._confirmed, defaultdict(list)

@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 TIMEOUT = 10.0
 """Seconds for a shard's answer before it counts as away."""
 
+RETURN_TIMEOUT = 2.0
+"""Seconds for the answer of a shard that was away at the last look."""
+
 GRACE = 1.0
 """Seconds for which a committed transaction is left to its committer, which is about to finish it itself."""
 
@@ -73,18 +76,25 @@ class Found:
         return [doubt for doubt in self.doubts if doubt.open]
 
 
-async def look(addresses: Sequence[Address], identities: Mapping[str, str]) -> Found:
+async def look(
+    addresses: Sequence[Address],
+    identities: Mapping[str, str],
+    *,
+    complete: bool = True,
+    returning: Collection[str] = (),
+) -> Found:
     """List what is prepared on the shards. `identities` are those known, by shard name.
 
-    While a shard's identity is unknown, a gid with an unknown anchor may be ours and is listed; it is not
-    otherwise.
+    Unless they are `complete`, a gid with an unknown anchor may be ours and is listed. The shards named in
+    `returning` were away: they get RETURN_TIMEOUT to answer, so that they hold up nobody else's recovery.
     """
     found = Found()
     doubts: dict[str, Doubt] = {}
 
     async def ask(address: Address) -> None:
         try:
-            async with control(address, TIMEOUT) as connection:
+            patience = RETURN_TIMEOUT if address.name in returning else TIMEOUT
+            async with control(address, patience) as connection:
                 rows = await connection.fetch(_LIST, PREFIX)
         except PgError as error:
             found.away[address.name] = error
@@ -100,7 +110,6 @@ async def look(addresses: Sequence[Address], identities: Mapping[str, str]) -> F
 
     await each(ask(address) for address in addresses)
     ours = set(identities.values())
-    complete = all(address.name in identities for address in addresses)
     found.doubts = [doubt for doubt in doubts.values() if doubt.anchor in ours or not complete]
     return found
 
@@ -127,7 +136,7 @@ async def resolve(
         elif doubt.anchor in by_identity:
             at_anchor[doubt.anchor].append(doubt)
         else:
-            doubt.errors.append(PgError(OBJECT_NOT_IN_PREREQUISITE_STATE, "its anchor shard has not been reached yet"))
+            doubt.errors.append(PgError(OBJECT_NOT_IN_PREREQUISITE_STATE, "its anchor shard is away"))
     await each(_judge(by_identity[anchor], doubts, limit) for anchor, doubts in at_anchor.items())
     at_shard: defaultdict[str, list[Doubt]] = defaultdict(list)
     for doubt in found.doubts:

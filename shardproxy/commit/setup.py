@@ -46,9 +46,12 @@ async def set_up(addresses: Sequence[Address]) -> dict[str, str]:
 
 
 async def set_up_one(address: Address) -> str:
-    """Make one shard's tables if they are missing; return its identity."""
+    """Make one shard's tables if they are missing; return its identity. Raises 55000 where nothing can prepare."""
     async with control(address, SETUP_TIMEOUT) as connection:
         try:
+            most = int(await connection.fetchval("SELECT current_setting('max_prepared_transactions')"))
+            if refused := cannot_prepare(address.name, most, 0):
+                raise refused
             if not await connection.fetchval(_THERE):
                 async with connection.transaction():
                     await connection.execute("SELECT pg_advisory_xact_lock($1)", SETUP_LOCK)

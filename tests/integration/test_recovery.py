@@ -248,6 +248,27 @@ async def test_a_shard_crashes_in_doubt(crashing: Shards, decided: bool, shard: 
     await coordinator.close()
 
 
+async def test_a_stalled_shard_holds_up_nobody_else(crashing: Shards) -> None:
+    """s2 takes connections and says nothing; what it has no part in is resolved in spite of that."""
+    identities = await setup.set_up(crashing.addresses)
+    transaction = new_transaction()
+    gid = Gid(identities["s0"], transaction, identities["s1"])
+    coordinator = crashing.coordinator()
+    coordinator.addresses = tuple(replace(address, connect_timeout=1.0) for address in crashing.addresses)
+    server = crashing.databases.shard_servers[2]
+    server.pause()
+    try:
+        await coordinator.start()
+        assert coordinator.found.away.keys() == {"s2"}
+        crashing.execute(1, f"BEGIN; INSERT INTO t VALUES (1); PREPARE TRANSACTION '{gid}'")
+        sql = "SELECT gid FROM pg_prepared_xacts"
+        await until(lambda: query(crashing.databases.shards[1], sql) == [])
+    finally:
+        server.resume()
+    await until(lambda: coordinator.found.away == {})
+    await coordinator.close()
+
+
 @pytest.mark.parametrize("shard", [0, 1, 2])
 async def test_a_shard_crashes_during_commits(crashing: Shards, shard: int) -> None:
     """SIGKILL of a whole server at a random moment of a series of commits: the answers are true.

@@ -177,6 +177,8 @@ async def test_readiness(start_server: StartServer, version: int) -> None:
         await ready_to_prepare([connection])
     assert caught.value.sqlstate == "55000"
     assert caught.value.message == "prepared transactions are disabled"
+    with pytest.raises(PgError, match="disabled"):
+        await shards.coordinator().start()
     await shards.end()
     server.restart(settings={"max_prepared_transactions": "1"})
     [connection] = await shards.insert(1, [0])
