@@ -72,6 +72,9 @@ async def prepare_copy(engine: "Engine", statement: Statement, sql: bytes) -> Co
     gang = engine.gang
     engine.resolver.forget()
     tables = await engine.resolver.resolve(statement)
+    if tables[copy.table].kind == "missing":
+        [connection] = await gang.join([gang.home])
+        raise await _refused_by(connection, sql)
     plan = route(statement, tables, await engine.resolver.context(statement, tables, ()))
     shards = engine.shards_of(plan)
     connections = await gang.join(shards)

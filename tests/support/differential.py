@@ -242,6 +242,15 @@ class Arena:
         assert replies[-1].order in {"TDCZ", "EZ"}, replies[-1]
         return replies[:-1]
 
+    def partitioned_oracle(self, table: str, copy: Copy) -> dict[str, str]:
+        """Return the error when the table is a partitioned one on the oracle, with the shards as partitions."""
+        name, (method, *bounds) = TABLES[table].sql, TABLES[table].partitions
+        make = f"ALTER TABLE {name} RENAME TO plain; CREATE TABLE {name} (LIKE plain) {method};"
+        make += "".join(f"CREATE TABLE part{n} PARTITION OF {name} {bound};" for n, bound in enumerate(bounds))
+        self._oracle.execute(make.encode())
+        [reply, _] = self._run("oracle", [copy], None, 0.0, True)
+        return reply.errors[0]
+
     def client(self) -> RawClient:
         """Return a new connection to the proxy, to be closed by the caller."""
         return RawClient(self.proxy.dsn())
