@@ -201,7 +201,9 @@ class Engine:
         transaction = self.transaction
         name = statement.name or ""
         if not transaction.open or transaction.implicit:
-            raise PgError(NO_ACTIVE_SQL_TRANSACTION, f"{statement.tag} can only be used in transaction blocks")
+            what = statement.kind.value.removesuffix("SAVEPOINT").rstrip()
+            words = f"{what} SAVEPOINT".lstrip()
+            raise PgError(NO_ACTIVE_SQL_TRANSACTION, f"{words} can only be used in transaction blocks")
         if statement.kind is not Kind.ROLLBACK_TO:
             transaction.check()
         if statement.kind is not Kind.SAVEPOINT:

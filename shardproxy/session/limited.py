@@ -52,9 +52,7 @@ class Reading:
     verb: str = "SELECT"
     name: bytes = field(default_factory=lambda: b"shardproxy_%d" % next(_numbers))
     begun: set[Connection] = field(default_factory=set)
-    given: dict[Connection, int] = field(default_factory=dict)  # rows of shards that are not at their end
     kept: dict[Connection, bytes] = field(default_factory=dict)
-    total: int = 0  # rows of the shards at their end
 
     async def read(self, engine: Engine, limit: int, on_agreed: OnAgreed) -> str | None:
         """Give up to `limit` rows, all if it is 0; return the tag at the end of the portal, SUSPENDED before it."""
@@ -89,16 +87,14 @@ class Reading:
                     self._end(connection, answer)
         if limit and rows >= limit:
             return SUSPENDED
-        return f"{self.verb} {self.total if self.changes else rows}"
+        # Of a change, too, the tag counts the rows of the last Execute.
+        return f"{self.verb} {rows}"
 
     def _end(self, connection: Connection, answer: Answer) -> int:
         """A shard is at its end; return the rows that this Execute got from it."""
         self.waiting.remove(connection)
         self.verb, _, last = (answer.tag or "").rpartition(" ")
-        number = int(last) if last.isdigit() else 0
-        self.total += number
-        # The tag of a change counts all its rows, that of a SELECT those of the last Execute.
-        return number - self.given.get(connection, 0) if self.changes else number
+        return int(last) if last.isdigit() else 0
 
     async def _piece(self, connection: Connection, output: Output, rows: int, on_agreed: OnAgreed) -> Answer:
         portal = self.portal
@@ -115,8 +111,6 @@ class Reading:
         [answer] = await Relay(
             [connection], output, FrameMerge(1, DATA_ROW), forward=forward, on_agreed=on_agreed
         ).run()
-        if answer.suspended:
-            self.given[connection] = self.given.get(connection, 0) + rows
         return answer
 
     def close(self) -> None:
