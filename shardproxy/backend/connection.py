@@ -13,7 +13,12 @@ from dataclasses import dataclass
 from shardproxy.backend.auth import authenticate
 from shardproxy.backend.stream import Stream
 from shardproxy.errors import ConnectionLost, PgError, ProtocolError
-from shardproxy.sqlstate import CONNECTION_FAILURE, QUERY_CANCELED, SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION
+from shardproxy.sqlstate import (
+    CONNECTION_FAILURE,
+    QUERY_CANCELED,
+    SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+    TOO_MANY_CONNECTIONS,
+)
 from shardproxy.wire import decode, encode
 from shardproxy.wire.constants import B, F
 from shardproxy.wire.framing import FrameReader, Message
@@ -85,8 +90,8 @@ class Connection:
     async def connect(cls, address: Address, parameters: Mapping[str, str]) -> "Connection":
         """Connect with the given start-up parameters (without user and database).
 
-        Raises PgError: the server's own words where it refuses a parameter; else 08001 naming the shard, when it
-        refuses the proxy or cannot be reached in `address.connect_timeout` seconds.
+        Raises PgError: the server's own words where it refuses a parameter or has no place (53300); else 08001
+        naming the shard, when it refuses the proxy or cannot be reached in `address.connect_timeout` seconds.
         """
         stream: Stream | None = None
         try:
@@ -102,6 +107,11 @@ class Connection:
             if isinstance(error, PgError) and error.sqlstate[:2] in SETTINGS_CLASSES:
                 error.fields["S"] = error.fields["V"] = "ERROR"
                 raise
+            if isinstance(error, PgError) and error.sqlstate == TOO_MANY_CONNECTIONS:
+                # The client may wait and try again, as it would with one server.
+                raise PgError(
+                    TOO_MANY_CONNECTIONS, error.message, detail=f'Reported by shard "{address.name}".'
+                ) from error
             raise PgError(
                 SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
                 f'could not connect to shard "{address.name}"',

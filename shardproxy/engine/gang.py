@@ -10,7 +10,7 @@ from shardproxy.backend.connection import Address, Connection
 from shardproxy.backend.together import each
 from shardproxy.engine.transaction import Transaction
 from shardproxy.errors import PgError
-from shardproxy.sqlstate import SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION
+from shardproxy.sqlstate import SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION, TOO_MANY_CONNECTIONS
 
 
 class Gang:
@@ -78,7 +78,7 @@ class Gang:
             try:
                 return await self._get(shard)
             except PgError as error:
-                if error.sqlstate != SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION:
+                if error.sqlstate not in {SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION, TOO_MANY_CONNECTIONS}:
                     raise
         return await self._get(self.everyone[-1])
 

@@ -142,6 +142,12 @@ class FaultProxy:
         if self._server is None:
             await self._listen()
 
+    def drop(self) -> None:
+        """Close the connections that are stalled: what they hold back is lost, as when a process is killed."""
+        for wire in list(self._wires):
+            if wire.stalled:
+                wire.do(Fault.CLOSE)
+
     def away(self, fault: Fault) -> None:
         """Break every connection, and those to come until `heal`: refused (CLOSE), reset or stalled."""
         self._away = fault
@@ -218,6 +224,11 @@ class Wire:
                 raise result
 
     # What is done to it.
+
+    @property
+    def stalled(self) -> bool:
+        """Whether nothing passes."""
+        return not self._flowing.is_set()
 
     def do(self, fault: Fault) -> None:
         """Break it."""
