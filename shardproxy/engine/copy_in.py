@@ -26,9 +26,10 @@ from shardproxy.engine.notices import Fields, NoticeMerger
 from shardproxy.errors import PgError
 from shardproxy.native import ALL_SHARDS, SplitError
 from shardproxy.plan import Kind, Statement
-from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED, INTERNAL_ERROR, QUERY_CANCELED
+from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED, INTERNAL_ERROR, PROTOCOL_VIOLATION, QUERY_CANCELED
 from shardproxy.wire import decode, encode
 from shardproxy.wire.constants import B
+from shardproxy.wire.errors import SilentProtocolError
 
 FLUSH_DELAY = 0.05
 """Seconds until a partly filled buffer is sent on: rows of a slow client become visible to the shard's triggers and
@@ -278,6 +279,10 @@ class CopyIn:
             self._timer = None
 
     def _refuse_split(self, error: SplitError) -> None:
+        if error.sqlstate == PROTOCOL_VIOLATION:
+            # A length that cannot be: nothing behind it can be told apart any more, so the session must end.
+            self._refuse(Refusal(SilentProtocolError(error.message), 0))
+            return
         # PostgreSQL reads a binary file's header before it has a line to name.
         context = None if error.line is None else f"COPY {self._relation}, line {error.line}"
         refused = self._setup.refusal(error, context)

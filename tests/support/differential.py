@@ -12,6 +12,8 @@ that names the shard, F, L and R (source positions inside the server), and the o
 """
 
 import re
+import socket
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,10 +21,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
+import psycopg.conninfo
 
+from shardproxy.wire import encode
 from tests.support.databases import SHARDS, Databases, Servers
 from tests.support.proxy import Proxy
 from tests.support.rawclient import Protocol, RawClient, Reply
+
+IDLE_PATIENCE = 5.0  # seconds for a shard to notice that nobody wants its rows
 
 BYTEWISE = 300  # bytes of a stream that get a CopyData each
 
@@ -215,6 +221,49 @@ class Arena:
         self.compare_rows(TABLES[table])
         return Outcome(expected[: len(steps)], self.rows(TABLES[table])[0])
 
+    def fill(self, table: str, query: str) -> None:
+        """Put a query's rows into the oracle's table, and the same onto the shards, each where it belongs."""
+        spec = TABLES[table]
+        self._oracle.execute(f"INSERT INTO {spec.sql} {query}".encode())
+        if spec.config["placement"] == "reference":
+            for connection in self._shards:
+                connection.execute(f"INSERT INTO {spec.sql} {query}".encode())
+            return
+        if spec.config["placement"] == "single":
+            self.on_shard(int(str(spec.config["shard"])[1:]), f"INSERT INTO {spec.sql} {query}")
+            return
+        method, *bounds = spec.partitions
+        make = f"CREATE TEMP TABLE twin (LIKE {spec.sql}) {method};"
+        make += "".join(f"CREATE TEMP TABLE twin{n} PARTITION OF twin {bound};" for n, bound in enumerate(bounds))
+        for shard in range(len(bounds)):
+            take = f"INSERT INTO {spec.sql} SELECT * FROM twin{shard}; DROP TABLE twin"
+            self.on_shard(shard, f"{make} INSERT INTO twin {query}; {take}")
+
+    def compare_now(self, *steps: Step) -> Outcome:
+        """Run the steps on the tables as they are, and compare the replies."""
+        expected = self._run("oracle", steps, None, 0.0, True)
+        got = self._run("proxy", steps, None, 0.0, True)
+        for step, theirs, ours in zip([*steps, "usable"], expected, got, strict=True):
+            there, here = (_normal(reply, "", False) for reply in (theirs, ours))
+            assert here == there, _difference(step, here, there)
+        return Outcome(expected[:-1])
+
+    def compare_exchange(self, stream: bytes) -> None:
+        """Send messages that end in one ReadyForQuery to both, and compare the replies."""
+        with self.oracle_client() as oracle, self.client() as proxy:
+            there, here = (_normal(client.exchange(stream), "", False) for client in (oracle, proxy))
+            assert here == there, _difference(stream, here, there)
+            assert proxy.usable().order == "TDCZ"
+
+    def wait_until_idle(self) -> None:
+        """Wait until the shards run nothing for the proxy; fails after a while."""
+        deadline = time.monotonic() + IDLE_PATIENCE
+        names = [psycopg.conninfo.conninfo_to_dict(dsn)["dbname"] for dsn in self.databases.shards]
+        busy = "SELECT query FROM pg_stat_activity WHERE datname = ANY (%s) AND state <> 'idle'"
+        while running := self._oracle.execute(busy, (names,)).fetchall():
+            assert time.monotonic() < deadline, running
+            time.sleep(0.02)
+
     def compare_ways(
         self, ddl: str, sql: str | bytes, data: bytes, *, table: str = "t", settings: Mapping[str, str] | None = None
     ) -> Outcome:
@@ -235,6 +284,22 @@ class Arena:
             assert not any(rows for shard, rows in enumerate(shards) if f"s{shard}" != table.config["shard"])
         else:
             assert [Counter(rows) for rows in shards] == self.places(table)
+
+    def compare_rows_soon(self, table: str) -> int:
+        """Wait until nobody else works on the table, then compare; return the number of rows."""
+        name = TABLES[table].sql
+        for connection in (self._oracle, *self._shards):
+            with connection.transaction():
+                connection.execute(f"LOCK TABLE {name}".encode())
+        self.compare_rows(TABLES[table])
+        return len(self.rows(TABLES[table])[0])
+
+    def cancel(self, client: RawClient) -> None:
+        """Send the proxy a CancelRequest for what this client runs."""
+        pid, key = client.cancel_key
+        with socket.create_connection((self.proxy.host, self.proxy.port)) as connection:
+            connection.sendall(encode.cancel_request(pid, key))
+            assert connection.recv(1) == b""
 
     def through_proxy(self, *steps: Step) -> list[Reply]:
         """Run steps through the proxy alone, and see that the session is usable after them."""

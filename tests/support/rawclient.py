@@ -102,6 +102,9 @@ class RawClient:
             self._socket.close()
             raise
 
+    cancel_key: tuple[int, bytes]
+    """Process id and key for a CancelRequest."""
+
     def _login(self, parameters: dict[str, str]) -> None:
         self.greeting = Reply()
         self.send(encode.startup_message(parameters))
@@ -111,6 +114,8 @@ class RawClient:
                 raise ConnectionError(f"refused: {self.greeting.errors}")
             if message.type == B.AUTHENTICATION and decode.authentication(message.payload)[0] != Auth.OK:
                 raise ConnectionError("a password is wanted")
+            if message.type == B.BACKEND_KEY_DATA:
+                self.cancel_key = decode.backend_key_data(message.payload)
             self.greeting.add(message)
 
     def close(self) -> None:
@@ -215,6 +220,12 @@ class RawClient:
     def usable(self) -> Reply:
         """See that nothing unasked for is on its way, and that a query is answered."""
         return self.query("SELECT 1")
+
+    def read_to_end(self) -> Reply:
+        """Return what comes up to the end of the connection."""
+        reply = Reply()
+        self._read_until(reply)
+        return reply
 
     def copy(
         self,
