@@ -35,6 +35,9 @@ FLUSH_DELAY = 0.05
 """Seconds until a partly filled buffer is sent on: rows of a slow client become visible to the shard's triggers and
 progress views about as promptly as with one server, and a fast client never waits for it."""
 
+TEXTUAL = 0
+"""CopyInResponse's overall format of text and CSV."""
+
 SETTLE_TIMEOUT = 30.0
 """Seconds for a shard to answer CopyFail before its connection is given up: it has buffers to read first, no more."""
 
@@ -250,10 +253,14 @@ class CopyIn:
         # Rows in front of the refused one may still be here, and one of them may be worse.
         self._send(self._splitter.flush())
         self._stopped = True
+        # PostgreSQL takes a first row that ends in a carriage return only when it has seen the byte behind it. This
+        # one begins a row that never ends. A client's own CopyFail is what PostgreSQL meets there.
+        beyond = self.response.format == TEXTUAL and (not client_fail or self._splitter.lines > 1)
+        unblocking = encode.copy_data(b"x") if beyond else b""
         for shard, connection in self._connections.items():
             if not self._readers[shard].done() and connection.usable and shard not in self._tags:
                 self._ended.add(shard)
-                connection.write(encode.copy_fail(reason))
+                connection.write(unblocking + encode.copy_fail(reason))
         _, silent = await asyncio.wait(self._readers.values(), timeout=SETTLE_TIMEOUT)
         for shard, reader in self._readers.items():
             if reader in silent:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from shardproxy.wire import encode
 from tests.conftest import RunProxy
 from tests.support.databases import Servers
 from tests.support.differential import Arena, Copy
@@ -136,6 +137,15 @@ def test_marker_with_more_on_its_line(arena: Arena) -> None:
 
 def test_marker_in_the_middle_of_a_field(arena: Arena) -> None:
     arena.compare_ways(TEXTS, PLAIN, b"a\tb\nc\tx\\.y\nd\te\n")
+
+
+@pytest.mark.parametrize("rest", [b"2\ta\n", b"2\ta\tb\r", b"2\ta\r\\.x\r", b"2"])
+def test_bad_first_row_that_ends_in_a_carriage_return(arena: Arena, rest: bytes) -> None:
+    """PostgreSQL looks at the byte behind it before it takes the row; another shard's row may be refused first."""
+    for start in (b"x\ta\r", b"1\ta\rx\ta\r", b"\r", b"1\ta\r2\tb\r3\tc\r4\td\rx\te\r"):
+        arena.compare_ways(NUMBERS, PLAIN, start + rest)
+    for start in (b"x\ta\r", b"1\ta\rx\ta\r", b"1\ta\r"):
+        arena.compare(NUMBERS, Copy(PLAIN, start, end=encode.copy_fail("no")))
 
 
 def test_lines_of_bad_rows_far_apart(arena: Arena) -> None:
