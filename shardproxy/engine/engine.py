@@ -102,6 +102,7 @@ class Engine:
         """Cancel what runs on the shards now, but not a commit over several: it ends as all or none by itself."""
         if self.committing and len(self.transaction.joined) > 1:
             return
+        self.gang.cancelled = True
         busy = [connection for connection in self.gang.connections if connection.busy]
         self._cancelling = asyncio.ensure_future(each(connection.cancel() for connection in busy))
         await self._cancelling

@@ -10,7 +10,7 @@ from shardproxy.backend.connection import Address, Connection
 from shardproxy.backend.together import each
 from shardproxy.engine.transaction import Transaction
 from shardproxy.errors import PgError
-from shardproxy.sqlstate import SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION, TOO_MANY_CONNECTIONS
+from shardproxy.sqlstate import QUERY_CANCELED, SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION, TOO_MANY_CONNECTIONS
 
 
 class Gang:
@@ -28,6 +28,7 @@ class Gang:
         self._on_connect = on_connect
         self._open: dict[int, Connection] = {}
         self._home: int | None = None
+        self.cancelled = False  # the client wants the statement that runs to end
 
     @property
     def everyone(self) -> tuple[int, ...]:
@@ -92,8 +93,19 @@ class Gang:
         return await each(self._get(shard) for shard in shards)
 
     async def join(self, shards: Sequence[int]) -> list[Connection]:
-        """Return the shards' connections, each inside the session's transaction if there is one."""
-        return await each(self._join(shard) for shard in shards)
+        """Return the shards' connections, each inside the session's transaction if there is one.
+
+        Every statement passes here before it is sent: one whose cancel came earlier ends here.
+        """
+        self._check_cancelled()
+        connections = await each(self._join(shard) for shard in shards)
+        # A shard that has said BEGIN takes no notice of a cancel before it has the statement.
+        self._check_cancelled()
+        return connections
+
+    def _check_cancelled(self) -> None:
+        if self.cancelled:
+            raise PgError(QUERY_CANCELED, "canceling statement due to user request")
 
     async def _get(self, shard: int) -> Connection:
         connection = self._open.get(shard)
@@ -149,6 +161,7 @@ class Gang:
 
     async def close(self) -> None:
         """Leave all shards; an open transaction is rolled back by them."""
+        self.transaction.end(committed=False)
         for connection in self._open.values():
             await connection.close()
         self._open.clear()

@@ -98,6 +98,7 @@ class Session:
             if self._cancelling is not None:
                 await self._cancelling
                 self._cancelling = None
+                self.engine.gang.cancelled = False
             if message.type == F.QUERY:
                 await self._query(message.payload)
             elif message.type in extended.TYPES:

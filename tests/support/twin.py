@@ -110,11 +110,11 @@ class Twin:
             self.databases.oracle_rows(listing)
         )
 
-    def working(self) -> int:
+    def working(self, state: str = "%") -> int:
         """Return how many shard backends run or hold something for the proxy."""
         [(count,)] = self.databases.oracle_rows(
             "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND state <> 'idle'"
-            f" AND datname LIKE '{self.databases.name}\\_s%'"
+            f" AND state LIKE '{state}' AND datname LIKE '{self.databases.name}\\_s%'"
         )
         return int(count)
 
