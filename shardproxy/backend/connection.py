@@ -7,7 +7,7 @@ callbacks, also while nobody reads.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from shardproxy.backend.auth import authenticate
@@ -154,26 +154,37 @@ class Connection:
         """
         message = await self._next()
         if message.type == B.ERROR_RESPONSE:
-            error = PgError.from_fields(decode.fields(message.payload))
+            with self.trusted():
+                error = PgError.from_fields(decode.fields(message.payload))
             if error.fields.get("V", error.fields.get("S")) in ENDINGS:
                 self.abort()
                 raise self.lost_error(error)
         return message
 
+    @contextlib.contextmanager
+    def trusted(self) -> Iterator[None]:
+        """Read answers inside: a server that breaks the protocol loses its connection, as nobody knows where it is.
+
+        The ProtocolError leaves as 08006: it is not the client who has broken the protocol.
+        """
+        try:
+            yield
+        except ProtocolError as error:
+            self.abort()
+            raise self.lost_error(error) from error
+
     async def _next(self) -> Message:
         while True:
-            try:
-                message = self.stream.take() or await self._wait()
-            except ConnectionLost as error:
-                raise self.lost_error(error) from error
-            except ProtocolError as error:
-                self.abort()
-                raise self.lost_error(error) from error
-            if not self._asynchronous(message):
-                if message.type == B.READY_FOR_QUERY:
-                    self.status = decode.ready_for_query(message.payload)
-                    self.stream.on_idle_data = self._idle_data
-                return message
+            with self.trusted():
+                try:
+                    message = self.stream.take() or await self._wait()
+                except ConnectionLost as error:
+                    raise self.lost_error(error) from error
+                if not self._asynchronous(message):
+                    if message.type == B.READY_FOR_QUERY:
+                        self.status = decode.ready_for_query(message.payload)
+                        self.stream.on_idle_data = self._idle_data
+                    return message
 
     async def _wait(self) -> Message:
         """Wait for a message as long as the server lives: a statement may take its time, a dead server may not."""
@@ -221,9 +232,11 @@ class Connection:
                         raise error
                     return tag, rows
                 case B.COMMAND_COMPLETE:
-                    tag = decode.command_complete(message.payload)
+                    with self.trusted():
+                        tag = decode.command_complete(message.payload)
                 case B.DATA_ROW:
-                    rows.append(decode.data_row(message.payload))
+                    with self.trusted():
+                        rows.append(decode.data_row(message.payload))
                 case B.ERROR_RESPONSE:
                     error = error or self.error(message)
                 case B.ROW_DESCRIPTION | B.EMPTY_QUERY_RESPONSE:

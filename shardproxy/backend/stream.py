@@ -86,7 +86,11 @@ class Stream(asyncio.BufferedProtocol):
         """Pass on what the event loop has read."""
         view = self._scratch[:nbytes]
         if self._sink is not None and not self._frames.buffered:
-            used = self._sink(view)
+            try:
+                used = self._sink(view)
+            except ProtocolError as error:
+                self.fail(error)
+                return
             if used == nbytes:
                 return
             view = view[used:]
@@ -179,7 +183,11 @@ class Stream(asyncio.BufferedProtocol):
         self._sink = sink
         rest = self._frames.take_rest()
         if rest:
-            used = sink(memoryview(rest))
+            try:
+                used = sink(memoryview(rest))
+            except ProtocolError as error:
+                self.fail(error)
+                return
             if used < len(rest):
                 self._frames.feed(memoryview(rest)[used:])
 

@@ -23,7 +23,7 @@ from shardproxy.copy.lines import map_context
 from shardproxy.engine.copy_setup import CopySetup
 from shardproxy.engine.copy_start import first_replies
 from shardproxy.engine.notices import Fields, NoticeMerger
-from shardproxy.errors import PgError
+from shardproxy.errors import PgError, ProtocolError
 from shardproxy.native import ALL_SHARDS, SplitError
 from shardproxy.plan import Kind, Statement
 from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED, INTERNAL_ERROR, PROTOCOL_VIOLATION, QUERY_CANCELED
@@ -183,7 +183,8 @@ class CopyIn:
                         error = connection.error(message)
                         self._shard_refused(shard, error)
                     case B.COMMAND_COMPLETE:
-                        self._tags[shard] = decode.command_complete(message.payload)
+                        with connection.trusted():
+                            self._tags[shard] = _counted(decode.command_complete(message.payload))
                     case B.READY_FOR_QUERY:
                         return
                     case _:
@@ -320,3 +321,10 @@ class CopyIn:
                 hint="Nothing was loaded. See whether triggers or row security differ between the shards.",
             )
         return next(iter(counts.values()))
+
+
+def _counted(tag: str) -> str:
+    """Return a COPY's tag, which must end in the number of rows."""
+    if not tag.startswith("COPY ") or not tag[5:].isdecimal():
+        raise ProtocolError(f"it answered COPY with {tag!r}")
+    return tag

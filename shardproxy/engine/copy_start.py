@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from shardproxy.backend.connection import Connection
 from shardproxy.backend.together import each
-from shardproxy.errors import PgError
+from shardproxy.errors import PgError, ProtocolError
 from shardproxy.wire import decode
 from shardproxy.wire.constants import B
 
@@ -22,7 +22,11 @@ async def _first_reply(connection: Connection, expected: int) -> Reply:
         while True:
             message = await connection.read()
             if message.type == expected:
-                return decode.copy_response(message.payload)
+                with connection.trusted():
+                    response = decode.copy_response(message.payload)
+                    if not {response.format, *response.column_formats} <= {0, 1}:
+                        raise ProtocolError(f"it sent {response}")
+                    return response
             if message.type == B.ERROR_RESPONSE:
                 error = connection.error(message)
             elif message.type == B.READY_FOR_QUERY and error is not None:

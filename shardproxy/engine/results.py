@@ -15,6 +15,7 @@ from shardproxy.backend.stream import Sink
 from shardproxy.backend.together import each
 from shardproxy.errors import PgError
 from shardproxy.native import FrameMerge
+from shardproxy.sqlstate import INTERNAL_ERROR
 from shardproxy.wire import decode
 from shardproxy.wire.constants import B
 from shardproxy.wire.encode import message as encode_message
@@ -103,10 +104,13 @@ class Relay:
                     return answer
                 if message.type in ROWS:
                     # It was buffered behind a notice, which `read` has passed on.
-                    if not sink(memoryview(encode_message(message.type, message.payload))):
+                    with connection.trusted():
+                        used = sink(memoryview(encode_message(message.type, message.payload)))
+                    if not used:
                         raise connection.unexpected(message)
                 else:
-                    self._take(connection, message, answer)
+                    with connection.trusted():
+                        self._take(connection, message, answer)
                 # What is buffered behind this message may be rows again.
                 connection.stream.tap(sink)
         except PgError as error:
@@ -166,7 +170,10 @@ class Relay:
 def total_tag(tags: Sequence[str]) -> str:
     """Add the row counts of the shards' command tags: `SELECT 2`, `SELECT 3` -> `SELECT 5`; `INSERT 0 1` likewise."""
     words = tags[0].split()
-    if not words or not words[-1].isdigit():
+    if not words or not words[-1].isdecimal():
         return tags[0]
-    total = sum(int(tag.split()[-1]) for tag in tags)
+    counts = [tag.split()[-1] if tag else "" for tag in tags]
+    if not all(count.isdecimal() for count in counts):
+        raise PgError(INTERNAL_ERROR, "the shards gave answers that do not add up", detail=", ".join(tags))
+    total = sum(map(int, counts))
     return " ".join([*words[:-1], str(total)])

@@ -403,7 +403,7 @@ async def test_no_connection_slots(start_server: StartServer, tmp_path: Path) ->
     async with Cell.over([server.dsn() for server in servers], tmp_path) as cell:
         # A role without the superuser's three reserved places takes all others.
         await _on_shard(cell, 1, "CREATE ROLE crowd LOGIN")
-        crowd = []
+        crowd: list[psycopg.AsyncConnection[Any]] = []
         try:
             while len(crowd) < 8:
                 try:

@@ -1,0 +1,52 @@
+"""A part of the matrix in each run, the same one each time; all of it is run by `python -m tests.faults`."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.faults.matrix import COMMIT, Case, Result, cases, run
+from tests.support.databases import Databases, Servers
+from tests.support.faultproxy import Fault
+
+LANES = 4
+PICKED = 30  # of each version
+SEED = 3
+
+
+@contextmanager
+def places(servers: Servers, directory: Path) -> Iterator[list[tuple[list[str], Path]]]:
+    """Fresh databases and a directory for each lane."""
+    made = [Databases.create(servers) for _ in range(LANES)]
+    try:
+        found = []
+        for number, databases in enumerate(made):
+            (directory / str(number)).mkdir()
+            found.append((databases.shards, directory / str(number)))
+        yield found
+    finally:
+        for databases in made:
+            databases.drop()
+
+
+def pick(version: int) -> list[Case]:
+    """The commit's own steps and stalls of whole shards are the interesting ones; all others come by chance."""
+    chosen = random.Random(SEED + version)
+    first = chosen.sample(cases(COMMIT), PICKED // 2)
+    rest = [case for case in cases() if case.fault is not Fault.STALL]
+    return first + chosen.sample(rest, PICKED - len(first))
+
+
+def wrong(results: list[Result]) -> list[str]:
+    return [str(result) for result in results if result.wrong]
+
+
+def test_the_matrix_has_the_cases_that_issue_3_asks_for() -> None:
+    assert len({str(case) for case in cases()}) == len(cases()) >= 600
+
+
+async def test_a_part_of_the_matrix(servers: Servers, tmp_path: Path) -> None:
+    with places(servers, tmp_path) as found:
+        results = await run(pick(servers.version), found)
+    assert len(results) == PICKED
+    assert wrong(results) == []

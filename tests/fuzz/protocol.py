@@ -1,0 +1,276 @@
+"""Fuzzing both sides of the protocol: damaged messages, cut anywhere.
+
+    python -m tests.fuzz.protocol --count 1000000        decoders, and answers of a shard, in this process
+    (the live proxy: tests/faults/fuzz_clients.py)
+
+Invariant: a valid message sequence, or one protocol error and an end. No other exception, and no hang.
+"""
+
+import argparse
+import asyncio
+import random
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from shardproxy.backend.connection import Address, Connection
+from shardproxy.backend.stream import Stream
+from shardproxy.copy.options import CopyOptions
+from shardproxy.engine.copy_out import copy_out
+from shardproxy.engine.results import DATA_ROW, Relay
+from shardproxy.errors import ConnectionLost, PgError, ProtocolError
+from shardproxy.native import FrameMerge
+from shardproxy.wire import encode
+from shardproxy.wire.constants import authentication_limit, frontend_limit
+from shardproxy.wire.framing import FrameReader
+from shardproxy.wire.startup import StartupReader
+from tests.fuzz.mutation import damage, pieces
+from tests.unit.wire.samples import BACKEND, FRONTEND
+
+PATIENCE = 10.0  # seconds for what takes a millisecond
+
+READY = encode.ready_for_query(b"I")
+ROWS = [encode.row_description([("a", 23)]), *(encode.data_row([b"%d" % n, None]) for n in range(5))]
+ERROR = encode.error_response({"S": "ERROR", "V": "ERROR", "C": "22P02", "M": "no", "W": "COPY t, line 3"})
+NOTICE = encode.notice_response({"S": "NOTICE", "C": "00000", "M": "hm"})
+STATUS = encode.parameter_status("TimeZone", "UTC")
+LOGIN = [encode.authentication_ok(), STATUS, encode.backend_key_data(7, b"abcd"), READY]
+SELECT = [*ROWS, encode.command_complete("SELECT 5"), READY]
+COPIED = [
+    encode.copy_out_response(0, [0, 0]),
+    *(encode.copy_data(b"%d\tx\n" % n) for n in range(4)),
+    encode.COPY_DONE,
+    encode.command_complete("COPY 4"),
+    READY,
+]
+BINARY = [
+    encode.copy_out_response(1, [1]),
+    encode.copy_data(b"PGCOPY\n\xff\r\n\0" + bytes(8) + b"\0\1\0\0\0\4\0\0\0\1"),
+    encode.copy_data(b"\0\1\0\0\0\4\0\0\0\2"),
+    encode.copy_data(b"\xff\xff"),
+    encode.COPY_DONE,
+    encode.command_complete("COPY 2"),
+    READY,
+]
+
+
+class DefectError(AssertionError):
+    """The invariant does not hold; the text has what reproduces it."""
+
+
+VERSIONS = ((3, 0), (3, 2), (3, 9))
+
+# Decoders and readers.
+
+
+def decoders(chosen: random.Random) -> None:
+    """One damaged stream through a reader, and every message through its decoder."""
+    samples = chosen.choice((BACKEND, FRONTEND))
+    picked = [chosen.choice(samples) for _ in range(chosen.randint(1, 4))]
+    data = damage(chosen, [sample.message for sample in picked])
+    limit = None if samples is BACKEND else chosen.choice((frontend_limit, authentication_limit))
+    reader = FrameReader(limit)
+    by_type = {sample.message[0]: sample.decoder for sample in samples}
+    given = 0
+    try:
+        for piece in pieces(chosen, data):
+            reader.feed(piece)
+            while (message := reader.next()) is not None:
+                given += 5 + len(message.payload)
+                if message.type in by_type:
+                    by_type[message.type](message.payload)
+        if given + reader.buffered != len(data):
+            raise DefectError(f"bytes got lost of {data!r}")
+    except ProtocolError:
+        return
+
+
+def startups(chosen: random.Random) -> None:
+    """One damaged startup packet."""
+    packets = [
+        encode.startup_message({"user": "me", "database": "shop", "_pq_.x": "1"}, chosen.choice(VERSIONS)),
+        encode.ssl_request(),
+        encode.gssenc_request(),
+        encode.cancel_request(7, b"abcd"),
+    ]
+    reader = StartupReader()
+    try:
+        for piece in pieces(chosen, damage(chosen, [chosen.choice(packets)])):
+            reader.feed(piece)
+            while reader.next() is not None:
+                continue
+    except ProtocolError:
+        return
+
+
+# Answers of a shard.
+
+
+class _Transport(asyncio.Transport):
+    """Takes what is written and forgets it."""
+
+    def __init__(self, stream: Stream) -> None:
+        super().__init__()
+        self._stream = stream
+        self._closed = False
+
+    def write(self, data: Any) -> None:
+        pass
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+    def close(self) -> None:
+        self.abort()
+
+    def abort(self) -> None:
+        if not self._closed:
+            self._closed = True
+            asyncio.get_running_loop().call_soon(self._stream.connection_lost, None)
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+
+class _Shard(Connection):
+    """A connection whose other side is the fuzzer."""
+
+    def __init__(self, number: int) -> None:
+        stream = Stream(FrameReader())
+        self.transport = _Transport(stream)
+        stream.connection_made(self.transport)
+        super().__init__(Address(f"s{number}", "127.0.0.1", 1, "u", "d"), stream)
+
+    async def cancel(self) -> None:
+        """There is nobody to ask."""
+
+    def deliver(self, data: bytes) -> None:
+        """Let bytes arrive."""
+        view = memoryview(data)
+        while view and not self.transport.closed:
+            buffer = self.stream.get_buffer(-1)
+            size = min(len(buffer), len(view))
+            buffer[:size] = view[:size]
+            self.stream.buffer_updated(size)
+            view = view[size:]
+
+
+@dataclass
+class _Client:
+    """What the client would read: whole messages, whatever the shard says."""
+
+    writable: bool = True
+    on_writable: Callable[[bool], None] | None = None
+    frames: FrameReader = field(default_factory=FrameReader)
+
+    def write(self, data: bytes) -> None:
+        self.frames.feed(data)
+        while self.frames.next() is not None:
+            continue
+        if self.frames.buffered:
+            raise DefectError(f"the client was given a part of a message: {data[:80]!r}")
+
+
+Job = Callable[[list[_Shard], _Client], Awaitable[object]]
+
+
+async def _start(shards: list[_Shard], client: _Client) -> None:
+    await shards[0]._start({})
+
+
+async def _execute(shards: list[_Shard], client: _Client) -> None:
+    await shards[0].execute("SELECT 1")
+
+
+async def _fetch(shards: list[_Shard], client: _Client) -> None:
+    await shards[0].fetch("SELECT 1")
+
+
+async def _relay(shards: list[_Shard], client: _Client) -> None:
+    for shard in shards:
+        shard.write(encode.query(b"SELECT"))
+    await Relay(shards, client, FrameMerge(len(shards), DATA_ROW)).run()
+
+
+async def _copy_text(shards: list[_Shard], client: _Client) -> None:
+    await copy_out(b"COPY", CopyOptions.read("to", ()), shards, client)
+
+
+SCENARIOS: tuple[tuple[Job, int, list[list[bytes]]], ...] = (
+    (_start, 1, [LOGIN]),
+    (_execute, 1, [SELECT, [NOTICE, encode.command_complete("BEGIN"), encode.ready_for_query(b"T")], [ERROR, READY]]),
+    (_fetch, 1, [SELECT]),
+    (_relay, 2, [SELECT, [ERROR, READY], [NOTICE, STATUS, *SELECT]]),
+    (_copy_text, 2, [COPIED, [ERROR, READY], [NOTICE, *COPIED], BINARY]),
+)
+
+
+async def answers(chosen: random.Random) -> None:
+    """One damaged conversation of one or two shards."""
+    job, count, conversations = chosen.choice(SCENARIOS)
+    shards = [_Shard(number) for number in range(count)]
+    client = _Client()
+    task = asyncio.ensure_future(job(shards, client))
+    await asyncio.sleep(0)
+    script = []
+    for shard in shards:
+        messages = chosen.choice(conversations)
+        data = damage(chosen, messages) if chosen.random() < 0.9 else b"".join(messages)
+        script += [(shard, piece) for piece in pieces(chosen, data)]
+    for shard, piece in script:
+        shard.deliver(piece)
+        if chosen.random() < 0.5:
+            await asyncio.sleep(0)
+    for shard in shards:
+        shard.transport.abort()
+    try:
+        await asyncio.wait_for(task, PATIENCE)
+    except (PgError, ConnectionLost):
+        return
+    except Exception as error:
+        raise DefectError(f"{job.__name__} raised {error!r} for {[(s.name, p) for s, p in script]!r}") from error
+
+
+async def run(count: int, seed: int) -> dict[str, int]:
+    """Run inputs of all kinds; return how many of each. Raises DefectError."""
+    chosen = random.Random(seed)
+    done = {"decoders": 0, "start-ups": 0, "answers": 0}
+    for number in range(count):
+        if number % 4 == 0:
+            await answers(chosen)
+            done["answers"] += 1
+        elif number % 4 == 1:
+            startups(chosen)
+            done["start-ups"] += 1
+        else:
+            decoders(chosen)
+            done["decoders"] += 1
+    return done
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz.protocol", description=__doc__)
+    parser.add_argument("--count", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    begun = time.monotonic()
+    done = asyncio.run(run(arguments.count, arguments.seed))
+    print(f"{sum(done.values())} inputs in {time.monotonic() - begun:.0f} s, no defect: {done}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
