@@ -41,6 +41,7 @@ SETTINGS = {
     "max_connections": "100",
     "max_prepared_transactions": "100",
 }
+PREPARED = "SELECT gid, extract(epoch FROM clock_timestamp() - prepared)::float8 FROM pg_prepared_xacts"
 QUIET = (0.1, 1.2)  # seconds between a start and the next kill
 SAMPLE = 0.05  # seconds between looks at what is in doubt
 COPY_PATIENCE = 60.0  # seconds; a COPY that takes longer counts as hanging
@@ -112,7 +113,6 @@ class Storm:
         self._over = asyncio.Event()
         self._servers: list[Server] = []
         self._proxies: list[Proxy] = []
-        self._seen: dict[tuple[int, str], float] = {}
 
     def run(self) -> Report:
         """Do it all."""
@@ -147,8 +147,10 @@ class Storm:
                 group.create_task(hand)
         healed = time.monotonic()
         deadline = healed + HEALED
-        while (left := await asyncio.to_thread(self._prepared)) and time.monotonic() < deadline:
+        left = await asyncio.to_thread(self._prepared)
+        while left and time.monotonic() < deadline:
             await asyncio.sleep(SAMPLE)
+            left = await asyncio.to_thread(self._prepared)
         if left:
             self.report.violations.append(f"{HEALED} s after healing {len(left)} prepared transactions are left")
         self.report.healed_after = time.monotonic() - healed
@@ -213,11 +215,7 @@ class Storm:
                 return
             await asyncio.to_thread(proxy.kill)
             await asyncio.sleep(self._random.uniform(0, 0.3))
-            await asyncio.to_thread(self._start_proxy, proxy)
-
-    @staticmethod
-    def _start_proxy(proxy: Proxy) -> None:
-        proxy.start()
+            await asyncio.to_thread(proxy.start)
 
     async def _crash_shards(self) -> None:
         while True:
@@ -246,11 +244,10 @@ class Storm:
 
     # What is in doubt.
 
-    def _prepared(self) -> list[tuple[int, str, float]]:
-        found = []
+    def _prepared(self) -> list[tuple[int, str]]:
+        found: list[tuple[int, str]] = []
         for at, server in enumerate(self._servers):
-            sql = "SELECT gid, extract(epoch FROM clock_timestamp() - prepared)::float8 FROM pg_prepared_xacts"
-            found += [(at, gid, age) for gid, age in query(server.dsn(), sql)]
+            found += [(at, gid) for gid, _ in query(server.dsn(), PREPARED)]
         return found
 
     async def _watch(self) -> None:
@@ -260,11 +257,7 @@ class Storm:
             await asyncio.sleep(SAMPLE)
             for at, server in enumerate(self._servers):
                 try:
-                    rows = await asyncio.to_thread(
-                        query,
-                        f"{server.dsn()}?connect_timeout=2",
-                        "SELECT gid, extract(epoch FROM clock_timestamp() - prepared)::float8 FROM pg_prepared_xacts",
-                    )
+                    rows = await asyncio.to_thread(query, f"{server.dsn()}?connect_timeout=2", PREPARED)
                 except psycopg.Error:
                     continue
                 now = time.monotonic()

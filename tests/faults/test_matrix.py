@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.faults.matrix import COMMIT, Case, Result, cases, run
+from shardproxy.wire.constants import F
+from tests.faults.matrix import COMMIT, SMALL, Case, Result, Step, cases, run
 from tests.support.databases import Databases, Servers
-from tests.support.faultproxy import Fault
+from tests.support.faultproxy import Fault, When
 
 LANES = 4
 PICKED = 30  # of each version
@@ -50,3 +51,13 @@ async def test_a_part_of_the_matrix(servers: Servers, tmp_path: Path) -> None:
         results = await run(pick(servers.version), found)
     assert len(results) == PICKED
     assert wrong(results) == []
+
+
+async def test_the_judge_sees_a_commit_that_is_not_atomic(servers18: Servers, tmp_path: Path) -> None:
+    """One-phase commit with the second shard lost in between: were this right, the matrix would prove nothing."""
+    step = Step("copy", "plain commit", F.QUERY, b"COMMIT", (1,))
+    case = Case(step, 1, When.BEFORE, Fault.CLOSE, False)
+    with places(servers18, tmp_path) as found:
+        [result] = await run([case], found[:1], commit="one-phase")
+    assert result.outcome.sqlstate == "08007"
+    assert [text for text in result.wrong if text.endswith(f"of {SMALL} rows")]
