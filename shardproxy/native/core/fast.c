@@ -92,11 +92,31 @@ static int keep_rest(sp_splitter *s, const sp_mask_state *st, const uint8_t *p, 
     return 0;
 }
 
+/* The next rows' ends, at most SP_BATCH. */
+static inline size_t next_ends(const sp_masks *m, size_t words, size_t *word, uint64_t *bits, uint32_t *ends)
+{
+    size_t w = *word, n = 0;
+    uint64_t b = *bits;
+    while (n < SP_BATCH) {
+        while (!b && ++w < words)
+            b = m->newline[w];
+        if (!b)
+            break;
+        ends[n++] = (uint32_t)(w * 64 + (size_t)__builtin_ctzll(b));
+        b &= b - 1;
+    }
+    *word = w;
+    *bits = b;
+    return n;
+}
+
 int sp_fast_span(sp_splitter *s, const uint8_t *p, size_t n, size_t *taken)
 {
     const size_t newline = s->eol == SP_EOL_CRNL ? 2 : 1;
     const int csv = s->opt.format == SP_CSV, keyed = s->constant_shard == SP_NO_CONSTANT;
     const uint64_t extra_before = s->row_extra;
+    uint32_t ends[SP_BATCH];
+    int32_t shards[SP_BATCH];
     sp_masks m;
     sp_mask_state st = {0};
     size_t limit = n, row = 0, scan = 0, first_row = 0;
@@ -116,15 +136,21 @@ int sp_fast_span(sp_splitter *s, const uint8_t *p, size_t n, size_t *taken)
         sp_masks_run(&s->spec, &st, base, len, &m);
         uint64_t bits = m.newline[0];
         first_row = row;
-        for (;;) {
-            while (!bits && ++word < words)
-                bits = m.newline[word];
-            if (!bits)
-                break;
-            size_t at = word * 64 + (size_t)__builtin_ctzll(bits);
+        for (size_t nends = 0, i = 0;; i++) {
+            if (i == nends) {
+                nends = next_ends(&m, words, &word, &bits, ends);
+                if (!nends)
+                    break;
+                i = row < scan; /* a row that began before these bitmaps */
+                shards[0] = SP_ONE_BY_ONE;
+                if (s->integer_key)
+                    sp_integer_shards(s, &m, base, n - scan, i ? ends[0] + 1 : row - scan, ends + i, nends - i,
+                                      shards + i);
+                i = 0;
+            }
+            size_t at = ends[i];
             if (__builtin_expect(at >= m.special, 0))
                 break;
-            bits &= bits - 1;
             size_t end = scan + at + 1;
             if (m.any_embedded) {
                 s->row_extra += count_bits(m.embedded, counted, at);
@@ -134,6 +160,12 @@ int sp_fast_span(sp_splitter *s, const uint8_t *p, size_t n, size_t *taken)
                 const uint8_t *r = p + row;
                 size_t size = end - row;
                 int extracted = SP_FIELDS_OK;
+                if (s->integer_key && shards[i] >= 0) {
+                    if (sp_put_row(s, shards[i], r, size))
+                        return -1;
+                    row = end;
+                    continue;
+                }
                 if (__builtin_expect(sp_is_csv_marker(s, r, size - newline), 0)) {
                     s->ended = 1;
                     *taken = n;

@@ -27,7 +27,7 @@ typedef struct {
 
 typedef struct {
     uint64_t newline[SP_MASK_WORDS];  /* the last byte of each row's newline */
-    uint64_t delimiter[SP_MASK_WORDS];
+    uint64_t delimiter[SP_MASK_WORDS + 1]; /* a zero word follows, for reading 64 bits from any bit on */
     uint64_t embedded[SP_MASK_WORDS]; /* CSV: line ends inside quotes that PostgreSQL counts */
     uint64_t any_embedded;
     uint64_t any_marked;              /* some byte is a quote (CSV) or a backslash (text) */

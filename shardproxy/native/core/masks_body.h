@@ -91,6 +91,7 @@ SP_TARGET static inline void SP_PASTE(loop_, SP_NAME)(const sp_mask_spec *spec, 
         if (eol == 3)
             state.carriage = state.last_carriage >> (n - 1) & 1;
     }
+    out->delimiter[word + (n != 0)] = 0;
     *st = state;
 }
 

@@ -1,5 +1,6 @@
 #include "place.h"
 
+#include "digits.h"
 #include "hash.h"
 #include "keys.h"
 
@@ -129,95 +130,12 @@ static int32_t place_hash(const sp_placement *self, const sp_value *values, int 
     return unsupported != SP_OK ? unsupported : remainder_of(h, row);
 }
 
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-#define SP_SWAR 1
-
-static inline uint64_t load64(const uint8_t *p)
-{
-    uint64_t v;
-    memcpy(&v, p, 8);
-    return v;
-}
-
-static inline uint64_t load32(const uint8_t *p)
-{
-    uint32_t v;
-    memcpy(&v, p, 4);
-    return v;
-}
-
-/* Eight characters, the first in the lowest byte: are all of them digits? */
-static inline int eight_digits(uint64_t v)
-{
-    return ((v & UINT64_C(0xF0F0F0F0F0F0F0F0)) |
-            (((v + UINT64_C(0x0606060606060606)) & UINT64_C(0xF0F0F0F0F0F0F0F0)) >> 4)) ==
-           UINT64_C(0x3333333333333333);
-}
-
-static inline uint64_t parse_eight(uint64_t v)
-{
-    v -= UINT64_C(0x3030303030303030);
-    v = v * 10 + (v >> 8); /* pairs in every other byte */
-    return (((v & UINT64_C(0x000000FF000000FF)) * UINT64_C(0x000F424000000064)) +
-            (((v >> 16) & UINT64_C(0x000000FF000000FF)) * UINT64_C(0x0000271000000001))) >>
-           32;
-}
-
-/* 1 to 8 characters moved to the upper bytes behind leading '0's, without reading beyond them. */
-static inline uint64_t load_padded(const uint8_t *p, size_t len)
-{
-    uint64_t v;
-    if (len == 8)
-        return load64(p);
-    if (len >= 4)
-        v = load32(p) | load32(p + len - 4) << (8 * (len - 4));
-    else
-        v = (uint64_t)p[0] | (uint64_t)p[len / 2] << (8 * (len / 2)) | (uint64_t)p[len - 1] << (8 * (len - 1));
-    return v << (64 - 8 * len) | UINT64_C(0x3030303030303030) >> (8 * len);
-}
-
-/* Plain digits with an optional minus, up to 19 of them: what nearly every integer key is. */
-static inline int read_plain(const uint8_t *p, size_t len, int64_t *out)
-{
-    int negative = len != 0 && *p == '-';
-    p += negative;
-    len -= (size_t)negative;
-    if (len - 1 >= 19) /* 0 wraps around */
-        return 0;
-    uint64_t value;
-    if (len <= 8) {
-        uint64_t v = load_padded(p, len);
-        if (!eight_digits(v))
-            return 0;
-        value = parse_eight(v);
-    } else {
-        uint64_t low = load64(p + len - 8), middle, high = 0;
-        if (len <= 16) {
-            middle = load_padded(p, len - 8);
-        } else {
-            uint64_t v = load_padded(p, len - 16);
-            if (!eight_digits(v))
-                return 0;
-            high = parse_eight(v);
-            middle = load64(p + len - 16);
-        }
-        if (!(eight_digits(middle) & eight_digits(low)))
-            return 0;
-        value = (high * 100000000u + parse_eight(middle)) * 100000000u + parse_eight(low);
-        if (value > INT64_MAX)
-            return 0;
-    }
-    *out = negative ? -(int64_t)value : (int64_t)value;
-    return 1;
-}
-#endif
-
 /* One bigint or integer key in its usual spelling; everything else goes the general way. */
 static int32_t place_hash_int8(const sp_placement *self, const sp_value *values, int binary)
 {
 #ifdef SP_SWAR
     int64_t value;
-    if (!binary && !values->is_null && read_plain(values->data, values->len, &value)) {
+    if (!binary && !values->is_null && sp_read_digits(values->data, values->len, &value)) {
         uint64_t hash = sp_hash_int64(value, SP_HASH_SEED);
         return remainder_of(as_hash(self), sp_hash_combine(0, hash));
     }
@@ -229,13 +147,35 @@ static int32_t place_hash_int4(const sp_placement *self, const sp_value *values,
 {
 #ifdef SP_SWAR
     int64_t value;
-    if (!binary && !values->is_null && read_plain(values->data, values->len, &value) && value >= INT32_MIN &&
+    if (!binary && !values->is_null && sp_read_digits(values->data, values->len, &value) && value >= INT32_MIN &&
         value <= INT32_MAX) {
         uint64_t hash = sp_hash_uint32((uint32_t)value, SP_HASH_SEED);
         return remainder_of(as_hash(self), sp_hash_combine(0, hash));
     }
 #endif
     return place_hash(self, values, binary);
+}
+
+/* The three integer types hash alike. */
+void sp_place_integers(const sp_placement *self, const int64_t *values, size_t n, int32_t *shards)
+{
+    const hash_placement h = *as_hash(self); /* a copy, which the stores cannot change */
+    for (size_t i = 0; i < n; i++)
+        shards[i] = remainder_of(&h, sp_hash_combine(0, sp_hash_int64(values[i], SP_HASH_SEED)));
+}
+
+static uint32_t integer_bits(const sp_keytype *type)
+{
+    switch (type->code) {
+    case SP_KEY_INT2:
+        return 16;
+    case SP_KEY_INT4:
+        return 32;
+    case SP_KEY_INT8:
+        return 64;
+    default:
+        return 0;
+    }
 }
 
 sp_placement *sp_placement_hash(uint32_t nshards, const sp_keytype *types, size_t nkeys,
@@ -256,6 +196,7 @@ sp_placement *sp_placement_hash(uint32_t nshards, const sp_keytype *types, size_
     /* For one shard 2^64 does not fit; the estimate is then one too small, which the correction covers. */
     h->reciprocal = nshards == 1 ? UINT64_MAX : (UINT64_MAX - nshards + 1) / nshards + 1;
     h->base.pub.place = place_hash;
+    h->base.pub.integer_bits = nkeys == 1 ? integer_bits(&types[0]) : 0;
     if (nkeys == 1 && types[0].code == SP_KEY_INT8)
         h->base.pub.place = place_hash_int8;
     if (nkeys == 1 && types[0].code == SP_KEY_INT4)

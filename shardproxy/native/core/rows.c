@@ -48,20 +48,12 @@ int sp_place_keyed(sp_splitter *s, const uint8_t *row, size_t len, int extracted
     int32_t target = sp_target(s, extracted);
     if (target == SP_TARGET_ERROR)
         return -1;
+    if (target != SP_EVERYWHERE)
+        return sp_put_row(s, target, row, len);
     uint64_t lines = 1 + s->row_extra;
     s->lines += lines;
     s->row_extra = 0;
-    if (target == SP_EVERYWHERE) {
-        if (sp_put_all(s, row, len))
-            return -1;
-        return sp_account(s, target, lines);
-    }
-    if (__builtin_expect(s->shards[target].map.shard_line == 0, 0) && s->opt.format == SP_CSV) {
-        sp_row_scan scan = {0};
-        if (s->eol == SP_EOL_NL)
-            lines = 1 + sp_count_quoted_cr(s, &scan, row, len);
-    }
-    if (sp_put(s, target, row, len))
+    if (sp_put_all(s, row, len))
         return -1;
     return sp_account(s, target, lines);
 }

@@ -68,6 +68,7 @@ struct sp_splitter {
     int failed, ended, finished;
     int header_pending;
     int eol;
+    int integer_key; /* sp_integer_shards applies */
     int odd; /* an option is a newline, backslash or such: only the byte by byte scan is right */
 
     sp_row_scan row;
@@ -125,10 +126,38 @@ static inline int sp_account(sp_splitter *s, int32_t target, uint64_t lines)
     return sp_linemap_add(&s->shards[target].map, lines, s->lines) ? sp_fail_memory(s) : 0;
 }
 
+uint64_t sp_count_quoted_cr(const sp_splitter *s, sp_row_scan *scan, const uint8_t *p, size_t n);
+
+/* A row with its newline goes to one shard. */
+static inline int sp_put_row(sp_splitter *s, int32_t target, const uint8_t *row, size_t len)
+{
+    uint64_t lines = 1 + s->row_extra;
+    s->lines += lines;
+    s->row_extra = 0;
+    if (__builtin_expect(s->shards[target].map.shard_line == 0, 0) && s->opt.format == SP_CSV) {
+        sp_row_scan scan = {0};
+        if (s->eol == SP_EOL_NL)
+            lines = 1 + sp_count_quoted_cr(s, &scan, row, len);
+    }
+    if (sp_put(s, target, row, len))
+        return -1;
+    return sp_account(s, target, lines);
+}
+
 /* fields.c: the values of the key columns; text and CSV. */
 enum { SP_FIELDS_OK = 0, SP_FIELDS_MISSING = 1, SP_FIELDS_MORE = 2, SP_FIELDS_ERROR = -1 };
 int sp_key_value(sp_splitter *s, size_t key, const uint8_t *field, size_t len, int marked);
 int sp_extract(sp_splitter *s, const uint8_t *row, size_t len, int whole);
+
+/*
+ * integers.c: the shards of n rows whose newlines end at the bits `ends` of the bitmaps; the first row begins at bit
+ * `at`, and `readable` bytes follow base. SP_ONE_BY_ONE: not a plain integer, or not certainly.
+ */
+#define SP_ONE_BY_ONE INT32_MIN
+#define SP_BATCH 256
+int sp_integer_key(const sp_splitter *s);
+void sp_integer_shards(const sp_splitter *s, const sp_masks *m, const uint8_t *base, size_t readable, size_t at,
+                       const uint32_t *ends, size_t n, int32_t *shards);
 
 /* rows.c: the shard for the values just extracted (poison is noted), and complete rows. */
 #define SP_TARGET_ERROR INT32_MIN
@@ -160,7 +189,6 @@ typedef struct {
 } sp_scanned;
 int sp_scan_text(sp_splitter *s, const uint8_t *p, size_t n, int eof, int started, sp_scanned *out);
 int sp_scan_csv(sp_splitter *s, const uint8_t *p, size_t n, int eof, int started, sp_scanned *out);
-uint64_t sp_count_quoted_cr(const sp_splitter *s, sp_row_scan *scan, const uint8_t *p, size_t n);
 
 static inline int sp_scan(sp_splitter *s, const uint8_t *p, size_t n, int eof, int started, sp_scanned *out)
 {

@@ -83,6 +83,7 @@ sp_splitter *sp_splitter_new(const sp_options *o, const sp_sink *sink)
     s->spec.quote = o->quote;
     s->spec.escape = o->escape;
     s->spec.delimiter = o->delimiter;
+    s->integer_key = sp_integer_key(s);
     s->bin.need = 11;
     sp_row_reset(s);
     return s;

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from shardproxy.native import (
     ALL_SHARDS,
+    KEY_INT2,
     KEY_INT4,
     KEY_INT8,
     KEY_TEXT,
@@ -463,6 +464,44 @@ def test_random_csv(data: st.DataObject) -> None:
     expected = split(payload, options, NSHARDS, TEXT_KEY.place)
     cut = data.draw(st.lists(st.integers(0, len(payload)), max_size=6))
     check([b"".join(map(message, pieces(payload, cut)))], expected, options, TEXT_KEY, buffer_size=97)
+
+
+INTEGERS = st.one_of(
+    st.integers(-(10**19), 10**19).map(lambda value: str(value).encode()),
+    st.integers(0, 18).flatmap(lambda n: st.integers(-(10**n), 10**n)).map(lambda value: str(value).encode()),
+    st.sampled_from(
+        [b"", b"-", b"+1", b" 7", b"007", b"-0", b"0x1F", b"1_0", b"1x", b"1/2", b"1:2", b"\x8a1", b'"12"']
+    ),
+    st.sampled_from([b"32767", b"32768", b"-32769", b"2147483648", b"-2147483648", b"9223372036854775808", b"0" * 20]),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_random_integer_keys(data: st.DataObject) -> None:
+    """Keys that are read in batches, between rows that are not, with options that are digits themselves."""
+    csv = data.draw(st.booleans())
+    options = Options(
+        format="csv" if csv else "text",
+        delimiter=data.draw(st.sampled_from([b",", b"5", b"-"] if csv else [b"\t", b"-"])),
+        quote=data.draw(st.sampled_from([b'"', b"1"])),
+        escape=data.draw(st.sampled_from([b'"', b"1", b"2"])),
+        null=data.draw(st.sampled_from([b"", b"\\N", b"7", b"12"])),
+        default=data.draw(st.sampled_from([None, b"8", b"-1"])),
+        default_values=[b"3"],
+        key_fields=[data.draw(st.integers(0, 3))],
+        header=data.draw(st.booleans()),
+        server_version=data.draw(st.sampled_from([17, 18])),
+    )
+    newline = data.draw(st.sampled_from([b"\n", b"\r\n", b"\r"]))
+    other = st.sampled_from([b"", b"a" * 70, b"b" * 9, b"'"])
+    rows = data.draw(st.lists(st.lists(st.one_of(INTEGERS, other), min_size=1, max_size=5), max_size=12))
+    times = data.draw(st.sampled_from([1, 1, 1, 40]))  # over a batch of rows, and over one of bitmaps
+    payload = b"".join(options.delimiter.join(row) + newline for row in rows) * times
+    placement = Placement.hash(NSHARDS, [data.draw(st.sampled_from([KEY_INT2, KEY_INT4, KEY_INT8]))])
+    expected = split(payload, options, NSHARDS, placement.place)
+    cut = data.draw(st.lists(st.integers(0, len(payload)), max_size=6))
+    check([b"".join(map(message, pieces(payload, cut)))], expected, options, placement, buffer_size=97)
 
 
 @settings(max_examples=100, deadline=None)
