@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 import shardproxy
-from shardproxy.errors import ShardproxyError
+from shardproxy.errors import PgError, ShardproxyError
 
 FAILED = 1
 USAGE = 2
@@ -40,6 +40,11 @@ class Command:
 
 def _config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", "--config", type=Path, required=True, metavar="FILE", help="the configuration")
+
+
+def _check(parser: argparse.ArgumentParser) -> None:
+    _config(parser)
+    parser.add_argument("--fix", action="store_true", help="make the tables that two-phase commit needs on the shards")
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:
@@ -76,13 +81,13 @@ COMMANDS = (
         _config,
         lambda module, args: module.run(args.config),
     ),
-    # run(config: Path) -> int
+    # run(config: Path, *, fix: bool) -> int
     Command(
         "check",
         "shardproxy.server.check",
         "report every error of a configuration and of its shards",
-        _config,
-        lambda module, args: module.run(args.config),
+        _check,
+        lambda module, args: module.run(args.config, fix=args.fix),
     ),
     # run(config: Path, sql: str, database: str | None) -> int
     Command(
@@ -166,6 +171,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
     except ShardproxyError as error:
         print(f"shardproxy: {error}", file=sys.stderr)
+        if isinstance(error, PgError):
+            for label, text in (("DETAIL", error.detail), ("HINT", error.hint)):
+                if text:
+                    print(f"{label}:  {text}", file=sys.stderr)
         return _exit_code(error)
     except OSError as error:
         print(f"shardproxy: {error}", file=sys.stderr)

@@ -235,9 +235,9 @@ class Stream(asyncio.BufferedProtocol):
             self._transport.close()
 
     def abort(self, error: Exception | None = None) -> None:
-        """Close at once; `error` is what the reader gets, if given."""
-        if error is not None and self._error is None:
-            self._error = error
+        """Close at once; `error` is what the reader gets. Lost from here on, not from the loop's next turn."""
+        if self._error is None:
+            self._error = error or ConnectionLost("the connection was given up")
         if self._transport is not None:
             self._transport.abort()
         self._wake()

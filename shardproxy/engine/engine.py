@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 
 from shardproxy.backend.connection import Connection
 from shardproxy.backend.together import each
-from shardproxy.commit import one_phase
 from shardproxy.engine.copy_in import CopyIn, Source
 from shardproxy.engine.copy_out import copy_out
 from shardproxy.engine.copy_setup import prepare_copy
@@ -163,9 +162,7 @@ class Engine:
                     "the transaction is rolled back: the connection to a shard that took part was lost",
                     detail=", ".join(connection.name for connection in participants if not connection.usable),
                 )
-            if len(participants) == 1:
-                await one_phase.commit_plainly(participants[0])
-            elif participants:
+            if participants:
                 for warning in await self.database.commit(participants):
                     self._say_notice(warning.fields)
         except BaseException:

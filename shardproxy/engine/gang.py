@@ -6,7 +6,7 @@ savepoints. Connections are never shared between sessions, so nothing of one cli
 
 from collections.abc import Callable, Mapping, Sequence
 
-from shardproxy.backend.connection import Address, Connection
+from shardproxy.backend.connection import IDLE, Address, Connection
 from shardproxy.backend.together import each
 from shardproxy.engine.transaction import Transaction
 from shardproxy.errors import PgError
@@ -144,7 +144,8 @@ class Gang:
 
     async def rollback(self) -> None:
         """Roll back wherever the transaction is open. A connection that cannot is given up, which does the same."""
-        participants = [connection for connection in self.participants() if connection.usable]
+        # A failed COMMIT may have ended the transaction on some shards already.
+        participants = [one for one in self.participants() if one.usable and one.status != IDLE]
 
         async def roll_back(connection: Connection) -> None:
             try:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shardproxy.config import Config, ConfigErrors, Database, load
+from shardproxy.server.check_commit import judge_commit
 from shardproxy.server.check_facts import ask
 from shardproxy.server.check_rules import Finding, Level, judge
 
@@ -53,24 +54,30 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-async def check(path: Path) -> Report:
-    """Check a configuration file and its shards; ConfigErrors if the file is wrong."""
+async def check(path: Path, *, fix: bool = False) -> Report:
+    """Check a configuration file and its shards; ConfigErrors if the file is wrong.
+
+    `fix` makes what two-phase commit needs on the shards; without it nothing is changed anywhere.
+    """
     config = load(path)
-    databases = await asyncio.gather(*(_database(database) for database in config.databases))
+    databases = await asyncio.gather(*(_database(database, fix=fix) for database in config.databases))
     return Report(config, tuple(zip(config.databases, databases, strict=True)))
 
 
-async def _database(database: Database) -> tuple[Finding, ...]:
+async def _database(database: Database, *, fix: bool) -> tuple[Finding, ...]:
     facts = await asyncio.gather(
         *(ask(shard, number, database.tables, database.connect_timeout) for number, shard in enumerate(database.shards))
     )
-    return tuple(judge(database, facts))
+    # A shard that cannot prepare at all has that said already.
+    able = (one.shard.name for one in facts if one.server is not None and one.server.prepared > 0)
+    commit = await judge_commit(database, frozenset(able), fix=fix) if len(database.shards) > 1 else []
+    return (*judge(database, facts), *commit)
 
 
-def run(config: Path) -> int:
+def run(config: Path, *, fix: bool = False) -> int:
     """Print the report of a configuration file and return the exit code."""
     try:
-        report = asyncio.run(check(config))
+        report = asyncio.run(check(config, fix=fix))
     except ConfigErrors as errors:
         print(errors, file=sys.stderr)
         print(_count(len(errors.problems), "error"), file=sys.stderr)

@@ -9,7 +9,7 @@ from shardproxy.engine.database import Database
 from shardproxy.engine.gang import Gang
 from shardproxy.engine.resolver import Resolver
 from shardproxy.errors import PgError
-from shardproxy.plan import Route, Statement, analyze, route
+from shardproxy.plan import Kind, Route, Statement, analyze, route
 
 FAILED = 1
 USAGE = 2
@@ -62,7 +62,9 @@ def _described(database: Database, statement: Statement, found: Route) -> str:
         case shards:
             where = ", ".join(names[shard] for shard in shards)
     lines = [f"  goes to:  {where}", f"  because:  {found.reason}"]
-    if found.combine == "concatenate":
+    if statement.kind is Kind.COPY_FROM and found.combine == "concatenate":
+        lines.append("  answer:   the shards' counts added up")
+    elif found.combine == "concatenate":
         lines.append("  answer:   the shards' rows one behind the other, counts added up")
     elif found.combine == "same":
         lines.append("  answer:   the same from every shard, counted once")

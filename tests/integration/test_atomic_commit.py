@@ -54,7 +54,6 @@ def test_copy_and_transactions(shard_databases: Databases, run_proxy: RunProxy) 
     assert shard_databases.rows("SELECT gid FROM shardproxy.decisions") == [[], [], []]
 
 
-@pytest.mark.xfail(strict=True, reason="Gang.rollback sends ROLLBACK to shards that are in no transaction any more")
 def test_a_failed_commit_says_nothing_besides_its_error(shard_databases: Databases, run_proxy: RunProxy) -> None:
     """One server rolls back by itself: there is no WARNING that no transaction is in progress."""
     shard_databases.execute(DEFERRED)

@@ -8,7 +8,7 @@ import pytest
 
 from shardproxy import cli
 from tests.conftest import StartServer
-from tests.support.databases import Databases, Servers, query, toml
+from tests.support.databases import Databases, Servers, execute, query, toml
 
 USERS = {"name": "users", "placement": "hash", "key": ["id"]}
 
@@ -20,10 +20,10 @@ class Check:
         self._path = directory / "shardproxy.toml"
         self._capsys = capsys
 
-    def __call__(self, config: str) -> tuple[int, str]:
+    def __call__(self, config: str, *arguments: str) -> tuple[int, str]:
         """Return the exit code and all that was printed."""
         self._path.write_text(config)
-        code = cli.main(["check", "-c", str(self._path)])
+        code = cli.main(["check", "-c", str(self._path), *arguments])
         printed = self._capsys.readouterr()
         return code, printed.out + printed.err
 
@@ -58,7 +58,7 @@ def test_all_is_well(shard_databases: Databases, check: Check) -> None:
         {"name": "countries", "placement": "reference"},
         {"name": "log", "placement": "single", "shard": "s1"},
     ]
-    code, text = check(shard_databases.config(tables, commit="two-phase"))
+    code, text = check(shard_databases.config(tables, commit="two-phase"), "--fix")
     assert code == 0, text
     assert not remedies(text)
     assert "table public.users: hash by id, on all 3 shards" in text
@@ -203,6 +203,36 @@ def test_privileges_and_passwords(start_server: StartServer, check: Check, monke
     monkeypatch.setenv("PGPASSWORD", "a@b/c'd")
     code, text = check(config([server.dsn(user="app")], [USERS]))
     assert code == 1, text
+
+
+def test_two_phase_tables_are_made_by_fix_alone(one_server: Databases, check: Check) -> None:
+    there = "SELECT to_regclass('shardproxy.decisions') IS NOT NULL"
+    code, text = check(one_server.config(commit="two-phase"))
+    assert code == 0
+    assert len(remedies(text)) == 3
+    assert one_server.rows(there) == [[(False,)]] * 3
+    code, text = check(one_server.config(commit="two-phase"), "--fix")
+    assert (code, remedies(text)) == (0, [])
+    assert one_server.rows(there) == [[(True,)]] * 3
+
+
+def test_one_phase_says_what_it_risks(one_server: Databases, check: Check) -> None:
+    code, text = check(one_server.config(commit="one-phase"))
+    assert code == 0
+    assert "some committed and others not" in text
+
+
+def test_transactions_in_doubt_are_counted(one_server: Databases, check: Check) -> None:
+    config = one_server.config(commit="two-phase")
+    check(config, "--fix")
+    anchor, participant = (one_server.rows("SELECT id FROM shardproxy.identity")[number][0][0] for number in range(2))
+    execute(
+        one_server.shards[1],
+        f"BEGIN; CREATE TABLE doubt (); PREPARE TRANSACTION 'shardproxy_{anchor}_{'0' * 32}_{participant}'",
+    )
+    code, text = check(config)
+    assert code == 0
+    assert "1 transaction in doubt, the oldest prepared 0 s ago" in text
 
 
 def test_nothing_is_changed(one_server: Databases, check: Check) -> None:

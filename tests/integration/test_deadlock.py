@@ -17,7 +17,7 @@ def keys_on_different_shards(databases: Databases) -> tuple[int, int]:
     return rows[0][0][0], rows[1][0][0]
 
 
-def test_a_deadlock_between_shards_ends_with_40P01(one_server: Databases, run_proxy: RunProxy) -> None:
+def test_a_deadlock_between_shards_is_ended(one_server: Databases, run_proxy: RunProxy) -> None:
     """Two transactions lock a row each and then want the other's, on another shard, so no server sees a cycle."""
     one_server.execute("CREATE TABLE items (id int PRIMARY KEY, n int)", oracle=False)
     config = one_server.config(TABLES).replace('name = "shop"', 'name = "shop"\ndeadlock_timeout = 2.0', 1)
