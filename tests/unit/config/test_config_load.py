@@ -70,6 +70,7 @@ def test_the_example_shows_the_defaults() -> None:
     )
     assert shown.keys() == {
         "workers", "max_clients", "login_timeout", "drain_timeout", "commit", "unlisted_tables", "connect_timeout",
+        "stall_timeout", "deadlock_timeout", "prepare_timeout", "commit_timeout",
     }  # fmt: skip
     for name, value in shown.items():
         default = defaults[name]
