@@ -29,7 +29,9 @@ def arena(servers: Servers, run_proxy_for_module: RunProxy) -> Iterator[Arena]:
 
 
 def compare(arena: Arena, case: Case) -> None:
-    arena.compare(case.ddl, *case.steps, table=case.table, fresh=False, may_decline=case.may_decline)
+    arena.compare(
+        case.ddl, *case.steps, table=case.table, fresh=False, may_decline=case.may_decline, ignore=case.ignore
+    )
 
 
 @settings(max_examples=CASES, derandomize=True, database=None, deadline=None, suppress_health_check=HEALTH)
