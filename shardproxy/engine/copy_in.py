@@ -151,8 +151,11 @@ class CopyIn:
             if shard == ALL_SHARDS:
                 for connection in self._connections.values():
                     connection.stream.write(data)
-            else:
+            elif shard in self._connections:
                 self._connections[shard].stream.write(data)
+            elif self._splitter.rows_of(shard):
+                # The signature and trailer of a binary file are for all shards, rows are not.
+                raise AssertionError(f"rows for shard {shard}, which takes no part in the COPY")
 
     def _flush(self) -> None:
         self._timer = None

@@ -317,6 +317,19 @@ class Engine:
         assert isinstance(plan.shards, tuple)
         return plan.shards
 
+    def cursor_at(self, name: str) -> Connection | None:
+        """Return the connection that has a cursor of the client's, if one has."""
+        shard = self._cursors.get(name)
+        return None if shard is None else self.gang.standing(shard)
+
+    def cursor_opened(self, name: str, connection: Connection) -> None:
+        """A protocol portal of this name is open there: to SQL it is a cursor."""
+        self._cursors[name] = self.gang.number_of(connection)
+
+    def cursor_closed(self, name: str) -> None:
+        """It is no more."""
+        self._cursors.pop(name, None)
+
     async def connections_of(
         self, statement: Statement, params: Sequence[ParamValue]
     ) -> tuple[Route, list[Connection]]:

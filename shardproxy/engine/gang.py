@@ -134,6 +134,15 @@ class Gang:
             await connection.execute(transaction.joining_sql())
         return connection
 
+    def standing(self, shard: int) -> Connection | None:
+        """Return a shard's connection if it stands."""
+        connection = self._open.get(shard)
+        return connection if connection is not None and connection.usable else None
+
+    def number_of(self, connection: Connection) -> int:
+        """Return the shard that a connection leads to."""
+        return next(shard for shard, one in self._open.items() if one is connection)
+
     def participants(self) -> list[Connection]:
         """Return the connections inside the transaction, in the order of the shards."""
         return [self._open[shard] for shard in sorted(self.transaction.joined)]

@@ -16,7 +16,7 @@ from shardproxy.engine.copy_in import is_copy_in
 from shardproxy.engine.engine import SUSPENDED
 from shardproxy.errors import PgError
 from shardproxy.plan import Kind, Statement
-from shardproxy.session.limited import PIECEWISE, run_limited
+from shardproxy.session.limited import PIECEWISE, run_cursor, run_limited
 from shardproxy.session.portals import Portal, Prepared
 from shardproxy.sqlstate import (
     DUPLICATE_PREPARED_STATEMENT,
@@ -192,6 +192,14 @@ class Extended:
         portal = self._portals.pop(name, None)
         if portal is not None and portal.reading is not None:
             portal.reading.close()
+            if portal.reading.cursor:
+                self._session.engine.cursor_closed(portal.reading.cursor)
+
+    def _cursor(self, name: bytes) -> Connection | None:
+        """Return where SQL has opened a cursor of this name, if it is that and no portal of ours."""
+        if name in self._portals:
+            return None
+        return self._session.engine.cursor_at(name.decode(errors="surrogateescape"))
 
     async def _settle(self) -> None:
         """Have a shard check and describe what no Execute has brought to one yet, and say all that is owed."""
@@ -209,10 +217,13 @@ class Extended:
                 request = describing.bind_on(connection, b"") + encode.describe(b"P", b"")
                 answers = await self._ask(connection, request)
                 self._pay()
-                for answer in answers:
-                    if answer.type in {B.ROW_DESCRIPTION, B.NO_DATA}:
-                        self._session.stream.write(encode.message(answer.type, answer.payload))
+                self._say_rows(answers)
         self._pay()
+
+    def _say_rows(self, answers: list[Message]) -> None:
+        for answer in answers:
+            if answer.type in {B.ROW_DESCRIPTION, B.NO_DATA}:
+                self._session.stream.write(encode.message(answer.type, answer.payload))
 
     async def _home(self) -> Connection:
         gang = self._session.engine.gang
@@ -274,6 +285,11 @@ class Extended:
 
     async def _describe(self, target: decode.Target) -> None:
         if target.kind == b"P":
+            cursor = self._cursor(target.name)
+            if cursor is not None:
+                await self._settle()
+                self._say_rows(await self._ask(cursor, encode.describe(b"P", target.name)))
+                return
             portal = self._portal(target.name)
             if _unprepared(portal.prepared.statement):
                 self._owed.append(encode.NO_DATA)
@@ -305,6 +321,16 @@ class Extended:
 
     async def _execute(self, execute: decode.Execute) -> None:
         session = self._session
+        cursor = self._cursor(execute.portal)
+        if cursor is not None:
+            await self._settle()
+            self._asked = True
+            tag = await run_cursor(session.engine, cursor, execute.portal, execute.max_rows)
+            if tag == SUSPENDED:
+                session.stream.write(encode.PORTAL_SUSPENDED)
+            else:
+                session.complete(tag)
+            return
         portal = self._portal(execute.portal)
         statement = portal.prepared.statement
         if (
@@ -328,7 +354,7 @@ class Extended:
         if not alone and statement.kind not in LOCAL:
             session.engine.begin_implicit()
         if is_copy_in(statement):
-            tag: str | None = await session.copy_in(statement, portal.prepared.text)
+            tag = await session.copy_in(statement, portal.prepared.text)
         else:
             tag = await self._run(portal, execute)
         if alone:
@@ -364,7 +390,7 @@ class Extended:
             execute.max_rows > 0 and statement.kind in PIECEWISE and not statement.sets_config
         ):
             self._asked = True
-            return await run_limited(engine, portal, execute.max_rows, self._agreed)
+            return await run_limited(engine, portal, execute.portal, execute.max_rows, self._agreed)
         describe, portal.describe = portal.describe, False
         described = encode.describe(b"P", b"") if describe else b""
 
@@ -393,6 +419,9 @@ class Extended:
     def _close(self, target: decode.Target) -> None:
         if target.kind == b"S":
             self._drop_statement(target.name)
+        elif (cursor := self._cursor(target.name)) is not None:
+            cursor.closing.append(encode.close(b"P", target.name))
+            self._session.engine.cursor_closed(target.name.decode(errors="surrogateescape"))
         else:
             self._drop_portal(target.name)
         self._owed.append(encode.CLOSE_COMPLETE)

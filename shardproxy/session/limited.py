@@ -1,7 +1,8 @@
 """Execute with a row limit: a portal read in pieces, shard after shard where it has several.
 
-Manual: "Extended Query", Execute's maximum number of rows. Each shard's part stays open as a portal there, under a
-name that is used once, so the transaction must be open, as it must with one server.
+Manual: "Extended Query", Execute's maximum number of rows. Each shard's part stays open as a portal there, so the
+transaction must be open, as it must with one server. Its name there is used once; only a named portal of a single
+shard has the client's name, for to SQL it is a cursor.
 
 PostgreSQL runs a statement that changes rows to its end at the first Execute, however few of its RETURNING rows are
 asked for. So do all shards here: those whose turn has not come are asked for one row, which waits for its turn.
@@ -51,6 +52,7 @@ class Reading:
     changes: bool
     verb: str = "SELECT"
     name: bytes = field(default_factory=lambda: b"shardproxy_%d" % next(_numbers))
+    cursor: str = ""  # the name that SQL knows, where it does
     begun: set[Connection] = field(default_factory=set)
     kept: dict[Connection, bytes] = field(default_factory=dict)
 
@@ -115,17 +117,31 @@ class Reading:
 
     def close(self) -> None:
         """Have the shards close what is left of the portal, with whatever is sent to them next."""
-        for connection in self.waiting:
-            if connection in self.begun and connection.usable:
+        for connection in self.begun:
+            if connection.usable:
                 connection.closing.append(encode.close(b"P", self.name))
         self.waiting.clear()
 
 
-async def run_limited(engine: Engine, portal: Portal, limit: int, on_agreed: OnAgreed) -> str | None:
+async def run_limited(engine: Engine, portal: Portal, name: bytes, limit: int, on_agreed: OnAgreed) -> str | None:
     """Return up to `limit` rows of the portal; return the tag at its end, SUSPENDED before it."""
     if portal.reading is None:
         statement = portal.prepared.statement
         plan, connections = await engine.connections_of(statement, portal.parameters())
         same = plan.combine == "same"
-        portal.reading = Reading(portal, connections, same, same or len(connections) == 1, statement.kind not in READS)
+        reading = portal.reading = Reading(
+            portal, connections, same, same or len(connections) == 1, statement.kind not in READS
+        )
+        if name and reading.alone and not same:
+            reading.name = name
+            reading.cursor = name.decode(errors="surrogateescape")
+            engine.cursor_opened(reading.cursor, connections[0])
     return await portal.reading.read(engine, limit, on_agreed)
+
+
+async def run_cursor(engine: Engine, connection: Connection, name: bytes, limit: int) -> str | None:
+    """Read a cursor that SQL has opened: to the protocol it is a portal. Return the tag, or SUSPENDED."""
+    connection.write(encode.execute(name, limit) + encode.SYNC)
+    relay = Relay([connection], engine.output, FrameMerge(1, DATA_ROW), forward=frozenset())
+    [answer] = await relay.run()
+    return SUSPENDED if answer.suspended else answer.tag
