@@ -34,7 +34,7 @@ CONFIG = """\
 [server]
 listen = "127.0.0.1:0"
 drain_timeout = 5.0
-{admin}
+{server}
 [[databases]]
 name = "shop"
 commit = {commit}
@@ -51,10 +51,10 @@ key = ["id"]
 """
 
 
-def config(dsns: Sequence[str], *, commit: str = "two-phase", seconds: float = 1.0, admin: str = "") -> str:
-    """Write the configuration of the shards s0, s1, ...; every deadline is `seconds`."""
+def config(dsns: Sequence[str], *, commit: str = "two-phase", seconds: float = 1.0, server: str = "") -> str:
+    """Write the configuration of the shards s0, s1, ...; every deadline is `seconds`; `server` goes into [server]."""
     shards = [{"name": f"s{number}", "dsn": dsn} for number, dsn in enumerate(dsns)]
-    return CONFIG.format(admin=admin, commit=toml(commit), shards=toml(shards), seconds=float(seconds))
+    return CONFIG.format(server=server, commit=toml(commit), shards=toml(shards), seconds=float(seconds))
 
 
 def through(dsn: str, port: int) -> str:
@@ -98,7 +98,13 @@ class Cell:
     @classmethod
     @contextlib.asynccontextmanager
     async def over(
-        cls, dsns: Sequence[str], directory: Path, *, commit: str = "two-phase", seconds: float = 1.0
+        cls,
+        dsns: Sequence[str],
+        directory: Path,
+        *,
+        commit: str = "two-phase",
+        seconds: float = 1.0,
+        server: str = "",
     ) -> "AsyncIterator[Cell]":
         """Put fault proxies and a shardproxy in front of empty databases."""
         for dsn in dsns:
@@ -107,11 +113,10 @@ class Cell:
         async with contextlib.AsyncExitStack() as stack:
             targets = [conninfo_to_dict(dsn) for dsn in dsns]
             faults = [
-                await stack.enter_async_context(FaultProxy(str(one["host"]), int(one["port"] or 0)))
-                for one in targets
+                await stack.enter_async_context(FaultProxy(str(one["host"]), int(one["port"] or 0))) for one in targets
             ]
             paths = [through(dsn, fault.port) for dsn, fault in zip(dsns, faults, strict=True)]
-            text = config(paths, commit=commit, seconds=seconds)
+            text = config(paths, commit=commit, seconds=seconds, server=server)
             proxy = await asyncio.to_thread(Proxy, directory, text)
             cell = cls(dsns, faults, proxy)
             try:

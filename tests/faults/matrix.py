@@ -140,9 +140,7 @@ class Lane:
         load = next(cell.numbers)
         application = f"case{load}"
         step = case.step
-        rule = Rule(
-            case.fault, step.type, step.text, step.nth, case.when, application, spread=case.spread, seconds=0.2
-        )
+        rule = Rule(case.fault, step.type, step.text, step.nth, case.when, application, spread=case.spread, seconds=0.2)
         wide = step.type == F.COPY_DATA
         rows = len(INSERT_SHARDS) if step.flow == "insert" else LARGE if wide else SMALL
         cell.faults[case.shard].add(rule)
