@@ -12,7 +12,7 @@ import logging
 
 from shardproxy.backend.stream import Stream
 from shardproxy.copy.encoding import Text
-from shardproxy.engine.copy_in import is_copy_in
+from shardproxy.engine.copy_in import CopyIn, is_copy_in
 from shardproxy.engine.database import Database
 from shardproxy.engine.engine import Engine
 from shardproxy.errors import ConnectionLost, PgError, ProtocolError
@@ -31,6 +31,10 @@ log = logging.getLogger(__name__)
 
 FORGETTING = frozenset({"DISCARD ALL", "DEALLOCATE ALL"})
 """Tags of what ends all prepared statements."""
+
+ABANDON_PATIENCE = 2.0
+"""Seconds that the shards have to end a COPY whose client is gone, before their connections are closed instead: the
+locks that the others hold must not wait for one that stalls."""
 
 COPY = frozenset({F.COPY_DATA, F.COPY_DONE, F.COPY_FAIL})
 
@@ -219,6 +223,10 @@ class Session:
         stream.write(encode.copy_in_response(copy.response.format, copy.response.column_formats))
         # The tap stays after a failure: it drops what the client still sends, without a look at each message.
         stream.tap(copy.feed)
+        # What the shards say meanwhile (NOTICEs) waits for a client that does not read, as on one server.
+        stream.on_writable = self._client_writable
+        if not stream.writable:
+            self._client_writable(False)
         try:
             while True:
                 message = await stream.read(until=copy.failed)
@@ -236,8 +244,28 @@ class Session:
                     case _:
                         raise ProtocolError(f"unexpected message type 0x{message.type:02X} during COPY from stdin")
         except (ConnectionLost, ProtocolError, asyncio.CancelledError):
-            await asyncio.shield(copy.abandon())
+            self._client_writable(True)
+            await asyncio.shield(self._abandon(copy))
             raise
+        finally:
+            stream.on_writable = None
+            self._client_writable(True)
+
+    def _client_writable(self, writable: bool) -> None:
+        for connection in self.engine.gang.connections:
+            if writable:
+                connection.stream.resume_reading(self)
+            else:
+                connection.stream.pause_reading(self)
+
+    @staticmethod
+    async def _abandon(copy: CopyIn) -> None:
+        """End the COPY of a client that is gone; a shard that stalls is left to the end of its connection."""
+        try:
+            async with asyncio.timeout(ABANDON_PATIENCE):
+                await copy.abandon()
+        except TimeoutError:
+            log.info("a shard does not answer to the end of a COPY whose client is gone: its connection is closed")
 
 
 def _shutdown() -> PgError:
