@@ -17,7 +17,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from shardproxy.backend.connection import Connection
+from shardproxy.backend.connection import IDLE, Connection
 from shardproxy.backend.together import each
 from shardproxy.copy.lines import map_context
 from shardproxy.engine.copy_setup import CopySetup
@@ -37,6 +37,10 @@ progress views about as promptly as with one server, and a fast client never wai
 
 TEXTUAL = 0
 """CopyInResponse's overall format of text and CSV."""
+
+UNENDING = b"x" * 16
+"""The begin of a row that never ends. PostgreSQL takes a first row that ends in a carriage return only when it has seen
+the byte behind it, and calls bytes wrong only with MAX_CONVERSION_INPUT_LENGTH (16) more (copyfromparse.c)."""
 
 SETTLE_TIMEOUT = 30.0
 """Seconds for a shard to answer CopyFail before its connection is given up: it has buffers to read first, no more."""
@@ -178,6 +182,7 @@ class CopyIn:
 
     async def _read(self, shard: int, connection: Connection) -> None:
         """Read a shard to ReadyForQuery. NOTICEs pass through `connection.read` all the while."""
+        refused = False
         try:
             while True:
                 message = await connection.read()
@@ -185,12 +190,14 @@ class CopyIn:
                     case B.ERROR_RESPONSE:
                         error = connection.error(message)
                         self._shard_refused(shard, error)
+                        refused = True
                     case B.COMMAND_COMPLETE:
                         with connection.trusted():
                             self._tags[shard] = _counted(decode.command_complete(message.payload))
-                    case B.READY_FOR_QUERY:
+                    case B.READY_FOR_QUERY if connection.status != IDLE and (refused or shard in self._tags):
                         return
                     case _:
+                        # Also a COPY that ends without a word, or outside the transaction that it is in.
                         raise connection.unexpected(message)
         except PgError as error:
             self._refuse(Refusal(error, None))
@@ -257,10 +264,9 @@ class CopyIn:
         # Rows in front of the refused one may still be here, and one of them may be worse.
         self._send(self._splitter.flush())
         self._stopped = True
-        # PostgreSQL takes a first row that ends in a carriage return only when it has seen the byte behind it. This
-        # one begins a row that never ends. A client's own CopyFail is what PostgreSQL meets there.
+        # Each shard is to look at all its rows. A client's own CopyFail is what PostgreSQL meets behind the last one.
         beyond = self.response.format == TEXTUAL and (not client_fail or self._splitter.lines > 1)
-        unblocking = encode.copy_data(b"x") if beyond else b""
+        unblocking = encode.copy_data(UNENDING) if beyond else b""
         for shard, connection in self._connections.items():
             if not self._readers[shard].done() and connection.usable and shard not in self._tags:
                 self._ended.add(shard)

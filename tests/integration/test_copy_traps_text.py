@@ -148,6 +148,16 @@ def test_bad_first_row_that_ends_in_a_carriage_return(arena: Arena, rest: bytes)
         arena.compare(NUMBERS, Copy(PLAIN, start, end=encode.copy_fail("no")))
 
 
+@pytest.mark.parametrize(
+    ("encoding", "bad"), [("latin1", b"a\0b"), ("utf8", b"a\0b"), ("utf8", b"a\xc3"), ("utf8", b"\xf0\x9f\x98")]
+)
+def test_bytes_that_are_not_valid_in_the_last_row_of_a_shard(arena: Arena, encoding: str, bad: bytes) -> None:
+    """PostgreSQL waits for more bytes before it calls them wrong; another row ends the COPY meanwhile."""
+    data = b"1\ta\n2\t" + bad + b"\n3\ta\tb\tc and more behind it\n4\r\n"
+    outcome = arena.compare_ways(NUMBERS, f"COPY t FROM STDIN (ENCODING '{encoding}')", data)
+    assert (outcome.last.line, (outcome.last.error or {})["C"]) == (2, "22021")
+
+
 def test_lines_of_bad_rows_far_apart(arena: Arena) -> None:
     """The smallest line is reported, though its shard has read later than others."""
     data = rows(20_000)

@@ -212,7 +212,8 @@ class Arena:
     ) -> Outcome:
         """Run the steps on both and compare; return what the oracle said.
 
-        `settings` go into the StartupMessage. `ignore` are letters of error fields that the test explains.
+        `settings` go into the StartupMessage. `ignore` are letters of error fields that the test explains, and
+        `l` for the line.
         `notices_once`: of equal notices it is enough that one comes. `fresh`: over new connections.
         `may_decline`: the proxy may refuse a key's spelling whose meaning depends on settings (`_declined`).
         """
@@ -387,7 +388,7 @@ def _normal(reply: Reply, ignore: str, notices_once: bool) -> dict[str, Any]:
     notices = sorted(_notice(fields) for fields in reply.notices)
     return {
         "errors": [_error(fields, ignore) for fields in reply.errors],
-        "line": reply.line,
+        "line": None if "l" in ignore else reply.line,
         "order": reply.order,
         "tags": reply.tags,
         "rows": reply.rows,
