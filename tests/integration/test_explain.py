@@ -1,5 +1,6 @@
 """`shardproxy explain`: where statements go, without running them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from shardproxy.cli import main
 from tests.support.databases import Databases
 
-TABLES = [
+TABLES: list[Mapping[str, object]] = [
     {"name": "users", "placement": "hash", "key": ["id"]},
     {"name": "countries", "placement": "reference"},
 ]

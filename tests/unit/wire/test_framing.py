@@ -74,7 +74,7 @@ class TestCuts:
             for taken in (0, 1, len(messages)):
                 reader = FrameReader(limit_of)
                 reader.feed(stream[:cut])
-                got = []
+                got: list[Message] = []
                 while len(got) < taken and (message := reader.next()) is not None:
                     got.append(message)
                 reader.feed(stream[cut:])

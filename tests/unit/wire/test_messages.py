@@ -3,6 +3,7 @@
 import contextlib
 import struct
 import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from tests.unit.wire.samples import (
 )
 
 
-def named(samples: list[Sample]) -> Any:
+def named(samples: list[Sample]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("sample", samples, ids=lambda sample: sample.name)
 
 
@@ -226,7 +227,7 @@ def test_transaction_status_is_one_of_three(payload: bytes) -> None:
 
 
 def test_a_zero_byte_cannot_smuggle_a_field_in() -> None:
-    for call in (
+    calls: tuple[Callable[[], bytes], ...] = (
         lambda: encode.query(b"SELECT 1\0; DROP TABLE t"),
         lambda: encode.parse(b"a\0b", b""),
         lambda: encode.parameter_status("a", "b\0c"),
@@ -236,7 +237,8 @@ def test_a_zero_byte_cannot_smuggle_a_field_in() -> None:
         lambda: encode.startup_message({"user": "a\0superuser"}),
         lambda: encode.startup_message({"": "a"}),
         lambda: encode.row_description([("a\0", 23)]),
-    ):
+    )
+    for call in calls:
         with pytest.raises(ValueError, match=r"zero byte|parameter name"):
             call()
 
@@ -247,7 +249,7 @@ def test_an_error_text_with_a_zero_byte_is_still_sent() -> None:
 
 
 def test_what_does_not_fit_is_our_mistake() -> None:
-    for call in (
+    calls: tuple[Callable[[], bytes], ...] = (
         lambda: encode.data_row([None] * 65_536),
         lambda: encode.copy_in_response(0, [0] * 65_536),
         lambda: encode.parse(b"", b"", [0] * 65_536),
@@ -256,7 +258,8 @@ def test_what_does_not_fit_is_our_mistake() -> None:
         lambda: encode.describe(b"T", b""),
         lambda: encode.error_response({"MM": "x"}),
         lambda: encode.authentication_md5(b"123"),
-    ):
+    )
+    for call in calls:
         with pytest.raises(ValueError):
             call()
 
