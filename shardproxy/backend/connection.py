@@ -219,9 +219,17 @@ class Connection:
         _, rows = await self._run(sql)
         return rows
 
+    async def fetch_row(self, sql: str | bytes, columns: int) -> list[bytes | None]:
+        """Run a query whose answer is one row of that many columns; a server that sees it otherwise is given up."""
+        rows = await self.fetch(sql)
+        with self.trusted():
+            if [len(row) for row in rows] != [columns]:
+                raise ProtocolError("it gave another number of rows or columns than it was asked for")
+        return rows[0]
+
     async def _run(self, sql: str | bytes) -> tuple[str, list[list[bytes | None]]]:
         self.write(encode.query(sql.encode() if isinstance(sql, str) else sql))
-        tag = ""
+        tag: str | None = None
         rows: list[list[bytes | None]] = []
         error: PgError | None = None
         while True:
@@ -230,6 +238,8 @@ class Connection:
                 case B.READY_FOR_QUERY:
                     if error is not None:
                         raise error
+                    if tag is None:
+                        raise self.unexpected(message)
                     return tag, rows
                 case B.COMMAND_COMPLETE:
                     with self.trusted():
@@ -239,7 +249,9 @@ class Connection:
                         rows.append(decode.data_row(message.payload))
                 case B.ERROR_RESPONSE:
                     error = error or self.error(message)
-                case B.ROW_DESCRIPTION | B.EMPTY_QUERY_RESPONSE:
+                case B.EMPTY_QUERY_RESPONSE:
+                    tag = tag or ""
+                case B.ROW_DESCRIPTION:
                     pass
                 case _:
                     raise self.unexpected(message)

@@ -91,7 +91,7 @@ async def ready_to_prepare(connections: Sequence[Connection]) -> None:
 
 
 async def _ready(connection: Connection) -> None:
-    [row] = await connection.fetch(_READY)
+    row = await connection.fetch_row(_READY, 3)
     most, used = int(row[0] or b"0"), int(row[1] or b"0")
     refused = cannot_prepare(connection.name, most, used)
     if refused is not None:

@@ -165,7 +165,7 @@ class Commit:
         return [participant for participant in found if participant is not None]
 
     async def _ask(self, connection: Connection, sql: str) -> Participant | None:
-        [row] = await _in_time(connection, connection.fetch(sql), self._limits.prepare, "answer")
+        row = await _in_time(connection, connection.fetch_row(sql, 8), self._limits.prepare, "answer")
         xid, clock, isolation, read_only, synchronous, temporary, holdable, _ = row
         self._serializable |= isolation == b"serializable"
         # In a read-only transaction an id means temporary tables, or a question for the id.

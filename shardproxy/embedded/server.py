@@ -269,10 +269,18 @@ class Server:
             deadline = time.monotonic() + START_PATIENCE
             while True:
                 # Its lines: pid, data directory, start time, port, socket directory, host, memory, status.
-                lines = pid_file.read_text().splitlines() if pid_file.exists() else []
+                lines = _lines(pid_file)
                 if len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() == "ready":
                     return
                 if not self._process.running or time.monotonic() > deadline:
                     tail = "\n".join(self.log().splitlines()[-5:])
                     raise EmbeddedError(f"PostgreSQL {self.version} did not start:\n{tail}")
                 time.sleep(0.005)
+
+
+def _lines(file: Path) -> list[str]:
+    """Return the lines of a file; none if there is none, as a server that starts removes the one of a crash."""
+    try:
+        return file.read_text().splitlines()
+    except FileNotFoundError:
+        return []

@@ -71,7 +71,7 @@ class Resolver:
         if functions and any(table.sharded for table in tables.values()):
             if functions not in self._aggregates:
                 connection = await self._reader()
-                [[answer]] = await connection.fetch(catalog.function_kinds_sql(sorted(functions, key=str)))
+                [answer] = await connection.fetch_row(catalog.function_kinds_sql(sorted(functions, key=str)), 1)
                 self._aggregates[functions] = bool(catalog.parse_function_kinds(_text(answer)))
             aggregate = self._aggregates[functions]
         return Context(
@@ -94,7 +94,7 @@ class Resolver:
     @staticmethod
     async def relations(connection: Connection, names: Sequence[tuple[str | None, str]]) -> list[Relation | None]:
         """Look relations up on one connection; None for each that does not exist there."""
-        [[answer]] = await connection.fetch(catalog.relations_sql(names))
+        [answer] = await connection.fetch_row(catalog.relations_sql(names), 1)
         return catalog.parse_relations(_text(answer))
 
     async def _resolved(self, connection: Connection, relation: Relation) -> Resolved:
@@ -132,7 +132,7 @@ class Resolver:
 
     async def _has_listed_relative(self, connection: Connection, relation: Relation) -> bool:
         """Tell of a partition or a view whether its rows are a listed table's, which no other placement knows."""
-        [[answer]] = await connection.fetch(catalog.relatives_sql(relation.oid))
+        [answer] = await connection.fetch_row(catalog.relatives_sql(relation.oid), 1)
         listed = (self._database.table(*name) for name in catalog.parse_relatives(_text(answer)))
         return any(table is not None and table.placement != "reference" for table in listed)
 
@@ -157,7 +157,7 @@ class Resolver:
             elif catalog.is_constant(column.default):
                 constant.append((column.name, column.default))
         if constant:
-            [row] = await connection.fetch(catalog.constants_sql([default for _, default in constant]))
+            row = await connection.fetch_row(catalog.constants_sql([default for _, default in constant]), len(constant))
             same.update(zip((name for name, _ in constant), row, strict=True))
         return same
 

@@ -2,7 +2,7 @@
 
 It stands between two peers (shardproxy and a shard, or a client and shardproxy), forwards whole messages, and
 applies `Rule`s: "at the n-th message of this type, with this text, on a session of this application_name: do that".
-It never changes a message; what it breaks is when, whether and how much of it arrives.
+But for LIE it never changes a message; what it breaks is when, whether and how much of it arrives.
 
 A rule meets its message at one of four moments:
 
@@ -22,7 +22,7 @@ network would deliver them late), and listens again. Runs in the caller's event 
 import asyncio
 import socket
 import struct
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Self
@@ -56,6 +56,7 @@ class Fault(Enum):
     CUT = "cut"  # half of the message (ANSWERED: of the answer), then FIN to both
     DELAY = "delay"  # the message (ANSWERED: the answer) waits for `seconds`
     TRICKLE = "trickle"  # the same, in pieces of a few bytes over `seconds`
+    LIE = "lie"  # the message (ANSWERED: the answer) is replaced by what `lie` makes of it
 
 
 class Towards(Enum):
@@ -78,6 +79,7 @@ class Rule:
     towards: Towards = Towards.SERVER
     spread: bool = False  # the peer behind is away as a whole: all its connections, and those to come
     seconds: float = 0.2
+    lie: Callable[[bytes], bytes] = bytes
     met: int = 0
     fired: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -253,7 +255,7 @@ class Wire:
 
     async def _fire(self, rule: Rule) -> None:
         rule.fired.set()
-        if rule.fault in {Fault.DELAY, Fault.TRICKLE}:
+        if rule.fault in {Fault.DELAY, Fault.TRICKLE, Fault.LIE}:
             return
         if rule.spread:
             self._proxy.away(rule.fault)
@@ -360,6 +362,8 @@ class Wire:
 
 async def _slowly(writer: asyncio.StreamWriter, data: bytes, rule: Rule) -> None:
     """Write what a rule has held back."""
+    if rule.fault is Fault.LIE:
+        data = rule.lie(data)
     if rule.fault is Fault.DELAY:
         await asyncio.sleep(rule.seconds)
     step = max(len(data) // _TRICKLE_PIECES, 1) if rule.fault is Fault.TRICKLE else max(len(data), 1)
