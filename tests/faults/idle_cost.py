@@ -1,6 +1,6 @@
 """What idle clients cost, and what is left of clients that have gone.
 
-    python -m tests.faults.idle_cost --clients 1000 --connects 100000
+python -m tests.faults.idle_cost --clients 1000 --connects 100000
 """
 
 import argparse

@@ -12,6 +12,7 @@ shards must hold what the ledger says. Shards run with synchronous_commit on: a 
 import argparse
 import asyncio
 import contextlib
+import math
 import random
 import signal
 import statistics
@@ -105,11 +106,13 @@ class Report:
 class Storm:
     """One run."""
 
-    def __init__(self, version: int, directory: Path, kills: int, seed: int) -> None:
+    def __init__(self, version: int, directory: Path, kills: int, seed: int, seconds: float) -> None:
         self.report = Report(version)
         self._random = random.Random(seed)
         self._directory = directory
         self._left = kills
+        self._seconds = seconds
+        self._end = 0.0
         self._over = asyncio.Event()
         self._servers: list[Server] = []
         self._proxies: list[Proxy] = []
@@ -137,6 +140,7 @@ class Storm:
 
     async def _storm(self) -> None:
         begun = time.monotonic()
+        self._end = begun + self._seconds
         numbers = iter(range(1, 1 << 30))
         watch = asyncio.ensure_future(self._watch())
         async with asyncio.TaskGroup() as group:
@@ -200,7 +204,7 @@ class Storm:
     # Faults.
 
     def _take(self, what: str) -> bool:
-        if self._left <= 0:
+        if self._left <= 0 or time.monotonic() > self._end:
             self._over.set()
             return False
         self._left -= 1
@@ -299,10 +303,10 @@ class Storm:
                 self.report.violations.append(f"{name}: a wrong tag")
 
 
-def storm(kills: int, *, version: int = 18, seed: int = 1) -> Report:
-    """Run a storm of that many faults; its servers and proxies end with it."""
+def storm(kills: int, *, version: int = 18, seed: int = 1, seconds: float = math.inf) -> Report:
+    """Run a storm of that many faults, or as many as fit into the time; its servers and proxies end with it."""
     with tempfile.TemporaryDirectory() as directory:
-        return Storm(version, Path(directory), kills, seed).run()
+        return Storm(version, Path(directory), kills, seed, seconds).run()
 
 
 def main() -> int:

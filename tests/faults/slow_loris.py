@@ -1,6 +1,6 @@
 """What many clients of one byte a second do to a good one: its p99 with and without them, in one run.
 
-    python -m tests.faults.slow_loris --connections 1000
+python -m tests.faults.slow_loris --connections 1000
 """
 
 import argparse
