@@ -45,6 +45,10 @@ READS = frozenset({
 })  # fmt: skip
 """Kinds that need no transaction of their own to be the same on several shards."""
 
+SHARD_BY_SHARD = frozenset({"ANALYZE"})
+"""Tags of what gains nothing by one transaction: the locks that it keeps on shared catalogs would meet those of
+another shard in the same server."""
+
 NOTIFICATIONS = 0
 """The shard of LISTEN and NOTIFY: sessions hear each other only where all go to the same one."""
 
@@ -347,7 +351,7 @@ class Engine:
         shards = self.shards_of(run.plan)
         several = len(shards) > 1
         if several and not self.transaction.open:
-            if run.statement.kind is Kind.UTILITY_NO_TRANSACTION:
+            if run.statement.kind is Kind.UTILITY_NO_TRANSACTION or run.statement.tag in SHARD_BY_SHARD:
                 return await self._one_by_one(run, shards)
             if run.statement.kind not in READS:
                 self.transaction.begin(implicit=True)

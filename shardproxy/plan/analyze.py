@@ -202,6 +202,8 @@ def _utility(base: Statement, name: str, node: Node) -> Statement:
     created = [node[key] for key in ("relation", "view", "sequence") if "relname" in node.get(key, ())]
     temporary = name in {"CreateStmt", "ViewStmt", "CreateSeqStmt"} and any(map(_is_temporary, created))
     base = replace(_with(base, walk(node, None, "write")), temporary=temporary)
+    if name == "VacuumStmt" and not node.get("is_vacuumcmd", False):
+        base = replace(base, tag="ANALYZE")
     if name == "DropStmt" and node["removeType"] in kinds.DROPPED_RELATIONS:
         base = replace(base, tables=tuple(map(_dropped, node["objects"])))
     return base
