@@ -58,6 +58,7 @@ def _words(output: str, twin: Twin) -> str:
     """Leave out what differs on purpose: names of databases, source positions, times."""
     output = re.sub(rf"{twin.databases.name}(_s\d)?|\bshop\b", "DB", output)
     output = re.sub(r"^LOCATION: .*$", "LOCATION", output, flags=re.MULTILINE)
+    output = re.sub(r"^\w{3} \w{3} [ \d]\d [\d:]+ \d{4} \(every", "WHEN (every", output, flags=re.MULTILINE)
     output = re.sub(r"^Time: .*$", "Time", output, flags=re.MULTILINE)
     return re.sub(r"\n?(DETAIL:  )?Reported by shard \"s\d\"\.", "", output)
 

@@ -1,6 +1,7 @@
 """Statements over shards that are servers of their own: shards that are away, die, refuse the proxy or ask for a
 password; and what goes to all shards at once."""
 
+import asyncio
 import signal
 import time
 from collections.abc import Iterator
@@ -8,7 +9,10 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from shardproxy.backend.connection import Address, Connection
 from shardproxy.embedded import Server
+from shardproxy.errors import PgError
+from shardproxy.wire import encode
 from tests.conftest import RunProxy, StartServer
 from tests.support.databases import Servers, execute, query, toml
 from tests.support.proxy import Proxy
@@ -210,6 +214,25 @@ def test_passwords_towards_shards(start_server: StartServer, run_proxy: RunProxy
                 psycopg.connect(proxy.dsn())
         proxy.stop()
         assert "s3cret" not in proxy.log()
+
+
+async def test_a_server_that_does_not_know_the_password_is_refused() -> None:
+    """AuthenticationOk in the middle of SCRAM: whoever sits at the shard's address wants to be believed."""
+
+    async def lie(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(encode.authentication_sasl(["SCRAM-SHA-256"]))
+        await reader.read(1000)
+        writer.write(encode.authentication_ok() + encode.ready_for_query(b"I"))
+        await reader.read(1000)
+        writer.close()
+
+    async with await asyncio.start_server(lie, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(PgError) as refused:
+            await Connection.connect(Address("s0", "127.0.0.1", port, "app", "shop", "s3cret"), {})
+    assert refused.value.sqlstate == "08001"
+    assert "without proving itself" in (refused.value.detail or "")
 
 
 # One server for all shards is enough for these.
