@@ -13,8 +13,14 @@ from shardproxy.engine.copy_start import first_replies
 from shardproxy.engine.results import COPY_DATA, Output, Relay, total_tag
 from shardproxy.errors import PgError
 from shardproxy.native import FrameMerge
+from shardproxy.plan.model import Kind, Statement
 from shardproxy.wire import encode
 from shardproxy.wire.constants import B
+
+
+def is_copy_out(statement: Statement) -> bool:
+    """Whether a statement sends rows to the client."""
+    return statement.kind is Kind.COPY_TO and statement.copy is not None and statement.copy.source == "stdin"
 
 
 async def copy_out(sql: bytes, options: CopyOptions, connections: Sequence[Connection], output: Output) -> str:
@@ -62,3 +68,6 @@ class Discard:
 
     def write(self, data: bytes) -> None:
         """Drop the bytes."""
+
+    async def drain(self) -> None:
+        """Nobody is slow."""

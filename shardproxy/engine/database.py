@@ -33,6 +33,14 @@ class Database:
         """Return a table's configuration, None if it is not listed."""
         return self._tables.get((schema, relation))
 
+    def single_shards(self, schema: str | None, relation: str) -> list[int]:
+        """Return the shards that alone have a listed table of this name; the schema None stands for any."""
+        return [
+            self.shard_numbers[table.shard]
+            for table in self.config.tables
+            if table.shard is not None and table.relation == relation and schema in {None, table.schema}
+        ]
+
     def definitions_changed(self) -> None:
         """A statement has changed a definition: what sessions know of tables may be wrong."""
         self.generation += 1

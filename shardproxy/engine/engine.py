@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from shardproxy.backend.connection import Connection
 from shardproxy.backend.together import each
 from shardproxy.engine.copy_in import CopyIn, Source
-from shardproxy.engine.copy_out import copy_out
+from shardproxy.engine.copy_out import copy_out, is_copy_out
 from shardproxy.engine.copy_setup import prepare_copy
 from shardproxy.engine.database import Database
 from shardproxy.engine.deadlock import LockWatch
@@ -23,6 +23,7 @@ from shardproxy.engine.notices import Fields, NoticeMerger
 from shardproxy.engine.resolver import Resolver
 from shardproxy.engine.results import DATA_ROW, Answer, OnAgreed, Output, Relay, total_tag
 from shardproxy.engine.settings import replay_sql, setting_name
+from shardproxy.engine.slow_client import SlowClient
 from shardproxy.engine.transaction import FAILED, Transaction
 from shardproxy.errors import PgError
 from shardproxy.native import FrameMerge
@@ -73,6 +74,7 @@ class Engine:
         self._settings = settings
         self._on_parameter = on_parameter
         self._notice: Callable[[int, Fields], None] = NoticeMerger(self._say_notice).notice
+        self._slow_client = SlowClient(output, lambda: self.gang.connections)
         self._cursors: dict[str, int] = {}
         self._held: set[str] = set()  # the cursors that outlive their transaction
         self._prepared: dict[str, tuple[int, ...]] = {}
@@ -95,6 +97,7 @@ class Engine:
 
     async def close(self) -> None:
         """Leave the shards. What still runs there is cancelled, what is open is rolled back."""
+        self._slow_client.close()
         busy = [connection for connection in self.gang.connections if connection.busy]
         await each(connection.cancel() for connection in busy)
         for connection in busy:
@@ -125,6 +128,7 @@ class Engine:
 
     def _say_notice(self, fields: Fields) -> None:
         self.output.write(encode.notice_response(fields))
+        self._slow_client.wrote()
 
     def warn(self, state: str, message: str, *, hint: str | None = None) -> None:
         """Say a WARNING of the proxy's own."""
@@ -265,7 +269,7 @@ class Engine:
             case Kind.SAVEPOINT | Kind.RELEASE | Kind.ROLLBACK_TO:
                 return await self._savepoint(statement, sql)
         self.transaction.check()
-        if statement.kind is Kind.COPY_TO:
+        if is_copy_out(statement):
             return await self._copy_to(statement, sql)
         plan = await self._plan(statement, params)
         run = _Run(statement, plan, request or _query(sql), describe, on_agreed)

@@ -58,9 +58,28 @@ class Resolver:
             names = sorted(missing, key=str)
             relations = await self.relations(connection, names)
             for name, relation in zip(names, relations, strict=True):
-                self._known[name] = None if relation is None else await self._resolved(connection, relation)
+                if relation is None:
+                    self._known[name] = await self._elsewhere(name)
+                else:
+                    self._known[name] = await self._resolved(connection, relation)
         found = {ref: self._known[ref.schema, ref.name] for ref in statement.tables}
         return {ref: resolved or Resolved("missing", ref.schema or "", ref.name) for ref, resolved in found.items()}
+
+    async def _elsewhere(self, name: tuple[str | None, str]) -> Resolved | None:
+        """Look for a `single` table, which its own shard alone may have."""
+        for shard in self._database.single_shards(*name):
+            if shard != self._gang.home:
+                [connection] = await self._gang.join([shard])
+                [relation] = await self.relations(connection, [name])
+                if relation is not None:
+                    return await self._resolved(connection, relation)
+        return None
+
+    async def knowing(self, statement: Statement) -> int:
+        """Return a shard that has all relations of a statement, as far as any one has: home, or a `single` one's."""
+        singles = {one.shard for one in (await self.resolve(statement)).values() if one.kind == "single"}
+        [shard] = singles if len(singles) == 1 else {None}
+        return self._gang.home if shard is None else shard
 
     async def context(
         self, statement: Statement, tables: Mapping[TableRef, Resolved], params: Sequence[ParamValue]

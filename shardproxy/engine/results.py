@@ -38,6 +38,9 @@ class Output(Protocol):
     def write(self, data: bytes) -> None:
         """Queue bytes for the client."""
 
+    async def drain(self) -> None:
+        """Wait until the client has taken enough."""
+
 
 @dataclass(slots=True)
 class Answer:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shardproxy.engine.copy_in import is_copy_in
+from shardproxy.engine.copy_out import is_copy_out
 from shardproxy.engine.engine import SUSPENDED
 from shardproxy.errors import PgError
 from shardproxy.plan import Kind, Statement
@@ -48,7 +49,7 @@ def _unprepared(statement: Statement) -> bool:
 
     COPY goes to the shards as a simple query; PostgreSQL, too, looks at nothing but its grammar before Execute.
     """
-    return statement.kind in LOCAL or statement.kind is Kind.COPY_TO or is_copy_in(statement)
+    return statement.kind in LOCAL or is_copy_in(statement) or is_copy_out(statement)
 
 
 TYPES = frozenset({F.PARSE, F.BIND, F.DESCRIBE, F.EXECUTE, F.CLOSE, F.FLUSH, F.SYNC})
@@ -204,16 +205,18 @@ class Extended:
     async def _settle(self) -> None:
         """Have a shard check and describe what no Execute has brought to one yet, and say all that is owed."""
         if self._unchecked or self._unbound or self._describing is not None:
-            connection = await self._home()
             for prepared in list(self._unchecked.values()):
+                connection = await self._knowing(prepared)
                 await self._ask(connection, prepared.prepare_on(connection))
                 self._agreed(B.PARSE_COMPLETE)
             for portal in self._unbound.values():
                 if portal is not self._describing:
+                    connection = await self._knowing(portal.prepared)
                     await self._ask(connection, portal.bind_on(connection, b""))
             describing, self._describing = self._describing, None
             if describing is not None:
                 describing.describe = False
+                connection = await self._knowing(describing.prepared)
                 request = describing.bind_on(connection, b"") + encode.describe(b"P", b"")
                 answers = await self._ask(connection, request)
                 self._pay()
@@ -225,10 +228,11 @@ class Extended:
             if answer.type in {B.ROW_DESCRIPTION, B.NO_DATA}:
                 self._session.stream.write(encode.message(answer.type, answer.payload))
 
-    async def _home(self) -> Connection:
-        gang = self._session.engine.gang
-        await gang.open_home()
-        [connection] = await gang.join([gang.home])
+    async def _knowing(self, prepared: Prepared) -> Connection:
+        """Return a connection to a shard that has the statement's relations: the home shard, if not a lone other."""
+        engine = self._session.engine
+        await engine.gang.open_home()
+        [connection] = await engine.gang.join([await engine.resolver.knowing(prepared.statement)])
         return connection
 
     async def _ask(self, connection: Connection, request: bytes) -> list[Message]:
@@ -310,7 +314,7 @@ class Extended:
                 self._session.stream.write(encode.message(answer.type, answer.payload))
 
     async def _describe_statement(self, prepared: Prepared) -> list[Message]:
-        connection = await self._home()
+        connection = await self._knowing(prepared)
         request = prepared.prepare_on(connection) + encode.describe(b"S", prepared.shard_name)
         answers = await self._ask(connection, request)
         for answer in answers:

@@ -1,0 +1,36 @@
+"""`single` tables that exist on their own shard alone."""
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from tests.conftest import RunProxy
+from tests.support.databases import Databases, execute, query
+
+TABLES = [{"name": "log", "placement": "single", "shard": "s2"}]
+
+
+@pytest.fixture
+def connection(one_server: Databases, run_proxy: RunProxy) -> Iterator[psycopg.Connection]:
+    execute(one_server.shards[2], "CREATE TABLE log (id int PRIMARY KEY, line text)")
+    with psycopg.connect(run_proxy(one_server.config(TABLES)).dsn("shop"), autocommit=True) as connection:
+        yield connection
+
+
+def test_is_found_there_by_either_protocol(connection: psycopg.Connection, one_server: Databases) -> None:
+    connection.execute("INSERT INTO log VALUES (1, 'a')")
+    connection.execute("INSERT INTO log VALUES (%s, %s)", (2, "b"))
+    with connection.cursor().copy("COPY log FROM STDIN") as copy:
+        copy.write_row((3, "c"))
+    rows = connection.execute("SELECT line FROM log WHERE id > %s ORDER BY id", (0,), prepare=True).fetchall()
+    assert rows == [("a",), ("b",), ("c",)]
+    assert connection.execute("SELECT count(*) FROM log").fetchone() == (3,)
+    assert query(one_server.shards[2], "SELECT count(*) FROM log") == [(3,)]
+
+
+def test_may_be_dropped(connection: psycopg.Connection, one_server: Databases) -> None:
+    connection.execute("DROP TABLE log")
+    assert query(one_server.shards[2], "SELECT to_regclass('log') IS NULL") == [(True,)]
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        connection.execute("SELECT * FROM log")
