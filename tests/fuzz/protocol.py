@@ -182,6 +182,9 @@ class _Client:
         if self.frames.buffered:
             raise DefectError(f"the client was given a part of a message: {data[:80]!r}")
 
+    async def drain(self) -> None:
+        """It is never slow."""
+
 
 Job = Callable[[list[_Shard], _Client], Awaitable[object]]
 
