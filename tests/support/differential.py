@@ -401,9 +401,14 @@ def _normal(reply: Reply, ignore: str, notices_once: bool) -> dict[str, Any]:
 
 
 def _declined(ours: Reply, theirs: Reply) -> bool:
-    """Whether the proxy says that it cannot know a key's value, at a line that PostgreSQL reads without an error."""
+    """Whether the proxy says that it cannot know a key's value, at a line that PostgreSQL reads without an error.
+
+    Bytes that are not valid in the encoding PostgreSQL refuses at once, on an earlier line of the same row.
+    """
     declined = ours.error is not None and ours.error["C"] == FEATURE_NOT_SUPPORTED
-    return declined and ours.line is not None and (theirs.line is None or theirs.line >= ours.line)
+    if not declined or ours.line is None:
+        return False
+    return theirs.line is None or theirs.line >= ours.line or (theirs.error or {})["C"] == "22021"
 
 
 def _read_ahead(ours: Reply, theirs: Reply) -> bool:
