@@ -172,6 +172,12 @@ class Cell:
     async def shard(self, number: int) -> "psycopg.AsyncConnection[Any]":
         """Return a connection to a shard that no fault touches."""
         known = self._watching.get(number)
+        if known is not None:
+            try:
+                await known.execute("SELECT")
+            except psycopg.OperationalError:
+                # The shard has died since.
+                await known.close()
         if known is None or known.closed:
             known = await psycopg.AsyncConnection.connect(self.dsns[number], autocommit=True)
             self._watching[number] = known

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from shardproxy.wire import encode
 from shardproxy.wire.constants import F
@@ -24,12 +24,22 @@ SELECTED = encode.command_complete("SELECT 1")
 Lie = Callable[[bytes], bytes]
 
 
-@pytest.fixture
-async def cell(servers18: Servers, tmp_path: Path) -> AsyncIterator[Cell]:
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(servers18: Servers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cell]:
     databases = await asyncio.to_thread(Databases.create, servers18)
-    async with Cell.over(databases.shards, tmp_path) as made:
+    async with Cell.over(databases.shards, tmp_path_factory.mktemp("cell")) as made:
         yield made
     await asyncio.to_thread(databases.drop)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def cell(shared: Cell) -> AsyncIterator[Cell]:
+    """One cell for all lies; each test begins with an honest one."""
+    yield shared
+    await shared.heal()
 
 
 def instead(*messages: bytes) -> Lie:
@@ -113,29 +123,38 @@ async def test_a_ready_too_many(cell: Cell) -> None:
     """What nobody has asked for ends the shard's connection; the session goes on."""
     cell.faults[2].add(Rule(Fault.LIE, F.QUERY, b"BEGIN", when=When.ANSWERED, lie=lambda answer: answer + READY))
     async with await cell.connect() as client:
-        first = await asyncio.wait_for(cell.copy(client, 1, SMALL), PATIENCE)
+        load, next_load = next(cell.numbers), next(cell.numbers)
+        first = await asyncio.wait_for(cell.copy(client, load, SMALL), PATIENCE)
         await cell.heal()
-        assert await cell.judge(1, SMALL, first) == []
-        again = await asyncio.wait_for(cell.copy(client, 2, SMALL), PATIENCE)
+        assert await cell.judge(load, SMALL, first) == []
+        again = await asyncio.wait_for(cell.copy(client, next_load, SMALL), PATIENCE)
         assert again.acknowledged, again
-        assert await cell.judge(2, SMALL, again) == []
+        assert await cell.judge(next_load, SMALL, again) == []
 
 
 async def test_notices_without_end(cell: Cell) -> None:
-    """60 MiB of them during a COPY: they pass, in bounded memory, and other sessions do not notice."""
-    notices = [encode.notice_response({**NOTICE, "M": f"{number} {'x' * 300}"}) for number in range(200_000)]
+    """45 MiB of them, and a client that does not read: the shard waits, and other sessions do not notice."""
+    notices = [encode.notice_response({**NOTICE, "M": f"{number} {'x' * 300}"}) for number in range(150_000)]
     cell.faults[2].add(
         Rule(Fault.LIE, F.QUERY, b"COPY loads", when=When.ANSWERED, application="flooded", lie=before(*notices))
     )
-    before_flood = cell.proxy.rss()
-    client = await cell.connect("flooded")
-    load = next(cell.numbers)
-    job = asyncio.ensure_future(cell.copy(client, load, SMALL))
+    at_first = cell.proxy.rss()
+    reader, writer = await asyncio.open_connection(cell.proxy.host, cell.proxy.port)
+    words = {"user": "postgres", "database": "shop", "application_name": "flooded"}
+    writer.write(encode.startup_message(words) + encode.query(b"COPY loads FROM STDIN"))
     async with await cell.connect("bystander") as bystander:
-        while not job.done():
+        for _ in range(30):
             await asyncio.wait_for(bystander.execute("SELECT 1"), PATIENCE)
-            assert cell.proxy.rss() - before_flood < 48 * MIB
-            await asyncio.sleep(0.02)
-    outcome = job.result()
-    assert await cell.judge(load, SMALL, outcome) == []
-    await client.close()
+            assert cell.proxy.rss() - at_first < 48 * MIB
+            await asyncio.sleep(0.1)
+    # When it does read, nothing is missing.
+    response = encode.copy_in_response(0, [0, 0, 0])
+    answer = b""
+    while not answer.endswith(response):
+        chunk = await asyncio.wait_for(reader.read(1 << 20), PATIENCE)
+        assert chunk
+        answer += chunk
+    assert answer.count(b"x" * 300) == len(notices)
+    writer.write(encode.copy_fail("enough"))
+    assert b"C57014" in await asyncio.wait_for(reader.readuntil(b"Z\0\0\0\5I"), PATIENCE)
+    writer.close()

@@ -11,13 +11,14 @@ from typing import Any
 
 import psycopg
 import pytest
+import pytest_asyncio
 
 from shardproxy.embedded import Server
 from shardproxy.wire.constants import F
 from tests.conftest import StartServer
 from tests.faults.cell import HEALED, UNKNOWN, Cell, Outcome, lines, outcome_of
 from tests.faults.matrix import ALL, BEFORE_COMMIT, COMMIT, DEADLINE, LARGE, SMALL, WIDE, Step
-from tests.support.databases import Databases, Servers, execute
+from tests.support.databases import Databases, Servers
 from tests.support.faultproxy import Fault, FaultProxy, Rule, When
 from tests.support.proxy import Proxy
 
@@ -28,9 +29,27 @@ STEPS = {step.name: step for step in (*COMMIT, *BEFORE_COMMIT) if step.flow == "
 COPY_STEPS = ("connect", "begin", "copy", "first data", "copy done", "probe", "prepare", "decide", "complete")
 
 
-@pytest.fixture
-async def cell(servers18: Servers, tmp_path: Path) -> AsyncIterator[Cell]:
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def _shared(servers18: Servers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cell]:
+    databases = await asyncio.to_thread(Databases.create, servers18)
+    async with Cell.over(databases.shards, tmp_path_factory.mktemp("cell")) as made:
+        yield made
+    await asyncio.to_thread(databases.drop)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def cell(_shared: Cell) -> AsyncIterator[Cell]:
     """A cell over the shared servers, for tests that break connections and proxies only."""
+    yield _shared
+    await _shared.heal()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def fresh(servers18: Servers, tmp_path: Path) -> AsyncIterator[Cell]:
+    """A cell of a test's own, whose tables it may change."""
     databases = await asyncio.to_thread(Databases.create, servers18)
     async with Cell.over(databases.shards, tmp_path) as made:
         yield made
@@ -47,14 +66,17 @@ def mortal() -> Iterator[list[Server]]:
         server.close()
 
 
-@pytest.fixture
-async def doomed(mortal: list[Server], tmp_path: Path) -> AsyncIterator[Cell]:
-    """A cell over servers that may be killed and paused."""
-    name = f"f{time.monotonic_ns()}"
-    for server in mortal:
-        execute(server.dsn(), f"CREATE DATABASE {name} STRATEGY file_copy")
-    async with Cell.over([server.dsn(name) for server in mortal], tmp_path) as made:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def _over_mortals(mortal: list[Server], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cell]:
+    async with Cell.over([server.dsn() for server in mortal], tmp_path_factory.mktemp("doomed")) as made:
         yield made
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def doomed(_over_mortals: Cell) -> AsyncIterator[Cell]:
+    """A cell over servers that may be killed and paused."""
+    yield _over_mortals
+    await _over_mortals.heal()
 
 
 async def stalled_copy(cell: Cell, step: Step, shard: int, when: When = When.BEFORE) -> "Copying":
@@ -117,6 +139,7 @@ async def test_the_client_dies(cell: Cell, fault: Fault, code: int, when: When) 
         dsn = f"host=127.0.0.1 port={between.port} dbname=shop user=postgres sslmode=disable"
         client = await psycopg.AsyncConnection.connect(dsn, autocommit=True)
         outcome = await cell.copy(client, load, SMALL)
+        await client.close()
         assert outcome.sqlstate == "lost"
     assert await cell.judge(load, SMALL, outcome) == []
     if not (code == F.COPY_DONE and when is When.SENT):
@@ -243,15 +266,14 @@ async def test_a_shard_dies(doomed: Cell, mortal: list[Server], step: str) -> No
 async def test_a_shard_stalls(doomed: Cell, mortal: list[Server], step: str) -> None:
     """SIGSTOP: a deadline, then none (all behind the decision); other sessions are unhurt."""
     copying = await stalled_copy(doomed, STEPS[step], shard := STEPS[step].shards[-1])
-    others = [number for number in ALL if number != shard]
-    ids = [await _id_of(doomed, number) for number in others]
+    ids = [await _id_of(doomed, number) for number in ALL if number != shard]
     mortal[shard].pause()
     try:
         await doomed.heal()
         begun = time.monotonic()
         async with await doomed.connect("bystander") as bystander:
-            for number, at in zip(ids, others, strict=True):
-                told = await asyncio.wait_for(doomed.insert(bystander, 1000 + at, [number]), PATIENCE)
+            for number in ids:
+                told = await asyncio.wait_for(doomed.insert(bystander, next(doomed.numbers), [number]), PATIENCE)
                 assert told.acknowledged, told
         assert time.monotonic() - begun < 5.0
         outcome = await copying.outcome()
@@ -358,10 +380,10 @@ CREATE {} TRIGGER fail {} INSERT ON loads {} FOR EACH ROW EXECUTE FUNCTION fail(
 
 
 @pytest.mark.parametrize("shard", ALL)
-async def test_a_disk_is_full(cell: Cell, shard: int) -> None:
+async def test_a_disk_is_full(fresh: Cell, shard: int) -> None:
     refuse = "IF NEW.id > 30 THEN RAISE 'no space left on device' USING ERRCODE = '53100'; END IF;"
-    await _on_shard(cell, shard, TRIGGER.format(refuse, "", "BEFORE", ""))
-    await _refused(cell, "53100", shard)
+    await _on_shard(fresh, shard, TRIGGER.format(refuse, "", "BEFORE", ""))
+    await _refused(fresh, "53100", shard)
 
 
 async def _command(*argv: str) -> "subprocess.CompletedProcess[str]":
@@ -369,7 +391,7 @@ async def _command(*argv: str) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
-async def test_a_disk_is_really_full(cell: Cell, servers18: Servers, tmp_path: Path) -> None:
+async def test_a_disk_is_really_full(fresh: Cell, servers18: Servers, tmp_path: Path) -> None:
     small = Path("/dev/shm") / f"full{os.getpid()}"
     small.mkdir()
     mounted = await _command("mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(small))
@@ -379,17 +401,17 @@ async def test_a_disk_is_really_full(cell: Cell, servers18: Servers, tmp_path: P
     try:
         owner = servers18.shards[1].data_dir.stat()
         os.chown(small, owner.st_uid, owner.st_gid)
-        await _on_shard(cell, 1, f"CREATE TABLESPACE small LOCATION '{small}'")
-        await _on_shard(cell, 1, "ALTER TABLE loads SET TABLESPACE small")
-        load = next(cell.numbers)
+        await _on_shard(fresh, 1, f"CREATE TABLESPACE small LOCATION '{small}'")
+        await _on_shard(fresh, 1, "ALTER TABLE loads SET TABLESPACE small")
+        load = next(fresh.numbers)
         rows = 64 * 1024
-        async with await cell.connect() as client:
-            outcome = await asyncio.wait_for(cell.copy(client, load, rows, 1000), 60)
+        async with await fresh.connect() as client:
+            outcome = await asyncio.wait_for(fresh.copy(client, load, rows, 1000), 60)
         assert outcome.sqlstate == "53100", outcome
         assert "s1" in outcome.said
-        assert await cell.judge(load, rows, outcome) == []
-        await _on_shard(cell, 1, "DROP TABLE loads")
-        await _on_shard(cell, 1, "DROP TABLESPACE small")
+        assert await fresh.judge(load, rows, outcome) == []
+        await _on_shard(fresh, 1, "DROP TABLE loads")
+        await _on_shard(fresh, 1, "DROP TABLESPACE small")
     finally:
         assert (await _command("umount", str(small))).returncode == 0
         small.rmdir()
@@ -426,9 +448,9 @@ async def test_no_connection_slots(start_server: StartServer, tmp_path: Path) ->
         assert await cell.judge(load, SMALL, outcome) == []
 
 
-async def test_statement_timeout(cell: Cell) -> None:
-    await _on_shard(cell, 1, TRIGGER.format("PERFORM pg_sleep(0.05);", "", "BEFORE", ""))
-    await _refused(cell, "57014", 1, "SET statement_timeout = 300")
+async def test_statement_timeout(fresh: Cell) -> None:
+    await _on_shard(fresh, 1, TRIGGER.format("PERFORM pg_sleep(0.05);", "", "BEFORE", ""))
+    await _refused(fresh, "57014", 1, "SET statement_timeout = 300")
 
 
 async def test_lock_timeout(cell: Cell) -> None:
@@ -443,11 +465,11 @@ async def test_lock_timeout(cell: Cell) -> None:
 
 
 @pytest.mark.parametrize("shard", ALL)
-async def test_a_deferred_constraint_fails(cell: Cell, shard: int) -> None:
+async def test_a_deferred_constraint_fails(fresh: Cell, shard: int) -> None:
     """It fires at PREPARE, on the anchor (0) right before its decision."""
     refuse = "RAISE 'refused at the end' USING ERRCODE = '23514';"
-    await _on_shard(cell, shard, TRIGGER.format(refuse, "CONSTRAINT", "AFTER", "DEFERRABLE INITIALLY DEFERRED"))
-    await _refused(cell, "23514", None)
+    await _on_shard(fresh, shard, TRIGGER.format(refuse, "CONSTRAINT", "AFTER", "DEFERRABLE INITIALLY DEFERRED"))
+    await _refused(fresh, "23514", None)
 
 
 async def test_no_room_for_prepared_transactions(start_server: StartServer, tmp_path: Path) -> None:
