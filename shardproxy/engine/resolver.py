@@ -14,7 +14,7 @@ from shardproxy.copy.encoding import python_codec
 from shardproxy.engine.database import Database
 from shardproxy.engine.gang import Gang
 from shardproxy.errors import PgError
-from shardproxy.plan import Context, ParamValue, Resolved, Statement, TableRef
+from shardproxy.plan import Context, Kind, ParamValue, Resolved, Statement, TableRef
 from shardproxy.sharding.relation import Relation
 from shardproxy.sharding.table import ShardedTable
 
@@ -23,6 +23,8 @@ KEEP = 1.0
 INSERT, UPDATE and DELETE. COPY FROM always looks."""
 
 CATALOGS = frozenset({"pg_catalog", "information_schema", "pg_toast"})
+
+UTILITIES = frozenset({Kind.UTILITY, Kind.UTILITY_NO_TRANSACTION})
 
 Names = frozenset[tuple[str | None, str]]
 
@@ -53,16 +55,21 @@ class Resolver:
             self._expires = time.monotonic() + KEEP
             self._generation = self._database.generation
         missing = {(ref.schema, ref.name) for ref in statement.tables} - self._known.keys()
+        misfits: dict[tuple[str | None, str], Resolved | None] = {}
         if missing:
             connection = await self._reader()
             names = sorted(missing, key=str)
             relations = await self.relations(connection, names)
             for name, relation in zip(names, relations, strict=True):
-                if relation is None:
+                unfit = None if relation is None else self._unfit(relation)
+                if unfit is not None and statement.kind in UTILITIES:
+                    misfits[name] = unfit
+                elif relation is None:
                     self._known[name] = await self._elsewhere(name)
                 else:
                     self._known[name] = await self._resolved(connection, relation)
-        found = {ref: self._known[ref.schema, ref.name] for ref in statement.tables}
+        known = self._known | misfits if misfits else self._known
+        found = {ref: known[ref.schema, ref.name] for ref in statement.tables}
         return {ref: resolved or Resolved("missing", ref.schema or "", ref.name) for ref, resolved in found.items()}
 
     async def _elsewhere(self, name: tuple[str | None, str]) -> Resolved | None:
@@ -154,6 +161,17 @@ class Resolver:
         [answer] = await connection.fetch_row(catalog.relatives_sql(relation.oid), 1)
         listed = (self._database.table(*name) for name in catalog.parse_relatives(_text(answer)))
         return any(table is not None and table.placement != "reference" for table in listed)
+
+    def _unfit(self, relation: Relation) -> Resolved | None:
+        """Return a listed table that cannot be placed: it has no rows to find, but can be altered and dropped."""
+        try:
+            self.sharded_table(relation)
+        except PgError:
+            config = self._database.table(relation.schema, relation.name)
+            assert config is not None
+            shard = None if config.shard is None else self._database.shard_numbers[config.shard]
+            return Resolved(config.placement, relation.schema, relation.name, shard=shard)
+        return None
 
     def sharded_table(self, relation: Relation) -> ShardedTable | None:
         """Return a listed table with its placement; None if it is not listed."""

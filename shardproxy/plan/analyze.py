@@ -12,6 +12,7 @@ from typing import Any, Final
 from shardproxy.copy.options import CopyOptions, OptionValue
 from shardproxy.errors import PgError
 from shardproxy.plan import kinds, shape
+from shardproxy.plan.alter import with_rewrites
 from shardproxy.plan.model import Const, CopyStatement, Insert, Kind, Source, Statement, TableRef
 from shardproxy.plan.parse import STATEMENT_TOO_COMPLEX, Node, ParseFailed, parse
 from shardproxy.plan.walk import Found, scope_of, table_ref, walk
@@ -204,6 +205,8 @@ def _utility(base: Statement, name: str, node: Node) -> Statement:
     base = replace(_with(base, walk(node, None, "write")), temporary=temporary)
     if name == "VacuumStmt" and not node.get("is_vacuumcmd", False):
         base = replace(base, tag="ANALYZE")
+    if name == "AlterTableStmt":
+        return with_rewrites(base, node)
     if name == "DropStmt" and node["removeType"] in kinds.DROPPED_RELATIONS:
         base = replace(base, tables=tuple(map(_dropped, node["objects"])))
     return base

@@ -84,6 +84,18 @@ NOT_DEFINING: Final = {
     "VacuumStmt",
 }
 
+# Immutable in every supported version (pg_proc.provolatile = 'i') for all argument types. Any other function
+# may give another value on each shard.
+# fmt: off
+IMMUTABLE: Final = frozenset({
+    "abs", "ascii", "bit_length", "btrim", "ceil", "ceiling", "char_length", "character_length", "chr",
+    "decode", "div", "encode", "floor", "gcd", "initcap", "lcm", "left", "length", "lower", "lpad", "ltrim",
+    "md5", "mod", "octet_length", "overlay", "position", "power", "repeat", "replace", "reverse", "right",
+    "round", "rpad", "rtrim", "sha224", "sha256", "sha384", "sha512", "sign", "split_part", "sqrt",
+    "starts_with", "strpos", "substr", "substring", "translate", "trunc", "upper",
+})
+# fmt: on
+
 # DROP names these as lists of strings, not as relations.
 DROPPED_RELATIONS: Final = {
     "OBJECT_FOREIGN_TABLE",

@@ -194,6 +194,19 @@ class CopyStatement:
     has_where: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """What ALTER TABLE does to a column: "drop", "add", or "type", which is None if more than the type changes.
+
+    `varying` is what may fill it differently on each shard.
+    """
+
+    what: Literal["drop", "add", "type"]
+    column: str
+    type: str | None = None
+    varying: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
     """One statement of a query string.
@@ -245,6 +258,7 @@ class Statement:
     set_defaults: tuple[str, ...] = ()
     """Those of them that are set to DEFAULT."""
     returning: bool = False
+    rewrites: tuple[Rewrite, ...] = ()
     params: tuple[tuple[int, int], ...] = field(default=())
     """Each parameter's number and how often it occurs."""
 

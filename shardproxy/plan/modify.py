@@ -1,12 +1,12 @@
 """Where INSERT, UPDATE, DELETE, MERGE and CREATE TABLE AS go."""
 
 from collections.abc import Mapping
-from typing import Final
 
 from shardproxy import native
 from shardproxy.errors import PgError
 from shardproxy.plan.bound import Bound
 from shardproxy.plan.keyvalues import Unbound, key_text
+from shardproxy.plan.kinds import IMMUTABLE
 from shardproxy.plan.model import Const, Default, Insert, Kind, Param, RowValue, Statement, TableRef
 from shardproxy.plan.refusals import copies_differ, key_of, read_elsewhere, refused, unbound
 from shardproxy.plan.resolved import Context, Resolved, Route
@@ -14,18 +14,6 @@ from shardproxy.sharding.keytypes import KeyColumn
 from shardproxy.sqlstate import CHECK_VIOLATION
 
 Tables = Mapping[TableRef, Resolved]
-
-# Immutable in every supported version (pg_proc.provolatile = 'i') for all argument types. Any other function
-# may give another value on each shard.
-# fmt: off
-_IMMUTABLE: Final = frozenset({
-    "abs", "ascii", "bit_length", "btrim", "ceil", "ceiling", "char_length", "character_length", "chr",
-    "decode", "div", "encode", "floor", "gcd", "initcap", "lcm", "left", "length", "lower", "lpad", "ltrim",
-    "md5", "mod", "octet_length", "overlay", "position", "power", "repeat", "replace", "reverse", "right",
-    "round", "rpad", "rtrim", "sha224", "sha256", "sha384", "sha512", "sign", "split_part", "sqrt",
-    "starts_with", "strpos", "substr", "substring", "translate", "trunc", "upper",
-})
-# fmt: on
 
 
 def route_modify(statement: Statement, tables: Tables, context: Context) -> Route:
@@ -76,7 +64,7 @@ def check_replicated(verb: str, statement: Statement, table: Resolved, reads: Ta
         if other.kind != "reference":
             raise read_elsewhere(verb, other)
     varying = sorted(
-        name for schema, name in statement.functions if schema not in {None, "pg_catalog"} or name not in _IMMUTABLE
+        name for schema, name in statement.functions if schema not in {None, "pg_catalog"} or name not in IMMUTABLE
     )
     if varying:
         raise copies_differ(table, f"function {varying[0]}()")

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from shardproxy.errors import PgError
+from shardproxy.plan.alter import check_rewrites
 from shardproxy.plan.bound import Bound
 from shardproxy.plan.model import (
     FromFunction,
@@ -271,6 +272,9 @@ def _utility(statement: Statement, tables: Tables) -> Route:
     if statement.temporary:
         return Route("home", "one", "temporary relations live on the session's home shard")
     found = [tables.get(ref) for ref in statement.tables]
+    for altered in found[:1]:
+        if altered is not None:
+            check_rewrites(statement, altered)
     shards = {resolved.shard if resolved is not None else None for resolved in found}
     if len(shards) == 1 and None not in shards and all(table and table.kind == "single" for table in found):
         [shard] = shards

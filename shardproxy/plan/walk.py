@@ -23,6 +23,8 @@ _AGGREGATES: Final = {
 _LEAVES: Final = frozenset({"A_Const", "ColumnRef", "String", "SetToDefault"})
 # Spellings of date and time input that depend on the moment.
 _MOMENTS: Final = {"now", "today", "tomorrow", "yesterday"}
+# Columns that every table has, and every server fills in its own way.
+_SYSTEM_COLUMNS: Final = {"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"}
 
 Scope = frozenset[str]
 Role = Literal["read", "write"]
@@ -74,7 +76,7 @@ def walk(tree: Node, outer: set[int] | None, role: Role = "read") -> Found:
             pending += [(item, scope, role) for item in reversed(node) if isinstance(item, dict | list)]
             continue
         if not _LEAVES.isdisjoint(node):
-            _constant(found, node)
+            _leaf(found, node)
             continue
         if "relname" in node:
             _relation(found, node, scope, role, outer)
@@ -153,7 +155,11 @@ def _assignments(found: Found, targets: list[Node]) -> None:
             found.set_defaults[assignment["name"]] = None
 
 
-def _constant(found: Found, node: Node) -> None:
+def _leaf(found: Found, node: Node) -> None:
+    fields = node.get("ColumnRef", {}).get("fields", ())
+    column = fields[-1].get("String", {}).get("sval", "") if fields else ""
+    if column in _SYSTEM_COLUMNS:
+        found.varying[f"system column {column}"] = None
     text = node.get("A_Const", {}).get("sval", {}).get("sval", "")
     if text.strip().lower() in _MOMENTS:
         found.varying[f"the constant '{text}'"] = None

@@ -1,0 +1,116 @@
+"""What was found by using the proxy as strangers would, each with the answer that one server gives."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from shardproxy.wire import encode
+from tests.conftest import RunProxy
+from tests.support.databases import Servers, execute
+from tests.support.twin import Step, Twin
+
+
+@pytest.fixture(scope="module")
+def twin(servers18: Servers, run_proxy_for_module: RunProxy) -> Iterator[Twin]:
+    with Twin.open(servers18, run_proxy_for_module) as opened:
+        yield opened
+
+
+@pytest.fixture(autouse=True)
+def rows(twin: Twin) -> None:
+    twin.fill()
+
+
+def extended(sql: str) -> bytes:
+    """A statement by the extended protocol, with Describe as drivers do it."""
+    return (
+        encode.parse(b"", sql.encode())
+        + encode.bind(b"", b"", (), (), ())
+        + encode.describe(b"P", b"")
+        + encode.execute(b"")
+        + encode.SYNC
+    )
+
+
+def test_copy_to_a_file_of_the_server(twin: Twin) -> None:
+    """It answers at once: waiting for CopyOutResponse had cost the shard's connection."""
+    target = twin.databases.shard_servers[1].data_dir / "copied.txt"
+    statements = [f"COPY one TO '{target}'", f"COPY ref TO '{target}'", f"COPY one FROM '{target}'"]
+    forms: list[Callable[[str], Step]] = [str, extended]
+    for form in forms:
+        steps: list[Step] = ["BEGIN", "DELETE FROM one", *map(form, statements), "TABLE one", "ROLLBACK"]
+        twin.compare(*steps)
+    assert twin.proxied(f"COPY t TO '{target}'")[0].errors[0]["C"] == "0A000"
+    Path(target).unlink()
+
+
+@pytest.mark.parametrize("column", ["ctid", "ref.xmin", "public.ref.tableoid", "x.xmax", "cmin", "cmax"])
+def test_system_columns_would_make_copies_differ(twin: Twin, column: str) -> None:
+    """They are each server's own."""
+    alias = " x" if column.startswith("x.") else ""
+    for statement in (
+        f"UPDATE ref{alias} SET b = {column}::text",
+        f"DELETE FROM ref{alias} WHERE {column}::text = '(0,1)'",
+    ):
+        [reply] = twin.proxied(statement)
+        assert reply.errors[0]["C"] == "0A000"
+        assert f"system column {column.rpartition('.')[2]}" in reply.errors[0]["M"]
+    twin.compare("SELECT ctid IS NULL FROM ref", "SELECT xmin::text = '0' FROM t WHERE a = 5")
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["TYPE text", "TYPE bigint USING a + 1", "TYPE numeric", "TYPE public.bigint", "DROP"],
+)
+def test_the_key_of_a_sharded_table_is_not_rewritten(twin: Twin, change: str) -> None:
+    """Rows would stay where they are, and be looked for elsewhere."""
+    what = "DROP COLUMN a" if change == "DROP" else f"ALTER COLUMN a {change}"
+    [reply] = twin.proxied(f"ALTER TABLE t ADD COLUMN more int, {what}")
+    assert reply.errors[0]["C"] == "0A000"
+    assert 'key column "a" of sharded table "public.t"' in reply.errors[0]["M"]
+
+
+def test_an_integer_key_may_be_of_another_width(twin: Twin) -> None:
+    """The integer types share their hash."""
+    alter = "ALTER TABLE t ALTER COLUMN a TYPE"
+    twin.compare("BEGIN", f"{alter} bigint", "SELECT * FROM t WHERE a = 5", f"{alter} smallint", "TABLE t", "ROLLBACK")
+
+
+def test_a_table_without_its_key_can_be_altered_and_dropped(twin: Twin) -> None:
+    """Through the proxy, that let it be made."""
+    rename = "ALTER TABLE t RENAME COLUMN"
+    reply, *_ = twin.proxied(f"{rename} a TO k", "SELECT * FROM t")[1:]
+    assert reply.errors[0]["C"] == "42703"
+    execute(twin.databases.oracle, f"{rename} a TO k")
+    twin.compare("ANALYZE t", "COMMENT ON TABLE t IS 'x'", f"{rename} k TO a", "SELECT * FROM t WHERE a = 5")
+    twin.compare("BEGIN", f"{rename} a TO k", "DROP TABLE t", "CREATE TABLE t (a int)", "TABLE t", "ROLLBACK")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ADD COLUMN c uuid DEFAULT gen_random_uuid()",
+        "ADD COLUMN c timestamptz NOT NULL DEFAULT CURRENT_TIMESTAMP",
+        "ADD COLUMN c timestamptz DEFAULT 'now'",
+        "ADD COLUMN c serial",
+        "ADD COLUMN c int GENERATED ALWAYS AS IDENTITY",
+        "ALTER COLUMN b TYPE text USING random()::text",
+    ],
+)
+def test_alter_table_keeps_the_copies_of_a_reference_table_equal(twin: Twin, change: str) -> None:
+    """Each shard would fill the rows that it has in its own way."""
+    [reply] = twin.proxied(f"ALTER TABLE ref {change}")
+    assert reply.errors[0]["C"] == "0A000"
+    assert "would make its copies differ" in reply.errors[0]["M"]
+    twin.proxied("BEGIN", f"ALTER TABLE t {change}", "ROLLBACK")
+
+
+def test_alter_table_of_a_reference_table(twin: Twin) -> None:
+    twin.compare(
+        "BEGIN",
+        "ALTER TABLE ref ADD COLUMN c int DEFAULT 5, ADD d text DEFAULT upper('x'), ALTER COLUMN b TYPE varchar(9)",
+        "ALTER TABLE ref ADD COLUMN e timestamptz, ALTER COLUMN e SET DEFAULT now()",
+        "TABLE ref",
+        "ROLLBACK",
+    )
