@@ -82,6 +82,8 @@ class Relay:
             )
         finally:
             self.output.on_writable = None
+            # Also those that had ended before the client fell behind: nobody else would let them go on.
+            self._client_writable(True)
         if self._cancelling is not None:
             # A cancel request that arrives late would hit the connection's next statement.
             await self._cancelling

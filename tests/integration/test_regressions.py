@@ -8,7 +8,8 @@ import pytest
 from shardproxy.wire import encode
 from tests.conftest import RunProxy
 from tests.support.databases import Servers, execute
-from tests.support.twin import Step, Twin
+from tests.support.rawclient import RawClient
+from tests.support.twin import ROWS, Step, Twin
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +115,14 @@ def test_alter_table_of_a_reference_table(twin: Twin) -> None:
         "TABLE ref",
         "ROLLBACK",
     )
+
+
+@pytest.mark.parametrize("statement", ["SELECT * FROM t WHERE b <> ''", "COPY t TO STDOUT", "COPY t TO STDOUT BINARY"])
+def test_a_large_last_row_leaves_no_shard_paused(twin: Twin, statement: str) -> None:
+    """The client had fallen behind when two of three shards had ended: they were paused, and never went on."""
+    large = "SELECT repeat('x', 20000000)"
+    with RawClient(twin.dsn) as client:
+        client.query(f"UPDATE t SET b = ({large}) WHERE a = 5")
+        for _ in range(3):
+            assert client.query(statement).tags[0].endswith(f" {ROWS}")
+    twin.compare("SELECT a FROM t")
