@@ -10,7 +10,7 @@ from shardproxy.backend.connection import Connection
 from shardproxy.backend.together import each
 from shardproxy.copy.options import CopyOptions
 from shardproxy.engine.copy_start import first_replies
-from shardproxy.engine.results import COPY_DATA, Output, Relay, total_tag
+from shardproxy.engine.results import COPY_DATA, Output, Relay, columns_differ, total_tag
 from shardproxy.errors import PgError
 from shardproxy.native import FrameMerge
 from shardproxy.plan.model import Kind, Statement
@@ -30,10 +30,13 @@ async def copy_out(sql: bytes, options: CopyOptions, connections: Sequence[Conne
     replies = await first_replies(connections, B.COPY_OUT_RESPONSE)
     response = replies[0]
     for reply in replies:
-        if isinstance(reply, PgError):
+        refused = reply if isinstance(reply, PgError) else None
+        if refused is None and reply != response:
+            refused = columns_differ()
+        if refused is not None:
             begun = zip(connections, replies, strict=True)
             await _give_up([one for one, answer in begun if not isinstance(answer, PgError)])
-            raise reply
+            raise refused
     assert not isinstance(response, PgError)
     output.write(encode.copy_out_response(response.format, response.column_formats))
     merge = FrameMerge(

@@ -15,7 +15,7 @@ from shardproxy.backend.stream import Sink
 from shardproxy.backend.together import each
 from shardproxy.errors import PgError
 from shardproxy.native import FrameMerge
-from shardproxy.sqlstate import INTERNAL_ERROR
+from shardproxy.sqlstate import INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE
 from shardproxy.wire import decode
 from shardproxy.wire.constants import B
 from shardproxy.wire.encode import message as encode_message
@@ -69,6 +69,7 @@ class Relay:
     on_agreed: OnAgreed | None = None
     failed: PgError | None = None
     _seen: set[int] = field(default_factory=set)
+    _columns: list[str] | None = None
     _cancelling: asyncio.Task[list[None]] | None = None
 
     async def run(self) -> list[Answer]:
@@ -159,8 +160,18 @@ class Relay:
                 if message.type in self.forward and message.type not in self._seen and self.failed is None:
                     self._seen.add(message.type)
                     self.output.write(encode_message(message.type, message.payload))
+                if message.type == B.ROW_DESCRIPTION:
+                    self._compare(message.payload)
             case _:
                 raise connection.unexpected(message)
+
+    def _compare(self, description: bytes) -> None:
+        """Hold a shard's columns against the first one's, before its rows come. Types of the user's have other oids."""
+        names = [column.name for column in decode.row_description(description)]
+        if self._columns is None:
+            self._columns = names
+        elif names != self._columns:
+            self._fail(columns_differ())
 
     def _fail(self, error: PgError) -> None:
         """Note the first error and stop the others: nobody will see what they still send."""
@@ -170,6 +181,15 @@ class Relay:
         others = [connection for connection in self.connections if connection.usable]
         if len(self.connections) > 1:
             self._cancelling = asyncio.ensure_future(each(connection.cancel() for connection in others))
+
+
+def columns_differ() -> PgError:
+    """The error of rows that would not be of one kind."""
+    return PgError(
+        OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "the shards give different columns",
+        hint="`shardproxy check` shows the difference.",
+    )
 
 
 def total_tag(tags: Sequence[str]) -> str:

@@ -126,3 +126,16 @@ def test_a_large_last_row_leaves_no_shard_paused(twin: Twin, statement: str) -> 
         for _ in range(3):
             assert client.query(statement).tags[0].endswith(f" {ROWS}")
     twin.compare("SELECT a FROM t")
+
+
+@pytest.mark.parametrize("statement", ["SELECT * FROM t", "COPY t TO STDOUT", "COPY t TO STDOUT CSV HEADER"])
+def test_rows_of_different_columns_are_not_mixed(twin: Twin, statement: str) -> None:
+    """DDL on one shard alone: drivers cannot read rows that their description is not of."""
+    execute(twin.databases.shards[1], "ALTER TABLE t ADD COLUMN more int")
+    try:
+        [reply] = twin.proxied(statement)
+        assert (reply.errors[0]["C"], reply.errors[0]["M"]) == ("55000", "the shards give different columns")
+        twin.compare("SELECT a, b FROM t", "COPY t (a, b) TO STDOUT")
+    finally:
+        execute(twin.databases.shards[1], "ALTER TABLE t DROP COLUMN more")
+    twin.compare(statement)
