@@ -39,7 +39,7 @@ class Resolved:
         return self.kind in {"hash", "list", "range"}
 
     def __str__(self) -> str:
-        return f"{self.schema}.{self.name}"
+        return f"{self.schema}.{self.name}" if self.schema else self.name
 
 
 @dataclass(frozen=True, slots=True)
