@@ -92,22 +92,56 @@ static int keep_rest(sp_splitter *s, const sp_mask_state *st, const uint8_t *p, 
     return 0;
 }
 
-/* The next rows' ends, at most SP_BATCH. */
-static inline size_t next_ends(const sp_masks *m, size_t words, size_t *word, uint64_t *bits, uint32_t *ends)
+/* The next rows' ends: SP_BATCH or all that there are, at most SP_BATCH_MOST. A word seldom has more than two. */
+static inline size_t next_ends(const sp_masks *m, size_t words, size_t *word, uint32_t *ends)
 {
     size_t w = *word, n = 0;
-    uint64_t b = *bits;
-    while (n < SP_BATCH) {
-        while (!b && ++w < words)
-            b = m->newline[w];
-        if (!b)
-            break;
-        ends[n++] = (uint32_t)(w * 64 + (size_t)__builtin_ctzll(b));
-        b &= b - 1;
+    for (; w < words && n < SP_BATCH; w++) {
+        uint64_t bits = m->newline[w];
+        const uint32_t first = (uint32_t)(w * 64);
+        for (int i = 0; i < 2; i++) { /* without a branch: written always, counted if there */
+            ends[n] = first + (uint32_t)__builtin_ctzll(bits | 1ULL << 63);
+            n += bits != 0;
+            bits &= bits - 1;
+        }
+        for (; __builtin_expect(bits != 0, 0); bits &= bits - 1)
+            ends[n++] = first + (uint32_t)__builtin_ctzll(bits);
     }
     *word = w;
-    *bits = b;
     return n;
+}
+
+/*
+ * As many of the rows that end at `ends` as go the usual way: the shard is known, its buffer has room, no line end is
+ * embedded. The first begins at *row; returns how many, and where the next one begins.
+ */
+static inline size_t put_rows(sp_splitter *s, const uint8_t *base, const uint8_t **row, const uint32_t *ends,
+                              const int32_t *shards, size_t n, size_t special)
+{
+    const size_t room = s->opt.buffer_size;
+    const uint8_t *from = *row;
+    const uint64_t lines = s->lines;
+    sp_shard *const all = s->shards;
+    size_t i = 0;
+    for (; i < n && shards[i] >= 0 && ends[i] < special; i++) {
+        const uint8_t *to = base + ends[i] + 1;
+        const size_t size = (size_t)(to - from);
+        sp_shard *shard = &all[shards[i]];
+        if (__builtin_expect(size >= room - shard->used || shard->map.shard_line == 0, 0))
+            break;
+        memcpy(shard->base + shard->used, from, size);
+        shard->used += size;
+        shard->rows++;
+        if (sp_linemap_add(&shard->map, 1, lines + i + 1)) {
+            sp_fail_memory(s);
+            break;
+        }
+        from = to;
+    }
+    s->lines = lines + i;
+    s->rows += i;
+    *row = from;
+    return i;
 }
 
 int sp_fast_span(sp_splitter *s, const uint8_t *p, size_t n, size_t *taken)
@@ -115,8 +149,8 @@ int sp_fast_span(sp_splitter *s, const uint8_t *p, size_t n, size_t *taken)
     const size_t newline = s->eol == SP_EOL_CRNL ? 2 : 1;
     const int csv = s->opt.format == SP_CSV, keyed = s->constant_shard == SP_NO_CONSTANT;
     const uint64_t extra_before = s->row_extra;
-    uint32_t ends[SP_BATCH];
-    int32_t shards[SP_BATCH];
+    uint32_t ends[SP_BATCH_MOST + 2];
+    int32_t shards[SP_BATCH_MOST];
     sp_masks m;
     sp_mask_state st = {0};
     size_t limit = n, row = 0, scan = 0, first_row = 0;
@@ -134,11 +168,10 @@ int sp_fast_span(sp_splitter *s, const uint8_t *p, size_t n, size_t *taken)
         int whole = row == scan && !begun;
         const uint8_t *base = p + scan;
         sp_masks_run(&s->spec, &st, base, len, &m);
-        uint64_t bits = m.newline[0];
         first_row = row;
         for (size_t nends = 0, i = 0;; i++) {
             if (i == nends) {
-                nends = next_ends(&m, words, &word, &bits, ends);
+                nends = next_ends(&m, words, &word, ends);
                 if (!nends)
                     break;
                 i = row < scan; /* a row that began before these bitmaps */
@@ -147,6 +180,17 @@ int sp_fast_span(sp_splitter *s, const uint8_t *p, size_t n, size_t *taken)
                     sp_integer_shards(s, &m, base, n - scan, i ? ends[0] + 1 : row - scan, ends + i, nends - i,
                                       shards + i);
                 i = 0;
+            }
+            if (__builtin_expect(s->integer_key && whole && !s->header_pending && !m.any_embedded, 1)) {
+                const uint8_t *next = p + row;
+                i += put_rows(s, base, &next, ends + i, shards + i, nends - i, m.special);
+                row = (size_t)(next - p);
+                if (s->failed)
+                    return -1;
+                if (i == nends) {
+                    i--;
+                    continue;
+                }
             }
             size_t at = ends[i];
             if (__builtin_expect(at >= m.special, 0))

@@ -59,12 +59,17 @@ static inline uint64_t sp_hash_uint32(uint32_t k, uint64_t seed)
     return ((uint64_t)b << 32) | c;
 }
 
-/* hashint8extended: folded so that equal values of the three integer types hash alike. */
-static inline uint64_t sp_hash_int64(int64_t value, uint64_t seed)
+/* Of hashint8extended: equal values of the three integer types hash alike. */
+static inline uint32_t sp_fold_int64(int64_t value)
 {
     uint64_t bits = (uint64_t)value;
-    uint32_t high = (uint32_t)(bits >> 32);
-    return sp_hash_uint32((uint32_t)bits ^ (value >= 0 ? high : ~high), seed);
+    return (uint32_t)bits ^ (uint32_t)(bits >> 32) ^ (value >= 0 ? 0 : UINT32_MAX);
+}
+
+/* hashint8extended */
+static inline uint64_t sp_hash_int64(int64_t value, uint64_t seed)
+{
+    return sp_hash_uint32(sp_fold_int64(value), seed);
 }
 
 /* hash_combine64 */

@@ -5,6 +5,8 @@
  * for the stores of the row before, whose addresses depend on its hash.
  */
 #include "digits.h"
+#include "integers.h"
+#include "masks_parts.h"
 #include "split.h"
 
 static int of_integer(uint8_t c)
@@ -36,63 +38,33 @@ int sp_integer_key(const sp_splitter *s)
 #endif
 }
 
+#define SP_TARGET
+#define SP_NAME plain
 #ifdef SP_SWAR_WIDE
-/* 64 bits of a bitmap from any bit on. */
-static inline uint64_t bits_from(const uint64_t *words, size_t at)
+#define SP_READ_16 sp_read_16_digits
+#include "integers_body.h"
+#else
+size_t sp_integers_plain(const sp_integers_spec *spec, const uint64_t *delimiter, const uint8_t *base, size_t readable,
+                         size_t at, const uint32_t *ends, size_t n, int64_t *values, uint16_t *others)
 {
-    const uint64_t *w = words + (at >> 6);
-    return w[0] >> (at & 63) | (w[1] << 1) << (~at & 63);
-}
-
-static inline size_t first_of(uint64_t bits)
-{
-    return (size_t)__builtin_ctzll(bits | 1ULL << 63);
+    (void)spec, (void)delimiter, (void)base, (void)readable, (void)at, (void)ends;
+    for (size_t i = 0; i < n; i++) {
+        values[i] = 0;
+        others[i] = (uint16_t)i;
+    }
+    return n;
 }
 #endif
 
 void sp_integer_shards(const sp_splitter *s, const sp_masks *m, const uint8_t *base, size_t readable, size_t at,
                        const uint32_t *ends, size_t n, int32_t *shards)
 {
-#ifdef SP_SWAR_WIDE
-    int64_t values[SP_BATCH];
-    uint8_t others[SP_BATCH];
-    size_t nothers = 0;
+    int64_t values[SP_BATCH_MOST];
+    uint16_t others[SP_BATCH_MOST];
+    const sp_integers_spec spec = {s->keys[0].field, s->eol == SP_EOL_CRNL ? 2 : 1, s->opt.placement->integer_bits};
     values[0] = 0; /* n may be 0 */
-    const int32_t field = s->keys[0].field;
-    const size_t newline = s->eol == SP_EOL_CRNL ? 2 : 1;
-    const unsigned spare = 64 - s->opt.placement->integer_bits;
-    for (size_t i = 0; i < n; i++) {
-        size_t begin = at, end = ends[i] + 1 - newline;
-        uint64_t bits = bits_from(m->delimiter, at);
-        int plain = 1;
-        for (int32_t k = 0; k < field; k++) {
-            plain &= bits != 0;
-            begin = at + first_of(bits) + 1;
-            bits &= bits - 1;
-        }
-        size_t stop = at + first_of(bits);
-        /* Where these 64 bits do not reach, a delimiter may be among the bytes; it is not a digit. */
-        stop = bits && stop < end ? stop : end;
-        plain &= begin < stop && begin + 17 <= readable;
-        int64_t value = 0;
-        if (__builtin_expect(plain, 1)) {
-            size_t len = stop - begin;
-            plain = sp_read_16_digits(base + begin, len, &value);
-            if (len > 16)
-                plain = sp_read_digits(base + begin, len, &value);
-        }
-        plain &= (int64_t)((uint64_t)value << spare) >> spare == value;
-        values[i] = value;
-        others[nothers] = (uint8_t)i;
-        nothers += !plain;
-        at = ends[i] + 1;
-    }
+    size_t nothers = sp_integers_run(&spec, m->delimiter, base, readable, at, ends, n, values, others);
     sp_place_integers(s->opt.placement, values, n, shards);
     for (size_t i = 0; i < nothers; i++)
         shards[others[i]] = SP_ONE_BY_ONE;
-#else
-    (void)s, (void)m, (void)base, (void)readable, (void)at, (void)ends;
-    for (size_t i = 0; i < n; i++)
-        shards[i] = SP_ONE_BY_ONE;
-#endif
 }

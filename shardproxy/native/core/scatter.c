@@ -17,7 +17,8 @@ int sp_seal(sp_splitter *s, sp_shard *shard, int32_t number)
 {
     if (!shard->base)
         return 0;
-    uint32_t length = (uint32_t)(shard->used - 1);
+    const size_t used = shard->used;
+    uint32_t length = (uint32_t)(used - 1);
     shard->base[1] = (uint8_t)(length >> 24);
     shard->base[2] = (uint8_t)(length >> 16);
     shard->base[3] = (uint8_t)(length >> 8);
@@ -25,7 +26,8 @@ int sp_seal(sp_splitter *s, sp_shard *shard, int32_t number)
     void *handle = shard->handle;
     shard->base = NULL;
     shard->handle = NULL;
-    if (s->sink.seal(s->sink.context, number, handle, shard->used, s->opt.buffer_size))
+    shard->used = s->opt.buffer_size;
+    if (s->sink.seal(s->sink.context, number, handle, used, s->opt.buffer_size))
         return sp_fail_memory(s);
     return 0;
 }

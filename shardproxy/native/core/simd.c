@@ -1,4 +1,4 @@
-/* Which bitmap loop runs: the best the processor has, or the one that was asked for by name. */
+/* Which of the loops over bytes run: the best the processor has, or the one that was asked for by name. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -6,7 +6,8 @@
 
 typedef struct {
     const char *name;
-    sp_mask_fn *run;
+    sp_mask_fn *masks;
+    sp_integers_fn *integers;
 } path;
 
 static path paths[5];
@@ -17,12 +18,12 @@ static const char *active;
 static void masks_first(const sp_mask_spec *spec, sp_mask_state *st, const uint8_t *p, size_t n, sp_masks *out);
 
 sp_mask_fn *sp_masks_run = masks_first;
+sp_integers_fn *sp_integers_run = sp_integers_plain; /* keys are read behind the first bitmaps */
 
-static void add(const char *name, sp_mask_fn *run)
+static void add(const char *name, sp_mask_fn *masks, sp_integers_fn *integers)
 {
-    paths[npaths].name = names[npaths] = name;
-    paths[npaths].run = run;
-    npaths++;
+    names[npaths] = name;
+    paths[npaths++] = (path){name, masks, integers};
 }
 
 static void find_paths(void)
@@ -31,17 +32,18 @@ static void find_paths(void)
         return;
 #ifdef SP_HAVE_X86
     __builtin_cpu_init();
-    int carryless = __builtin_cpu_supports("pclmul") && __builtin_cpu_supports("bmi");
-    if (carryless && __builtin_cpu_supports("avx512bw"))
-        add("avx512", sp_masks_avx512);
-    if (carryless && __builtin_cpu_supports("avx2"))
-        add("avx2", sp_masks_avx2);
-    add("sse2", sp_masks_sse2);
+    int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("pclmul") && __builtin_cpu_supports("bmi") &&
+               __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt");
+    if (avx2 && __builtin_cpu_supports("avx512bw"))
+        add("avx512", sp_masks_avx512, sp_integers_avx2);
+    if (avx2)
+        add("avx2", sp_masks_avx2, sp_integers_avx2);
+    add("sse2", sp_masks_sse2, sp_integers_plain);
 #endif
 #ifdef SP_HAVE_NEON
-    add("neon", sp_masks_neon);
+    add("neon", sp_masks_neon, sp_integers_plain);
 #endif
-    add("plain", sp_masks_plain);
+    add("plain", sp_masks_plain, sp_integers_plain);
 }
 
 static int choose(const char *name)
@@ -50,7 +52,8 @@ static int choose(const char *name)
     for (size_t i = 0; i < npaths; i++) {
         if (!name || strcmp(name, paths[i].name) == 0) {
             active = paths[i].name;
-            sp_masks_run = paths[i].run;
+            sp_masks_run = paths[i].masks;
+            sp_integers_run = paths[i].integers;
             return 0;
         }
     }

@@ -3,6 +3,7 @@
 #define SP_SPLIT_H
 
 #include "bytebuf.h"
+#include "integers.h"
 #include "linemap.h"
 #include "masks.h"
 #include "splitter.h"
@@ -21,7 +22,7 @@ enum { SP_EOL_UNKNOWN = 0, SP_EOL_NL, SP_EOL_CR, SP_EOL_CRNL };
 typedef struct {
     uint8_t *base; /* the buffer being filled, or NULL */
     void *handle;
-    size_t used;
+    size_t used;   /* of buffer_size; all of it where there is no buffer, so that nothing fits */
     uint64_t rows, poison;
     sp_linemap map;
 } sp_shard;
@@ -108,7 +109,7 @@ int sp_note_poison(sp_splitter *s, int32_t target);
 static inline int sp_put(sp_splitter *s, int32_t number, const uint8_t *p, size_t n)
 {
     sp_shard *shard = &s->shards[number];
-    if (shard->base && n < s->opt.buffer_size - shard->used) {
+    if (n < s->opt.buffer_size - shard->used) {
         memcpy(shard->base + shard->used, p, n);
         shard->used += n;
         return 0;
@@ -151,10 +152,9 @@ int sp_extract(sp_splitter *s, const uint8_t *row, size_t len, int whole);
 
 /*
  * integers.c: the shards of n rows whose newlines end at the bits `ends` of the bitmaps; the first row begins at bit
- * `at`, and `readable` bytes follow base. SP_ONE_BY_ONE: not a plain integer, or not certainly.
+ * `at`, and `readable` bytes follow base. n is at most SP_BATCH_MOST. SP_ONE_BY_ONE: not a plain integer, or not certainly.
  */
 #define SP_ONE_BY_ONE INT32_MIN
-#define SP_BATCH 256
 int sp_integer_key(const sp_splitter *s);
 void sp_integer_shards(const sp_splitter *s, const sp_masks *m, const uint8_t *base, size_t readable, size_t at,
                        const uint32_t *ends, size_t n, int32_t *shards);

@@ -71,8 +71,10 @@ sp_splitter *sp_splitter_new(const sp_options *o, const sp_sink *sink)
     }
     s->nshards = o->placement->nshards;
     size_t budget = SP_LINEMAP_TOTAL / s->nshards;
-    for (uint32_t i = 0; i < s->nshards; i++)
+    for (uint32_t i = 0; i < s->nshards; i++) {
         sp_linemap_init(&s->shards[i].map, budget > SP_LINEMAP_LEAST ? budget : SP_LINEMAP_LEAST);
+        s->shards[i].used = o->buffer_size;
+    }
     s->constant_shard = SP_NO_CONSTANT;
     if (o->placement->nkeys == 0)
         s->constant_shard = sp_place(o->placement, s->values, o->format == SP_BINARY);

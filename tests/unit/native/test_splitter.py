@@ -368,6 +368,49 @@ def test_after_an_error_the_rest_is_dropped_and_earlier_rows_are_kept() -> None:
     assert splitter.flush() == [(0, message(b"a\n"))]
 
 
+@pytest.mark.parametrize("field", [0, 2])
+@pytest.mark.parametrize("code", [KEY_INT2, KEY_INT4, KEY_INT8])
+def test_integers_of_every_length_with_any_byte_at_any_place(code: int, field: int) -> None:
+    """What is read sixteen digits at a time, many rows at once, is what is read one by one."""
+    placement = Placement.hash(NSHARDS, [code])
+    digits = b"9182736450918273645"
+    keys = [
+        sign + zeros + digits[:length] for sign in (b"", b"-", b"+") for zeros in (b"", b"00") for length in range(20)
+    ]
+    keys += [
+        digits[:at] + junk + digits[at + 1 : length]
+        for length in (1, 2, 7, 8, 9, 15, 16, 17)
+        for at in range(length)
+        for junk in (b"/", b":", b"-", b" ", b"\x00", b"\x80", b"\xb9", b"\xff", b"\x10")
+    ]
+    rows = [b",".join([b"x"] * field + [key] + [b"y" * (i % 90)]) + b"\n" for i, key in enumerate(keys)]
+    splitter = Splitter(placement, format="csv", key_fields=[field], null=b"NULL")
+    splitter.feed(message(b"".join(rows)))
+    got = payloads(splitter.finish())
+    want = [b""] * NSHARDS
+    for key, row in zip(keys, rows, strict=True):
+        want[max(placement.place([key]), 0)] += row  # a key that PostgreSQL refuses goes to shard 0
+    assert got == want
+
+
+def test_a_sealed_buffer_that_is_held_is_never_written_again() -> None:
+    """Full buffers are filled again once nobody holds them; those that a slow socket holds must stay as they are."""
+    splitter = Splitter(Placement.single(NSHARDS, 1), buffer_size=64)
+    held: list[tuple[int, bytes]] = []
+    sent = b""
+    for number in range(1000):
+        row = b"%d\tabc\n" % number
+        splitter.feed(message(row))
+        ready = splitter.ready()
+        sent += row
+        held += ready
+        if number % 7 == 0:  # the socket has taken all but the last few
+            copies = [(shard, bytes(bytearray(data))) for shard, data in held]
+            held = copies[:-2] + held[-2:]
+    held += splitter.finish()
+    assert payloads(held)[1] == sent
+
+
 def test_flush_gives_what_is_there() -> None:
     splitter = Splitter(Placement.single(NSHARDS, 2))
     splitter.feed(message(b"a\nb"))

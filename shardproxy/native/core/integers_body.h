@@ -1,0 +1,59 @@
+/*
+ * The loop of sp_integers_fn, written once over SP_NAME, SP_TARGET and SP_READ_16(p, len, out), which is
+ * sp_read_16_digits() or does the same: it reads 17 bytes at p.
+ *
+ * There is no branch on a key's length or a row's: no processor could predict it.
+ */
+
+/* 64 bits of a bitmap from any bit on. */
+SP_TARGET static inline uint64_t SP_PASTE(bits_from_, SP_NAME)(const uint64_t *words, size_t at)
+{
+    const uint64_t *w = words + (at >> 6);
+    return w[0] >> (at & 63) | (w[1] << 1) << (~at & 63);
+}
+
+SP_TARGET __attribute__((always_inline)) static inline size_t
+SP_PASTE(keys_, SP_NAME)(const sp_integers_spec *spec, int32_t field, const uint64_t *delimiter, const uint8_t *base,
+                         size_t readable, size_t at, const uint32_t *ends, size_t n, int64_t *values, uint16_t *others)
+{
+    const unsigned spare = 64 - spec->bits;
+    const size_t behind = 1 - (size_t)spec->newline;
+    size_t nothers = 0;
+    for (size_t i = 0; i < n; i++) {
+        size_t begin = at, end = ends[i] + behind;
+        uint64_t bits = SP_PASTE(bits_from_, SP_NAME)(delimiter, at);
+        int plain = 1;
+        for (int32_t k = 0; k < field; k++) {
+            plain &= bits != 0;
+            begin = at + (size_t)__builtin_ctzll(bits | 1ULL << 63) + 1;
+            bits &= bits - 1;
+        }
+        size_t stop = at + (size_t)__builtin_ctzll(bits | 1ULL << 63);
+        /* Where these 64 bits do not reach, a delimiter may be among the bytes; it is not a digit. */
+        stop = bits && stop < end ? stop : end;
+        plain &= begin < stop && begin + 17 <= readable;
+        int64_t value = 0;
+        if (__builtin_expect(plain, 1)) {
+            size_t len = stop - begin;
+            plain = SP_READ_16(base + begin, len, &value);
+            if (__builtin_expect(len > 16, 0))
+                plain = sp_read_digits(base + begin, len, &value);
+        }
+        plain &= (int64_t)((uint64_t)value << spare) >> spare == value;
+        values[i] = value;
+        others[nothers] = (uint16_t)i;
+        nothers += !plain;
+        at = ends[i] + 1;
+    }
+    return nothers;
+}
+
+SP_TARGET size_t SP_PASTE(sp_integers_, SP_NAME)(const sp_integers_spec *spec, const uint64_t *delimiter,
+                                                 const uint8_t *base, size_t readable, size_t at, const uint32_t *ends,
+                                                 size_t n, int64_t *values, uint16_t *others)
+{
+    /* A constant for the compiler: most tables' key is their first column. */
+    if (spec->field == 0)
+        return SP_PASTE(keys_, SP_NAME)(spec, 0, delimiter, base, readable, at, ends, n, values, others);
+    return SP_PASTE(keys_, SP_NAME)(spec, spec->field, delimiter, base, readable, at, ends, n, values, others);
+}
