@@ -1,4 +1,4 @@
-/* The splitter's life, and the CopyData messages it reads. */
+/* The splitter's life. */
 #include "splitter.h"
 
 #include "split.h"
@@ -115,54 +115,6 @@ void sp_splitter_free(sp_splitter *s)
     free(s->keys);
     free(s->owned);
     free(s);
-}
-
-static inline void payload(sp_splitter *s, const uint8_t *p, size_t n)
-{
-    if (s->failed || s->ended)
-        return;
-    if (s->opt.format == SP_BINARY)
-        sp_binary_span(s, p, n);
-    else
-        sp_lines_span(s, p, n);
-}
-
-size_t sp_splitter_feed(sp_splitter *s, const uint8_t *data, size_t len)
-{
-    sp_frame_state *f = &s->frame;
-    size_t at = 0;
-    while (at < len) {
-        if (f->left) {
-            size_t part = len - at < f->left ? len - at : f->left;
-            payload(s, data + at, part);
-            f->left -= (uint32_t)part;
-            at += part;
-            continue;
-        }
-        const uint8_t *header = data + at;
-        if (f->have == 0) {
-            if (*header != 'd')
-                break;
-            if (len - at >= 5) {
-                at += 5;
-                goto complete;
-            }
-        }
-        while (f->have < 5 && at < len)
-            f->header[f->have++] = data[at++];
-        if (f->have < 5)
-            break;
-        header = f->header;
-        f->have = 0;
-    complete:;
-        uint32_t length = (uint32_t)header[1] << 24 | (uint32_t)header[2] << 16 | (uint32_t)header[3] << 8 | header[4];
-        if (length < 4 || length > SP_MAX_ROW) { /* pq_getmessage() with PQ_LARGE_MESSAGE_LIMIT */
-            sp_fail(s, "08P01", "invalid message length", NULL, 0);
-            return len;
-        }
-        f->left = length - 4;
-    }
-    return at;
 }
 
 void sp_splitter_flush(sp_splitter *s)

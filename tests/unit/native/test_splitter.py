@@ -262,6 +262,11 @@ def test_no_partition_names_the_line_and_the_values() -> None:
     with pytest.raises(SplitError) as refused:
         Splitter(placement, format="csv", key_fields=[1]).feed(message(payload))
     assert refused.value.key_values == [b"i\nt"]
+    # Short messages are put together in a buffer; what follows the refused row must not overwrite its value there.
+    rows = [b"a,de\n"] * 3000 + [b"a,it\n"] + [b"a,fr\n"] * 6000
+    with pytest.raises(SplitError) as refused:
+        Splitter(placement, format="csv", key_fields=[1]).feed(b"".join(map(message, rows)))
+    assert (refused.value.line, refused.value.key_values) == (3001, [b"it"])
 
 
 def binary(*rows: Sequence[bytes | None], trailer: bool = True, extension: bytes = b"") -> bytes:

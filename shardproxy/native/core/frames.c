@@ -1,0 +1,90 @@
+/* The CopyData messages of the client: what is in them is one stream, wherever it is cut. */
+#include "splitter.h"
+
+#include "split.h"
+
+#define HEADER 5
+
+static inline void payload(sp_splitter *s, const uint8_t *p, size_t n)
+{
+    if (s->failed || s->ended)
+        return;
+    if (s->opt.format == SP_BINARY)
+        sp_binary_span(s, p, n);
+    else
+        sp_lines_span(s, p, n);
+}
+
+static inline uint32_t length_of(const uint8_t *header)
+{
+    return (uint32_t)header[1] << 24 | (uint32_t)header[2] << 16 | (uint32_t)header[3] << 8 | header[4];
+}
+
+/*
+ * Whole short messages, as clients send that write a row each: put together, many rows are split at once. Returns the
+ * bytes taken, which are none where the next message is not one of those.
+ */
+static size_t take_short(sp_splitter *s, const uint8_t *data, size_t len)
+{
+    size_t at = 0, used = 0;
+    while (len - at > HEADER && data[at] == 'd') {
+        const uint32_t length = length_of(data + at);
+        if (length <= 4 || length > SP_SHORT_MESSAGE || length >= len - at)
+            break;
+        if (!s->failed) { /* else the rest is dropped, and the refused row's values may stand in here */
+            memcpy(s->together + used, data + at + HEADER, length - 4);
+            used += length - 4;
+        }
+        at += 1 + length;
+        if (used > SP_TOGETHER - SP_SHORT_MESSAGE) {
+            payload(s, s->together, used);
+            used = 0;
+        }
+    }
+    if (used)
+        payload(s, s->together, used);
+    return at;
+}
+
+size_t sp_splitter_feed(sp_splitter *s, const uint8_t *data, size_t len)
+{
+    sp_frame_state *f = &s->frame;
+    size_t at = 0;
+    while (at < len) {
+        if (f->left) {
+            size_t part = len - at < f->left ? len - at : f->left;
+            payload(s, data + at, part);
+            f->left -= (uint32_t)part;
+            at += part;
+            continue;
+        }
+        const uint8_t *header = data + at;
+        if (f->have == 0) {
+            if (*header != 'd')
+                break;
+            size_t taken = take_short(s, header, len - at);
+            if (taken) {
+                at += taken;
+                continue;
+            }
+            if (len - at >= HEADER) {
+                at += HEADER;
+                goto complete;
+            }
+        }
+        while (f->have < HEADER && at < len)
+            f->header[f->have++] = data[at++];
+        if (f->have < HEADER)
+            break;
+        header = f->header;
+        f->have = 0;
+    complete:;
+        uint32_t length = length_of(header);
+        if (length < 4 || length > SP_MAX_ROW) { /* pq_getmessage() with PQ_LARGE_MESSAGE_LIMIT */
+            sp_fail(s, "08P01", "invalid message length", NULL, 0);
+            return len;
+        }
+        f->left = length - 4;
+    }
+    return at;
+}
