@@ -5,7 +5,7 @@ what the file may hold.
 """
 
 from shardproxy.config.dsn import Dsn
-from shardproxy.config.load import load, parse
+from shardproxy.config.load import load, parse, read
 from shardproxy.config.model import (
     Admin,
     Config,
@@ -38,4 +38,5 @@ __all__ = [
     "is_loopback",
     "load",
     "parse",
+    "read",
 ]

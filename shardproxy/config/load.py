@@ -24,6 +24,11 @@ from shardproxy.config.values import TomlFloat
 
 def load(path: FilePath | str, environment: Mapping[str, str] | None = None) -> Config:
     """Read the file, or raise ConfigErrors. `environment` is os.environ unless a test gives another."""
+    return parse(read(path), source=str(path), environment=environment)
+
+
+def read(path: FilePath | str) -> str:
+    """Return the file's text, or raise ConfigErrors."""
     source = str(path)
     try:
         data = FilePath(path).read_bytes()
@@ -31,11 +36,10 @@ def load(path: FilePath | str, environment: Mapping[str, str] | None = None) -> 
         reason = error.strerror or "unknown reason"
         raise ConfigErrors(source, [Problem(None, "", f"cannot be read: {reason}", "Give a readable file.")]) from None
     try:
-        text = data.decode()
+        return data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigErrors(source, [Problem(line, "", "is not UTF-8", "Save the file as UTF-8.")]) from None
-    return parse(text, source=source, environment=environment)
 
 
 def parse(text: str, *, source: str = "configuration", environment: Mapping[str, str] | None = None) -> Config:

@@ -114,11 +114,12 @@ class Listener:
         async with asyncio.timeout(self.config.server.login_timeout):
             if len(self.sessions) > STRANGERS * self.config.server.max_clients:
                 raise _too_many()
-            identity = await self._login.run(stream, self._admit)
+            # Both of one configuration: it may be another by the time that the password has come.
+            login, databases = self._login, self.databases
+            identity = await login.run(stream, self._admit)
         if identity is None:
             return None
-        database = self.databases[identity.database]
-        session = Session(stream, identity, database, self._cancel_keys)
+        session = Session(stream, identity, databases[identity.database], self._cancel_keys)
         task = asyncio.current_task()
         assert task is not None
         self.sessions[task] = session

@@ -9,13 +9,14 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
-from shardproxy.config import Config, ConfigErrors, load
+from shardproxy.config import Config, ConfigErrors, Problem, Server, is_loopback, parse, read
 from shardproxy.engine.database import Database
 from shardproxy.errors import PgError
+from shardproxy.server.instructions import Instructions
 from shardproxy.server.listener import BACKLOG, Listener
 from shardproxy.server.startup import look_at_shards
 from shardproxy.server.workers import Parent, Workplace
@@ -25,76 +26,154 @@ log = logging.getLogger(__name__)
 
 async def serve(path: Path) -> int:
     """Serve until a signal ends it; return the exit code. ConfigErrors where it cannot start."""
-    config = load(path)
+    hangup = asyncio.Event()
+    # First of all, as a SIGHUP would end a process that is still asking its shards.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.set)
     workplace = Workplace.given()
-    if workplace is None:
-        await look_at_shards(config)
-        count = config.server.workers or os.cpu_count() or 1
-        if count > 1:
-            return await _serve_with_workers(path, config, count)
-    databases = {entry.name: Database(entry) for entry in config.databases}
-    started = list(databases.values())
-    for database in started:
-        await database.start()
-    listener = Listener(config, databases, workplace)
-    stop, hangup = asyncio.Event(), asyncio.Event()
-    _on_signals(stop.set, hangup.set)
     if workplace is not None:
-        workplace.when_orphaned(stop.set)
-    reloading = asyncio.ensure_future(_reload_at(hangup, listener, path, started))
-    _say_ready(*await listener.start())
-    await stop.wait()
-    reloading.cancel()
-    log.info("draining %d clients", len(listener.sessions))
-    await listener.drain(listener.config.server.drain_timeout)
-    for database in started:
-        await database.close()
-    return 0
+        return await _work(path, workplace)
+    text = read(path)
+    config = parse(text, source=str(path))
+    await look_at_shards(config)
+    count = config.server.workers or os.cpu_count() or 1
+    if count > 1:
+        return await _watch_workers(path, text, config, count, hangup)
+    serving = _Serving(config)
+
+    async def reload() -> None:
+        _, config = await examined(path, serving.config.server)
+        await serving.use(config)
+        log.info("configuration reloaded")
+
+    return await serving.run(hangup, reload)
 
 
-async def _serve_with_workers(path: Path, config: Config, count: int) -> int:
-    parent = Parent(path, count, config.server.host, config.server.port, BACKLOG)
-    _on_signals(parent.stop, partial(parent.signal, signal.SIGHUP))
-    return await parent.run(partial(_say_ready, *parent.address))
+async def _work(path: Path, workplace: Workplace) -> int:
+    """Be a worker: the parent says what to use, and has looked at it."""
+    instructions = Instructions()
+    server = parse(instructions.wait(), source=str(path)).server
+    text = instructions.wait()
+    serving = _Serving(_staying(parse(text, source=str(path)), server), workplace)
+    told = asyncio.Event()
+
+    def tell(latest: str) -> None:
+        nonlocal text
+        text = latest
+        told.set()
+
+    async def reload() -> None:
+        await serving.use(_staying(parse(text, source=str(path)), server))
+
+    instructions.watch(tell, serving.stop.set)
+    return await serving.run(told, reload)
 
 
-def _on_signals(stop: Callable[[], None], reload: Callable[[], None]) -> None:
+async def _watch_workers(path: Path, text: str, config: Config, count: int, hangup: asyncio.Event) -> int:
+    await _try_to_start(config)
+    parent = Parent(path, text, count, config.server.host, config.server.port, BACKLOG)
+    _on_stop(parent.stop)
+
+    async def reload() -> None:
+        text, found = await examined(path, config.server)
+        await _try_to_start(found)
+        parent.configure(text)
+        log.info("configuration reloaded")
+
+    reloading = asyncio.ensure_future(_at(hangup, reload))
+    try:
+        return await parent.run(partial(_say_ready, *parent.address))
+    finally:
+        reloading.cancel()
+
+
+class _Serving:
+    """One process that serves clients."""
+
+    def __init__(self, config: Config, workplace: Workplace | None = None) -> None:
+        databases = {entry.name: Database(entry) for entry in config.databases}
+        self.stop = asyncio.Event()
+        self._started = list(databases.values())
+        self._listener = Listener(config, databases, workplace)
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self._listener.config
+
+    async def run(self, asked: asyncio.Event, reload: Callable[[], Awaitable[None]]) -> int:
+        """Accept clients until `stop`, and `reload` whenever it is `asked` for; then drain."""
+        for database in self._started:
+            await database.start()
+        _on_stop(self.stop.set)
+        _say_ready(*await self._listener.start())
+        reloading = asyncio.ensure_future(_at(asked, reload))
+        await self.stop.wait()
+        reloading.cancel()
+        log.info("draining %d clients", len(self._listener.sessions))
+        await self._listener.drain(self.config.server.drain_timeout)
+        for database in self._started:
+            await database.close()
+        return 0
+
+    async def use(self, config: Config) -> None:
+        """Use it for clients that log in from now on; a database whose entry is the same is kept as it is."""
+        kept = {database.config: database for database in self._started}
+        databases = {entry.name: kept.get(entry) or Database(entry) for entry in config.databases}
+        for database in databases.values():
+            if database not in self._started:
+                await database.start()
+                self._started.append(database)
+        self._listener.reload(config, databases)
+
+
+async def examined(path: Path, server: Server) -> tuple[str, Config]:
+    """Read the file as it is now and look at its shards; ConfigErrors if it cannot be used beside this [server]."""
+    text = read(path)
+    config = parse(text, source=str(path))
+    if not config.users and not is_loopback(server.host):
+        remedy = "Leave a [[users]], or restart with the new [server]."
+        said = f"without it everybody is let in, and {server.listen} is listened on until the next start"
+        raise ConfigErrors(str(path), [Problem(None, "users", said, remedy)])
+    if config.server != server:
+        log.warning("[server] takes effect at the next start")
+    await look_at_shards(config)
+    return text, _staying(config, server)
+
+
+def _staying(config: Config, server: Server) -> Config:
+    return config.model_copy(update={"server": server})
+
+
+async def _try_to_start(config: Config) -> None:
+    """Raise the PgError that would keep each worker from starting, or from using the configuration."""
+    for entry in config.databases:
+        database = Database(entry)
+        try:
+            await database.start()
+        finally:
+            await database.close()
+
+
+async def _at(asked: asyncio.Event, reload: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await asked.wait()
+        asked.clear()
+        try:
+            await reload()
+        except (ConfigErrors, PgError) as error:
+            log.error("the configuration stays as it was: %s", error)
+
+
+def _on_stop(stop: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    loop.add_signal_handler(signal.SIGHUP, reload)
 
 
 def _say_ready(host: str, port: int) -> None:
     # The one line that scripts wait for.
     shown = f"[{host}]" if ":" in host else host
     print(f"ready: {shown}:{port}", flush=True)
-
-
-async def _reload_at(hangup: asyncio.Event, listener: Listener, path: Path, started: list[Database]) -> None:
-    while True:
-        await hangup.wait()
-        hangup.clear()
-        try:
-            await _reload(listener, path, started)
-        except (ConfigErrors, PgError) as error:
-            log.error("the configuration stays as it was: %s", error)
-
-
-async def _reload(listener: Listener, path: Path, started: list[Database]) -> None:
-    """Use the file as it is now for new clients; a database whose entry is the same is kept with all it knows."""
-    config = load(path)
-    await look_at_shards(config)
-    kept = {database.config: database for database in started}
-    databases = {entry.name: kept.get(entry) or Database(entry) for entry in config.databases}
-    for database in databases.values():
-        if database not in started:
-            await database.start()
-            started.append(database)
-    if config.server != listener.config.server:
-        log.warning("[server] takes effect at the next start")
-    listener.reload(config, databases)
-    log.info("configuration reloaded")
 
 
 def run(path: Path) -> int:

@@ -1,8 +1,8 @@
 """Several processes behind one port: the parent listens and watches, the workers accept and serve.
 
 The parent makes the listening socket and starts each worker with it; the kernel spreads the clients. A worker that
-dies is started again. All end when the parent does, whatever ends it: each holds the reading end of a pipe whose
-other end only the parent has.
+dies is started again. Each has its configuration from the parent (`Instructions`), as the file may be another by then
+than the one in force.
 
 A CancelRequest arrives at any worker. Its process ID names the worker whose session is meant (`Workplace.first_pid`),
 and it is passed on there by a datagram socket in a directory that only this user can enter.
@@ -13,7 +13,6 @@ import contextlib
 import logging
 import os
 import secrets
-import signal
 import socket
 import struct
 import sys
@@ -22,12 +21,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from shardproxy.server.instructions import packed
 from shardproxy.session.cancel import NUMBERS
 
 log = logging.getLogger(__name__)
 
 ENVIRONMENT = "SHARDPROXY_WORKER"
-"""Tells a worker what it is: number, listening descriptor, pipe descriptor, directory."""
+"""Tells a worker what it is: number, listening descriptor, directory."""
 
 RESTART_DELAY = 1.0
 """Seconds before a dead worker is replaced, so that one that cannot start does not spin."""
@@ -44,7 +44,6 @@ class Workplace:
 
     number: int
     listening: int
-    pipe: int
     directory: Path
 
     @classmethod
@@ -53,8 +52,8 @@ class Workplace:
         text = os.environ.get(ENVIRONMENT)
         if text is None:
             return None
-        number, listening, pipe, directory = text.split(":", 3)
-        return cls(int(number), int(listening), int(pipe), Path(directory))
+        number, listening, directory = text.split(":", 2)
+        return cls(int(number), int(listening), Path(directory))
 
     @property
     def first_pid(self) -> int:
@@ -68,16 +67,6 @@ class Workplace:
     def socket(self) -> socket.socket:
         """Return the listening socket."""
         return socket.socket(fileno=self.listening)
-
-    def when_orphaned(self, act: Callable[[], None]) -> None:
-        """Call `act` when the parent is gone."""
-        loop = asyncio.get_running_loop()
-
-        def gone() -> None:
-            loop.remove_reader(self.pipe)
-            act()
-
-        loop.add_reader(self.pipe, gone)
 
     def take_cancels(self, cancel: Callable[[int, bytes], None]) -> None:
         """Take the CancelRequests that other workers pass on."""
@@ -111,9 +100,12 @@ class Workplace:
 class Parent:
     """The process that watches over the workers."""
 
-    def __init__(self, path: Path, count: int, host: str, port: int, backlog: int) -> None:
+    def __init__(self, path: Path, text: str, count: int, host: str, port: int, backlog: int) -> None:
+        """`text` is the configuration; `path` is where it was read, for messages."""
         self._path = path
+        self._first = self._text = text
         self._count = count
+        self._failed = False
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listening = socket.create_server((host, port), family=family, backlog=backlog)
         self._children: dict[int, asyncio.subprocess.Process] = {}
@@ -126,14 +118,13 @@ class Parent:
         return name[0], name[1]
 
     async def run(self, ready: Callable[[], None]) -> int:
-        """Start the workers, call `ready` when all accept clients, watch them until `stop`."""
+        """Start the workers, call `ready` when all accept clients, watch them until `stop`; return the exit code."""
         with tempfile.TemporaryDirectory(prefix="shardproxy-") as directory:
             (Path(directory) / SECRET).write_bytes(secrets.token_bytes(32))
-            reading, writing = os.pipe()
             try:
                 started = [asyncio.Event() for _ in range(self._count)]
                 watchers = [
-                    asyncio.ensure_future(self._watch(number, reading, directory, started[number]))
+                    asyncio.ensure_future(self._watch(number, directory, started[number]))
                     for number in range(self._count)
                 ]
                 for event in started:
@@ -142,31 +133,34 @@ class Parent:
                     ready()
                 await asyncio.gather(*watchers)
             finally:
-                os.close(writing)
-                os.close(reading)
                 self._listening.close()
-        return 0
+        return 1 if self._failed else 0
+
+    def configure(self, text: str) -> None:
+        """Have all workers, those to come included, use this configuration from now on."""
+        self._text = text
+        for child in self._children.values():
+            _tell(child, text)
 
     def stop(self) -> None:
         """Have all workers drain and end."""
         self._stopping.set()
-        self.signal(signal.SIGTERM)
-
-    def signal(self, number: int) -> None:
-        """Pass a signal to all workers."""
         for child in self._children.values():
             with contextlib.suppress(ProcessLookupError):
-                child.send_signal(number)
+                child.terminate()
 
-    async def _watch(self, number: int, pipe: int, directory: str, started: asyncio.Event) -> None:
+    async def _watch(self, number: int, directory: str, started: asyncio.Event) -> None:
         while not self._stopping.is_set():
-            environment = os.environ | {ENVIRONMENT: f"{number}:{self._listening.fileno()}:{pipe}:{directory}"}
+            environment = os.environ | {ENVIRONMENT: f"{number}:{self._listening.fileno()}:{directory}"}
             child = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "shardproxy", "serve", "-c", str(self._path)),
                 env=environment,
-                pass_fds=(self._listening.fileno(), pipe),
+                pass_fds=(self._listening.fileno(),),
+                stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
             )
+            _tell(child, self._first)
+            _tell(child, self._text)
             self._children[number] = child
             if self._stopping.is_set():
                 child.terminate()
@@ -174,7 +168,21 @@ class Parent:
             if await child.stdout.readline():
                 started.set()
             code = await child.wait()
-            if not self._stopping.is_set():
+            del self._children[number]
+            if self._stopping.is_set():
+                break
+            if started.is_set():
                 log.error("worker %d ended with code %d; it is started again", number, code)
                 await asyncio.sleep(RESTART_DELAY)
+            else:
+                # What keeps the first one from starting keeps the next from it, too.
+                log.error("worker %d ended with code %d before it accepted clients", number, code)
+                self._failed = True
+                self.stop()
         started.set()
+
+
+def _tell(child: asyncio.subprocess.Process, text: str) -> None:
+    assert child.stdin is not None
+    if not child.stdin.is_closing():
+        child.stdin.write(packed(text))

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import signal
 import socket
 import struct
 import time
@@ -351,3 +352,26 @@ def test_many_connections_leave_nothing_open(trusting: Proxy, databases: Databas
 def test_trust_is_for_loopback_only(databases: Databases, run_proxy: RunProxy) -> None:
     with pytest.raises(Exception, match="exit status 2"):
         run_proxy(databases.config(server={"listen": "0.0.0.0:0"}))
+
+
+def test_a_reload_between_start_up_and_password(databases: Databases, run_proxy: RunProxy) -> None:
+    """The database that a client has asked for leaves the configuration before the client proves its password."""
+    users = [{"name": "app", "password": "secret", "databases": ["shop"]}]
+    proxy = run_proxy(databases.config(users=users))
+    with Stranger(proxy) as stranger:
+        stranger.send(encode.startup_message({"user": "app", "database": "shop"}))
+        assert decode.authentication(stranger.message().payload)[0] == Auth.SASL
+        users[0]["databases"] = ["renamed"]
+        proxy.config_path.write_text(databases.config(users=users, database="renamed"))
+        proxy.signal(signal.SIGHUP)
+        deadline = time.monotonic() + PATIENCE
+        while "configuration reloaded" not in proxy.log():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        scram = ScramClient("secret")
+        stranger.send(encode.sasl_initial_response("SCRAM-SHA-256", scram.first()))
+        stranger.send(encode.sasl_response(scram.final(decode.authentication(stranger.message().payload)[1])))
+        while (message := stranger.message()).type != B.READY_FOR_QUERY:
+            assert message.type != B.ERROR_RESPONSE, decode.fields(message.payload)
+    with pytest.raises(psycopg.OperationalError, match='database "shop" does not exist'):
+        psycopg.connect(proxy.dsn("shop", "app", "secret"))

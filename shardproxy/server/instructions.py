@@ -1,0 +1,67 @@
+"""What the parent tells a worker, on its standard input: texts of configurations, each behind its length.
+
+The first is that of the parent's own start, whose [server] holds until its end; the second, and each that follows, is
+the one to use from then on. The worker never reads the file: it may have been edited since, and nobody has said
+SIGHUP yet. The end of the input is the end of the parent, as nobody else has its other end.
+"""
+
+import asyncio
+import os
+import struct
+from collections.abc import Callable
+
+from shardproxy.errors import ConnectionLost
+
+STANDARD_INPUT = 0
+CHUNK = 65536  # bytes asked for at a time
+
+_length = struct.Struct("!I")
+
+
+def packed(text: str) -> bytes:
+    """Return the bytes to send for a configuration."""
+    data = text.encode()
+    return _length.pack(len(data)) + data
+
+
+class Instructions:
+    """The texts that arrive, for the worker that reads them."""
+
+    def __init__(self, descriptor: int = STANDARD_INPUT) -> None:
+        self._descriptor = descriptor
+        self._buffer = b""
+
+    def wait(self) -> str:
+        """Return the next text, blocking until it is there; ConnectionLost if the parent is gone."""
+        while (text := self._next()) is None:
+            if not self._receive():
+                raise ConnectionLost("the parent process is gone")
+        return text
+
+    def watch(self, use: Callable[[str], None], orphaned: Callable[[], None]) -> None:
+        """Call `use` with each text that comes from now on, and `orphaned` when the parent is gone."""
+        loop = asyncio.get_running_loop()
+
+        def readable() -> None:
+            if not self._receive():
+                loop.remove_reader(self._descriptor)
+                orphaned()
+            while (text := self._next()) is not None:
+                use(text)
+
+        loop.add_reader(self._descriptor, readable)
+
+    def _receive(self) -> bool:
+        data = os.read(self._descriptor, CHUNK)
+        self._buffer += data
+        return bool(data)
+
+    def _next(self) -> str | None:
+        if len(self._buffer) < _length.size:
+            return None
+        end = _length.size + _length.unpack_from(self._buffer)[0]
+        if len(self._buffer) < end:
+            return None
+        text = self._buffer[_length.size : end].decode()
+        self._buffer = self._buffer[end:]
+        return text
