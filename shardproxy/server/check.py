@@ -47,6 +47,8 @@ class Report:
                 yield f"  {finding.level.value:8} {finding.subject}: {finding.message}"
                 if finding.remedy:
                     yield f"  {'':8} -> {finding.remedy}"
+                for line in finding.detail.splitlines():
+                    yield f"  {'':8} {line}"
         yield f"{_count(self.count(Level.ERROR), 'error')}, {_count(self.count(Level.WARNING), 'warning')}"
 
 

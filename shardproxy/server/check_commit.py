@@ -21,13 +21,15 @@ async def judge_commit(database: Database, reached: frozenset[str], *, fix: bool
         return [Finding(Level.WARNING, "one-phase commit", risk, 'Say commit = "two-phase" to rule that out.')]
     addresses = [address for address in addresses_of(database) if address.name in reached]
     findings: list[Finding] = []
+    failure: PgError | None = None
     if fix:
         try:
             await set_up(addresses)
         except PgError as error:
-            # The detail is the SQL that a DBA may run instead.
-            findings.append(Finding(Level.ERROR, SUBJECT, f"{error.message}: {error.detail}", error.hint or ""))
+            failure = error
     refusals = await each(check_shard(address) for address in addresses)
+    if failure is not None and not any(refusal and refusal.detail == failure.detail for refusal in refusals):
+        findings.append(_finding(Level.ERROR, SUBJECT, failure))
     for address, refusal in zip(addresses, refusals, strict=True):
         if refusal is not None:
             # `serve` makes the tables at its start, too, if it may.
@@ -40,7 +42,8 @@ async def judge_commit(database: Database, reached: frozenset[str], *, fix: bool
 
 
 def _finding(level: Level, subject: str, error: PgError) -> Finding:
-    return Finding(level, subject, f"{error.message} ({error.sqlstate})", error.hint or "")
+    # The detail of a shard that is not set up is the SQL for a DBA.
+    return Finding(level, subject, f"{error.message} ({error.sqlstate})", error.hint or "", error.detail or "")
 
 
 def _in_doubt(found: Found) -> Iterator[Finding]:

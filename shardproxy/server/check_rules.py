@@ -28,12 +28,13 @@ class Level(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the report; a remedy unless all is well."""
+    """One line of the report; a remedy unless all is well, and what the remedy refers to as the detail."""
 
     level: Level
     subject: str
     message: str
     remedy: str = ""
+    detail: str = ""
 
 
 def judge(database: Database, shards: Sequence[ShardFacts]) -> Iterator[Finding]:

@@ -216,6 +216,23 @@ def test_two_phase_tables_are_made_by_fix_alone(one_server: Databases, check: Ch
     assert one_server.rows(there) == [[(True,)]] * 3
 
 
+def test_the_sql_for_a_dba_is_printed_and_mends_it(
+    start_server: StartServer, check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers = [start_server() for _ in range(2)]
+    for server in servers:
+        execute(server.dsn(), 'CREATE ROLE "the app" LOGIN')
+    text = config([server.dsn().replace("postgres@", "the%20app@") for server in servers])
+    for arguments, expected in ((), (0, "0 errors, 2 warnings")), (("--fix",), (1, "2 errors, 0 warnings")):
+        code, printed = check(text, *arguments)
+        assert (code, printed.splitlines()[-1]) == expected
+        assert printed.count("SQL: CREATE SCHEMA") == 2
+    sql = printed.split("SQL: ")[1].split("  error ")[0]
+    for server in servers:
+        execute(server.dsn(), sql)
+    assert check(text)[1].endswith("0 errors, 0 warnings\n")
+
+
 def test_one_phase_says_what_it_risks(one_server: Databases, check: Check) -> None:
     code, text = check(one_server.config(commit="one-phase"))
     assert code == 0
