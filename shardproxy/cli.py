@@ -2,8 +2,9 @@
 
 Exit codes: 0 done; 1 the work failed; 2 usage or configuration; 3 a load finished with rejected rows.
 
-A command's module is imported when the command is given, so that none pays for another's imports; a command
-whose module is not there does not exist. What a module must have is written beside COMMANDS.
+A command's module is imported when the command is given, so that none pays for another's imports. One whose module
+is not there, as this version has not got it, is refused as a usage error. What a module must have is written beside
+COMMANDS.
 """
 
 import argparse
@@ -116,15 +117,25 @@ COMMANDS = (
 )
 
 
+_INSTEAD = {"load": " Load data through the proxy, by psql's \\copy or COPY FROM STDIN of any driver."}
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
 def _positive(text: str) -> int:
-    number = int(text)
+    number = _whole(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is less than 1")
     return number
 
 
 def _port(text: str) -> int:
-    number = int(text)
+    number = _whole(text)
     if not 0 <= number <= 65535:
         raise argparse.ArgumentTypeError(f"{text} is not a port")
     return number
@@ -159,7 +170,12 @@ def _exit_code(error: ShardproxyError) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; argparse itself exits on usage errors (2) and --help."""
-    arguments = parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else list(argv)
+    absent = {command.name for command in COMMANDS} - {command.name for command in available()}
+    if given and given[0] in absent:
+        print(f"shardproxy: this version has no `{given[0]}` yet.{_INSTEAD.get(given[0], '')}", file=sys.stderr)
+        return USAGE
+    arguments = parser().parse_args(given)
     command: Command = arguments.chosen
     try:
         return command.run(importlib.import_module(command.module), arguments)

@@ -46,15 +46,25 @@ def test_usage_errors_exit_2(arguments: list[str], capsys: pytest.CaptureFixture
     assert capsys.readouterr().err.startswith("usage: shardproxy")
 
 
-def test_a_command_without_its_module_does_not_exist(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["what", "--ever"]])
+def test_a_command_that_this_version_has_not_got_says_so(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    absent = cli.Command("future", "shardproxy.future", "later", lambda parser: None, lambda module, args: 0)
-    monkeypatch.setattr(cli, "COMMANDS", (*cli.COMMANDS, absent))
-    with pytest.raises(SystemExit) as end:
-        cli.main(["future"])
-    assert end.value.code == 2
-    assert "invalid choice: 'future'" in capsys.readouterr().err
+    absent = cli.Command("load", "shardproxy.future", "later", lambda parser: None, lambda module, args: 0)
+    monkeypatch.setattr(cli, "COMMANDS", (*cli.COMMANDS[:-1], absent))
+    assert cli.main(["load", *arguments]) == 2
+    assert capsys.readouterr().err.startswith(
+        r"shardproxy: this version has no `load` yet. Load data through the proxy, by psql's \copy"
+    )
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    assert "load data in bulk" not in capsys.readouterr().out
+
+
+def test_what_is_no_number_is_said_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["demo", "--rows", "many"])
+    assert "argument --rows: 'many' is not a whole number" in capsys.readouterr().err
 
 
 def fail_with(error: BaseException) -> Callable[[ModuleType, object], int]:
