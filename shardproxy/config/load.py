@@ -67,6 +67,8 @@ def parse(text: str, *, source: str = "configuration", environment: Mapping[str,
 
 
 def _syntax(text: str, message: str) -> Problem:
+    if text.startswith("\ufeff"):
+        return Problem(1, "", "is not TOML: it begins with a byte order mark", "Save the file as UTF-8 without one.")
     match = re.search(r" \(at line (\d+), column (\d+)\)$", message)
     lines = text.split("\n")
     if match is None:

@@ -332,6 +332,9 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "latin1").write_bytes(b"a = 1\nb = '\xe9'\n")
     with pytest.raises(ConfigErrors, match=r"latin1:2: is not UTF-8"):
         load(tmp_path / "latin1")
+    (tmp_path / "marked").write_text(SHOP, encoding="utf-8-sig")
+    with pytest.raises(ConfigErrors, match=r"marked:1: is not TOML: it begins with a byte order mark"):
+        load(tmp_path / "marked")
 
 
 def test_values_cannot_be_changed() -> None:
