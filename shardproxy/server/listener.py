@@ -139,9 +139,12 @@ class Listener:
         self._draining = True
         if self._server is not None:
             self._server.close()
-        for session in list(self.sessions.values()):
+        for task, session in list(self.sessions.items()):
             if session is not None:
                 session.drain()
+            else:
+                # Who has not logged in has no transaction to end. PostgreSQL, too, leaves it without a word.
+                task.cancel()
         waiting = set(self.sessions)
         if waiting:
             await asyncio.wait(waiting, timeout=timeout)

@@ -284,6 +284,14 @@ def test_sigterm_ends_what_does_not_end(databases: Databases, run_proxy: RunProx
     assert databases.rows("SELECT a FROM t") == [[], [], []]
 
 
+def test_sigterm_does_not_wait_for_strangers(databases: Databases, run_proxy: RunProxy) -> None:
+    proxy = run_proxy(databases.config(TABLES[:1], server={"drain_timeout": 600.0, "login_timeout": 600.0}))
+    with socket.create_connection((proxy.host, proxy.port)) as silent:
+        RawClient(proxy.dsn()).close()
+        assert proxy.stop() == 0
+        assert silent.recv(1) == b""
+
+
 def test_sighup_reads_the_configuration_again(databases: Databases, run_proxy: RunProxy) -> None:
     proxy = run_proxy(databases.config(TABLES[:1]))
     first = proxy.config_path.read_text()
