@@ -14,6 +14,7 @@ from shardproxy.backend.auth import authenticate
 from shardproxy.backend.stream import Stream
 from shardproxy.errors import ConnectionLost, PgError, ProtocolError
 from shardproxy.sqlstate import (
+    CANT_CHANGE_RUNTIME_PARAM,
     CONNECTION_FAILURE,
     QUERY_CANCELED,
     SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
@@ -26,8 +27,8 @@ from shardproxy.wire.framing import FrameReader, Message
 IDLE = ord("I")
 QUERY = bytes((F.QUERY,))
 
-SETTINGS_CLASSES = frozenset({"22", "42"})
-"""SQLSTATE classes of a start-up parameter that the server does not take: invalid value, unknown name."""
+SETTINGS_CLASSES = frozenset({"22", "42", CANT_CHANGE_RUNTIME_PARAM})
+"""SQLSTATEs and classes of a start-up parameter that the server does not take: invalid value, unknown name, fixed."""
 
 ENDINGS = frozenset({"FATAL", "PANIC"})
 """Severities behind which a server closes the connection."""
@@ -104,7 +105,7 @@ class Connection:
         except (OSError, TimeoutError, ConnectionLost, PgError) as error:
             if stream is not None:
                 stream.abort()
-            if isinstance(error, PgError) and error.sqlstate[:2] in SETTINGS_CLASSES:
+            if isinstance(error, PgError) and {error.sqlstate, error.sqlstate[:2]} & SETTINGS_CLASSES:
                 error.fields["S"] = error.fields["V"] = "ERROR"
                 raise
             if isinstance(error, PgError) and error.sqlstate == TOO_MANY_CONNECTIONS:

@@ -83,4 +83,5 @@ class Database:
 
 
 def _key(settings: Mapping[str, str]) -> frozenset[tuple[str, str]]:
-    return frozenset((name, value) for name, value in settings.items() if name != "application_name")
+    # Whether a client has named itself counts, how does not: who has not gets the name that the server has for it.
+    return frozenset((name, "" if name == "application_name" else value) for name, value in settings.items())

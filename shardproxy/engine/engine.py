@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from shardproxy.backend.connection import Connection
 from shardproxy.backend.together import each
+from shardproxy.config.names import NAMEDATALEN
 from shardproxy.engine.copy_in import CopyIn, Source
 from shardproxy.engine.copy_out import copy_out, is_copy_out
 from shardproxy.engine.copy_setup import prepare_copy
@@ -89,11 +90,12 @@ class Engine:
     async def start(self) -> dict[str, str]:
         """Return the settings to report to a new client, connecting to a shard if no session like it has been."""
         known = self.database.known_parameters(self._settings)
-        if known is None:
+        name = self._settings.get("application_name")
+        if known is None or not (name is None or _stays(name)):
             connection = await self.gang.open_home()
             return dict(connection.parameters)
         # Each client has its own; all else is the same for sessions that ask for the same.
-        return {**known, "application_name": self._settings.get("application_name", "")}
+        return known if name is None else {**known, "application_name": name}
 
     async def close(self) -> None:
         """Leave the shards. What still runs there is cancelled, what is open is rolled back."""
@@ -460,3 +462,8 @@ class _Run:
 
 def _query(sql: bytes) -> Request:
     return lambda connection: connection.write(encode.query(sql))
+
+
+def _stays(name: str) -> bool:
+    """Whether PostgreSQL takes an application_name as it is; other characters it replaces, a long one it cuts."""
+    return name.isascii() and name.isprintable() and len(name) < NAMEDATALEN

@@ -3,7 +3,9 @@
 import struct
 from collections.abc import Iterator
 
+import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from shardproxy.wire import encode
 from shardproxy.wire.constants import F
@@ -325,3 +327,37 @@ def test_set_config_with_parameters_reaches_shards_that_connect_later(twin: Twin
     shown = "SELECT current_setting('app.one') || current_setting('app.two') FROM t WHERE a = {}"
     answers = twin.proxied(*both, *(shown.format(key) for key in range(1, 10)))[2:]
     assert {answer.rows[0][0] for answer in answers} == {b"it's\\2"}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"application_name": "plain"},
+        {"application_name": ""},
+        {"application_name": "h\u00e9\x01"},
+        {"application_name": "long " * 20},
+        {"options": "-c application_name=from_options"},
+        {"options": "-c application_name=from_options", "application_name": "said"},
+        {"options": "-c application_name=from_options -c TimeZone=Asia/Tokyo", "client_encoding": "latin1"},
+        {"options": "-c server_version=9"},
+        {"options": "-c autovacuum=off"},
+        {"options": "-c work_mem=many"},
+        {"options": "-c nobody_knows=1"},
+        {"options": "-z"},
+    ],
+    ids=str,
+)
+def test_start_up_parameters_are_reported_as_by_one_server(twin: Twin, settings: dict[str, str]) -> None:
+    """Twice, as what a shard has reported once is kept for the next session that asks for the same."""
+
+    def greeting(dsn: str) -> list[dict[str, str | None]] | str:
+        names = ("application_name", "TimeZone", "client_encoding", "DateStyle", "server_version")
+        conninfo = make_conninfo(dsn, **settings)
+        try:
+            with psycopg.connect(conninfo) as first, psycopg.connect(conninfo) as second:
+                return [{name: one.info.parameter_status(name) for name in names} for one in (first, second)]
+        except psycopg.OperationalError as error:
+            return str(error).partition("FATAL:")[2]
+
+    assert greeting(twin.dsn) == greeting(twin.databases.oracle)
