@@ -16,6 +16,7 @@ from pathlib import Path
 from shardproxy.config import Config, ConfigErrors, Problem, Server, is_loopback, parse, read
 from shardproxy.engine.database import Database
 from shardproxy.errors import PgError
+from shardproxy.server.descriptors import allow_descriptors
 from shardproxy.server.instructions import Instructions
 from shardproxy.server.listener import BACKLOG, Listener
 from shardproxy.server.startup import look_at_shards
@@ -102,6 +103,7 @@ class _Serving:
 
     async def run(self, asked: asyncio.Event, reload: Callable[[], Awaitable[None]]) -> int:
         """Accept clients until `stop`, and `reload` whenever it is `asked` for; then drain."""
+        allow_descriptors(self.config)
         for database in self._started:
             await database.start()
         _on_stop(self.stop.set)

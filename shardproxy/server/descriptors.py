@@ -1,0 +1,35 @@
+"""Open files that a serving process may have: one for each client, and one for each shard that the client uses.
+
+The soft limit of a shell or of systemd is often 1024, for the sake of programs that call select(), which this one does
+not. So it is raised to what the configuration can need, as far as the hard limit allows; what is beyond that is said
+at the start, since an event loop out of descriptors closes clients without a word.
+"""
+
+import logging
+import resource
+
+from shardproxy.config import Config
+
+log = logging.getLogger(__name__)
+
+OWN = 64
+"""Descriptors for all else: the log, listening, recovery's connections."""
+
+
+def allow_descriptors(config: Config) -> None:
+    """Raise the soft limit to what `max_clients` clients that use all shards need; warn if that cannot be."""
+    shards = max(len(database.shards) for database in config.databases)
+    needed = OWN + config.server.max_clients * (1 + shards)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    target = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    if soft != resource.RLIM_INFINITY and soft < target:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
+    if target < needed:
+        log.warning(
+            "max_clients = %d, each with a connection to %d shards, can need %d open files, and the limit is %d. "
+            "Raise it (ulimit -Hn, or LimitNOFILE of systemd), or lower max_clients.",
+            config.server.max_clients,
+            shards,
+            needed,
+            target,
+        )
