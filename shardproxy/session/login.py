@@ -16,7 +16,7 @@ from shardproxy.errors import ConnectionLost, PgError, ProtocolError
 from shardproxy.session.cancel import CancelKeys
 from shardproxy.sqlstate import (
     FEATURE_NOT_SUPPORTED,
-    INVALID_AUTHORIZATION_SPECIFICATION,
+    INSUFFICIENT_PRIVILEGE,
     INVALID_CATALOG_NAME,
     INVALID_PASSWORD,
 )
@@ -113,9 +113,9 @@ class Login:
             await self._scram(stream, name)
             if user is None or (known and database not in user.databases):
                 raise _fatal(
-                    INVALID_AUTHORIZATION_SPECIFICATION,
+                    INSUFFICIENT_PRIVILEGE,
                     f'permission denied for database "{database}"',
-                    detail=f'User "{name}" is not allowed to use it.',
+                    detail="User does not have CONNECT privilege.",
                     hint="List the database in the user's `databases` in the proxy's configuration.",
                 )
         if not known:

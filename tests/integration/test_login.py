@@ -94,6 +94,13 @@ class Stranger:
         assert self.rest() == b""
         return decode.fields(message.payload)
 
+    def prove(self, password: str) -> None:
+        """Go through SCRAM, behind the request for it."""
+        scram = ScramClient(password)
+        self.send(encode.sasl_initial_response("SCRAM-SHA-256", scram.first()))
+        self.send(encode.sasl_response(scram.final(decode.authentication(self.message().payload)[1])))
+        assert decode.authentication(self.message().payload)[0] == Auth.SASL_FINAL
+
     def challenge(self, user: str) -> str:
         """What SCRAM tells a user before it has proven anything."""
         self.send(encode.startup_message({"user": user, "database": "shop"}))
@@ -127,8 +134,15 @@ def test_a_wrong_password_is_refused_while_others_are_in(guarded: Proxy) -> None
 
 
 def test_databases_that_are_not_allowed_or_not_there(guarded: Proxy) -> None:
-    with pytest.raises(psycopg.OperationalError, match='permission denied for database "shop"'):
-        psycopg.connect(guarded.dsn(), user="nobase", password="s3cret")
+    with Stranger(guarded) as stranger:
+        stranger.send(encode.startup_message({"user": "nobase", "database": "shop"}))
+        assert decode.authentication(stranger.message().payload)[0] == Auth.SASL
+        stranger.prove("s3cret")
+        fields = stranger.error()
+        # As CheckMyDatabase (utils/init/postinit.c) says it.
+        assert (fields["S"], fields["C"]) == ("FATAL", "42501")
+        assert fields["M"] == 'permission denied for database "shop"'
+        assert fields["D"] == "User does not have CONNECT privilege."
     with pytest.raises(psycopg.OperationalError, match='database "nix" does not exist'):
         psycopg.connect(guarded.dsn("nix"), user="app", password="s3cret ü")
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
@@ -368,9 +382,7 @@ def test_a_reload_between_start_up_and_password(databases: Databases, run_proxy:
         while "configuration reloaded" not in proxy.log():
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        scram = ScramClient("secret")
-        stranger.send(encode.sasl_initial_response("SCRAM-SHA-256", scram.first()))
-        stranger.send(encode.sasl_response(scram.final(decode.authentication(stranger.message().payload)[1])))
+        stranger.prove("secret")
         while (message := stranger.message()).type != B.READY_FOR_QUERY:
             assert message.type != B.ERROR_RESPONSE, decode.fields(message.payload)
     with pytest.raises(psycopg.OperationalError, match='database "shop" does not exist'):
