@@ -80,6 +80,45 @@ def utf8_table(client: str) -> list[bytes] | None:
     return [bytes((code,)).decode(codec, "ignore").encode() for code in range(256)]
 
 
+NEVER = b"\0"
+"""Stands for text that data in their encoding cannot hold: rows with a NUL byte are refused by PostgreSQL (22021)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encodings:
+    """Of one COPY: its statement's, its data's, and the server's, in which PostgreSQL compares the two."""
+
+    client: str
+    data: str
+    server: str
+
+    def in_data(self, text: str) -> bytes | None:
+        """Return how the data spell an option's text (as `Text` reads it); None where that is not known for sure."""
+        if text.isascii():
+            return text.encode()
+        client, data = (self._taken_as(encoding) for encoding in (self.client, self.data))
+        if _normal(client) in _UNSAFE:
+            return None
+        spelled = text.encode("utf-8", "surrogateescape")
+        if same_encoding(client, data):
+            return spelled
+        read_as, written_as = (
+            "utf-8" if _normal(one) in _UTF8 else _SINGLE.get(_normal(one)) for one in (client, data)
+        )
+        if read_as is None or written_as is None:
+            return None
+        try:
+            return spelled.decode(read_as).encode(written_as)
+        except UnicodeDecodeError:
+            return spelled  # PostgreSQL refuses the statement
+        except UnicodeEncodeError:
+            return NEVER
+
+    def _taken_as(self, encoding: str) -> str:
+        """Bytes in SQL_ASCII are not converted, nor are any for a server in it."""
+        return self.server if "sqlascii" in {_normal(encoding), _normal(self.server)} else encoding
+
+
 def python_codec(encoding: str) -> str | None:
     """Return Python's name of an encoding; None where there is none or it is not needed (SQL_ASCII)."""
     name = _normal(encoding)

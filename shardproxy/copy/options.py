@@ -95,7 +95,7 @@ def _string(value: OptionValue) -> str | None:
         return "true" if value else "false"
     if isinstance(value, int):
         return str(value)
-    return value if isinstance(value, str) else None
+    return ".".join(value) if isinstance(value, tuple) else value
 
 
 def _boolean(value: OptionValue) -> bool | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from shardproxy.backend.connection import Connection
 from shardproxy.backend.together import each
-from shardproxy.copy.encoding import same_encoding, splits_bytewise, utf8_table
+from shardproxy.copy.encoding import Encodings, same_encoding, splits_bytewise, utf8_table
 from shardproxy.copy.options import STAR, CopyOptions
 from shardproxy.copy.skipped import SkippedRows
 from shardproxy.engine.copy_start import first_replies
@@ -92,12 +92,13 @@ async def prepare_copy(engine: "Engine", statement: Statement, sql: bytes) -> Co
         )
     everywhere = plan.combine == "same"
     nshards = len(gang.addresses)
+    encodings = Encodings(gang.client_encoding, encoding, relation.server_encoding)
     if table is not None and tables[copy.table].sharded:
-        splitter = await _keyed_splitter(connections[0], copy, table, table.placement_in(gang.timezone), encoding)
+        splitter = await _keyed_splitter(connections[0], copy, table, table.placement_in(gang.timezone), encodings)
     elif everywhere:
-        splitter = _splitter(Placement.reference(nshards), copy.options, relation.server_version)
+        splitter = _splitter(Placement.reference(nshards), copy.options, encodings, relation.server_version)
     else:
-        splitter = _splitter(Placement.single(nshards, shards[0]), copy.options, relation.server_version)
+        splitter = _splitter(Placement.single(nshards, shards[0]), copy.options, encodings, relation.server_version)
     skipped = SkippedRows(
         on_error_ignore=copy.options.on_error == "ignore",
         reject_limit=copy.options.reject_limit,
@@ -167,7 +168,7 @@ async def _keyed_splitter(
     copy: CopyStatement,
     table: "ShardedTable",
     placement: Placement,
-    encoding: str,
+    encodings: Encodings,
 ) -> Splitter:
     relation = table.relation
     fields = copy.columns or tuple(column.name for column in relation.columns if not column.generated)
@@ -190,9 +191,9 @@ async def _keyed_splitter(
         defaults=[defaults.get(name, ABSENT) for name in names],
         force_null=[_forced(name, copy.options.force_null) for name in names],
         force_not_null=[_forced(name, copy.options.force_not_null) for name in names],
-        transcode=_transcode(encoding, relation.server_encoding) if textual else None,
+        transcode=_transcode(encodings.data, encodings.server) if textual else None,
     )
-    return _splitter(placement, copy.options, relation.server_version, key)
+    return _splitter(placement, copy.options, encodings, relation.server_version, key)
 
 
 def _refusal(table: "ShardedTable | None", format: str, error: SplitError, context: str | None) -> PgError:  # noqa: A002
@@ -218,7 +219,12 @@ def _transcode(client: str, server: str) -> Sequence[bytes] | Literal[Marker.ASC
     return ASCII_ONLY if table is None else table
 
 
-def _splitter(placement: Placement, options: CopyOptions, server_version: int, key: "Key | None" = None) -> Splitter:
+def _splitter(
+    placement: Placement, options: CopyOptions, encodings: Encodings, server_version: int, key: "Key | None" = None
+) -> Splitter:
+    # Only a key's value is compared with the markers.
+    markers = (options.null, options.default) if key is not None else ("", None)
+    null, default = (None if text is None else _in_data(text, encodings) for text in markers)
     key = key or Key((), (), (), (), (), None)
     return Splitter(
         placement,
@@ -229,11 +235,35 @@ def _splitter(placement: Placement, options: CopyOptions, server_version: int, k
         force_null=key.force_null,
         force_not_null=key.force_not_null,
         transcode=key.transcode,
-        delimiter=options.delimiter.encode() or None,
-        quote=options.quote.encode() or b'"',
-        escape=options.escape.encode() or None,
-        null=options.null.encode("utf-8", "surrogateescape"),
-        default=None if options.default is None else options.default.encode("utf-8", "surrogateescape"),
+        delimiter=_byte_in_data(options.delimiter, encodings),
+        quote=_byte_in_data(options.quote, encodings) or b'"',
+        escape=_byte_in_data(options.escape, encodings),
+        null=null,
+        default=default,
         header=options.header != "none",
         server_version=server_version,
     )
+
+
+def _in_data(text: str, encodings: Encodings) -> bytes:
+    """Spell an option's text as the data do, which may be in another encoding than the statement."""
+    spelled = encodings.in_data(text)
+    if spelled is None:
+        raise PgError(
+            FEATURE_NOT_SUPPORTED,
+            f"a COPY option beyond ASCII cannot be converted from encoding {encodings.client} to {encodings.data}",
+            hint="Write the option in ASCII, or set client_encoding to the encoding of the data.",
+        )
+    return spelled
+
+
+def _byte_in_data(text: str, encodings: Encodings) -> bytes | None:
+    """The same for DELIMITER, QUOTE and ESCAPE, one byte each; None for the format's own."""
+    spelled = _in_data(text, encodings)
+    if len(spelled) > 1:
+        raise PgError(
+            FEATURE_NOT_SUPPORTED,
+            f"COPY's delimiter, quote and escape must be one byte in encoding {encodings.data}",
+            hint="Choose an ASCII character.",
+        )
+    return spelled or None

@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import RunProxy
 from tests.support.databases import Servers
 from tests.support.differential import Arena, Copy, ways
-from tests.support.rawclient import Protocol, Reply
+from tests.support.rawclient import PROTOCOLS, Protocol, Reply
 
 
 @pytest.fixture(scope="module")
@@ -365,6 +365,46 @@ def test_latin1_data(arena: Arena) -> None:
     arena.compare(ddl, "SET client_encoding TO 'win1252'", Copy(PLAIN, rows))
     outcome = arena.compare(ddl, "SET NAMES 'koi8r'", Copy(PLAIN, rows))
     assert len(outcome.rows) == 0xFF - 0xA0
+
+
+def test_markers_are_in_the_statement_s_encoding(arena: Arena) -> None:
+    """ENCODING is that of the data alone: PostgreSQL compares the two after it has converted both."""
+    ddl = "CREATE TABLE t (k text DEFAULT 'dflt', v text DEFAULT 'w')"
+    rows = "ä\t1\nö\t2\nx\tä\näö\t3\n\\N\t4\n"
+    for client, data in (("utf8", "latin1"), ("latin1", "utf8"), ("latin1", "latin1"), ("utf8", "koi8r")):
+        lines = (
+            [line for line in rows.splitlines(True) if "ä" not in line] if data == "koi8r" else rows.splitlines(True)
+        )
+        for options in ("NULL 'ä'", "DEFAULT 'ä', NULL 'ö'", "FORMAT csv, DELIMITER E'\\t', NULL 'ä', FORCE_NULL (k)"):
+            sql = f"COPY t FROM STDIN ({options}, ENCODING '{data}')".encode(client)
+            encoded = "".join(lines).encode("koi8-r" if data == "koi8r" else data, "replace")
+            outcome = arena.compare_ways(ddl, sql, encoded, settings={"client_encoding": client})
+            assert outcome.last.error is None
+    for marker in "яä":
+        sql = f"COPY t FROM STDIN (NULL '{marker}', ENCODING 'koi8r')".encode()
+        arena.compare_ways(ddl, sql, "я\t1\n\xa0\tя\n".encode("koi8-r"))
+
+
+def test_marker_that_cannot_be_converted_for_sure(arena: Arena) -> None:
+    arena.define("CREATE TABLE t (k text, v text); CREATE TABLE ref (k text, v text)")
+    data = "表\t1\n".encode("euc_jp")
+    reply, reference = arena.through_proxy(
+        Copy("COPY t FROM STDIN (NULL '表', ENCODING 'euc_jp')", data),
+        Copy("COPY ref FROM STDIN (NULL '表', ENCODING 'euc_jp')", data),
+    )
+    assert (reply.order, (reply.error or {})["C"]) == ("EZ", "0A000")
+    assert "H" in (reply.error or {})
+    assert reference.tags == ["COPY 1"]
+
+
+@pytest.mark.parametrize("option", ["DELIMITER 'ä'", "FORMAT csv, QUOTE 'ä'", "FORMAT csv, ESCAPE 'ä'"])
+def test_single_bytes_beyond_ascii(arena: Arena, option: str) -> None:
+    """One byte for a client of LATIN1, two for a server of UTF8, which refuses them."""
+    for client in ("utf8", "latin1"):
+        for protocol in PROTOCOLS:
+            copy = Copy(f"COPY t FROM STDIN ({option})".encode(client), ROWS, protocol=protocol)
+            outcome = arena.compare(NUMBERS, copy, settings={"client_encoding": client})
+            assert (outcome.last.error or {})["C"] == "0A000"
 
 
 def test_encoding_of_other_columns_only(arena: Arena) -> None:

@@ -29,6 +29,8 @@ def options(rest: str) -> CopyOptions:
         ("FROM STDIN (DELIMITER E'\\t', NULL '')", {"delimiter": "\t", "null": ""}),
         ("FROM STDIN (DELIMITER U&'\\007C')", {"delimiter": "|"}),
         ("FROM STDIN (DELIMITER $$~$$)", {"delimiter": "~"}),
+        ("FROM STDIN (NULL *)", {"null": "*"}),
+        ("FROM STDIN (NULL (a, b))", {"null": "a.b"}),
         ("FROM STDIN (DEFAULT '\\D')", {"default": "\\D"}),
         ("FROM STDIN (ENCODING 'latin1')", {"encoding": "latin1"}),
         ("FROM STDIN WITH ENCODING 'SJIS'", {"encoding": "SJIS"}),
