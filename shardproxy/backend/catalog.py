@@ -173,10 +173,12 @@ def parse_function_kinds(answer: str) -> frozenset[Name]:
 _WORD: Final = r'(?:[a-z_][a-z0-9_$]*|"(?:[^"]|"")+")'
 _TYPE: Final = rf"{_WORD}(?:\.{_WORD}|(?: [a-z]+)*)(?:\([0-9, -]+\))?(?: with(?:out)? time zone)?(?: [a-z]+)*(?:\[\])*"
 _CONSTANT: Final = re.compile(
-    rf"(?:'(?:[^']|'')*'::{_TYPE}|NULL::{_TYPE}|true|false|[0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?"
-    rf"|\(-[0-9]+(?:\.[0-9]*)?\)(?:::{_TYPE})?)"
+    rf"(?:'(?:[^']|'')*'::(?P<text>{_TYPE})|(?P<null>NULL)::{_TYPE}|(?P<flag>true|false)|(?P<whole>[0-9]+)"
+    rf"|(?P<fraction>[0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?)|\(-[0-9]+(?:\.[0-9]*)?\)(?:::(?P<minus>{_TYPE}))?)"
     rf"(?: COLLATE {_WORD}(?:\.{_WORD})?)?"
 )
+_MODIFIER: Final = re.compile(r"\([0-9, -]+\)")
+_QUOTED: Final = re.compile(r'"(bpchar|bytea|date|text|uuid)"')  # by quote_all_identifiers; the others are key words
 
 
 def is_constant(expression: str) -> bool:
@@ -187,6 +189,24 @@ def is_constant(expression: str) -> bool:
     the session's encoding, and keys are hashed in the server's.
     """
     return expression.isascii() and _CONSTANT.fullmatch(expression) is not None
+
+
+def literal_type(expression: str) -> str:
+    """Return the type of an expression that `is_constant` accepts, as format_type writes it without its modifier.
+
+    `null` for a NULL of any type. PostgreSQL converts the value to the column's type where the two differ.
+    """
+    match = _CONSTANT.fullmatch(expression)
+    if match is None:
+        raise ValueError(f"{expression!r} is not a plain constant")
+    if match["null"]:
+        return "null"
+    if match["flag"]:
+        return "boolean"
+    if match["whole"]:
+        return "integer"
+    named = match["text"] or match["minus"] or "numeric"
+    return _QUOTED.sub(r"\1", _MODIFIER.sub("", named))
 
 
 def constants_sql(expressions: Sequence[str]) -> str:

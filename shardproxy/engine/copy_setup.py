@@ -175,7 +175,7 @@ async def _keyed_splitter(
     names = [column.name for column in table.key]
     defaults: dict[str, bytes | None] = {}
     if copy.options.default is not None or not set(names) <= set(fields):
-        defaults = await Resolver.defaults(connection, relation)
+        defaults = await Resolver.defaults(connection, relation, names)
     for name in names:
         if name not in fields and (defaults.get(name) is None or copy.options.format == "binary"):
             raise PgError(

@@ -6,7 +6,7 @@ change of settings or definitions that passes through the proxy.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from shardproxy.backend import catalog
 from shardproxy.backend.connection import Connection
@@ -15,6 +15,7 @@ from shardproxy.engine.database import Database
 from shardproxy.engine.gang import Gang
 from shardproxy.errors import PgError
 from shardproxy.plan import Context, Kind, ParamValue, Resolved, Statement, TableRef
+from shardproxy.sharding.keytypes import spells
 from shardproxy.sharding.relation import Relation
 from shardproxy.sharding.table import ShardedTable
 
@@ -134,7 +135,7 @@ class Resolver:
         table = self.sharded_table(relation)
         if table is None:
             return await self._unlisted(connection, relation, columns)
-        defaults = await self.defaults(connection, relation)
+        defaults = await self.defaults(connection, relation, [column.name for column in table.key])
         return Resolved(
             table.kind,
             schema,
@@ -184,14 +185,21 @@ class Resolver:
         return table
 
     @staticmethod
-    async def defaults(connection: Connection, relation: Relation) -> dict[str, bytes | None]:
-        """Return the columns whose default is the same on every shard, with its text; see `Resolved.defaults`."""
+    async def defaults(
+        connection: Connection, relation: Relation, key: Collection[str] = ()
+    ) -> dict[str, bytes | None]:
+        """Return the columns whose default is the same on every shard, with its text; see `Resolved.defaults`.
+
+        Of the key's columns only those where that text is also what is stored, without a conversion.
+        """
         same: dict[str, bytes | None] = {}
         constant: list[tuple[str, str]] = []
         for column in relation.columns:
             if column.generated or column.default is None:
                 same[column.name] = None
-            elif catalog.is_constant(column.default):
+            elif catalog.is_constant(column.default) and (
+                column.name not in key or spells(catalog.literal_type(column.default), column)
+            ):
                 constant.append((column.name, column.default))
         if constant:
             row = await connection.fetch_row(catalog.constants_sql([default for _, default in constant]), len(constant))

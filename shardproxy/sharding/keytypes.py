@@ -31,6 +31,35 @@ NATIVE_TYPES: Final = {
 
 STRINGS: Final = frozenset({native.KEY_TEXT, native.KEY_BPCHAR})
 
+_INTEGERS: Final = frozenset({20, 21, 23})
+_STRINGS: Final = frozenset({25, 1042, 1043})
+_TIMES: Final = frozenset({1082, 1114, 1184})
+
+_LITERALS: Final = {
+    "smallint": _INTEGERS | _STRINGS | {1700},
+    "integer": _INTEGERS | _STRINGS | {1700},
+    "bigint": _INTEGERS | _STRINGS | {1700},
+    "numeric": _STRINGS | {1700},
+    "boolean": _STRINGS | {16},
+    "text": _STRINGS,
+    "character varying": _STRINGS,
+    "character": frozenset({1042}),
+    "bpchar": frozenset({1042}),
+    "date": _TIMES,
+    "timestamp without time zone": _TIMES,
+    "timestamp with time zone": _TIMES,
+    "uuid": frozenset({2950}),
+    "bytea": frozenset({17}),
+}
+"""Types of a literal, to the key types whose value it spells: a date in a text column is written as DateStyle says, an
+inet there loses its netmask, and a char(n) its blanks."""
+
+
+def spells(literal: str, column: Column) -> bool:
+    """Whether a default, a literal of this type, has the text that the column's value is read from."""
+    return literal == "null" or column.type_oid in _LITERALS.get(literal, ())
+
+
 _REMEDY: Final = (
     "Use a key of type smallint, integer, bigint, numeric, text, varchar, char(n), uuid, boolean, date, "
     "timestamp, timestamptz or bytea, or a domain over one of them."

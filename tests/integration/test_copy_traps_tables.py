@@ -156,6 +156,46 @@ def test_missing_key_is_refused_before_any_data(arena: Arena) -> None:
     assert "H" in (reply.error or {})
 
 
+@pytest.mark.parametrize(
+    ("kind", "default"),
+    [
+        ("text", "'10.0.0.1'::inet"), ("text", "'a'::char(5)"), ("varchar(3)", "'a'::char(5)"), ("int", "1.5"),
+        ("text", "'2024-01-02'::date"), ("text", "'1.5'::float8"), ("numeric", "'12.30'::money"),
+        ("code", "'y'::code"),
+    ],
+)  # fmt: skip
+def test_default_that_is_converted_is_no_constant(arena: Arena, kind: str, default: str) -> None:
+    """The row holds what the conversion to the column's type makes of the literal, by DateStyle or other rules."""
+    arena.define(f"CREATE DOMAIN code AS varchar(5); CREATE TABLE t (k {kind} DEFAULT {default}, v text)")
+    copied, marked, inserted = arena.through_proxy(
+        Copy("COPY t (v) FROM STDIN", b"a\n"),
+        Copy("COPY t FROM STDIN (DEFAULT '\\D')", b"\\D\ta\n"),
+        "INSERT INTO t (v) VALUES ('a')",
+    )
+    assert (copied.order, (copied.error or {})["C"]) == ("EZ", "0A000")
+    assert (marked.error or {})["C"] == ("0A000" if arena.version >= 16 else "42601")
+    assert (inserted.order, (inserted.error or {})["C"]) == ("EZ", "0A000")
+    assert arena.databases.rows("SELECT * FROM t") == [[], [], []]
+
+
+@pytest.mark.parametrize(
+    ("kind", "default"),
+    [
+        ("bigint", "5"), ("smallint", "-5"), ("numeric(6,2)", "1.005"), ("numeric", "7"), ("numeric", "'NaN'"),
+        ("text", "5"), ("text", "1.50"), ("text", "true"), ("text", "'a '::varchar(5)"), ("char(5)", "'ab'::text"),
+        ("varchar(9)", "'x' COLLATE \"C\""), ("code", "'y'"), ("timestamp", "'2024-01-02'::date"),
+        ("date", "'2024-01-02 23:00'::timestamp"), ("timestamptz", "'2024-01-02 03:04:05+02'"), ("bytea", "'\\x00ff'"),
+        ("boolean", "false"), ("uuid", "'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'"),
+    ],
+)  # fmt: skip
+def test_default_of_the_key(arena: Arena, kind: str, default: str) -> None:
+    ddl = f"CREATE DOMAIN code AS varchar(5); CREATE TABLE t (k {kind} DEFAULT {default}, v text)"
+    for settings in ({}, {"datestyle": "German", "timezone": "Asia/Tokyo", "options": "-c quote_all_identifiers=on"}):
+        copy = Copy("COPY t (v) FROM STDIN", b"a\nb\n")
+        outcome = arena.compare(ddl, copy, "INSERT INTO t (v) VALUES ('c')", settings=settings)
+        assert (outcome.last.error, len(outcome.rows)) == (None, 3)
+
+
 def test_default_marker_without_a_constant_is_refused(arena: Arena) -> None:
     arena.define("CREATE SEQUENCE s; CREATE TABLE t (k int DEFAULT nextval('s'), v text)")
     [reply] = arena.through_proxy(Copy("COPY t FROM STDIN (DEFAULT '\\D')", b"1\ta\n\\D\tb\n"))
