@@ -284,7 +284,10 @@ class CopyIn:
                 context=f"COPY {self._relation}, line {self._splitter.lines + 1}",
             )
             self._refusals.append(Refusal(failed, self._splitter.lines + 1))
-        return min(self._refusals, key=lambda refusal: refusal.order).error
+        error = min(self._refusals, key=lambda refusal: refusal.order).error
+        # Raised, it refers to this COPY; referred to in turn, both would stay until the garbage collector comes by.
+        self._refusals.clear()
+        return error
 
     async def abandon(self) -> None:
         """The client is gone: end the COPY on all shards, without an error for anybody."""

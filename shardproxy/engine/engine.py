@@ -438,6 +438,10 @@ class Engine:
         await copy.start()
         return copy
 
+    def copy_ended(self) -> None:
+        """Let go of the COPY, whose log of lines and last row may be many megabytes; the session may now be idle."""
+        self._notice = NoticeMerger(self._say_notice).notice
+
     async def _copy_to(self, statement: Statement, sql: bytes) -> str:
         tables = await self.resolver.resolve(statement)
         context = await self.resolver.context(statement, tables, ())

@@ -250,6 +250,7 @@ class Session:
         finally:
             stream.on_writable = None
             self._client_writable(True)
+            self.engine.copy_ended()
 
     def _client_writable(self, writable: bool) -> None:
         for connection in self.engine.gang.connections:

@@ -169,6 +169,17 @@ def test_a_stalled_shard_goes_on(twin: Twin) -> None:
         connection.rollback()
 
 
+def test_a_copy_that_has_ended_leaves_nothing_behind(twin: Twin) -> None:
+    """With the key last a row is held whole; neither the error nor the idle session keeps it, collected or not."""
+    before = twin.proxy.rss()
+    with RawClient(twin.dsn) as client:
+        for end in (b"\tx\n", b"\n", b"\t7000\n"):
+            reply = client.copy("COPY t (b, a) FROM STDIN", b"x" * (2 * ALLOWANCE) + end)
+            assert (reply.tags == ["COPY 1"]) == (end == b"\t7000\n")
+            assert twin.proxy.rss() - before < ALLOWANCE
+        assert client.query("DELETE FROM t WHERE a = 7000").tags == ["DELETE 1"]
+
+
 def copying(twin: Twin, shard: int) -> int:
     """The backend that a shard runs a COPY in."""
     found: list[tuple[int]] = []
