@@ -96,6 +96,41 @@ TABLES = {
             "FOR VALUES FROM (20) TO (30)",
         ),
     ),
+    "rest": Table(
+        "public.rest",
+        {
+            "name": "rest",
+            "placement": "list",
+            "key": ["k"],
+            "values": [{"shard": "s0", "in": ["1.0", "Infinity"]}, {"shard": "s1", "in": ["NaN", "NULL"]}],
+            "default": "s2",
+        },
+        (
+            "PARTITION BY LIST (k)",
+            "FOR VALUES IN (1, 'Infinity')",
+            "FOR VALUES IN ('NaN', NULL)",
+            "DEFAULT",
+        ),
+    ),
+    "edges": Table(
+        "public.edges",
+        {
+            "name": "edges",
+            "placement": "range",
+            "key": ["k", "l"],
+            "bounds": [
+                {"shard": "s0", "from": ["1", "MINVALUE"], "to": ["1", "2024-01-01"]},
+                {"shard": "s1", "from": ["1", "2024-01-01"], "to": ["2", "MAXVALUE"]},
+            ],
+            "default": "s2",
+        },
+        (
+            "PARTITION BY RANGE (k, l)",
+            "FOR VALUES FROM (1, MINVALUE) TO (1, '2024-01-01')",
+            "FOR VALUES FROM (1, '2024-01-01') TO (2, MAXVALUE)",
+            "DEFAULT",
+        ),
+    ),
 }
 
 
