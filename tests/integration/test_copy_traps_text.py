@@ -1,5 +1,6 @@
 """TRAPS: splitting COPY's text format. Each case on one PostgreSQL and through the proxy over three shards."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,8 @@ def arena(servers: Servers, run_proxy_for_module: RunProxy) -> Iterator[Arena]:
     with Arena.open(servers, run_proxy_for_module) as arena:
         yield arena
 
+
+GIBIBYTES = "SHARDPROXY_GIBIBYTES"
 
 TEXTS = "CREATE TABLE t (k text, v text)"
 NUMBERS = "CREATE TABLE t (k int, v text)"
@@ -156,6 +159,20 @@ def test_bytes_that_are_not_valid_in_the_last_row_of_a_shard(arena: Arena, encod
     data = b"1\ta\n2\t" + bad + b"\n3\ta\tb\tc and more behind it\n4\r\n"
     outcome = arena.compare_ways(NUMBERS, f"COPY t FROM STDIN (ENCODING '{encoding}')", data)
     assert (outcome.last.line, (outcome.last.error or {})["C"]) == (2, "22021")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+@pytest.mark.skipif(GIBIBYTES not in os.environ, reason=f"takes minutes and 5 GiB of memory: set {GIBIBYTES}")
+@pytest.mark.parametrize(
+    ("ddl", "begin", "end"),
+    [(NUMBERS, b"1\ta\n2\t", b"\n3\tb\n"), ("CREATE TABLE t (v text, k int)", b"a\t1\n", b"\t2\n")],
+)
+def test_row_over_a_gibibyte(arena: Arena, ddl: str, begin: bytes, end: bytes) -> None:
+    """With the key first its shard refuses the row, with the key last the proxy. DETAIL has each one's buffer size."""
+    data = begin + b"x" * (1025 << 20) + end
+    outcome = arena.compare(ddl, Copy(PLAIN, data, frames=range(4 << 20, len(data), 4 << 20)), ignore="D")
+    assert ((outcome.last.error or {})["C"], outcome.last.line) == ("54000", 2)
 
 
 def test_lines_of_bad_rows_far_apart(arena: Arena) -> None:
