@@ -21,7 +21,7 @@ from shardproxy.session import extended
 from shardproxy.session.cancel import CancelKeys
 from shardproxy.session.extended import Extended
 from shardproxy.session.login import Identity
-from shardproxy.sqlstate import ADMIN_SHUTDOWN, FEATURE_NOT_SUPPORTED
+from shardproxy.sqlstate import ADMIN_SHUTDOWN, FEATURE_NOT_SUPPORTED, QUERY_CANCELED
 from shardproxy.wire import decode, encode
 from shardproxy.wire.constants import F
 from shardproxy.wire.errors import decoded
@@ -238,7 +238,7 @@ class Session:
                         return await copy.finish()
                     case F.COPY_FAIL:
                         stream.untap()
-                        raise await copy.stop(decode.copy_fail(message.payload), client_fail=True)
+                        raise await self._client_failed(copy, message.payload)
                     case F.FLUSH | F.SYNC:
                         stream.tap(copy.feed)
                     case _:
@@ -258,6 +258,18 @@ class Session:
                 connection.stream.resume_reading(self)
             else:
                 connection.stream.pause_reading(self)
+
+    @staticmethod
+    async def _client_failed(copy: CopyIn, payload: bytes) -> PgError:
+        """End the COPY at the client's CopyFail and return the error to report."""
+        try:
+            return await copy.stop(decoded(decode.copy_fail, payload), client_fail=True)
+        except PgError as malformed:
+            error = await copy.stop("malformed CopyFail", client_fail=True)
+            if error.sqlstate == QUERY_CANCELED:
+                malformed.fields["W"] = error.context or ""
+                return malformed
+            return error
 
     @staticmethod
     async def _abandon(copy: CopyIn) -> None:

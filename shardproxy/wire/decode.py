@@ -208,8 +208,8 @@ def execute(payload: bytes) -> Execute:
 
 
 def copy_fail(payload: bytes) -> str:
-    """CopyFail (F): the client's reason."""
-    return _text(_only_bytestring(payload))
+    """CopyFail (F): the client's reason. What is behind it is not looked at, as CopyGetData() does not."""
+    return _Cursor(payload).string()
 
 
 def password(payload: bytes) -> bytes:

@@ -1,6 +1,7 @@
 """TRAPS: COPY FROM STDIN as an exchange of messages, in transactions, with errors, notices and odd clients."""
 
 import itertools
+import struct
 import time
 from collections.abc import Iterator
 
@@ -57,6 +58,13 @@ class TestEachProtocol:
             copy = Copy(PLAIN, data, frames=frames, protocol=protocol, end=fail)
             outcome = arena.compare(NUMBERS, copy)
             assert (outcome.last.error or {})["C"] == "57014"
+
+    @pytest.mark.parametrize("payload", [b"", b"abc", b"abc\0def", b"\0"])
+    def test_malformed_copy_fail(self, arena: Arena, protocol: Protocol, payload: bytes) -> None:
+        """Its framing holds, so it ends the COPY and not the session."""
+        fail = b"f" + struct.pack(">I", len(payload) + 4) + payload
+        outcome = arena.compare(NUMBERS, Copy(PLAIN, ROWS, protocol=protocol, end=fail))
+        assert (outcome.last.error or {})["C"] == ("57014" if b"\0" in payload else "08P01")
 
     def test_flush_and_sync_inside(self, arena: Arena, protocol: Protocol) -> None:
         inside = encode.FLUSH + encode.SYNC + encode.copy_data(b"50\tx\n") + encode.SYNC + encode.FLUSH + encode.FLUSH

@@ -48,7 +48,7 @@ def test_truncated_anywhere_is_a_violation(sample: Sample) -> None:
         assert caught.value.sqlstate == sqlstate.PROTOCOL_VIOLATION
 
 
-@named(CLOSED)
+@named([sample for sample in CLOSED if sample.name != "CopyFail"])  # PostgreSQL does not look behind its string
 @pytest.mark.parametrize("trailer", [b"\0", b"x", b"x\0", b"\0\0\0\0"])
 def test_trailing_bytes_are_a_violation(sample: Sample, trailer: bytes) -> None:
     with pytest.raises(ProtocolError):
