@@ -2,7 +2,7 @@
 
 asyncpg's, told everything by argument, so that no PG... variable and no .pgpass has a say. Nothing of a client
 reaches them. Whatever fails leaves as PgError that names the shard: 08001 it cannot be reached, 08006 it was
-reached and did not answer, else the server's own error.
+reached and did not answer, 57P03 it is a standby, else the server's own error.
 """
 
 import asyncio
@@ -17,7 +17,11 @@ from asyncpg.connect_utils import SessionAttribute
 from shardproxy.backend.connection import Address
 from shardproxy.config import Database
 from shardproxy.errors import PgError
-from shardproxy.sqlstate import CONNECTION_FAILURE, SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION
+from shardproxy.sqlstate import (
+    CANNOT_CONNECT_NOW,
+    CONNECTION_FAILURE,
+    SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+)
 
 if TYPE_CHECKING:
     Control: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -35,8 +39,8 @@ RETRY_FIRST, RETRY_MOST = 0.05, 1.0
 """Seconds between attempts to reach a shard that is away: doubled from the first to the most."""
 
 # A decision that a crash could take back is none, whatever the server's default for other transactions.
-_DURABLE = """SELECT set_config('synchronous_commit', 'on', false)
-    WHERE current_setting('synchronous_commit') = 'off'"""
+_BEGIN = """SELECT pg_is_in_recovery(), CASE WHEN current_setting('synchronous_commit') = 'off'
+    THEN set_config('synchronous_commit', 'on', false) END"""
 
 
 def addresses_of(database: Database) -> tuple[Address, ...]:
@@ -89,7 +93,15 @@ async def control(address: Address, timeout: float) -> AsyncIterator["Control"]:
             detail=str(error) or "it did not answer in time",
         ) from error
     try:
-        await connection.execute(_DURABLE)
+        # A standby lists nothing as prepared and may not know yet what is committed: believed, while its shard fails
+        # over, it would let a decision go that the part needs which is prepared there once it is promoted.
+        if await connection.fetchval(_BEGIN):
+            raise PgError(
+                CANNOT_CONNECT_NOW,
+                f'shard "{address.name}" is in recovery',
+                detail="It is a standby, which can tell nothing about prepared transactions.",
+                hint="Promote it, or let the shard's dsn lead to the primary server.",
+            )
         yield connection
     except asyncpg.PostgresError as error:
         raise pg_error(error, address) from error

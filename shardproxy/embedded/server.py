@@ -270,7 +270,7 @@ class Server:
             while True:
                 # Its lines: pid, data directory, start time, port, socket directory, host, memory, status.
                 lines = _lines(pid_file)
-                if len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() == "ready":
+                if len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() in {"ready", "standby"}:
                     return
                 if not self._process.running or time.monotonic() > deadline:
                     tail = "\n".join(self.log().splitlines()[-5:])

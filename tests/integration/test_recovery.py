@@ -269,6 +269,36 @@ async def test_a_stalled_shard_holds_up_nobody_else(crashing: Shards) -> None:
     await coordinator.close()
 
 
+async def test_a_shard_comes_back_as_a_standby(crashing: Shards) -> None:
+    """The race: a participant fails over, and its address leads to the standby before that is promoted.
+
+    A standby lists nothing that is prepared, and does not know yet what the primary has committed. Who believes
+    it confirms the transaction and deletes the decision; the promoted server's part would then be rolled back.
+    """
+    server = crashing.databases.shard_servers[1]
+    await asyncio.to_thread(server.restart, settings={"wal_level": "replica"})
+    committer = Committer(crashing)
+    await committer.prepare()
+    await committer.decide()
+    await asyncio.to_thread(server.stop, "immediate")
+    committer.die()
+    (server.data_dir / "standby.signal").touch()
+    await asyncio.to_thread(server.restart)
+    assert query(crashing.databases.shards[1], "SELECT pg_is_in_recovery()") == [(True,)]
+    coordinator = crashing.coordinator()
+    await coordinator.start()
+    await until(lambda: bool(query(crashing.databases.shards[2], "SELECT FROM t")))
+    error = coordinator.found.away["s1"]
+    assert (error.sqlstate, error.message) == ("57P03", 'shard "s1" is in recovery')
+    with pytest.raises(PgError):
+        await recovery.sweep(crashing.addresses, committer.identities, 0.0)
+    assert len(crashing.decisions()) == 1
+    execute(crashing.databases.shards[1], "SELECT pg_promote()")
+    await until(lambda: not crashing.prepared(), 10)
+    assert crashing.counts(1) == [1, 1, 1]
+    await coordinator.close()
+
+
 @pytest.mark.parametrize("shard", [0, 1, 2])
 async def test_a_shard_crashes_during_commits(crashing: Shards, shard: int) -> None:
     """SIGKILL of a whole server at a random moment of a series of commits: the answers are true.
