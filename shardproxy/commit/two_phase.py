@@ -20,9 +20,9 @@ Never rolls back what is not prepared yet: after a raise the caller's ROLLBACK e
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 from shardproxy.backend.connection import IDLE, Address, Connection
 from shardproxy.backend.together import each
@@ -31,9 +31,9 @@ from shardproxy.commit.control import persist
 from shardproxy.commit.decisions import Outcome, arbitrate, decide_sql, not_set_up
 from shardproxy.commit.fence import fence, finish, xact_status
 from shardproxy.commit.names import Gid, lock_key, new_transaction, stem
-from shardproxy.errors import ConnectionLost, PgError
+from shardproxy.commit.plain import in_time
+from shardproxy.errors import PgError
 from shardproxy.sqlstate import (
-    CONNECTION_FAILURE,
     DEADLOCK_DETECTED,
     FEATURE_NOT_SUPPORTED,
     INSUFFICIENT_PRIVILEGE,
@@ -49,8 +49,6 @@ from shardproxy.sqlstate import (
 
 if TYPE_CHECKING:
     from shardproxy.commit.control import Control
-
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +135,7 @@ class Commit:
         writers = await self._probe()
         if len(writers) <= 1:
             for writer in writers:
-                await plain.commit(writer.connection, self._limits.commit)
+                await plain.commit(writer.connection, writer.xid, writer.clock, self._limits.commit)
             return await self._end_readers()
         anchor = next((one for one in writers if one.awkward), writers[0])
         others = [one for one in writers if one is not anchor]
@@ -165,7 +163,7 @@ class Commit:
         return [participant for participant in found if participant is not None]
 
     async def _ask(self, connection: Connection, sql: str) -> Participant | None:
-        row = await _in_time(connection, connection.fetch_row(sql, 8), self._limits.prepare, "answer")
+        row = await in_time(connection, connection.fetch_row(sql, 8), self._limits.prepare, "answer")
         xid, clock, isolation, read_only, synchronous, temporary, holdable, _ = row
         self._serializable |= isolation == b"serializable"
         # In a read-only transaction an id means temporary tables, or a question for the id.
@@ -196,11 +194,11 @@ class Commit:
         # Whatever the client asked of its own durability, the others rely on the anchor's commit.
         durable = "; SET LOCAL synchronous_commit = 'on'" if anchor.asynchronous else ""
         sql = f"SET CONSTRAINTS ALL IMMEDIATE; SET LOCAL ROLE NONE{durable}"
-        await _in_time(anchor.connection, anchor.connection.execute(sql), self._limits.prepare, "prepare")
+        await in_time(anchor.connection, anchor.connection.execute(sql), self._limits.prepare, "prepare")
 
     async def _prepare_one(self, one: Participant) -> None:
         try:
-            tag = await _in_time(
+            tag = await in_time(
                 one.connection,
                 one.connection.execute(f"PREPARE TRANSACTION '{one.gid}'"),
                 self._limits.prepare,
@@ -252,7 +250,7 @@ class Commit:
             if one.prepared:
                 sql = f"ROLLBACK PREPARED '{one.gid}'"
                 try:
-                    await _in_time(connection, connection.execute(sql), self._limits.commit, "roll back")
+                    await in_time(connection, connection.execute(sql), self._limits.commit, "roll back")
                 except PgError as error:
                     log.warning('ROLLBACK PREPARED of %s on shard "%s" failed: %s', one.gid, one.name, error)
                     self._keeper.in_limbo(connection.address, connection.pid, one.clock, one.gid)
@@ -268,9 +266,10 @@ class Commit:
         identities = [anchor.identity, *(one.identity for one in others)]
         before = anchor.clock + self._limits.decide
         sql = decide_sql(anchor.identity, stem(anchor.identity, self.transaction), identities, before)
+        plain.refuse_lost(connection)
         begun = time.monotonic()
         try:
-            tag = await _in_time(connection, connection.execute(sql), self._limits.commit, "commit")
+            tag = await in_time(connection, connection.execute(sql), self._limits.commit, "commit")
         except PgError as error:
             if connection.usable:
                 # The server has answered to the end: nothing is committed.
@@ -298,7 +297,7 @@ class Commit:
         if outcome is None:
             raise plain.unknown(anchor.name, lost)
         if outcome == "abort":
-            raise plain.as_lost(connection, lost, None) from lost
+            raise plain.as_lost(connection, lost) from lost
 
     def _refused(self, anchor: Participant, error: PgError) -> PgError:
         """Return what to tell the client when the anchor would not write the decision or commit."""
@@ -338,7 +337,7 @@ class Commit:
         connection = one.connection
         deadline = time.monotonic() + self._limits.commit
         try:
-            tag = await _in_time(
+            tag = await in_time(
                 connection, connection.execute(f"COMMIT PREPARED '{one.gid}'"), self._limits.commit, "commit"
             )
             if tag == "COMMIT PREPARED":
@@ -395,25 +394,6 @@ class Commit:
         return [warning for warning in found if warning is not None]
 
     async def _end_reader(self, connection: Connection) -> None:
-        await _in_time(connection, connection.execute("COMMIT"), self._limits.commit, "commit")
+        await in_time(connection, connection.execute("COMMIT"), self._limits.commit, "commit")
         if connection.status != IDLE:
             raise PgError(TRANSACTION_ROLLBACK, f'shard "{connection.name}" did not end the transaction')
-
-
-async def _in_time(connection: Connection, job: "Coroutine[Any, Any, T]", limit: float, what: str) -> T:
-    """Await an exchange; one that takes longer than `limit` seconds ends the connection: its state is not known.
-
-    When this raises and the connection is still `usable`, the server itself has refused, and answered to the end.
-    """
-    try:
-        async with asyncio.timeout(limit):
-            return await job
-    except TimeoutError as error:
-        lost = f'shard "{connection.name}" did not {what} within {limit:g} seconds'
-        # With an error, so that it is unusable from now on, not only when the event loop has closed it.
-        connection.stream.abort(ConnectionLost(lost))
-        raise PgError(CONNECTION_FAILURE, lost) from error
-    except PgError as error:
-        if connection.busy:
-            connection.stream.abort(ConnectionLost(str(error)))
-        raise

@@ -383,6 +383,7 @@ async def test_a_plain_commits_answer_is_lost(shards18: Shards, fault: Fault, cl
 
 
 async def test_a_plain_commit_never_arrives(shards18: Shards) -> None:
+    """The transaction's id is known from the probe, so the shard can be asked what became of it: nothing."""
     address = shards18.addresses[1]
     async with Lossy.between(address.host, address.port) as lossy:
         shards18.reach_through(1, lossy.port)
@@ -391,8 +392,36 @@ async def test_a_plain_commit_never_arrives(shards18: Shards) -> None:
         lossy.arm(encode.query(b"COMMIT"), "lose_request")
         with pytest.raises(PgError) as caught:
             await coordinator.commit(connections)
-        # Question and COMMIT were lost together, so there is nothing to ask with.
-        assert caught.value.sqlstate == "08007"
+        assert caught.value.sqlstate == "08006"
+        assert caught.value.message.startswith("the transaction is rolled back")
         await shards18.end()
         assert shards18.counts(1) == [0, 0, 0]
+        await coordinator.close()
+
+
+async def test_the_anchor_dies_while_the_others_prepare(shards18: Shards) -> None:
+    """Nothing was sent that could commit, so nobody is in doubt, however long the anchor stays away."""
+    shards18.execute(2, SLOW_PREPARE)
+    address = shards18.addresses[0]
+    shards18.limits = Limits(10.0, 0.5)
+    async with Lossy.between(address.host, address.port) as lossy:
+        shards18.reach_through(0, lossy.port)
+        coordinator = shards18.coordinator()
+        await coordinator.start()
+        connections = await shards18.insert(1)
+        async with _advisory_lock(shards18, 2):
+            commit = asyncio.ensure_future(coordinator.commit(connections))
+            await until(lambda: len(shards18.prepared()) == 1)
+            lossy.arm(b"Q", "lose_request", closed_to_new=True)
+            lossy.hit = 1
+            shards18.execute(0, f"SELECT pg_terminate_backend({connections[0].pid})")
+            await until(lambda: not connections[0].usable)
+        with pytest.raises(PgError) as caught:
+            await commit
+        assert caught.value.sqlstate == "08006"
+        assert '"s0"' in caught.value.message
+        assert shards18.prepared() == []
+        await shards18.end()
+        assert shards18.counts(1) == [0, 0, 0]
+        lossy.heal()
         await coordinator.close()
