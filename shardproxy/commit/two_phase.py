@@ -39,6 +39,7 @@ from shardproxy.sqlstate import (
     INSUFFICIENT_PRIVILEGE,
     NOT_NULL_VIOLATION,
     OBJECT_NOT_IN_PREREQUISITE_STATE,
+    READ_ONLY_SQL_TRANSACTION,
     SERIALIZATION_FAILURE,
     TRANSACTION_RESOLUTION_UNKNOWN,
     TRANSACTION_ROLLBACK,
@@ -60,6 +61,13 @@ _PROBE = f"""SELECT pg_catalog.pg_current_xact_id_if_assigned(), {plain.CLOCK},
   pg_catalog.current_setting('synchronous_commit'), pg_catalog.pg_my_temp_schema(),
   EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable),
   pg_catalog.pg_try_advisory_xact_lock"""
+
+# Whether a transaction that is read-only now has written before it became so: the locks on what it wrote are kept.
+_WROTE = """SELECT EXISTS (SELECT FROM pg_catalog.pg_locks AS l
+    LEFT JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) l.relation
+    WHERE l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()
+      AND l.locktype OPERATOR(pg_catalog.=) 'relation' AND c.relpersistence IS DISTINCT FROM 't'
+      AND l.mode OPERATOR(pg_catalog.<>) ALL ('{AccessShareLock,RowShareLock}'))"""
 
 _HINT_NOT_PREPARABLE = (
     "A transaction that writes to several shards cannot use temporary objects, LISTEN or NOTIFY, cursors WITH HOLD "
@@ -95,6 +103,7 @@ class Participant:
     clock: float
     awkward: bool  # it may have what cannot be prepared: better the anchor
     asynchronous: bool
+    frozen: bool  # it became read-only behind its writes
     gid: str = ""
     identity: str = ""
     prepared: bool = False
@@ -137,6 +146,13 @@ class Commit:
             for writer in writers:
                 await plain.commit(writer.connection, writer.xid, writer.clock, self._limits.commit)
             return await self._end_readers()
+        if any(one.frozen for one in writers):
+            raise PgError(
+                READ_ONLY_SQL_TRANSACTION,
+                "cannot commit on several shards a transaction that became read-only behind its writes",
+                detail="The decision to commit is a row, which such a transaction cannot write.",
+                hint="Leave SET TRANSACTION READ ONLY away.",
+            )
         anchor = next((one for one in writers if one.awkward), writers[0])
         others = [one for one in writers if one is not anchor]
         await self._name(anchor, others)
@@ -166,8 +182,9 @@ class Commit:
         row = await in_time(connection, connection.fetch_row(sql, 8), self._limits.prepare, "answer")
         xid, clock, isolation, read_only, synchronous, temporary, holdable, _ = row
         self._serializable |= isolation == b"serializable"
-        # In a read-only transaction an id means temporary tables, or a question for the id.
-        if xid is None or clock is None or read_only == b"on":
+        frozen = read_only == b"on"
+        # In a read-only transaction an id means temporary tables, or a question for the id, unless it became so late.
+        if xid is None or clock is None or (frozen and not await self._wrote(connection)):
             self._readers.append(connection)
             return None
         return Participant(
@@ -176,7 +193,12 @@ class Commit:
             float(clock),
             awkward=temporary != b"0" or holdable == b"t",
             asynchronous=synchronous == b"off",
+            frozen=frozen,
         )
+
+    async def _wrote(self, connection: Connection) -> bool:
+        [wrote] = await in_time(connection, connection.fetch_row(_WROTE, 1), self._limits.prepare, "answer")
+        return wrote == b"t"
 
     async def _name(self, anchor: Participant, others: Sequence[Participant]) -> None:
         anchor.identity = await self._keeper.identity(anchor.connection.address)

@@ -425,3 +425,28 @@ async def test_the_anchor_dies_while_the_others_prepare(shards18: Shards) -> Non
         assert shards18.counts(1) == [0, 0, 0]
         lossy.heal()
         await coordinator.close()
+
+
+READ_ONLY = "INSERT INTO t VALUES (1); SET TRANSACTION READ ONLY"
+
+
+async def test_a_transaction_becomes_read_only_behind_its_writes(shards18: Shards) -> None:
+    """PostgreSQL allows it, and commits the rows: on several shards they must not go as if nothing was written."""
+    coordinator = shards18.coordinator()
+    await coordinator.start()
+    with pytest.raises(PgError) as caught:
+        await coordinator.commit(await shards18.begin(READ_ONLY, READ_ONLY, "SELECT 1"))
+    assert caught.value.sqlstate == "25006"
+    await shards18.end()
+    assert shards18.counts(1) == [0, 0, 0]
+    # One shard can, and an id, or rows of a temporary table, are no writing.
+    assert await coordinator.commit(await shards18.begin(READ_ONLY, "SELECT 1")) == []
+    assert shards18.counts(1) == [1, 0, 0]
+    await shards18.end()
+    connections = await shards18.begin(*["SELECT pg_current_xact_id()"] * 3, begin="BEGIN READ ONLY")
+    assert await coordinator.commit(connections) == []
+    for connection in connections:
+        await connection.execute("CREATE TEMP TABLE mine (x int); BEGIN READ ONLY; INSERT INTO mine VALUES (1)")
+    assert await coordinator.commit(connections) == []
+    await shards18.end()
+    await coordinator.close()
