@@ -7,10 +7,13 @@ Driven by: `start()`, `commit(participants)` for each transaction, `close()`. Be
 - fences backends that were lost on their way to PREPARE;
 - deletes decisions of which all participants have confirmed, together, so that no commit waits for it.
 
-A commit, once begun, is carried to its end even if its caller is cancelled.
+A commit, once begun, is carried to its end even if its caller is cancelled, and that one is held until then: until
+then the participants' connections are the commit's. A ROLLBACK of the caller's between the last PREPARE and the
+decision would record a commit without the anchor's rows.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import defaultdict
@@ -128,7 +131,13 @@ class Coordinator:
         task = asyncio.ensure_future(self._commit(participants))
         self._commits.add(task)
         task.add_done_callback(self._ended)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        finally:
+            # Cancelled once more while waiting, as often as it may be: the commit has deadlines for all that it does.
+            while not task.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait({task})
 
     async def _commit(self, participants: Sequence[Connection]) -> list[PgError]:
         commit = Commit(participants, self, self.limits)

@@ -450,3 +450,27 @@ async def test_a_transaction_becomes_read_only_behind_its_writes(shards18: Shard
     assert await coordinator.commit(connections) == []
     await shards18.end()
     await coordinator.close()
+
+
+async def test_the_committers_task_is_cancelled(shards18: Shards) -> None:
+    """The race: the proxy ends while a transaction prepares, and the session's ROLLBACK meets its commit.
+
+    A ROLLBACK on the anchor behind the last PREPARE and in front of the decision would record a commit without the
+    anchor's rows. So who is cancelled goes on only when the connections are nobody else's any more.
+    """
+    shards18.execute(2, SLOW_PREPARE)
+    coordinator = shards18.coordinator()
+    await coordinator.start()
+    connections = await shards18.insert(1)
+    async with _advisory_lock(shards18, 2):
+        commit = asyncio.ensure_future(coordinator.commit(connections))
+        await until(lambda: len(shards18.prepared()) == 1)
+        commit.cancel()
+        await asyncio.wait({commit}, timeout=0.2)
+        assert not commit.done()
+    with pytest.raises(asyncio.CancelledError):
+        await commit
+    assert [connection.status for connection in connections] == [ord("I")] * 3
+    assert shards18.counts(1) == [1, 1, 1]
+    await shards18.end()
+    await coordinator.close()
