@@ -177,9 +177,14 @@ class Engine:
                     self._say_notice(warning.fields)
         except BaseException:
             await self.gang.rollback()
+            # Nor do the definitions hold that were seen inside it.
+            self.resolver.forget()
             raise
         finally:
             self.committing = False
+        if self.transaction.defined:
+            # Again: a session that has looked since the statement has seen the definition of before.
+            self.database.definitions_changed()
         self.transaction.end(committed=True)
 
     async def _end_transaction(self, statement: Statement, sql: bytes) -> str:
@@ -407,6 +412,7 @@ class Engine:
         if statement.definition:
             self.resolver.forget()
             self.database.definitions_changed()
+            self.transaction.defined = True
         shards = self.shards_of(run.plan)
         if statement.kind is Kind.DECLARE_CURSOR and statement.name is not None:
             self._cursors[statement.name] = shards[0]

@@ -40,6 +40,7 @@ class Transaction:
     state: bytes = IDLE
     implicit: bool = False
     doomed: bool = False  # a participant's connection was lost: its part cannot come back
+    defined: bool = False  # it has changed a definition, which others see when it commits
     log: list[Entry] = field(default_factory=list)
     settings: list[Entry] = field(default_factory=list)
     joined: set[int] = field(default_factory=set)
@@ -64,6 +65,7 @@ class Transaction:
         self.state = ACTIVE
         self.implicit = implicit
         self.doomed = False
+        self.defined = False
         self.log = [Entry(sql)]
         self.joined = set()
 
@@ -120,6 +122,7 @@ class Transaction:
         self.state = IDLE
         self.implicit = False
         self.doomed = False
+        self.defined = False
         self.log = []
         self.joined = set()
 

@@ -79,6 +79,25 @@ def test_a_deferred_constraint(shard_databases: Databases, run_proxy: RunProxy) 
     assert prepared(shard_databases) == []
 
 
+def test_definitions_of_a_transaction_that_could_not_commit(shard_databases: Databases, run_proxy: RunProxy) -> None:
+    """The session has seen the table without its first column; behind the failed COMMIT the column is there again."""
+    shard_databases.execute(DEFERRED.replace("(id int PRIMARY KEY,", "(note int, id int PRIMARY KEY,"))
+    proxy = run_proxy(shard_databases.config(TABLES, commit="two-phase"))
+    ids = range(100, 120)
+    with psycopg.connect(proxy.dsn(), autocommit=True) as connection:
+        connection.execute("BEGIN")
+        connection.execute("ALTER TABLE t DROP COLUMN note")
+        for number in range(10):
+            connection.execute(f"INSERT INTO t VALUES ({number}, 1)")
+        with pytest.raises(psycopg.errors.ForeignKeyViolation):
+            connection.execute("COMMIT")
+        for number in ids:
+            connection.execute(f"INSERT INTO t VALUES ({number - 100}, {number}, 0)")
+    with psycopg.connect(proxy.dsn(), autocommit=True) as connection:
+        found = [connection.execute(f"SELECT note FROM t WHERE id = {number}").fetchall() for number in ids]
+    assert found == [[(number - 100,)] for number in ids]
+
+
 def test_the_proxy_is_killed(shard_databases: Databases, run_proxy: RunProxy) -> None:
     """SIGKILL under load, again and again: each load is there as a whole or not at all, and an answer is true."""
     shard_databases.execute("CREATE TABLE t (id int PRIMARY KEY, load int)")
