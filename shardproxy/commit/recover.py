@@ -12,6 +12,7 @@ from pathlib import Path
 from shardproxy.commit.control import addresses_of
 from shardproxy.commit.coordinator import Coordinator
 from shardproxy.commit.recovery import Doubt, Found
+from shardproxy.commit.two_phase import Limits
 from shardproxy.config import load
 
 
@@ -24,20 +25,23 @@ def run(config: Path) -> int:
 async def _recover(path: Path) -> int:
     left = 0
     for database in load(path).databases:
-        coordinator = Coordinator(database.name, addresses_of(database))
+        coordinator = Coordinator(database.name, addresses_of(database), Limits.of(database))
         found = await coordinator.recover()
         _show(database.name, found)
-        left += len(found.open) + len(found.away)
+        left += len(found.open) + len(found.strangers) + len(found.away)
     return 1 if left else 0
 
 
 def _show(database: str, found: Found) -> None:
-    if not found.doubts and not found.away:
+    if not found.doubts and not found.strangers and not found.away:
         print(f"{database}: nothing in doubt")
     for doubt in found.doubts:
         print(f"{database}: {doubt.stem}, prepared {doubt.age:.0f} s ago on {', '.join(doubt.parts)}: {_fate(doubt)}")
         for error in doubt.errors:
             print(f"  {error.message}")
+    for doubt in found.strangers:
+        print(f"{database}: {doubt.stem}, prepared {doubt.age:.0f} s ago on {', '.join(doubt.parts)}: left alone")
+        print(f"  its anchor, {doubt.anchor}, is none of the shards of this configuration")
     for name, error in found.away.items():
         print(f"{database}: shard {name} could not be asked: {error.message}")
 

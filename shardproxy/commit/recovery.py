@@ -10,6 +10,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from shardproxy.backend.connection import Address
 from shardproxy.backend.together import each
@@ -19,6 +20,9 @@ from shardproxy.commit.fence import finish
 from shardproxy.commit.names import PREFIX, Gid, lock_key
 from shardproxy.errors import PgError
 from shardproxy.sqlstate import OBJECT_NOT_IN_PREREQUISITE_STATE
+
+if TYPE_CHECKING:
+    from shardproxy.commit.control import Control
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +72,7 @@ class Found:
     """What a pass has seen and done."""
 
     doubts: list[Doubt] = field(default_factory=list)
+    strangers: list[Doubt] = field(default_factory=list)  # whose anchor is none of the shards: not ours to end
     away: dict[str, PgError] = field(default_factory=dict)  # shards that did not answer, by name
 
     @property
@@ -110,8 +115,34 @@ async def look(
 
     await each(ask(address) for address in addresses)
     ours = set(identities.values())
-    found.doubts = [doubt for doubt in doubts.values() if doubt.anchor in ours or not complete]
+    for doubt in doubts.values():
+        (found.doubts if doubt.anchor in ours or not complete else found.strangers).append(doubt)
     return found
+
+
+async def note_committers(found: Found, addresses: Sequence[Address], identities: Mapping[str, str]) -> None:
+    """Note which of the transactions their committers are still at; decides nothing.
+
+    Those whose anchor cannot be asked stay in doubt.
+    """
+
+    async def ask(address: Address, doubts: Sequence[Doubt]) -> None:
+        try:
+            async with control(address, TIMEOUT) as connection:
+                for doubt in doubts:
+                    doubt.alive = await _committing(connection, doubt)
+        except PgError as error:
+            for doubt in doubts:
+                doubt.errors.append(error)
+
+    asked = [address for address in addresses if address.name in identities]
+    await each(ask(one, [doubt for doubt in found.doubts if doubt.anchor == identities[one.name]]) for one in asked)
+
+
+async def _committing(anchor: "Control", doubt: Doubt) -> bool:
+    """Whether somebody holds the transaction's lock."""
+    # Outside of a transaction the lock is given back at once: this only looks whether it is free.
+    return not await anchor.fetchval("SELECT pg_try_advisory_xact_lock($1)", lock_key(doubt.transaction))
 
 
 async def resolve(
@@ -153,9 +184,7 @@ async def _judge(anchor: Address, doubts: Sequence[Doubt], limit: float) -> None
         async with control(anchor, TIMEOUT) as connection:
             while left:
                 doubt = left[0]
-                # Outside of a transaction the lock is given back at once: this only looks whether it is free.
-                free = await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", lock_key(doubt.transaction))
-                if not free and doubt.age < limit:
+                if await _committing(connection, doubt) and doubt.age < limit:
                     doubt.alive = True
                 else:
                     outcome = await arbitrate(connection, doubt.stem)

@@ -24,6 +24,8 @@ SETUP_LOCK = 0x73687264_70727879
 _THERE = """SELECT to_regclass('shardproxy.identity') IS NOT NULL
   AND to_regclass('shardproxy.decisions') IS NOT NULL"""
 
+_IDENTITY = "SELECT id FROM shardproxy.identity"
+
 # The raw function, not the view, which joins names that nobody asks for. The role is the session's, as the
 # decision is written under it whatever SET ROLE says.
 _READY = """SELECT pg_catalog.current_setting('max_prepared_transactions'),
@@ -56,14 +58,31 @@ async def set_up_one(address: Address) -> str:
                 async with connection.transaction():
                     await connection.execute("SELECT pg_advisory_xact_lock($1)", SETUP_LOCK)
                     await connection.execute(setup_sql())
-            identity: str | None = await connection.fetchval("SELECT id FROM shardproxy.identity")
+            identity: str | None = await connection.fetchval(_IDENTITY)
             if identity is None:
                 await connection.execute(setup_sql())
-                identity = await connection.fetchval("SELECT id FROM shardproxy.identity")
+                identity = await connection.fetchval(_IDENTITY)
         except asyncpg.InsufficientPrivilegeError as error:
             raise not_set_up(address.name, address.user, str(error)) from error
         assert identity is not None
         return identity
+
+
+async def known_identities(addresses: Sequence[Address]) -> dict[str, str]:
+    """Return the identities of those shards that have one and say it, by name; makes nothing."""
+    found: dict[str, str] = {}
+
+    async def ask(address: Address) -> None:
+        try:
+            async with control(address, SETUP_TIMEOUT) as connection:
+                identity = await connection.fetchval(_IDENTITY)
+        except PgError:
+            return  # what keeps the shard from taking part is `check_shard`'s to say
+        if identity is not None:
+            found[address.name] = identity
+
+    await each(map(ask, addresses))
+    return found
 
 
 def refuse_twins(identities: dict[str, str]) -> None:

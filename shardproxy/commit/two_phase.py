@@ -22,7 +22,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 from shardproxy.backend.connection import IDLE, Address, Connection
 from shardproxy.backend.together import each
@@ -32,6 +32,7 @@ from shardproxy.commit.decisions import Outcome, arbitrate, decide_sql, not_set_
 from shardproxy.commit.fence import fence, finish, xact_status
 from shardproxy.commit.names import Gid, lock_key, new_transaction, stem
 from shardproxy.commit.plain import in_time
+from shardproxy.config import Database
 from shardproxy.errors import PgError
 from shardproxy.sqlstate import (
     DEADLOCK_DETECTED,
@@ -126,6 +127,11 @@ class Limits:
     def decide(self) -> float:
         """How long after the probe, by the anchor's clock, a decision may be written or asked for."""
         return 2 * self.prepare + 2 * self.commit + 10.0
+
+    @classmethod
+    def of(cls, database: Database) -> Self:
+        """Return what the configuration says."""
+        return cls(database.prepare_timeout, database.commit_timeout)
 
 
 class Commit:

@@ -22,7 +22,7 @@ class Database:
     def __init__(self, config: DatabaseConfig) -> None:
         self.config = config
         self.addresses = addresses_of(config)
-        limits = Limits(config.prepare_timeout, config.commit_timeout)
+        limits = Limits.of(config)
         self.coordinator = Coordinator(config.name, self.addresses, limits) if config.commit == "two-phase" else None
         self.shard_numbers = {shard.name: number for number, shard in enumerate(config.shards)}
         self.generation = 0

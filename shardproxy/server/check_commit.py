@@ -1,11 +1,12 @@
 """What `check` says of two-phase commit: whether each shard can take part, and what is in doubt there."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
+from shardproxy.backend.connection import Address
 from shardproxy.backend.together import each
 from shardproxy.commit.control import addresses_of
-from shardproxy.commit.recovery import Found, look
-from shardproxy.commit.setup import check_shard, set_up
+from shardproxy.commit.recovery import Doubt, look, note_committers
+from shardproxy.commit.setup import check_shard, known_identities, set_up
 from shardproxy.config import Database
 from shardproxy.errors import PgError
 from shardproxy.server.check_rules import Finding, Level
@@ -16,11 +17,12 @@ SUBJECT = "two-phase commit"
 
 async def judge_commit(database: Database, reached: frozenset[str], *, fix: bool) -> list[Finding]:
     """Look at the shards named in `reached`; with `fix`, make the tables there first."""
+    addresses = [address for address in addresses_of(database) if address.name in reached]
     if database.commit == "one-phase":
         risk = "a failure between the shards' commits can leave some committed and others not"
-        return [Finding(Level.WARNING, "one-phase commit", risk, 'Say commit = "two-phase" to rule that out.')]
-    addresses = [address for address in addresses_of(database) if address.name in reached]
-    findings: list[Finding] = []
+        findings = [Finding(Level.WARNING, "one-phase commit", risk, 'Say commit = "two-phase" to rule that out.')]
+        return [*findings, *await _in_doubt(database, addresses)]
+    findings = []
     failure: PgError | None = None
     if fix:
         try:
@@ -37,8 +39,7 @@ async def judge_commit(database: Database, reached: frozenset[str], *, fix: bool
             findings.append(_finding(level, f"shard {address.name}", refusal))
     if not findings:
         findings.append(Finding(Level.OK, SUBJECT, "every shard that was reached can prepare transactions"))
-    findings += _in_doubt(await look(addresses, {}, complete=False))
-    return findings
+    return [*findings, *await _in_doubt(database, addresses)]
 
 
 def _finding(level: Level, subject: str, error: PgError) -> Finding:
@@ -46,14 +47,27 @@ def _finding(level: Level, subject: str, error: PgError) -> Finding:
     return Finding(level, subject, f"{error.message} ({error.sqlstate})", error.hint or "", error.detail or "")
 
 
-def _in_doubt(found: Found) -> Iterator[Finding]:
-    waiting = [doubt for doubt in found.doubts if not doubt.alive]
-    if waiting:
-        oldest = max(doubt.age for doubt in waiting)
-        several = "transaction" if len(waiting) == 1 else "transactions"
-        yield Finding(
-            Level.WARNING,
-            SUBJECT,
-            f"{len(waiting)} {several} in doubt, the oldest prepared {oldest:.0f} s ago",
-            "A running proxy resolves them; without one, run `shardproxy recover`.",
+async def _in_doubt(database: Database, addresses: Sequence[Address]) -> list[Finding]:
+    identities = await known_identities(addresses)
+    found = await look(addresses, identities, complete=len(identities) == len(database.shards))
+    await note_committers(found, addresses, identities)
+    findings: list[Finding] = []
+    if waiting := [doubt for doubt in found.doubts if not doubt.alive]:
+        who = "A running proxy resolves them; without one, run" if database.commit == "two-phase" else "Run"
+        findings.append(Finding(Level.WARNING, SUBJECT, f"{_count(waiting)} ago", f"{who} `shardproxy recover`."))
+    if found.strangers:
+        anchors = ", ".join(sorted({doubt.anchor for doubt in found.strangers}))
+        findings.append(
+            Finding(
+                Level.WARNING,
+                SUBJECT,
+                f"{_count(found.strangers)} ago, with an anchor that is none of these shards ({anchors})",
+                "Its decision is there, in shardproxy.decisions: recover by a configuration that has that shard.",
+            )
         )
+    return findings
+
+
+def _count(doubts: Sequence[Doubt]) -> str:
+    several = "transaction" if len(doubts) == 1 else "transactions"
+    return f"{len(doubts)} {several} in doubt, the oldest prepared {max(doubt.age for doubt in doubts):.0f} s"

@@ -4,9 +4,11 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from shardproxy import cli
+from shardproxy.commit.names import lock_key
 from tests.conftest import StartServer
 from tests.support.databases import Databases, Servers, execute, query, toml
 
@@ -250,6 +252,30 @@ def test_transactions_in_doubt_are_counted(one_server: Databases, check: Check) 
     code, text = check(config)
     assert code == 0
     assert "1 transaction in doubt, the oldest prepared 0 s ago" in text
+    # A commit under way is in doubt to nobody.
+    with psycopg.connect(one_server.shards[0]) as committer:
+        committer.execute("SELECT pg_advisory_xact_lock(%s)", (lock_key("0" * 32),))
+        assert "in doubt" not in check(config)[1]
+
+
+def test_a_transaction_whose_anchor_has_left_is_shown(one_server: Databases, check: Check) -> None:
+    """Nobody can end it but by hand, and it keeps its locks."""
+    config = one_server.config(commit="two-phase")
+    check(config, "--fix")
+    [(participant,)] = query(one_server.shards[1], "SELECT id FROM shardproxy.identity")
+    gid = f"shardproxy_{'a' * 32}_{'0' * 32}_{participant}"
+    execute(one_server.shards[1], f"BEGIN; CREATE TABLE doubt (); PREPARE TRANSACTION '{gid}'")
+    code, text = check(config)
+    assert code == 0
+    assert f"with an anchor that is none of these shards ({'a' * 32})" in text
+
+
+def test_what_two_phase_commit_has_left_behind_is_shown_of_one_phase(one_server: Databases, check: Check) -> None:
+    check(one_server.config(commit="two-phase"), "--fix")
+    anchor, participant = (one_server.rows("SELECT id FROM shardproxy.identity")[number][0][0] for number in range(2))
+    gid = f"shardproxy_{anchor}_{'0' * 32}_{participant}"
+    execute(one_server.shards[1], f"BEGIN; CREATE TABLE doubt (); PREPARE TRANSACTION '{gid}'")
+    assert "1 transaction in doubt" in check(one_server.config(commit="one-phase"))[1]
 
 
 def test_nothing_is_changed(one_server: Databases, check: Check) -> None:

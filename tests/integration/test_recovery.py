@@ -181,6 +181,7 @@ async def test_foreign_transactions_are_not_touched(shards: Shards) -> None:
         execute(shards.databases.shards[1], f"BEGIN; INSERT INTO t VALUES ({number}); PREPARE TRANSACTION '{literal}'")
     found = await coordinator.recover()
     assert found.doubts == []
+    assert [str(gid) for doubt in found.strangers for gid in doubt.parts.values()] == [gids[2]]
     assert sorted(gid for (gid,) in shards.prepared()) == sorted(gids)
     await coordinator.close()
 
@@ -453,6 +454,37 @@ async def test_the_command(shards: Shards, tmp_path: Path, capsys: pytest.Captur
     assert shards.counts(1) == [1, 1, 1]
     assert await asyncio.to_thread(recover.run, path) == 0
     assert capsys.readouterr().out == "shop: nothing in doubt\n"
+
+
+async def test_the_command_leaves_committers_the_time_that_the_configuration_gives(
+    shards: Shards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "shardproxy.toml"
+    config = shards.databases.config(commit="two-phase")
+    path.write_text(config.replace('name = "shop"', 'name = "shop"\nprepare_timeout = 600.0', 1))
+    limits: list[Limits] = []
+
+    class Recorder(Coordinator):
+        async def recover(self) -> recovery.Found:
+            limits.append(self.limits)
+            return await super().recover()
+
+    monkeypatch.setattr(recover, "Coordinator", Recorder)
+    assert await asyncio.to_thread(recover.run, path) == 0
+    assert limits == [Limits(600.0, 30.0)]
+
+
+async def test_the_command_shows_what_it_leaves_alone(
+    shards: Shards, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "shardproxy.toml"
+    path.write_text(shards.databases.config(commit="two-phase"))
+    identities = await setup.set_up(shards.addresses)
+    gid = Gid("0" * 32, new_transaction(), identities["s1"])
+    shards.execute(1, f"BEGIN; INSERT INTO t VALUES (1); PREPARE TRANSACTION '{gid}'")
+    assert await asyncio.to_thread(recover.run, path) == 1
+    assert f"{gid.stem}, prepared 0 s ago on s1: left alone" in capsys.readouterr().out
+    assert shards.prepared() == [(str(gid),)]
 
 
 async def test_the_command_with_a_shard_away(
