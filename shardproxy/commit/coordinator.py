@@ -2,8 +2,8 @@
 
 Driven by: `start()`, `commit(participants)` for each transaction, `close()`. Beside the commits one task
 
-- runs recovery: at the start, every IDLE seconds, and every BUSY seconds while something is in doubt, a shard is
-  away or a commit has left something behind;
+- runs recovery: at the start, every IDLE seconds, and every BUSY seconds behind the start for as long as a PREPARE
+  may take, and while something is in doubt, a shard is away or a commit has left something behind;
 - fences backends that were lost on their way to PREPARE;
 - deletes decisions of which all participants have confirmed, together, so that no commit waits for it.
 
@@ -17,7 +17,7 @@ import contextlib
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from shardproxy.backend.connection import Address, Connection
@@ -66,6 +66,14 @@ class _Limbo:
     gid: str
 
 
+@dataclass(slots=True)
+class _Left:
+    """A transaction in doubt on shards that no pass could ask since."""
+
+    shards: set[str]
+    since: float  # time.monotonic
+
+
 class Coordinator:
     """Commits of one database over its shards, and their recovery."""
 
@@ -78,11 +86,12 @@ class Coordinator:
         self._in_flight: set[str] = set()
         self._commits: set[asyncio.Task[list[PgError]]] = set()
         self._limbo: list[_Limbo] = []
+        self._left: dict[str, _Left] = {}  # by stem
         self._confirmed: defaultdict[Address, list[str]] = defaultdict(list)
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._away: dict[str, float] = {}  # shards that are away, and when to try again
-        self._swept = time.monotonic()
+        self._started = self._swept = time.monotonic()
 
     # Life.
 
@@ -97,6 +106,7 @@ class Coordinator:
                 raise error
             log.warning("two-phase commit: %s", error)
         await self._pass()
+        self._started = time.monotonic()
         self._ensure_task()
 
     async def close(self) -> None:
@@ -111,13 +121,15 @@ class Coordinator:
 
     @property
     def in_doubt(self) -> int:
-        """How many transactions were in doubt behind the last pass of recovery."""
-        return len(self.found.open)
+        """How many transactions were in doubt behind the last pass of recovery, or are on a shard that is away."""
+        return len({doubt.stem for doubt in self.found.open} | self._left.keys())
 
     @property
     def oldest(self) -> float:
         """Seconds since the oldest of them was prepared, as of that pass."""
-        return max((doubt.age for doubt in self.found.open), default=0.0)
+        now = time.monotonic()
+        ages = [doubt.age for doubt in self.found.open] + [now - left.since for left in self._left.values()]
+        return max(ages, default=0.0)
 
     # Commits.
 
@@ -176,10 +188,14 @@ class Coordinator:
     def in_limbo(self, address: Address, pid: int, clock: float, gid: str) -> None:
         """Fence a backend and see that nothing stays prepared under the gid."""
         self._limbo.append(_Limbo(address, pid, clock, gid))
-        self.unfinished()
+        self._look_soon()
 
-    def unfinished(self) -> None:
-        """Look soon."""
+    def unfinished(self, stem: str, shards: Iterable[str]) -> None:
+        """Look soon, and count it as in doubt until its shards have been seen."""
+        self._left.setdefault(stem, _Left(set(), time.monotonic())).shards.update(shards)
+        self._look_soon()
+
+    def _look_soon(self) -> None:
         self._wake.set()
         self._ensure_task()
 
@@ -218,7 +234,9 @@ class Coordinator:
     async def _wait(self) -> None:
         """Wait until it is time for a pass; delete what is confirmed meanwhile."""
         others = any(not doubt.own and (doubt.alive or doubt.open) for doubt in self.found.doubts)
-        busy = others or self._limbo or self.found.away
+        # What the backends of a killed proxy were preparing may come into being behind the first pass of the next.
+        young = time.monotonic() < self._started + self.limits.prepare
+        busy = others or self._limbo or self.found.away or young
         end = time.monotonic() + (BUSY if busy else IDLE)
         while (left := end - time.monotonic()) > 0:
             try:
@@ -272,11 +290,22 @@ class Coordinator:
             if name not in self.found.away:
                 log.warning('recovery: shard "%s" is away: %s', name, error)
         for doubt in found.doubts:
-            if doubt.outcome is not None and not doubt.open:
+            if doubt.outcome is not None and doubt.worked and not doubt.open:
                 metrics.RECOVERED.labels(self.database, doubt.outcome).inc()
+        self._keep_in_mind(self.found.open, found)
         self.found = found
         metrics.IN_DOUBT.labels(self.database).set(self.in_doubt)
         metrics.OLDEST.labels(self.database).set(self.oldest)
+
+    def _keep_in_mind(self, before: Sequence[recovery.Doubt], found: recovery.Found) -> None:
+        """Remember what was in doubt on shards that are away now: they list nothing, and yet hold its locks."""
+        now = time.monotonic()
+        for doubt in before:
+            left = self._left.setdefault(doubt.stem, _Left(set(), now - doubt.age))
+            left.shards.update(set(doubt.parts) - doubt.finished)
+        for left in self._left.values():
+            left.shards &= found.away.keys()
+        self._left = {stem: left for stem, left in self._left.items() if left.shards}
 
     async def _fence(self) -> None:
         async def settle(limbo: _Limbo) -> None:

@@ -54,6 +54,7 @@ class Doubt:
     own: bool = False  # and that is one of this process
     outcome: Outcome | None = None
     finished: set[str] = field(default_factory=set)  # shard names
+    worked: bool = False  # some part was finished here, not by somebody faster
     errors: list[PgError] = field(default_factory=list)
 
     @property
@@ -211,6 +212,7 @@ async def _finish(address: Address, doubts: Sequence[Doubt]) -> None:
             continue
         doubt.finished.add(address.name)
         if done:
+            doubt.worked = True
             log.warning('recovery: %s of %s on shard "%s"', doubt.outcome, gid, address.name)
 
 

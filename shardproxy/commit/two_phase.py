@@ -20,7 +20,7 @@ Never rolls back what is not prepared yet: after a raise the caller's ROLLBACK e
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -88,8 +88,8 @@ class Keeper(Protocol):
     def in_limbo(self, address: Address, pid: int, clock: float, gid: str) -> None:
         """A backend was lost on the way to PREPARE of a transaction that is to abort."""
 
-    def unfinished(self) -> None:
-        """Something is left to recovery."""
+    def unfinished(self, stem: str, shards: Iterable[str]) -> None:
+        """A transaction is left to recovery on these shards."""
 
     def confirmed(self, anchor: Address, stem: str) -> None:
         """All participants have confirmed the commit: the decision row may go."""
@@ -173,9 +173,12 @@ class Commit:
             if error.sqlstate != TRANSACTION_RESOLUTION_UNKNOWN:
                 await self._abort(others)
             else:
-                self._keeper.unfinished()
+                self._keeper.unfinished(self._stem(anchor), [one.name for one in others])
             raise
         return await self._complete(anchor, others)
+
+    def _stem(self, anchor: Participant) -> str:
+        return stem(anchor.identity, self.transaction)
 
     # Probe.
 
@@ -293,7 +296,7 @@ class Commit:
         connection = anchor.connection
         identities = [anchor.identity, *(one.identity for one in others)]
         before = anchor.clock + self._limits.decide
-        sql = decide_sql(anchor.identity, stem(anchor.identity, self.transaction), identities, before)
+        sql = decide_sql(anchor.identity, self._stem(anchor), identities, before)
         plain.refuse_lost(connection)
         begun = time.monotonic()
         try:
@@ -315,7 +318,7 @@ class Commit:
         async def ask(control: "Control") -> Outcome | None:
             # Not needed for the truth, which the index makes, but a backend that hangs would keep it waiting.
             await fence(control, connection.pid, anchor.clock)
-            return await arbitrate(control, stem(anchor.identity, self.transaction), before)
+            return await arbitrate(control, self._stem(anchor), before)
 
         try:
             outcome = await persist(connection.address, deadline, ask)
@@ -357,7 +360,7 @@ class Commit:
         found = await each([*(self._commit_prepared(one) for one in others)])
         warnings = [warning for warning in found if warning is not None]
         if not warnings:
-            self._keeper.confirmed(anchor.connection.address, stem(anchor.identity, self.transaction))
+            self._keeper.confirmed(anchor.connection.address, self._stem(anchor))
         return warnings + await self._end_readers()
 
     async def _commit_prepared(self, one: Participant) -> PgError | None:
@@ -383,7 +386,7 @@ class Commit:
             # A stalled shard has had its time; one that came back, or only refused this session, gets another.
             status = await persist(connection.address, deadline, again)
         except PgError as error:
-            self._keeper.unfinished()
+            self._keeper.unfinished(one.gid.rpartition("_")[0], [one.name])
             log.warning('COMMIT PREPARED of %s on shard "%s" is left to recovery: %s', one.gid, one.name, error)
             return PgError(
                 WARNING,

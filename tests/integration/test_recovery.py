@@ -84,6 +84,39 @@ async def test_the_committer_is_killed(shards: Shards, decided: bool) -> None:
     await coordinator.close()
 
 
+async def test_a_backend_of_the_killed_proxy_prepares_behind_the_first_pass(shards: Shards) -> None:
+    """The race: a PREPARE takes its time, and nothing is listed yet when the next proxy looks for the first time."""
+    coordinator = shards.coordinator()
+    committer = Committer(shards)
+    await committer.prepare(shards=())
+    await coordinator.start()
+    assert coordinator.found.doubts == []
+    await committer.prepare_on(1)
+    committer.die()
+    await until(lambda: not shards.prepared(), 5)
+    await coordinator.close()
+
+
+async def test_a_shard_goes_away_in_doubt(crashing: Shards) -> None:
+    """It lists nothing then, and is counted still."""
+    committer = Committer(crashing)
+    await committer.prepare()
+    committer.die()
+    await asyncio.to_thread(crashing.databases.shard_servers[0].kill)
+    coordinator = crashing.coordinator()
+    await coordinator.start()
+    assert coordinator.in_doubt == 1
+    await asyncio.to_thread(crashing.databases.shard_servers[1].kill)
+    await asyncio.to_thread(crashing.databases.shard_servers[2].kill)
+    await until(lambda: len(coordinator.found.away) == 3)
+    assert coordinator.in_doubt == 1
+    for server in crashing.databases.shard_servers:
+        await asyncio.to_thread(server.restart)
+    await until(lambda: coordinator.in_doubt == 0, 10)
+    assert crashing.prepared() == []
+    await coordinator.close()
+
+
 async def test_a_committer_at_work_is_left_alone(shards: Shards) -> None:
     """However long it takes to prepare, it may decide."""
     committer = Committer(shards)

@@ -350,8 +350,13 @@ async def test_a_participant_is_away_behind_the_decision(shards18: Shards) -> No
         assert shards18.counts(1) == [1, 0, 1]
         await shards18.end()
         assert len(shards18.decisions()) == 1
+        # The shard that is away lists nothing, and is in doubt still.
+        await until(lambda: "s1" in coordinator.found.away)
+        assert coordinator.in_doubt == 1
+        assert coordinator.oldest > 0
         lossy.heal()
         await until(lambda: shards18.counts(1) == [1, 1, 1])
+        await until(lambda: coordinator.in_doubt == 0)
         assert shards18.prepared() == []
         await coordinator.close()
         # Not all participants have confirmed to the committer: the row stays for the sweep.
