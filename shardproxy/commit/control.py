@@ -79,6 +79,8 @@ async def control(address: Address, timeout: float) -> AsyncIterator["Control"]:
             server_settings={
                 "application_name": APPLICATION,
                 "search_path": "pg_catalog",
+                # The role's own would end what may take its time; `command_timeout` bounds it.
+                "statement_timeout": "0",
                 "lock_timeout": f"{LOCK_TIMEOUT:.0f}s",
                 "default_transaction_isolation": "read committed",
                 "default_transaction_read_only": "off",

@@ -18,6 +18,7 @@ from shardproxy.commit.control import control
 from shardproxy.commit.decisions import RETENTION, Outcome, arbitrate, forget
 from shardproxy.commit.fence import finish
 from shardproxy.commit.names import PREFIX, Gid, lock_key
+from shardproxy.commit.setup import known_identities
 from shardproxy.errors import PgError
 from shardproxy.sqlstate import OBJECT_NOT_IN_PREREQUISITE_STATE
 
@@ -220,7 +221,8 @@ async def sweep(addresses: Sequence[Address], identities: Mapping[str, str], ret
     """Delete decisions, older than `retention` seconds, that no prepared transaction asks for; return how many.
 
     The decisions are read before the prepared transactions are listed, on all shards, so what is not listed then
-    is finished, or, for 'abort', was never prepared in all this time. Does nothing while a shard is away.
+    is finished, or, for 'abort', was never prepared in all this time. Does nothing while a shard is away, or while
+    its address leads to another one: what is prepared on the true one is not listed then.
     """
     old: dict[Address, list[tuple[str, Sequence[str]]]] = {}
     for address in addresses:
@@ -230,7 +232,7 @@ async def sweep(addresses: Sequence[Address], identities: Mapping[str, str], ret
     if not any(old.values()):
         return 0
     found = await look(addresses, identities)
-    if found.away:
+    if found.away or await known_identities(addresses) != identities:
         return 0
     prepared = {doubt.stem for doubt in found.doubts}
     known = set(identities.values())

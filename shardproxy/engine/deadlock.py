@@ -49,6 +49,9 @@ class LockWatch:
         if self._task is not None:
             await self._task
             self._task = None
+            for connection in self._gang.connections:
+                # A cancel that came too late must not give its reason to another one's.
+                connection.cancelled_for = None
 
     def _set_timer(self) -> None:
         self._timer = self._loop.call_later(self._timeout / LOOKS, self._look)

@@ -1,11 +1,16 @@
 """Deadlocks between shards."""
 
+import asyncio
 import threading
 import time
 
 import psycopg
 import pytest
 
+from shardproxy.backend.connection import Address, Connection
+from shardproxy.engine.deadlock import LockWatch
+from shardproxy.engine.gang import Gang
+from shardproxy.errors import PgError
 from tests.conftest import RunProxy
 from tests.support.databases import Databases
 
@@ -53,6 +58,40 @@ def test_a_deadlock_between_shards_is_ended(one_server: Databases, run_proxy: Ru
         assert sorted(outcomes) == ["committed", "deadlock"]
         found = one.execute("SELECT n FROM items WHERE id IN (%s, %s)", (first, second)).fetchall()
         assert len(set(found)) == 1
+
+
+async def test_a_cancel_that_came_too_late_leaves_no_reason(
+    one_server: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The race: the lock is granted while the watch asks, so the cancel meets nothing; the next one is the user's."""
+    info = psycopg.conninfo.conninfo_to_dict(one_server.shards[0])
+    address = Address("s0", str(info["host"]), int(info["port"] or 0), str(info["user"]), str(info["dbname"]))
+    gang = Gang([address, address], {}, lambda *_: None)
+    watch = LockWatch(gang, 0.2)
+
+    async def waits(_: Connection) -> bool:
+        return True
+
+    monkeypatch.setattr(watch, "_waits", waits)
+    gang.transaction.begin()
+    connection = (await gang.join([0, 1]))[0]
+    watch.start()
+    sleeping = asyncio.ensure_future(
+        connection.execute("DO $$ BEGIN PERFORM pg_sleep(1); EXCEPTION WHEN query_canceled THEN NULL; END $$")
+    )
+    await asyncio.sleep(0.5)
+    await watch.stop()
+    await sleeping
+    with pytest.raises(PgError) as caught:
+        await asyncio.gather(connection.execute("SELECT pg_sleep(60)"), _cancel_soon(connection))
+    assert caught.value.sqlstate == "57014"
+    await gang.rollback()
+    await gang.close()
+
+
+async def _cancel_soon(connection: Connection) -> None:
+    await asyncio.sleep(0.2)
+    await connection.cancel()
 
 
 def test_a_wait_of_one_shard_is_left_to_postgresql(one_server: Databases, run_proxy: RunProxy) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from shardproxy.backend.connection import Connection
 from shardproxy.commit import recover, recovery, setup
+from shardproxy.commit.control import control
 from shardproxy.commit.coordinator import Coordinator
 from shardproxy.commit.decisions import RETENTION, decide_sql, setup_sql
 from shardproxy.commit.names import Gid, lock_key, new_transaction, stem
@@ -397,6 +398,11 @@ async def test_the_sweep(shards: Shards) -> None:
     assert await recovery.sweep(shards.addresses, identities, RETENTION) == 0  # it is young
     fewer = {name: identity for name, identity in identities.items() if name != "s2"}
     assert await recovery.sweep(shards.addresses[:2], fewer, 0.0) == 0  # a participant cannot be asked
+    for there, elsewhere in ((identities["s2"], "9" * 32), ("9" * 32, identities["s2"])):
+        # Between these two its address leads to another server.
+        shards.execute(2, f"UPDATE shardproxy.identity SET id = '{elsewhere}' WHERE id = '{there}'")
+        if elsewhere != identities["s2"]:
+            assert await recovery.sweep(shards.addresses, identities, 0.0) == 0
     assert await recovery.sweep(shards.addresses, identities, 0.0) == 1
     assert shards.decisions() == []
 
@@ -428,6 +434,15 @@ async def test_the_anchor_is_not_the_server_that_it_was(shards: Shards) -> None:
     assert await coordinator.commit(await shards.insert(1)) == []
     assert shards.counts(1) == [1, 1, 1]
     await coordinator.close()
+
+
+async def test_timeouts_of_the_role_do_not_end_recovery(shards: Shards) -> None:
+    shards.databases.execute("CREATE ROLE twophase_hasty LOGIN; ALTER ROLE twophase_hasty SET statement_timeout = 1")
+    try:
+        async with control(replace(shards.addresses[0], user="twophase_hasty"), 5.0) as connection:
+            await connection.execute("SELECT pg_sleep(0.1)")
+    finally:
+        shards.databases.execute("DROP ROLE twophase_hasty")
 
 
 async def test_set_up_by_many_at_once(shards: Shards) -> None:
