@@ -13,7 +13,6 @@ decision would record a commit without the anchor's rows.
 """
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections import defaultdict
@@ -143,13 +142,17 @@ class Coordinator:
         task = asyncio.ensure_future(self._commit(participants))
         self._commits.add(task)
         task.add_done_callback(self._ended)
-        try:
-            return await asyncio.shield(task)
-        finally:
-            # Cancelled once more while waiting, as often as it may be: the commit has deadlines for all that it does.
-            while not task.done():
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.wait({task})
+        cancelled = False
+        while not task.done():
+            # As often as it is cancelled: the commit has deadlines for all that it does.
+            try:
+                await asyncio.wait({task})
+            except asyncio.CancelledError:
+                cancelled = True
+        if cancelled and (caller := asyncio.current_task()) is not None:
+            # It hears how the commit ended, and ends itself at its next wait.
+            caller.cancel()
+        return task.result()
 
     async def _commit(self, participants: Sequence[Connection]) -> list[PgError]:
         commit = Commit(participants, self, self.limits)

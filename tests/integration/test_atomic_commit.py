@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from tests.conftest import RunProxy
-from tests.support.databases import Databases, query
+from tests.support.databases import Databases, execute, query
 
 TABLES = [{"name": "t", "placement": "hash", "key": ["id"]}]
 ROWS = 300
@@ -77,6 +77,36 @@ def test_a_deferred_constraint(shard_databases: Databases, run_proxy: RunProxy) 
         assert connection.execute("SELECT 1").fetchone() == (1,)
     assert counts(shard_databases) == {0: ROWS}
     assert prepared(shard_databases) == []
+
+
+SLOW = """CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.3); RETURN NULL; END';
+CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slow()"""
+
+
+def test_the_proxy_is_told_to_stop_in_a_commit(shard_databases: Databases, run_proxy: RunProxy) -> None:
+    """The drain is over while shards prepare: the commit goes on to its end, and its client hears of it."""
+    shard_databases.execute("CREATE TABLE t (id int PRIMARY KEY, load int)")
+    execute(shard_databases.shards[2], SLOW)
+    proxy = run_proxy(shard_databases.config(TABLES, commit="two-phase", server={"drain_timeout": 0.0}))
+    with psycopg.connect(proxy.dsn(), autocommit=True) as connection:
+        connection.execute("BEGIN")
+        for number in range(10):
+            connection.execute(f"INSERT INTO t VALUES ({number}, 0)")
+        stopping = threading.Thread(target=lambda: proxy.stop() if _is_prepared(shard_databases) else None)
+        stopping.start()
+        said = connection.execute("COMMIT").statusmessage
+        stopping.join()
+    assert said == "COMMIT"
+    assert counts(shard_databases) == {0: 10}
+    assert prepared(shard_databases) == []
+
+
+def _is_prepared(databases: Databases) -> bool:
+    """Wait until something is; the commit has its own deadline."""
+    deadline = time.monotonic() + 30
+    while not (found := prepared(databases)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return bool(found)
 
 
 def test_definitions_of_a_transaction_that_could_not_commit(shard_databases: Databases, run_proxy: RunProxy) -> None:
