@@ -176,7 +176,10 @@ class Engine:
                 for warning in await self.database.commit(participants):
                     self._say_notice(warning.fields)
         except BaseException:
+            restoring = self.transaction.restoring_sql()
             await self.gang.rollback()
+            if restoring:
+                await self.gang.restore(participants, restoring)
             # Nor do the definitions hold that were seen inside it.
             self.resolver.forget()
             raise

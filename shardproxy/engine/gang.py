@@ -165,6 +165,17 @@ class Gang:
         await each(roll_back(connection) for connection in participants)
         self.transaction.end(committed=False)
 
+    async def restore(self, connections: Sequence[Connection], sql: bytes) -> None:
+        """Run what brings settings back where the transaction was; a connection that cannot is given up."""
+
+        async def run(connection: Connection) -> None:
+            try:
+                await connection.execute(sql)
+            except PgError:
+                connection.abort()
+
+        await each(run(connection) for connection in connections if connection.usable)
+
     async def cancel(self) -> None:
         """Cancel whatever the connections run."""
         await each(connection.cancel() for connection in self.connections)

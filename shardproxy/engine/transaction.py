@@ -13,6 +13,7 @@ States, as ReadyForQuery names them:
     ACTIVE, FAILED --end--> IDLE
 """
 
+import re
 from dataclasses import dataclass, field
 
 from shardproxy.errors import PgError
@@ -21,6 +22,10 @@ from shardproxy.sqlstate import IN_FAILED_SQL_TRANSACTION, INVALID_SAVEPOINT_SPE
 IDLE = b"I"
 ACTIVE = b"T"
 FAILED = b"E"
+
+
+_PLAIN = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*")
+"""A setting's name that RESET takes as it is; what a set_config() may be about is none."""
 
 
 @dataclass(slots=True)
@@ -137,6 +142,20 @@ class Transaction:
     def joining_sql(self) -> bytes:
         """Return the statements that bring a shard into the transaction."""
         return _script(self.log)
+
+    def restoring_sql(self) -> bytes:
+        """Return the statements that give the session's settings back what the open transaction has set; may be empty.
+
+        For a commit that has failed: a shard that had prepared takes the settings for lasting.
+        """
+        names = {entry.setting for entry in self.log if entry.setting is not None and not entry.local}
+        if not names:
+            return b""
+        plain = [name for name in sorted(names) if _PLAIN.fullmatch(name) and name != "all"]
+        resets = [Entry(f"RESET {name}".encode()) for name in plain]
+        if len(plain) < len(names):
+            return _script([*resets, Entry(b"RESET ALL"), *self.settings])
+        return _script(resets + [entry for entry in self.settings if entry.setting in names])
 
     def settings_sql(self) -> bytes:
         """Return the statements that bring a new connection to the session's settings; may be empty."""

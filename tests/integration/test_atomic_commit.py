@@ -109,6 +109,37 @@ def _is_prepared(databases: Databases) -> bool:
     return bool(found)
 
 
+FAILING = """CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''no''; END';
+CREATE CONSTRAINT TRIGGER fail AFTER INSERT ON t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION fail()"""
+
+
+@pytest.mark.parametrize("shard", range(3))
+def test_settings_of_a_transaction_that_could_not_commit(
+    shard_databases: Databases, run_proxy: RunProxy, shard: int
+) -> None:
+    """To PostgreSQL a PREPARE makes them last, whatever becomes of the transaction; a client's COMMIT has failed."""
+    shard_databases.execute("CREATE TABLE t (id int PRIMARY KEY, load int); CREATE SCHEMA other")
+    shard_databases.execute("CREATE TABLE other.t (LIKE t INCLUDING ALL)")
+    execute(shard_databases.shards[shard], FAILING)
+    proxy = run_proxy(shard_databases.config([*TABLES, {**TABLES[0], "name": "other.t"}], commit="two-phase"))
+    with psycopg.connect(proxy.dsn(), autocommit=True) as connection:
+        connection.execute("SET work_mem = '5MB'")
+        connection.execute("BEGIN")
+        for number in range(10):
+            connection.execute(f"INSERT INTO t VALUES ({number}, 0)")
+        connection.execute("SET search_path = other")
+        connection.execute("SET work_mem = '6MB'")
+        with pytest.raises(psycopg.errors.RaiseException):
+            connection.execute("COMMIT")
+        kept = "SELECT current_setting('search_path'), current_setting('work_mem') FROM t"
+        for dsn in shard_databases.shards:
+            execute(dsn, "DROP TRIGGER IF EXISTS fail ON t")
+        for number in range(10):
+            connection.execute(f"INSERT INTO t VALUES ({number}, 0)")
+        assert set(connection.execute(kept).fetchall()) == {('"$user", public', "5MB")}
+        assert len(connection.execute(kept).fetchall()) == 10
+
+
 def test_definitions_of_a_transaction_that_could_not_commit(shard_databases: Databases, run_proxy: RunProxy) -> None:
     """The session has seen the table without its first column; behind the failed COMMIT the column is there again."""
     shard_databases.execute(DEFERRED.replace("(id int PRIMARY KEY,", "(note int, id int PRIMARY KEY,"))
