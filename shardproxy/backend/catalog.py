@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from shardproxy.errors import PgError
 from shardproxy.sharding.relation import Column, Relation
-from shardproxy.sqlstate import OBJECT_NOT_IN_PREREQUISITE_STATE
+from shardproxy.sqlstate import INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE
 
 Name = tuple[str | None, str]
 """Schema, or None to search the path; and the name."""
@@ -147,6 +147,13 @@ def parse_relations(answer: str) -> list[Relation | None]:
     as it plans with the newest catalog, so it must not count as missing.
     """
     return [None if facts is None else _relation(facts) for facts in _read(answer)]
+
+
+def text(answer: bytes | None) -> str:
+    """Return the one value of an answer as the parsers take it."""
+    if answer is None:
+        raise PgError(INTERNAL_ERROR, "the catalog query returned nothing")
+    return answer.decode("utf-8", "surrogateescape")
 
 
 def relatives_sql(oid: int) -> str:

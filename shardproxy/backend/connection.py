@@ -7,7 +7,7 @@ callbacks, also while nobody reads.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from shardproxy.backend.auth import authenticate
@@ -35,6 +35,10 @@ ENDINGS = frozenset({"FATAL", "PANIC"})
 
 CANCEL_TIMEOUT = 5.0
 """Seconds for a CancelRequest, which no server answers: only the connection's end is awaited."""
+
+
+PLANS = 32
+"""Queries of the proxy's own that a connection keeps planned: a session uses a handful of tables at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,8 @@ class Connection:
         self.status = IDLE
         self.prepared: dict[bytes, int] = {}
         self.cancelled_for: PgError | None = None
+        self._planned: dict[str, str] = {}  # what planned() was asked for, and the statement that has its plan
+        self._plans = 0
         self.closing: list[bytes] = []  # Close messages to send in front of the next extended request
         self.on_notice: Callable[[dict[str, str]], None] | None = None
         self.on_parameter: Callable[[str, str], None] | None = None
@@ -220,13 +226,48 @@ class Connection:
         _, rows = await self._run(sql)
         return rows
 
+    def planned(self, sql: str) -> str:
+        """Return SQL for a SELECT of the proxy's own that comes again: it is planned once, which takes longest.
+
+        That is the second time, as many a session asks but once. The plan stands until a statement that `execute`
+        or `fetch` runs fails, since that one may have been to make it, or `forget_plans`. A function of the client's
+        may throw it away unseen: then the SQL fails with 26000, and has to be asked for and run again. Inside a
+        transaction, which could not go on, nothing is planned.
+        """
+        if self.status != IDLE:
+            return sql
+        name = self._planned.get(sql)
+        if name:
+            return f"EXECUTE {name}"
+        if name is None:
+            if len(self._planned) < PLANS:
+                self._planned[sql] = ""
+            return sql
+        # Each has a name of its own: nobody knows whether what was forgotten is there.
+        self._plans += 1
+        self._planned[sql] = name = f"shardproxy_look_{self._plans}"
+        return f"PREPARE {name} AS {sql}; EXECUTE {name}"
+
+    def forget_plans(self) -> None:
+        """DISCARD ALL or DEALLOCATE ALL has run."""
+        self._planned.clear()
+
     async def fetch_row(self, sql: str | bytes, columns: int) -> list[bytes | None]:
         """Run a query whose answer is one row of that many columns; a server that sees it otherwise is given up."""
         rows = await self.fetch(sql)
-        with self.trusted():
-            if [len(row) for row in rows] != [columns]:
-                raise ProtocolError("it gave another number of rows or columns than it was asked for")
+        self._expect(rows, [columns])
         return rows[0]
+
+    async def fetch_last(self, sql: str | bytes, columns: Sequence[int]) -> list[list[bytes | None]]:
+        """Run several statements, the last of which answer with one row each, of `columns` columns; return these."""
+        rows = (await self.fetch(sql))[-len(columns) :]
+        self._expect(rows, columns)
+        return rows
+
+    def _expect(self, rows: Sequence[Sequence[bytes | None]], columns: Sequence[int]) -> None:
+        with self.trusted():
+            if [len(row) for row in rows] != list(columns):
+                raise ProtocolError("it gave another number of rows or columns than it was asked for")
 
     async def _run(self, sql: str | bytes) -> tuple[str, list[list[bytes | None]]]:
         self.write(encode.query(sql.encode() if isinstance(sql, str) else sql))
@@ -238,6 +279,7 @@ class Connection:
             match message.type:
                 case B.READY_FOR_QUERY:
                     if error is not None:
+                        self.forget_plans()
                         raise error
                     if tag is None:
                         raise self.unexpected(message)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import asyncpg
 
-from shardproxy.backend.connection import Address, Connection
+from shardproxy.backend.connection import Address
 from shardproxy.backend.together import each
 from shardproxy.commit.control import control
 from shardproxy.commit.decisions import not_set_up, setup_sql
@@ -28,7 +28,7 @@ _IDENTITY = "SELECT id FROM shardproxy.identity"
 
 # The raw function, not the view, which joins names that nobody asks for. The role is the session's, as the
 # decision is written under it whatever SET ROLE says.
-_READY = """SELECT pg_catalog.current_setting('max_prepared_transactions'),
+READY = """SELECT pg_catalog.current_setting('max_prepared_transactions'),
   (SELECT pg_catalog.count(*) FROM pg_catalog.pg_prepared_xact()),
   (SELECT pg_catalog.has_table_privilege(session_user, c.oid, 'INSERT')
     FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
@@ -100,24 +100,19 @@ def refuse_twins(identities: dict[str, str]) -> None:
         names[identity] = name
 
 
-async def ready_to_prepare(connections: Sequence[Connection]) -> None:
-    """Raise if a shard could not prepare now: 55000 or 53200 as its PREPARE TRANSACTION would say it.
+def check_ready(address: Address, row: Sequence[bytes | None]) -> None:
+    """Raise if a shard that gave this row for READY could not prepare now: 55000 or 53200 as its PREPARE would say it.
 
-    One round trip on all at once. For connections inside a transaction that will probably prepare, before the
-    client is asked for its data; whether a slot is still free at the end, only PREPARE itself knows.
+    For shards that will probably prepare, before the client is asked for its data; whether a slot is still free at
+    the end, only PREPARE itself knows.
     """
-    await each(_ready(connection) for connection in connections)
-
-
-async def _ready(connection: Connection) -> None:
-    row = await connection.fetch_row(_READY, 3)
-    most, used = int(row[0] or b"0"), int(row[1] or b"0")
-    refused = cannot_prepare(connection.name, most, used)
+    most, used, may = row
+    refused = cannot_prepare(address.name, int(most or b"0"), int(used or b"0"))
     if refused is not None:
         raise refused
-    if row[2] != b"t":
+    if may != b"t":
         cause = "shardproxy.decisions is missing, or the role may not insert into it"
-        raise not_set_up(connection.name, connection.address.user, cause)
+        raise not_set_up(address.name, address.user, cause)
 
 
 def cannot_prepare(shard: str, most: int, used: int) -> PgError | None:
@@ -145,7 +140,7 @@ async def check_shard(address: Address) -> PgError | None:
     """Say why a shard cannot take part in two-phase commit, None if it can; changes nothing."""
     try:
         async with control(address, SETUP_TIMEOUT) as connection:
-            most, used, may = await connection.fetchrow(_READY) or (0, 0, False)
+            most, used, may = await connection.fetchrow(READY) or (0, 0, False)
     except PgError as error:
         return error
     refused = cannot_prepare(address.name, int(most), int(used))

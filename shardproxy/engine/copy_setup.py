@@ -1,7 +1,9 @@
 """What a COPY FROM STDIN needs before it starts: its shards, and a splitter that knows the sharding key.
 
 Everything is read afresh on the shards that will take part, inside the transaction, so that DDL from anywhere
-counts, and a shard whose columns differ from the others' is found before a row could land in the wrong one.
+counts, and a shard whose columns differ from the others' is found before a row could land in the wrong one. It is
+asked together with BEGIN, in one round trip: a table whose name is listed as one of all shards is looked for there
+at once, and if the name means another one to the session, the answer of its home shard says so.
 What PostgreSQL itself refuses is left to PostgreSQL: the statement goes to one shard for its error.
 """
 
@@ -10,8 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from shardproxy.backend import catalog
 from shardproxy.backend.connection import Connection
-from shardproxy.backend.together import each
 from shardproxy.copy.encoding import Encodings, same_encoding, splits_bytewise, utf8_table
 from shardproxy.copy.options import STAR, CopyOptions
 from shardproxy.copy.skipped import SkippedRows
@@ -64,6 +66,15 @@ class Key:
     transcode: Sequence[bytes] | Literal[Marker.ASCII_ONLY] | None
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a shard has said of a COPY's table, and of how it could commit (`Database.check_readiness`)."""
+
+    connection: Connection
+    relation: Relation | None
+    readiness: Sequence[bytes | None]
+
+
 async def prepare_copy(engine: "Engine", statement: Statement, sql: bytes) -> CopySetup:
     """Resolve a COPY FROM STDIN's table on its shards and build its splitter."""
     copy = statement.copy
@@ -71,14 +82,24 @@ async def prepare_copy(engine: "Engine", statement: Statement, sql: bytes) -> Co
     assert copy.table is not None
     gang = engine.gang
     engine.resolver.forget()
-    tables = await engine.resolver.resolve(statement)
+    name = (copy.table.schema, copy.table.name)
+    looks: dict[int, Look] = {}
+    if engine.database.listed_everywhere(*name):
+        looks = await _look(engine, gang.everyone, name)
+    found = looks[gang.home].relation if looks else None
+    if found is None:
+        tables = await engine.resolver.resolve(statement)
+    else:
+        tables = {copy.table: await engine.resolver.resolved(looks[gang.home].connection, found)}
     if tables[copy.table].kind == "missing":
         [connection] = await gang.join([gang.home])
         raise await _refused_by(connection, sql)
     plan = route(statement, tables, await engine.resolver.context(statement, tables, ()))
     shards = engine.shards_of(plan)
-    connections = await gang.join(shards)
-    relation = await _relation_on_all(connections, copy)
+    if not set(shards) <= looks.keys():
+        looks = await _look(engine, shards, name)
+    connections = [looks[shard].connection for shard in shards]
+    relation = _relation_on_all([looks[shard] for shard in shards], copy)
     table = engine.resolver.sharded_table(relation)
     if copy.options.opaque or not _columns_known(copy, relation):
         raise await _refused_by(connections[0], sql)
@@ -104,18 +125,35 @@ async def prepare_copy(engine: "Engine", statement: Statement, sql: bytes) -> Co
         reject_limit=copy.options.reject_limit,
         everywhere=everywhere,
     )
+    engine.database.check_readiness({shard: looks[shard].readiness for shard in shards})
     return CopySetup(
         shards, relation.name, splitter, skipped, everywhere, partial(_refusal, table, copy.options.format)
     )
 
 
-async def _relation_on_all(connections: Sequence[Connection], copy: CopyStatement) -> Relation:
-    """Look the table up on every shard; they must agree on its columns."""
-    assert copy.table is not None
-    name = (copy.table.schema, copy.table.name)
-    found = await each(Resolver.relations(connection, [name]) for connection in connections)
-    first = found[0][0]
-    for connection, [relation] in zip(connections, found, strict=True):
+async def _look(engine: "Engine", shards: Sequence[int], name: catalog.Name) -> dict[int, Look]:
+    """Look a table up on several shards inside the transaction, and ask whether they can commit together."""
+    readiness = engine.database.readiness_sql
+
+    def question(connection: Connection) -> str:
+        look = connection.planned(catalog.relations_sql([name]))
+        return look if readiness is None else f"{look}; {readiness}"
+
+    # Or else a new session's home would be the shard that is connected first.
+    await engine.gang.open_home()
+    answers = await engine.gang.ask(shards, question, [1, *([] if readiness is None else [3])])
+    looks = {}
+    for shard, (connection, [[found], *ready]) in zip(shards, answers, strict=True):
+        [relation] = catalog.parse_relations(catalog.text(found))
+        looks[shard] = Look(connection, relation, ready[0] if ready else ())
+    return looks
+
+
+def _relation_on_all(looks: Sequence[Look], copy: CopyStatement) -> Relation:
+    """Return the table as every shard has it; they must agree on its columns."""
+    connections = [look.connection for look in looks]
+    first = looks[0].relation
+    for connection, relation in ((look.connection, look.relation) for look in looks):
         if relation is None:
             raise PgError(
                 UNDEFINED_TABLE,

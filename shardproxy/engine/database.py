@@ -6,7 +6,7 @@ from shardproxy.backend.connection import Connection
 from shardproxy.commit import one_phase
 from shardproxy.commit.control import addresses_of
 from shardproxy.commit.coordinator import Coordinator
-from shardproxy.commit.setup import ready_to_prepare
+from shardproxy.commit.setup import READY, check_ready
 from shardproxy.commit.two_phase import Limits
 from shardproxy.config import Database as DatabaseConfig
 from shardproxy.config import Table
@@ -32,6 +32,13 @@ class Database:
     def table(self, schema: str, relation: str) -> Table | None:
         """Return a table's configuration, None if it is not listed."""
         return self._tables.get((schema, relation))
+
+    def listed_everywhere(self, schema: str | None, relation: str) -> bool:
+        """Whether a table of this name is listed that is on all shards; the schema None stands for any."""
+        return any(
+            table.shard is None and table.relation == relation and schema in {None, table.schema}
+            for table in self.config.tables
+        )
 
     def single_shards(self, schema: str | None, relation: str) -> list[int]:
         """Return the shards that alone have a listed table of this name; the schema None stands for any."""
@@ -65,10 +72,16 @@ class Database:
         if self.coordinator is not None:
             await self.coordinator.close()
 
-    async def ready_to_commit(self, connections: Sequence[Connection]) -> None:
-        """Raise if these shards, each inside a transaction, could not commit together; before data are asked for."""
-        if self.coordinator is not None and len(connections) > 1:
-            await ready_to_prepare(connections)
+    @property
+    def readiness_sql(self) -> str | None:
+        """What a shard has to be asked before it can commit together with others, one row of three columns; or None."""
+        return None if self.coordinator is None else READY
+
+    def check_readiness(self, answers: Mapping[int, Sequence[bytes | None]]) -> None:
+        """Raise if shards that have given these answers could not commit together; before data are asked for."""
+        if self.coordinator is not None and len(answers) > 1:
+            for shard, row in answers.items():
+                check_ready(self.addresses[shard], row)
 
     async def commit(self, participants: Sequence[Connection]) -> list[PgError]:
         """Commit a transaction, on all its shards or on none; return warnings.

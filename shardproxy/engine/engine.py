@@ -441,7 +441,6 @@ class Engine:
         self.begin_implicit()
         setup = await prepare_copy(self, statement, sql)
         connections = dict(zip(setup.shards, await self.gang.join(setup.shards), strict=True))
-        await self.database.ready_to_commit(list(connections.values()))
         copy = CopyIn(sql, setup, connections, source, NoticeMerger(self._say_notice))
         self._notice = copy.notice
         await copy.start()

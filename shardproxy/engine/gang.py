@@ -10,7 +10,12 @@ from shardproxy.backend.connection import IDLE, Address, Connection
 from shardproxy.backend.together import each
 from shardproxy.engine.transaction import Transaction
 from shardproxy.errors import PgError
-from shardproxy.sqlstate import QUERY_CANCELED, SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION, TOO_MANY_CONNECTIONS
+from shardproxy.sqlstate import (
+    INVALID_SQL_STATEMENT_NAME,
+    QUERY_CANCELED,
+    SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+    TOO_MANY_CONNECTIONS,
+)
 
 
 class Gang:
@@ -103,6 +108,15 @@ class Gang:
         self._check_cancelled()
         return connections
 
+    async def ask(
+        self, shards: Sequence[int], question: Callable[[Connection], str], columns: Sequence[int]
+    ) -> list[tuple[Connection, list[list[bytes | None]]]]:
+        """Join the shards, and on the way ask each a question, whose answers are rows of so many columns."""
+        self._check_cancelled()
+        answers = await each(self._ask(shard, question, columns) for shard in shards)
+        self._check_cancelled()
+        return answers
+
     def _check_cancelled(self) -> None:
         if self.cancelled:
             raise PgError(QUERY_CANCELED, "canceling statement due to user request")
@@ -128,11 +142,37 @@ class Gang:
 
     async def _join(self, shard: int) -> Connection:
         connection = await self._get(shard)
-        transaction = self.transaction
-        if transaction.open and shard not in transaction.joined:
-            transaction.joined.add(shard)
-            await connection.execute(transaction.joining_sql())
+        if joining := self._joining(shard):
+            await connection.execute(joining)
         return connection
+
+    async def _ask(
+        self, shard: int, question: Callable[[Connection], str], columns: Sequence[int]
+    ) -> tuple[Connection, list[list[bytes | None]]]:
+        connection = await self._get(shard)
+        joining = self._joining(shard)
+
+        async def answer() -> list[list[bytes | None]]:
+            # A setting that is replayed may answer with a row, too: set_config().
+            return await connection.fetch_last(b"%s\n;\n%s" % (joining, question(connection).encode()), columns)
+
+        try:
+            return connection, await answer()
+        except PgError as error:
+            if error.sqlstate != INVALID_SQL_STATEMENT_NAME:
+                raise
+            # A plan is gone (`Connection.planned`), in front of which nothing but the joining has been done.
+            if joining:
+                await connection.execute("ROLLBACK")
+            return connection, await answer()
+
+    def _joining(self, shard: int) -> bytes:
+        """Return what a shard must run to be in the transaction, as it will from now on; nothing if it has."""
+        transaction = self.transaction
+        if not transaction.open or shard in transaction.joined:
+            return b""
+        transaction.joined.add(shard)
+        return transaction.joining_sql()
 
     def standing(self, shard: int) -> Connection | None:
         """Return a shard's connection if it stands."""

@@ -18,6 +18,7 @@ from shardproxy.plan import Context, Kind, ParamValue, Resolved, Statement, Tabl
 from shardproxy.sharding.keytypes import spells
 from shardproxy.sharding.relation import Relation
 from shardproxy.sharding.table import ShardedTable
+from shardproxy.sqlstate import INVALID_SQL_STATEMENT_NAME
 
 KEEP = 1.0
 """Seconds for which a relation is not looked up again: how late DDL from outside the proxy may be noticed by SELECT,
@@ -68,7 +69,7 @@ class Resolver:
                 elif relation is None:
                     self._known[name] = await self._elsewhere(name)
                 else:
-                    self._known[name] = await self._resolved(connection, relation)
+                    self._known[name] = await self.resolved(connection, relation)
         known = self._known | misfits if misfits else self._known
         found = {ref: known[ref.schema, ref.name] for ref in statement.tables}
         return {ref: resolved or Resolved("missing", ref.schema or "", ref.name) for ref, resolved in found.items()}
@@ -80,7 +81,7 @@ class Resolver:
                 [connection] = await self._gang.join([shard])
                 [relation] = await self.relations(connection, [name])
                 if relation is not None:
-                    return await self._resolved(connection, relation)
+                    return await self.resolved(connection, relation)
         return None
 
     async def knowing(self, statement: Statement) -> int:
@@ -99,7 +100,7 @@ class Resolver:
             if functions not in self._aggregates:
                 connection = await self._reader()
                 [answer] = await connection.fetch_row(catalog.function_kinds_sql(sorted(functions, key=str)), 1)
-                self._aggregates[functions] = bool(catalog.parse_function_kinds(_text(answer)))
+                self._aggregates[functions] = bool(catalog.parse_function_kinds(catalog.text(answer)))
             aggregate = self._aggregates[functions]
         return Context(
             nshards=len(self._gang.addresses),
@@ -121,10 +122,17 @@ class Resolver:
     @staticmethod
     async def relations(connection: Connection, names: Sequence[tuple[str | None, str]]) -> list[Relation | None]:
         """Look relations up on one connection; None for each that does not exist there."""
-        [answer] = await connection.fetch_row(catalog.relations_sql(names), 1)
-        return catalog.parse_relations(_text(answer))
+        sql = catalog.relations_sql(names)
+        try:
+            [answer] = await connection.fetch_row(connection.planned(sql), 1)
+        except PgError as error:
+            if error.sqlstate != INVALID_SQL_STATEMENT_NAME:
+                raise
+            [answer] = await connection.fetch_row(sql, 1)
+        return catalog.parse_relations(catalog.text(answer))
 
-    async def _resolved(self, connection: Connection, relation: Relation) -> Resolved:
+    async def resolved(self, connection: Connection, relation: Relation) -> Resolved:
+        """Return who a relation is that has been looked up on this connection."""
         home = self._gang.home
         schema = relation.schema
         columns = tuple(column.name for column in relation.columns)
@@ -160,7 +168,7 @@ class Resolver:
     async def _has_listed_relative(self, connection: Connection, relation: Relation) -> bool:
         """Tell of a partition or a view whether its rows are a listed table's, which no other placement knows."""
         [answer] = await connection.fetch_row(catalog.relatives_sql(relation.oid), 1)
-        listed = (self._database.table(*name) for name in catalog.parse_relatives(_text(answer)))
+        listed = (self._database.table(*name) for name in catalog.parse_relatives(catalog.text(answer)))
         return any(table is not None and table.placement != "reference" for table in listed)
 
     def _unfit(self, relation: Relation) -> Resolved | None:
@@ -205,9 +213,3 @@ class Resolver:
             row = await connection.fetch_row(catalog.constants_sql([default for _, default in constant]), len(constant))
             same.update(zip((name for name, _ in constant), row, strict=True))
         return same
-
-
-def _text(answer: bytes | None) -> str:
-    if answer is None:
-        raise PgError("XX000", "the catalog query returned nothing")
-    return answer.decode("utf-8", "surrogateescape")

@@ -450,6 +450,7 @@ class Extended:
         for connection in self._session.engine.gang.connections:
             connection.prepared.clear()
             connection.closing.clear()
+            connection.forget_plans()
 
     def _statement(self, name: bytes) -> Prepared:
         prepared = self._statements.get(name)

@@ -7,7 +7,7 @@ import pytest
 
 from shardproxy.backend.connection import Connection
 from shardproxy.commit import two_phase
-from shardproxy.commit.setup import ready_to_prepare, set_up
+from shardproxy.commit.setup import READY, check_ready, set_up
 from shardproxy.commit.two_phase import Limits
 from shardproxy.embedded import Server
 from shardproxy.errors import PgError
@@ -174,7 +174,7 @@ async def test_readiness(start_server: StartServer, version: int) -> None:
     shards = Shards(databases)
     [connection] = await shards.insert(1, [0])
     with pytest.raises(PgError) as caught:
-        await ready_to_prepare([connection])
+        check_ready(connection.address, await connection.fetch_row(READY, 3))
     assert caught.value.sqlstate == "55000"
     assert caught.value.message == "prepared transactions are disabled"
     with pytest.raises(PgError, match="disabled"):
@@ -183,14 +183,14 @@ async def test_readiness(start_server: StartServer, version: int) -> None:
     server.restart(settings={"max_prepared_transactions": "1"})
     [connection] = await shards.insert(1, [0])
     with pytest.raises(PgError) as caught:
-        await ready_to_prepare([connection])
+        check_ready(connection.address, await connection.fetch_row(READY, 3))
     assert caught.value.sqlstate == "55000"
     assert "CREATE TABLE IF NOT EXISTS shardproxy.decisions" in (caught.value.detail or "")
     await set_up(shards.addresses)
-    await ready_to_prepare([connection])
+    check_ready(connection.address, await connection.fetch_row(READY, 3))
     await connection.execute("PREPARE TRANSACTION 'somebody'; BEGIN")
     with pytest.raises(PgError) as caught:
-        await ready_to_prepare([connection])
+        check_ready(connection.address, await connection.fetch_row(READY, 3))
     assert caught.value.sqlstate == "53200"
     # In PostgreSQL's own words.
     await connection.execute("INSERT INTO t VALUES (2)")
