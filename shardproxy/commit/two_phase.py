@@ -5,10 +5,10 @@
     decide     the anchor inserts (stem, 'commit') into shardproxy.decisions and commits: that is the decision
     complete   COMMIT PREPARED everywhere else
 
-Up to one writer commits plainly. Any failure before the decision: ROLLBACK PREPARED where it is prepared; whoever
-may still prepare, because its connection was lost in the middle, is fenced, by the `Keeper` if it takes long. The
-decision's answer lost: arbitration on the anchor (see `decisions`). A failure behind the decision is a WARNING, and
-recovery's work.
+Up to one writer commits plainly, a lone participant without a probe. Any failure before the decision: ROLLBACK
+PREPARED where it is prepared; whoever may still prepare, because its connection was lost in the middle, is fenced, by
+the `Keeper` if it takes long. The decision's answer lost: arbitration on the anchor (see `decisions`). A failure
+behind the decision is a WARNING, and recovery's work.
 
 The advisory lock tells other proxies' recovery that somebody is at it: the anchor's session has it until the
 decision, however long the others take to prepare, and loses it at once when the proxy dies.
@@ -147,6 +147,10 @@ class Commit:
 
     async def run(self) -> list[PgError]:
         """Commit everywhere or nowhere. Raises 08007 if that alone is sure, and nobody could say which in time."""
+        if len(self._connections) == 1:
+            # Whether it has written or not, and it says so on the way.
+            await plain.commit(self._connections[0], self._limits.commit)
+            return []
         writers = await self._probe()
         if len(writers) <= 1:
             for writer in writers:

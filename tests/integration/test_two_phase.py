@@ -67,6 +67,27 @@ async def test_a_single_writer_commits_plainly(shards18: Shards) -> None:
     await coordinator.close()
 
 
+async def test_a_lone_participant_is_not_probed(shards18: Shards) -> None:
+    coordinator = shards18.coordinator()
+    shards18.databases.execute("CREATE TABLE d (id int REFERENCES t DEFERRABLE INITIALLY DEFERRED)", oracle=False)
+    [connection] = await shards18.insert(1, [1])
+    await connection.execute("SET log_statement = 'all'")
+    assert await coordinator.commit([connection]) == []
+    await connection.execute("BEGIN; INSERT INTO d VALUES (2)")
+    with pytest.raises(PgError) as caught:
+        await coordinator.commit([connection])
+    assert caught.value.sqlstate == "23503"
+    await connection.execute("BEGIN; SELECT count(*) FROM t")
+    assert await coordinator.commit([connection]) == []
+    assert connection.status == ord("I")
+    assert shards18.counts(1) == [0, 1, 0]
+    log = shards18.databases.shard_servers[1].log()
+    assert "COMMIT" in log
+    assert "advisory" not in log
+    await shards18.end()
+    await coordinator.close()
+
+
 async def test_readers_beside_two_writers(shards18: Shards) -> None:
     coordinator = shards18.coordinator()
     insert = "INSERT INTO t VALUES (1)"
