@@ -15,6 +15,7 @@ from shardproxy.engine.database import Database
 from shardproxy.engine.gang import Gang
 from shardproxy.errors import PgError
 from shardproxy.plan import Context, Kind, ParamValue, Resolved, Statement, TableRef
+from shardproxy.plan.resolved import TableKind
 from shardproxy.sharding.keytypes import spells
 from shardproxy.sharding.relation import Relation
 from shardproxy.sharding.table import ShardedTable
@@ -25,6 +26,12 @@ KEEP = 1.0
 INSERT, UPDATE and DELETE. COPY FROM always looks."""
 
 CATALOGS = frozenset({"pg_catalog", "information_schema", "pg_toast"})
+
+VIEW = "v"
+"""pg_class.relkind; it cannot be listed."""
+
+TEMPORARY = "pg_temp"
+"""What the names of the schemas with temporary relations begin with."""
 
 UTILITIES = frozenset({Kind.UTILITY, Kind.UTILITY_NO_TRANSACTION})
 
@@ -47,6 +54,11 @@ class Resolver:
         """Look everything up again: a name may mean something else now."""
         self._known.clear()
         self._aggregates.clear()
+
+    @property
+    def temporary(self) -> bool:
+        """Whether a name is known as that of a temporary relation, which may end with the transaction."""
+        return any(one is not None and one.schema.startswith(TEMPORARY) for one in self._known.values())
 
     async def resolve(self, statement: Statement) -> dict[TableRef, Resolved]:
         """Return who each of the statement's relations is."""
@@ -138,8 +150,9 @@ class Resolver:
         columns = tuple(column.name for column in relation.columns)
         if schema in CATALOGS:
             return Resolved("catalog", schema, relation.name, columns=columns)
-        if schema.startswith("pg_temp"):
-            return Resolved("single", schema, relation.name, shard=home, columns=columns)
+        if schema.startswith(TEMPORARY):
+            kind: TableKind = "derived" if await self._shows_others(connection, relation, home) else "single"
+            return Resolved(kind, schema, relation.name, shard=home, columns=columns)
         table = self.sharded_table(relation)
         if table is None:
             return await self._unlisted(connection, relation, columns)
@@ -157,19 +170,34 @@ class Resolver:
 
     async def _unlisted(self, connection: Connection, relation: Relation, columns: tuple[str, ...]) -> Resolved:
         setting = self._database.config.unlisted_tables
-        if setting == "error" or await self._has_listed_relative(connection, relation):
+        shard = self._database.shard_numbers.get(setting)
+        if (setting == "error" and relation.kind == VIEW) or await self._shows_others(connection, relation, shard):
+            return Resolved("derived", relation.schema, relation.name, columns=columns)
+        if setting == "error":
             return Resolved("unlisted", relation.schema, relation.name, columns=columns)
         if setting == "reference":
             defaults = await self.defaults(connection, relation)
             return Resolved("reference", relation.schema, relation.name, columns=columns, defaults=defaults)
-        shard = self._database.shard_numbers[setting]
         return Resolved("single", relation.schema, relation.name, shard=shard, columns=columns)
 
-    async def _has_listed_relative(self, connection: Connection, relation: Relation) -> bool:
-        """Tell of a partition or a view whether its rows are a listed table's, which no other placement knows."""
+    async def _shows_others(self, connection: Connection, relation: Relation, shard: int | None) -> bool:
+        """Tell of a view, partition or child whether it shows rows that `shard` (None: any one) has not all of.
+
+        They are those of the tables behind it, and the placement of these is the only one that counts.
+        """
         [answer] = await connection.fetch_row(catalog.relatives_sql(relation.oid), 1)
-        listed = (self._database.table(*name) for name in catalog.parse_relatives(catalog.text(answer)))
-        return any(table is not None and table.placement != "reference" for table in listed)
+        relatives = catalog.parse_relatives(catalog.text(answer))
+        return not all(self._is_whole_on(shard, *relative) for relative in relatives)
+
+    def _is_whole_on(self, shard: int | None, schema: str, name: str) -> bool:
+        if schema in CATALOGS or schema.startswith(TEMPORARY):
+            return True
+        table = self._database.table(schema, name)
+        if table is None:
+            setting = self._database.config.unlisted_tables
+            return setting == "reference" or self._database.shard_numbers.get(setting, -1) == shard
+        alone = None if table.shard is None else self._database.shard_numbers[table.shard]
+        return table.placement == "reference" or (table.placement == "single" and alone == shard)
 
     def _unfit(self, relation: Relation) -> Resolved | None:
         """Return a listed table that cannot be placed: it has no rows to find, but can be altered and dropped."""

@@ -263,9 +263,19 @@ class Statement:
     """Each parameter's number and how often it occurs."""
 
     @property
-    def sets_config(self) -> bool:
-        """Calls set_config(): a change of a setting that every shard has to see."""
+    def calls_set_config(self) -> bool:
+        """Calls set_config(), or does when what it defines is used."""
         return any(name == "set_config" and schema in {None, "pg_catalog"} for schema, name in self.functions)
+
+    @property
+    def sets_config(self) -> bool:
+        """Is a SELECT of set_config(): a change of a setting that every shard has to see."""
+        return self.kind is Kind.SELECT and not self.into and self.calls_set_config
+
+    @property
+    def notifies(self) -> bool:
+        """Calls pg_notify()."""
+        return any(name == "pg_notify" and schema in {None, "pg_catalog"} for schema, name in self.functions)
 
     @property
     def single_table(self) -> bool:

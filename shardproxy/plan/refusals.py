@@ -26,6 +26,14 @@ def unlisted(table: Resolved) -> PgError:
     )
 
 
+def derived(table: Resolved) -> PgError:
+    """A relation that shows rows of others, which may lie on other shards than it does."""
+    return refused(
+        f'"{table}" is a view, partition or child of other tables, and is not supported by itself',
+        "Name those tables in the statement instead.",
+    )
+
+
 def unbound(verb: str, table: Resolved) -> PgError:
     """UPDATE or DELETE of a sharded table that is not bound to one shard."""
     return refused(

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from shardproxy.native import Placement
 from shardproxy.sharding.keytypes import KeyColumn
 
-TableKind = Literal["hash", "list", "range", "reference", "single", "catalog", "unlisted", "missing"]
+NOTIFICATIONS: Final = 0
+"""The shard of LISTEN, NOTIFY and pg_notify(): sessions hear each other only where all go to the same one."""
+
+TableKind = Literal["hash", "list", "range", "reference", "single", "catalog", "unlisted", "derived", "missing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +19,8 @@ class Resolved:
 
     kind "catalog": a relation of pg_catalog or information_schema, different on each shard. "unlisted": not
     listed while the database's unlisted_tables says "error". Under its other settings an unlisted table is
-    "reference" or "single". "missing": does not exist, which PostgreSQL is to say in its own words.
+    "reference" or "single". "derived": a view, partition or child of other tables, whose placement it cannot
+    have. "missing": does not exist, which PostgreSQL is to say in its own words.
     A temporary table is "single" on the session's home shard.
     `columns` are all live ones in attnum order, generated ones too.
     `defaults` has each column whose value is the same wherever it is left out: its constant default as text,

@@ -23,8 +23,8 @@ from shardproxy.plan.model import (
     TableRef,
 )
 from shardproxy.plan.modify import check_replicated, route_create_as, route_modify
-from shardproxy.plan.refusals import HINT_KEY, key_of, refused, unlisted
-from shardproxy.plan.resolved import Context, Resolved, Route
+from shardproxy.plan.refusals import HINT_KEY, derived, key_of, refused, unlisted
+from shardproxy.plan.resolved import NOTIFICATIONS, Context, Resolved, Route
 
 Tables = Mapping[TableRef, Resolved]
 
@@ -40,7 +40,8 @@ _CONTROL: Final = {
 _REMEMBERED: Final = {Kind.EXECUTE, Kind.FETCH, Kind.CLOSE_CURSOR, Kind.DEALLOCATE}
 _MODIFYING: Final = {Kind.INSERT, Kind.UPDATE, Kind.DELETE, Kind.MERGE}
 # Each shard would do it for itself, though it is meant once.
-_ONCE: Final = frozenset({"nextval", "setval", "set_config"})
+_ONCE: Final = frozenset({"nextval", "setval"})
+_HINT_SET: Final = "A setting is changed on every shard: use SET, or SELECT set_config(...) as a statement of its own."
 _HINT_ONE: Final = f"{HINT_KEY} Or read the rows with a plain SELECT and combine them in the client."
 
 
@@ -58,7 +59,9 @@ def route(statement: Statement, tables: Tables, context: Context) -> Route:
         return Route("all", "same", "settings are the same on every shard")
     if kind in _REMEMBERED:
         return Route("home", "one", "goes where the statement went that made it")
-    if kind in {Kind.EMPTY, Kind.SHOW, Kind.LISTEN, Kind.UNLISTEN, Kind.NOTIFY}:
+    if kind in {Kind.LISTEN, Kind.UNLISTEN, Kind.NOTIFY}:
+        return Route((NOTIFICATIONS,), "one", "notifications pass through one shard, where all sessions meet")
+    if kind in {Kind.EMPTY, Kind.SHOW}:
         return Route("home", "one", f"{kind.value} needs no table: the session's home shard answers")
     if context.nshards > 1 and kind is Kind.CODE:
         raise refused(
@@ -70,13 +73,28 @@ def route(statement: Statement, tables: Tables, context: Context) -> Route:
     for resolved in tables.values():
         if resolved.kind == "unlisted":
             raise unlisted(resolved)
+        if resolved.kind == "derived":
+            raise derived(resolved)
     if context.nshards == 1:
         return Route("home", "one", "there is only one shard")
     made = statement.tables[0] if statement.into else None
     for ref, resolved in tables.items():
         if resolved.kind == "missing" and ref != made:
             return Route("home", "one", f"{resolved} does not exist, as the home shard will say")
-    return _query(statement, tables, context)
+    found = _query(statement, tables, context)
+    return _notifying(statement, tables, found) if statement.notifies else found
+
+
+def _notifying(statement: Statement, tables: Tables, found: Route) -> Route:
+    """Keep what calls pg_notify() on the shard where sessions listen."""
+    if found.shards == "home":
+        return Route((NOTIFICATIONS,), "one", "pg_notify() passes through one shard, where all sessions meet")
+    if found.shards != (NOTIFICATIONS,) or any(table.sharded for table in tables.values()):
+        raise refused(
+            "pg_notify() is supported only where no shard but the first takes part",
+            "Sessions listen on the first shard. Send NOTIFY or SELECT pg_notify(...) as a statement of its own.",
+        )
+    return found
 
 
 def _query(statement: Statement, tables: Tables, context: Context) -> Route:
@@ -86,6 +104,8 @@ def _query(statement: Statement, tables: Tables, context: Context) -> Route:
         return _one_shard(statement, tables, context)
     if statement.copy is not None:
         return _copy(statement, tables, context)
+    if statement.calls_set_config and (statement.into or statement.kind in _MODIFYING):
+        raise refused("set_config() in a statement that writes rows is not supported", _HINT_SET)
     if statement.into:
         return route_create_as(statement, tables, context)
     for ref, resolved in tables.items():
@@ -109,6 +129,8 @@ def _select(statement: Statement, tables: Tables, context: Context) -> Route:
             "Read them one by one and join in the client.",
         )
     sharded = {ref: resolved for ref, resolved in tables.items() if resolved.sharded}
+    if statement.sets_config and (singles or sharded):
+        raise refused("set_config() together with rows that not every shard has is not supported", _HINT_SET)
     if sharded:
         return _select_sharded(statement, tables, sharded, context)
     for shard, resolved in singles.items():
@@ -276,7 +298,7 @@ def _utility(statement: Statement, tables: Tables) -> Route:
         if altered is not None:
             check_rewrites(statement, altered)
     shards = {resolved.shard if resolved is not None else None for resolved in found}
-    if len(shards) == 1 and None not in shards and all(table and table.kind == "single" for table in found):
+    if len(shards) == 1 and None not in shards:  # also a temporary view
         [shard] = shards
         assert shard is not None
         return Route((shard,), "one", "all its relations lie on one shard")

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from shardproxy.wire import encode
@@ -139,3 +140,74 @@ def test_rows_of_different_columns_are_not_mixed(twin: Twin, statement: str) -> 
     finally:
         execute(twin.databases.shards[1], "ALTER TABLE t DROP COLUMN more")
     twin.compare(statement)
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        "CREATE TEMP VIEW shown AS SELECT * FROM t",
+        "CREATE TEMP VIEW shown AS SELECT count(*) FROM (SELECT 1 FROM one) x",
+        "CREATE TEMP TABLE shown () INHERITS (t)",
+    ],
+)
+def test_a_temporary_relation_shows_no_part_of_other_shards_rows(twin: Twin, definition: str) -> None:
+    """It lies on the home shard, whose part of the rows had passed for all."""
+    for statement in ("SELECT * FROM shown", "SELECT count(*) FROM shown", "COPY shown FROM STDIN"):
+        made, reply = twin.proxied(definition, statement)
+        assert made.error is None
+        assert reply.errors[0]["C"] == "0A000"
+        assert "is a view, partition or child of other tables" in reply.errors[0]["M"]
+    twin.compare(definition, "DROP " + " ".join(definition.split()[2:4]))
+
+
+def test_temporary_views_of_what_every_shard_has(twin: Twin) -> None:
+    for query in ("SELECT * FROM ref", "SELECT relname FROM pg_class WHERE relname = 'ref'", "SELECT 1 AS a"):
+        twin.compare(f"CREATE TEMP VIEW shown AS {query}", "SELECT * FROM shown", "CREATE TEMP VIEW w AS TABLE shown",
+                     "SELECT * FROM w")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "statement", ["SELECT pg_notify('ch', b) FROM t", "SELECT pg_notify('ch', b) FROM t WHERE a = 5",
+                  "UPDATE ref SET b = b RETURNING pg_catalog.pg_notify('ch', b)",
+                  "SELECT pg_notify('ch', b) FROM one"]
+)  # fmt: skip
+def test_notifications_where_nobody_listens_are_refused(twin: Twin, statement: str) -> None:
+    """LISTEN is on the first shard; what was said elsewhere had reached nobody."""
+    [reply] = twin.proxied(statement)
+    assert reply.errors[0]["C"] == "0A000"
+    assert "pg_notify()" in reply.errors[0]["M"]
+
+
+def test_pg_notify_is_heard(twin: Twin) -> None:
+    with psycopg.connect(twin.dsn, autocommit=True) as listener, RawClient(twin.dsn) as client:
+        listener.execute("LISTEN ch")
+        assert client.query("SELECT pg_notify('ch', b) FROM ref WHERE a = 5").error is None
+        assert client.query("SELECT pg_notify('ch', 'alone')").error is None
+        heard = [notify.payload for notify in listener.notifies(timeout=10, stop_after=2)]
+    assert heard == ["row 5", "alone"]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO t VALUES (1000, set_config('my.x', 'y', false))",
+        "UPDATE one SET b = set_config('my.x', 'y', false)",
+        "SELECT set_config('my.x', b, false) FROM t WHERE a = 5",
+        "SELECT set_config('my.x', b, false) FROM one WHERE a = 5",
+        "CREATE TEMP TABLE made AS SELECT set_config('my.x', 'y', false)",
+    ],
+)
+def test_set_config_beside_rows(twin: Twin, statement: str) -> None:
+    """It went wherever the session had been: rows were inserted there, and home's answer was the answer."""
+    *_, reply = twin.proxied("SELECT a FROM t", statement)
+    assert reply.errors[0]["C"] == "0A000"
+    assert "set_config()" in reply.errors[0]["M"]
+    assert twin.databases.rows("SELECT a FROM t WHERE a = 1000") == [[], [], []]
+
+
+def test_set_config_in_a_definition_is_no_call(twin: Twin) -> None:
+    """The definition had reached the connected shards alone."""
+    call = "SELECT set_config('my.x', b, false) FROM ref WHERE a = 5"
+    twin.compare(f"CREATE VIEW setting AS {call}", "EXPLAIN (COSTS OFF) SELECT set_config('my.x', 'y', false)")
+    assert twin.databases.rows("SELECT count(*) FROM pg_views WHERE viewname = 'setting'") == [[(1,)]] * 3
+    twin.compare("DROP VIEW setting", call, "SELECT current_setting('my.x') FROM t")

@@ -47,7 +47,9 @@ ROUTES = [
     ("RESET ALL", SAME),
     ("DISCARD ALL", SAME),
     ("BEGIN", SAME),
-    ("LISTEN x", HOME),
+    ("LISTEN x", ((0,), "one")),
+    ("SELECT pg_notify('x', name) FROM ref", ((0,), "one")),
+    ("SELECT pg_notify('x', name) FROM solo0", ((0,), "one")),
     ("FETCH 5 FROM c", HOME),
     ("EXECUTE p", HOME),
     # reference and single tables
