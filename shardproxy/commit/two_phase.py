@@ -149,7 +149,7 @@ class Commit:
         """Commit everywhere or nowhere. Raises 08007 if that alone is sure, and nobody could say which in time."""
         if len(self._connections) == 1:
             # Whether it has written or not, and it says so on the way.
-            await plain.commit(self._connections[0], self._limits.commit)
+            await plain.commit_alone(self._connections[0], self._limits.commit)
             return []
         writers = await self._probe()
         if len(writers) <= 1:

@@ -23,7 +23,7 @@ from shardproxy.engine.gang import Gang
 from shardproxy.engine.notices import Fields, NoticeMerger
 from shardproxy.engine.resolver import Resolver
 from shardproxy.engine.results import DATA_ROW, Answer, OnAgreed, Output, Relay, total_tag
-from shardproxy.engine.settings import replay_sql, setting_name
+from shardproxy.engine.settings import replay_sql, setting_change
 from shardproxy.engine.slow_client import SlowClient
 from shardproxy.engine.transaction import FAILED, Transaction
 from shardproxy.errors import PgError
@@ -47,12 +47,15 @@ READS = frozenset({
 })  # fmt: skip
 """Kinds that need no transaction of their own to be the same on several shards."""
 
+IN_BLOCKS = frozenset({"LOCK TABLE", "SET CONSTRAINTS"})
+"""Tags of what is of no use outside a transaction block, which one made for it would hide."""
+
 SHARD_BY_SHARD = frozenset({"ANALYZE"})
 """Tags of what gains nothing by one transaction: the locks that it keeps on shared catalogs would meet those of
 another shard in the same server."""
 
-NOTIFICATIONS = 0
-"""The shard of LISTEN and NOTIFY: sessions hear each other only where all go to the same one."""
+DISCARD_PARTS = frozenset({"DISCARD PLANS", "DISCARD SEQUENCES", "DISCARD TEMP"})
+"""Tags of what leaves the settings as they are."""
 
 
 class Engine:
@@ -186,8 +189,10 @@ class Engine:
         finally:
             self.committing = False
         if self.transaction.defined:
-            # Again: a session that has looked since the statement has seen the definition of before.
+            # Again: who has asked since the statement has seen, and may have kept, what was before.
             self.database.definitions_changed()
+        if self.transaction.has_set or self.resolver.temporary:
+            self.resolver.forget()
         self.transaction.end(committed=True)
 
     async def _end_transaction(self, statement: Statement, sql: bytes) -> str:
@@ -284,7 +289,7 @@ class Engine:
         plan = await self._plan(statement, params)
         run = _Run(statement, plan, request or _query(sql), describe, on_agreed)
         if statement.kind in {Kind.SET, Kind.RESET} or statement.sets_config:
-            return await self._set(run, replay_sql(statement, sql, params), setting_name(statement, params))
+            return await self._set(run, replay_sql(statement, sql, params), *setting_change(statement, params))
         answers = await self._execute(run)
         await self._learn(statement, run)
         if answers[0].suspended:
@@ -297,8 +302,10 @@ class Engine:
     async def _plan(self, statement: Statement, params: Sequence[ParamValue]) -> Route:
         """Decide where a statement goes."""
         match statement.kind:
-            case Kind.LISTEN | Kind.UNLISTEN | Kind.NOTIFY:
-                return Route((NOTIFICATIONS,), "one", "notifications pass through one shard, where all meet")
+            case Kind.EXPLAIN if statement.inner is not None and statement.inner.kind is Kind.EXECUTE:
+                return await self._plan(statement.inner, params)
+            case Kind.UTILITY if statement.tag in IN_BLOCKS and not self.transaction.open:
+                return Route("home", "one", "PostgreSQL says that it is of no use outside a transaction block")
             case Kind.PREPARE_TRANSACTION:
                 raise PgError(
                     FEATURE_NOT_SUPPORTED,
@@ -395,14 +402,15 @@ class Engine:
                 raise
         return answers
 
-    async def _set(self, run: "_Run", replay: bytes, name: str | None) -> str | None:
+    async def _set(self, run: "_Run", replay: bytes, name: str | None, local: bool) -> str | None:
         """Change a setting on every connection of the session, and by `replay` on those to come."""
         statement = run.statement
         await self.gang.open_home()
         connections = await self.gang.join([self.gang.home, *self.gang.others])
         run = replace(run, plan=Route("all", "same", "settings hold for all shards"))
         answers = await self._relay(run, connections)
-        self.transaction.set(replay, name, local=statement.local)
+        if statement.tag not in DISCARD_PARTS:
+            self.transaction.set(replay, name, local=local)
         self.resolver.forget()
         if statement.tag == "DISCARD ALL":
             self._cursors.clear()
@@ -415,7 +423,7 @@ class Engine:
         if statement.definition:
             self.resolver.forget()
             self.database.definitions_changed()
-            self.transaction.defined = True
+            self.transaction.defined = self.transaction.open
         shards = self.shards_of(run.plan)
         if statement.kind is Kind.DECLARE_CURSOR and statement.name is not None:
             self._cursors[statement.name] = shards[0]

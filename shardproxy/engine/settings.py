@@ -4,36 +4,66 @@ SET and RESET are replayed as they came. set_config() may have come with paramet
 is replayed as a prepared statement that is executed once.
 """
 
-import re
 from collections.abc import Sequence
 
 from shardproxy.errors import PgError
-from shardproxy.plan import ParamValue, Statement
+from shardproxy.plan import Const, Param, ParamValue, Statement, Value
 from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED
 
 BOOL = 16
 TEXTS = frozenset({0, 19, 25, 705, 1043})
 """Types whose binary format is their text: unknown, name, text, varchar."""
 
-_NAME = re.compile(r"\bset_config\s*\(\s*(?:'((?:[^']|'')*)'|\$([0-9]+))", re.IGNORECASE)
+CASTS = frozenset({None, "bool", "text", "varchar"})
+"""Casts under which the arguments of set_config() mean what they say."""
 
 
-def setting_name(statement: Statement, params: Sequence[ParamValue]) -> str | None:
-    """Return what a SET, RESET or set_config() is about; None for all settings.
+def setting_change(statement: Statement, params: Sequence[ParamValue]) -> tuple[str | None, bool]:
+    """Return what a SET, RESET or set_config() is about (None: all settings), and whether the transaction ends it.
 
-    A set_config() whose name cannot be read off is about its own text: then an earlier one is replayed as well.
+    What cannot be told before it runs is about its own text: then earlier ones are replayed as well.
     """
+    own = f"{statement.text} {[param.value for param in params]}"
     if not statement.sets_config:
-        return statement.name
-    calls = _NAME.findall(statement.text)
-    if len(calls) == 1 and statement.text.lower().count("set_config") == 1:
-        literal, number = calls[0]
-        if not number:
-            return str(literal).replace("''", "'").lower()
-        value = params[int(number) - 1].value if int(number) <= len(params) else None
-        if value is not None:
-            return value.decode("utf-8", "surrogateescape").lower()
-    return f"set_config {statement.text} {[param.value for param in params]}"
+        # Each time it may be about others of its settings.
+        return own if statement.name == "SESSION CHARACTERISTICS" else statement.name, statement.local
+    calls = [(_text(call.name, params), _truth(call.local, params)) for call in statement.set_configs]
+    match calls:
+        case [(str(name), bool(local))]:
+            return name.lower(), local
+    return own, bool(calls) and all(local is True for _, local in calls)
+
+
+def _text(value: Value | None, params: Sequence[ParamValue]) -> str | None:
+    """Read a string; None for what is none, or not known here."""
+    if value is None or value.cast not in CASTS:
+        return None
+    if isinstance(value, Const):
+        return None if value.kind == "null" else value.text
+    if value.number > len(params):
+        return None
+    param = params[value.number - 1]
+    if param.value is None or (param.format == 1 and param.oid not in TEXTS):
+        return None
+    return param.value.decode("utf-8", "surrogateescape")
+
+
+def _truth(value: Value | None, params: Sequence[ParamValue]) -> bool | None:
+    """Read a boolean as boolin and boolrecv do; None for what is not known here. NULL is no: set_config() says so."""
+    if isinstance(value, Const) and value.kind == "null":
+        return False
+    if isinstance(value, Param) and value.number <= len(params):
+        param = params[value.number - 1]
+        if param.value is None:
+            return False
+        if param.format == 1 and param.oid == BOOL:
+            return param.value != b"\0"
+    text = (_text(value, params) or "").strip().lower()
+    if text and ("true".startswith(text) or "yes".startswith(text) or text in {"on", "1"}):
+        return True
+    if text and ("false".startswith(text) or "no".startswith(text) or text in {"of", "off", "0"}):
+        return False
+    return None
 
 
 def replay_sql(statement: Statement, sql: bytes, params: Sequence[ParamValue]) -> bytes:

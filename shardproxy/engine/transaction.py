@@ -56,6 +56,11 @@ class Transaction:
         return self.state != IDLE
 
     @property
+    def has_set(self) -> bool:
+        """Whether it has changed settings, which its end may change back."""
+        return any(entry.setting is not None for entry in self.log)
+
+    @property
     def ready_status(self) -> bytes:
         """What ReadyForQuery says: an implicit transaction is none to the client."""
         return IDLE if self.implicit else self.state

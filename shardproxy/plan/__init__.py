@@ -20,9 +20,11 @@ from shardproxy.plan.model import (
     Insert,
     Kind,
     Param,
+    SetConfig,
     Statement,
     TableRef,
     Unknown,
+    Value,
 )
 from shardproxy.plan.parse import ParseFailed
 from shardproxy.plan.resolved import Context, ParamValue, Resolved, Route
@@ -50,9 +52,11 @@ __all__ = [
     "ParseFailed",
     "Resolved",
     "Route",
+    "SetConfig",
     "Statement",
     "TableRef",
     "Unknown",
+    "Value",
     "analyze",
     "route",
 ]

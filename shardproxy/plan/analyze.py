@@ -13,7 +13,7 @@ from shardproxy.copy.options import CopyOptions, OptionValue
 from shardproxy.errors import PgError
 from shardproxy.plan import kinds, shape
 from shardproxy.plan.alter import with_rewrites
-from shardproxy.plan.model import Const, CopyStatement, Insert, Kind, Source, Statement, TableRef
+from shardproxy.plan.model import Const, CopyStatement, Insert, Kind, SetConfig, Source, Statement, TableRef
 from shardproxy.plan.parse import STATEMENT_TOO_COMPLEX, Node, ParseFailed, parse
 from shardproxy.plan.walk import Found, scope_of, table_ref, walk
 from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED
@@ -112,9 +112,16 @@ def _with(base: Statement, found: Found) -> Statement:
         params=tuple(sorted(found.params.items())),
         varying=(*found.varying, *(+found.limits)),
         locking=found.locking,
+        set_configs=tuple(map(_set_config, found.set_config)),
         set_columns=tuple(found.set_columns),
         set_defaults=tuple(found.set_defaults),
     )
+
+
+def _set_config(arguments: list[Node]) -> SetConfig:
+    if len(arguments) != 3:
+        return SetConfig(None, None)
+    return SetConfig(shape.value_of(arguments[0]), shape.value_of(arguments[2]))
 
 
 def _around(base: Statement, inner: Statement) -> Statement:
@@ -195,6 +202,7 @@ def _is_temporary(relation: Node) -> bool:
 
 def _utility(base: Statement, name: str, node: Node) -> Statement:
     base = replace(base, kind=kinds.utility_kind(name, node), definition=name not in kinds.NOT_DEFINING)
+    base = replace(base, tag=kinds.IN_BLOCKS.get(name, base.tag))
     if name == "CreateTableAsStmt":
         inner = _statement(base.text, base.location, node["query"])
         target = table_ref(node["into"]["rel"], "write", nested=False)

@@ -84,6 +84,9 @@ NOT_DEFINING: Final = {
     "VacuumStmt",
 }
 
+# What has an effect in a transaction block only, with its tag.
+IN_BLOCKS: Final = {"LockStmt": "LOCK TABLE", "ConstraintsSetStmt": "SET CONSTRAINTS"}
+
 # Immutable in every supported version (pg_proc.provolatile = 'i') for all argument types. Any other function
 # may give another value on each shard.
 # fmt: off

@@ -195,6 +195,14 @@ class CopyStatement:
 
 
 @dataclass(frozen=True, slots=True)
+class SetConfig:
+    """A call of set_config(): the setting's name, and whether the transaction ends it; None is known at run time."""
+
+    name: Value | None
+    local: Value | None
+
+
+@dataclass(frozen=True, slots=True)
 class Rewrite:
     """What ALTER TABLE does to a column: "drop", "add", or "type", which is None if more than the type changes.
 
@@ -253,6 +261,7 @@ class Statement:
     bindings: tuple[Binding, ...] = ()
     equal: tuple[Equality, ...] = ()
     insert: Insert | None = None
+    set_configs: tuple[SetConfig, ...] = ()
     set_columns: tuple[str, ...] = ()
     """Columns that UPDATE, ON CONFLICT DO UPDATE or a nested UPDATE sets."""
     set_defaults: tuple[str, ...] = ()

@@ -46,6 +46,8 @@ class Found:
     set_columns: dict[str, None] = field(default_factory=dict)
     set_defaults: dict[str, None] = field(default_factory=dict)
     locking: bool = False
+    set_config: list[list[Node]] = field(default_factory=list)
+    """The arguments of each call of set_config()."""
 
 
 def table_ref(node: Node, role: Role, nested: bool) -> TableRef:
@@ -192,6 +194,8 @@ def _facts(found: Found, node: Node) -> None:
 def _function(found: Found, node: Node) -> None:
     names = [part["String"]["sval"] for part in node["funcname"]]
     found.functions.add((names[-2] if len(names) > 1 else None, names[-1]))
+    if names[-1] == "set_config":
+        found.set_config.append(node.get("args", []))
     for key, spelled in (
         ("agg_star", f"{names[-1]}(*)"),
         ("agg_distinct", "DISTINCT in a function's arguments"),

@@ -8,7 +8,7 @@ import pytest
 
 from shardproxy.wire import encode
 from tests.conftest import RunProxy
-from tests.support.databases import Servers, execute
+from tests.support.databases import Databases, Servers, execute
 from tests.support.rawclient import RawClient
 from tests.support.twin import ROWS, Step, Twin
 
@@ -166,6 +166,73 @@ def test_temporary_views_of_what_every_shard_has(twin: Twin) -> None:
                      "SELECT * FROM w")  # fmt: skip
 
 
+def test_a_name_changes_its_meaning_at_commit(twin: Twin) -> None:
+    """For a second the rows of a temporary table's shard had passed for all, and reference tables came apart."""
+    twin.compare(
+        "BEGIN",
+        "CREATE TEMP TABLE t (a int, b text) ON COMMIT DROP",
+        "CREATE TEMP TABLE ref (a int, b text) ON COMMIT DROP",
+        "SELECT * FROM t, ref",
+        "COMMIT",
+        "SELECT * FROM t",
+        "SELECT * FROM t WHERE a = 5",
+        "UPDATE ref SET b = 'changed' WHERE a = 5",
+    )
+    assert twin.databases.rows("SELECT b FROM ref WHERE a = 5") == [[("changed",)]] * 3
+
+
+LOCAL_PATH = ["SET LOCAL search_path = aside", "SELECT set_config('search_path', 'aside', true)"]
+
+
+@pytest.mark.parametrize("change", LOCAL_PATH)
+@pytest.mark.parametrize("form", ["block", "query"])
+def test_a_local_search_path_ends_with_its_transaction(
+    servers18: Servers, run_proxy: RunProxy, change: str, form: str
+) -> None:
+    """The other table of the name has another key: rows were looked for where it would have them."""
+    databases = Databases.create(servers18, one_server=True)
+    try:
+        databases.execute("CREATE TABLE t (a int, b int); CREATE SCHEMA aside CREATE TABLE t (a int, b int)")
+        proxy = run_proxy(
+            databases.config(
+                [
+                    {"name": "t", "placement": "hash", "key": ["a"]},
+                    {"name": "aside.t", "placement": "hash", "key": ["b"]},
+                ]
+            )
+        )
+        with RawClient(proxy.dsn()) as client:
+            for number in range(1, 9):
+                assert client.query(f"INSERT INTO t VALUES ({number}, {9 - number})").error is None
+            steps = ["BEGIN", change, "SELECT * FROM t", "COMMIT"]
+            for step in steps if form == "block" else [f"{change}; SELECT * FROM t"]:
+                assert client.query(step).error is None
+            for number in range(1, 9):
+                assert client.query(f"SELECT a FROM t WHERE b = {9 - number}").rows == [[str(number).encode()]]
+    finally:
+        databases.drop()
+
+
+def test_a_local_set_config_does_not_undo_what_the_session_has_set(twin: Twin) -> None:
+    """A shard that connected later had heard of the local one alone."""
+    for local in ("true", "'on'", "1 = 1"):
+        twin.compare(
+            "SET statement_timeout = '11s'",
+            "BEGIN",
+            f"SELECT set_config('statement_timeout', '12s', {local})",
+            "COMMIT",
+            "SELECT current_setting('statement_timeout') FROM t",
+        )
+    set_config = encode.parse(b"", b"SELECT set_config($1, $2, $3)") + encode.bind(
+        b"", b"", (), (b"statement_timeout", b"12s", b"t"), ()
+    )
+    twin.compare(
+        "SET statement_timeout = '11s'",
+        set_config + encode.execute(b"") + encode.SYNC,
+        "SELECT current_setting('statement_timeout') FROM t",
+    )
+
+
 @pytest.mark.parametrize(
     "statement", ["SELECT pg_notify('ch', b) FROM t", "SELECT pg_notify('ch', b) FROM t WHERE a = 5",
                   "UPDATE ref SET b = b RETURNING pg_catalog.pg_notify('ch', b)",
@@ -185,6 +252,59 @@ def test_pg_notify_is_heard(twin: Twin) -> None:
         assert client.query("SELECT pg_notify('ch', 'alone')").error is None
         heard = [notify.payload for notify in listener.notifies(timeout=10, stop_after=2)]
     assert heard == ["row 5", "alone"]
+
+
+def test_explain_execute_goes_where_the_statement_is_prepared(twin: Twin) -> None:
+    for table in ("t", "one", "ref"):
+        twin.compare(
+            "SET enable_seqscan = off",
+            f"PREPARE p (text) AS SELECT b FROM {table} WHERE a = 7 AND b <> $1",
+            "EXPLAIN (COSTS OFF) EXECUTE p ('x')",
+            "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS OFF) EXECUTE p ('x')",
+            "EXPLAIN EXECUTE q",
+        )
+
+
+def test_statements_that_want_a_transaction_block(twin: Twin) -> None:
+    """The locks would be gone at once."""
+    twin.compare("SET CONSTRAINTS ALL DEFERRED", "BEGIN", "SET CONSTRAINTS ALL DEFERRED", "COMMIT")
+    twin.compare("LOCK TABLE t", "LOCK TABLE ref; SELECT 1", "BEGIN", "LOCK TABLE t, ref IN SHARE MODE", "COMMIT")
+
+
+def test_definitions_are_looked_up_again_when_they_are_committed(servers18: Servers, run_proxy: RunProxy) -> None:
+    """A session that asked before the commit had kept the old order of the columns, and placed rows by the wrong."""
+    databases = Databases.create(servers18, one_server=True)
+    try:
+        databases.execute("CREATE TABLE w (x int, a int)")
+        proxy = run_proxy(databases.config([{"name": "w", "placement": "hash", "key": ["a"]}]))
+        with RawClient(proxy.dsn()) as one, RawClient(proxy.dsn()) as other:
+            for statement in ("BEGIN", "ALTER TABLE w DROP COLUMN x", "ALTER TABLE w ADD COLUMN x int"):
+                assert one.query(statement).error is None
+            assert other.query("UPDATE w SET x = 1").errors[0]["C"] == "0A000"
+            assert one.query("COMMIT").tags == ["COMMIT"]
+            for number in range(1, 9):
+                assert other.query(f"INSERT INTO w VALUES ({number}, {number + 1})").error is None
+                assert other.query(f"SELECT x FROM w WHERE a = {number}").rows == [[str(number + 1).encode()]]
+    finally:
+        databases.drop()
+
+
+@pytest.mark.parametrize("what", ["PLANS", "SEQUENCES", "TEMP"])
+def test_discarding_something_else_keeps_the_settings(twin: Twin, what: str) -> None:
+    """A shard that connected later had not heard of them."""
+    steps = ("SET statement_timeout = '11s'", f"DISCARD {what}", "SELECT current_setting('statement_timeout') FROM t")
+    twin.compare(*steps)
+    twin.compare("BEGIN", *steps, "COMMIT", steps[-1])
+
+
+def test_session_characteristics_add_up(twin: Twin) -> None:
+    """They are several settings: the second statement had taken the place of the first."""
+    twin.compare(
+        "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+        "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+        "SELECT current_setting('transaction_read_only'), current_setting('transaction_isolation') FROM t",
+        "DELETE FROM t WHERE a = 5",
+    )
 
 
 @pytest.mark.parametrize(
