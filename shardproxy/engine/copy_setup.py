@@ -21,7 +21,7 @@ from shardproxy.engine.copy_start import first_replies
 from shardproxy.engine.resolver import Resolver
 from shardproxy.errors import PgError
 from shardproxy.native import ABSENT, ASCII_ONLY, KEY_BPCHAR, KEY_TEXT, Marker, Placement, SplitError, Splitter
-from shardproxy.plan import CopyStatement, Statement, route
+from shardproxy.plan import CopyStatement, Route, Statement, route
 from shardproxy.sharding.relation import Relation
 from shardproxy.sqlstate import (
     CHECK_VIOLATION,
@@ -45,6 +45,7 @@ TEXTUAL = frozenset({KEY_TEXT, KEY_BPCHAR})
 class CopySetup:
     """A COPY ready to start."""
 
+    plan: Route
     shards: tuple[int, ...]
     relation: str
     splitter: Splitter
@@ -127,7 +128,7 @@ async def prepare_copy(engine: "Engine", statement: Statement, sql: bytes) -> Co
     )
     engine.database.check_readiness({shard: looks[shard].readiness for shard in shards})
     return CopySetup(
-        shards, relation.name, splitter, skipped, everywhere, partial(_refusal, table, copy.options.format)
+        plan, shards, relation.name, splitter, skipped, everywhere, partial(_refusal, table, copy.options.format)
     )
 
 

@@ -365,7 +365,22 @@ class Engine:
         shards = self.shards_of(plan)
         if len(shards) > 1 and statement.kind not in READS:
             self.begin_implicit()
-        return plan, await self.gang.join(shards)
+        return plan, await self.joined(plan)
+
+    async def joined(self, plan: Route) -> list[Connection]:
+        """Return the connections for a route, in the transaction if there is one, with the lock that it wants.
+
+        Of two writers of a reference table one has the lock of the first shard, and only then goes on to the others:
+        so they do the same in the same order everywhere, and never wait for each other crosswise. A snapshot is taken
+        behind the lock.
+        """
+        connections = await self.gang.join(self.shards_of(plan))
+        if plan.lock is not None and len(connections) > 1:
+            lock = plan.lock.encode("utf-8", "surrogateescape")
+            await connections[0].execute(lock)
+            await self.gang.on_all(connections[1:], lock)
+            connections = await self.gang.join(self.shards_of(plan))  # a cancel that came while it waited
+        return connections
 
     async def _execute(self, run: "_Run") -> list[Answer]:
         """Send the statement to its shards and relay their answers."""
@@ -376,8 +391,7 @@ class Engine:
                 return await self._one_by_one(run, shards)
             if run.statement.kind not in READS:
                 self.transaction.begin(implicit=True)
-        connections = await self.gang.join(shards)
-        return await self._relay(run, connections)
+        return await self._relay(run, await self.joined(run.plan))
 
     async def _relay(self, run: "_Run", connections: Sequence[Connection]) -> list[Answer]:
         for connection in connections:
@@ -448,7 +462,7 @@ class Engine:
         self.transaction.check()
         self.begin_implicit()
         setup = await prepare_copy(self, statement, sql)
-        connections = dict(zip(setup.shards, await self.gang.join(setup.shards), strict=True))
+        connections = dict(zip(setup.shards, await self.joined(setup.plan), strict=True))
         copy = CopyIn(sql, setup, connections, source, NoticeMerger(self._say_notice))
         self._notice = copy.notice
         await copy.start()

@@ -25,7 +25,8 @@ def route_modify(statement: Statement, tables: Tables, context: Context) -> Rout
     verb = statement.kind.value
     if table.kind == "reference":
         check_replicated(verb, statement, table, reads)
-        return Route("all", "same", f"{table} is a reference table: every shard makes the same change")
+        reason = f"{table} is a reference table: every shard makes the same change"
+        return Route("all", "same", reason, table.locked("SHARE ROW EXCLUSIVE"))
     if table.kind == "single":
         shard = _shard_of(table)
         check_reads(verb, reads, shard)

@@ -42,8 +42,23 @@ class Resolved:
         """Its rows are spread over the shards."""
         return self.kind in {"hash", "list", "range"}
 
+    def locked(self, mode: str) -> str:
+        """The statement that locks it."""
+        return f"LOCK TABLE {_identifier(self.schema)}.{_identifier(self.name)} IN {mode} MODE"
+
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}" if self.schema else self.name
+
+
+def _identifier(name: str) -> str:
+    """Quote a name in ASCII, whatever the session's client_encoding is; foreign bytes (SQL_ASCII) stay."""
+    quoted = name.replace('"', '""')
+    if quoted.isascii():
+        return f'"{quoted}"'
+    escaped = (
+        c if c.isascii() or "\udc80" <= c <= "\udcff" else f"\\+{ord(c):06X}" for c in quoted.replace("\\", "\\\\")
+    )
+    return f'U&"{"".join(escaped)}"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +96,11 @@ class Route:
     combine: "one" (a single shard answers), "concatenate" (rows one behind the other, tags summed), "same"
     (every shard does the same and its answer counts once).
     reason: a sentence for people.
+    lock: a statement that has to be run before, on the first shard and then on the others: it makes writers of a
+    table's copies wait for each other in the same order everywhere.
     """
 
     shards: Literal["home", "all"] | tuple[int, ...]
     combine: Literal["one", "concatenate", "same"]
     reason: str
+    lock: str | None = None

@@ -284,7 +284,9 @@ def _copy_table(statement: Statement, tables: Tables, context: Context) -> Route
         return Route("home", "one", f"{table} is read from one shard")
     if table.kind == "reference":
         check_replicated("COPY", statement, table, {})
-        return Route("all", "same", f"{table} is a reference table: every shard gets every row")
+        reason = f"{table} is a reference table: every shard gets every row"
+        # Rows that are added may come in any order, if only no change comes in between on some shards.
+        return Route("all", "same", reason, table.locked("ROW EXCLUSIVE"))
     if table.sharded:
         return Route("all", "concatenate", f"each row goes to the shard of its key ({key_of(table)})")
     return Route("home", "one", f"{table} is a relation of the system catalog")

@@ -1,11 +1,14 @@
 """What was found by using the proxy as strangers would, each with the answer that one server gives."""
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import sql
 
+from shardproxy.plan import Resolved
 from shardproxy.wire import encode
 from tests.conftest import RunProxy
 from tests.support.databases import Databases, Servers, execute
@@ -331,3 +334,45 @@ def test_set_config_in_a_definition_is_no_call(twin: Twin) -> None:
     twin.compare(f"CREATE VIEW setting AS {call}", "EXPLAIN (COSTS OFF) SELECT set_config('my.x', 'y', false)")
     assert twin.databases.rows("SELECT count(*) FROM pg_views WHERE viewname = 'setting'") == [[(1,)]] * 3
     twin.compare("DROP VIEW setting", call, "SELECT current_setting('my.x') FROM t")
+
+
+def test_writers_of_a_reference_table_are_in_the_same_order_everywhere(twin: Twin) -> None:
+    """UPDATE had met a new row on some shards and not yet on others: in a third of the rows the copies came apart."""
+    rounds = 40
+
+    def insert() -> None:
+        with psycopg.connect(twin.dsn, autocommit=True) as connection:
+            for number in range(1001, 1001 + rounds):
+                connection.execute("INSERT INTO ref VALUES (%s, 'z')", (number,))
+
+    def load() -> None:
+        with psycopg.connect(twin.dsn, autocommit=True) as connection:
+            for number in range(2001, 2001 + rounds):
+                with connection.cursor().copy("COPY ref FROM STDIN") as copy:
+                    copy.write_row((number, "z"))
+
+    def update() -> None:
+        with psycopg.connect(twin.dsn, autocommit=True) as connection:
+            for _ in range(rounds):
+                connection.execute("UPDATE ref SET b = b || 'x'")
+
+    threads = [threading.Thread(target=work) for work in (insert, load, update, update)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    first, *others = (sorted(rows) for rows in twin.databases.rows("TABLE ref"))
+    assert len(first) == ROWS + 2 * rounds
+    assert others == [first, first]
+
+
+@pytest.mark.parametrize("encoding", ["UTF8", "LATIN1"])
+def test_the_lock_names_any_table(twin: Twin, encoding: str) -> None:
+    table = Resolved("reference", "public", 'Länder \\ \\00e9 "x"')
+    with psycopg.connect(twin.databases.oracle, client_encoding=encoding) as connection:
+        connection.execute(sql.SQL("CREATE TABLE {} (a int)").format(sql.Identifier(table.name)))
+        connection.execute(table.locked("SHARE ROW EXCLUSIVE").encode("ascii"))
+        locks = "SELECT relation::regclass = %s::regclass FROM pg_locks WHERE mode = 'ShareRowExclusiveLock'"
+        name = '"' + table.name.replace('"', '""') + '"'
+        assert connection.execute(locks, (name,)).fetchall() == [(True,)]
+        connection.rollback()
