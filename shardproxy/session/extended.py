@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 DUPLICATE_CURSOR = "42P03"
 
+TEXT_AND_BINARY = (0, 1)
+"""The format codes of the protocol."""
+
 LOCAL = frozenset({
     Kind.EMPTY, Kind.BEGIN, Kind.COMMIT, Kind.ROLLBACK, Kind.SAVEPOINT, Kind.RELEASE, Kind.ROLLBACK_TO,
 })  # fmt: skip
@@ -286,6 +289,9 @@ class Extended:
         self._owed.append(encode.BIND_COMPLETE)
         if not _unprepared(prepared.statement):
             self._unbound[bind.portal] = portal
+        if any(code not in TEXT_AND_BINARY for code in bind.param_formats):
+            # Nothing can be read or routed by such a value: let a shard refuse it at once, as PostgreSQL does.
+            await self._settle()
 
     async def _describe(self, target: decode.Target) -> None:
         if target.kind == b"P":

@@ -30,6 +30,7 @@ _header = Struct("!BI").pack
 _int32 = Struct("!i").pack
 _uint32 = Struct("!I").pack
 _uint16 = Struct("!H").pack
+_int16 = Struct("!h").pack
 
 _NULL: Final = _int32(-1)
 
@@ -59,7 +60,7 @@ def _count(items: Sequence[object], what: str) -> bytes:
 
 
 def _int16s(values: Sequence[int], what: str) -> bytes:
-    return _count(values, what) + b"".join(map(_uint16, values))
+    return _count(values, what) + b"".join(map(_int16, values))
 
 
 def _values(values: Sequence[bytes | None], what: str) -> bytes:

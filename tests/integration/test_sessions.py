@@ -21,9 +21,11 @@ def parse(sql: str, name: str = "", oids: tuple[int, ...] = ()) -> bytes:
     return encode.parse(name.encode(), sql.encode(), oids)
 
 
-def bind(*params: str | None, name: str = "", portal: str = "") -> bytes:
+def bind(
+    *params: str | None, name: str = "", portal: str = "", formats: tuple[int, ...] = (), results: tuple[int, ...] = ()
+) -> bytes:
     values = [None if param is None else param.encode() for param in params]
-    return encode.bind(portal.encode(), name.encode(), (), values, ())
+    return encode.bind(portal.encode(), name.encode(), formats, values, results)
 
 
 def execute(rows: int = 0, portal: str = "") -> bytes:
@@ -152,6 +154,25 @@ EXTENDED: dict[str, list[Step]] = {
     "too many parameters": [parse("SELECT $1::int") + bind("1", "2") + S],
     "bad parameter": [run("SELECT * FROM ref WHERE a = $1", "x") + S],
     "bad parameter, Bind alone": [parse("SELECT $1::int") + bind("x") + S],
+    **{
+        f"a parameter of format {code}, {sql}": [
+            parse(sql) + bind("5", formats=(code,)) + describe("P") + execute(rows) + S for rows in (0, 1)
+        ]
+        for code in (-32768, -1, 2, 32767)
+        for sql in ("SELECT b FROM t WHERE a = $1", "UPDATE t SET b = 'y' WHERE a = $1", "SELECT $1::int + $2::int")
+    },
+    **{
+        f"one parameter of format {code}, {value}": [
+            parse(sql, "p") + bind("5", value, name="p", formats=(0, code)) + execute() + S,
+            run("SELECT 1") + S,
+        ]
+        for code in (-1, 2)
+        for value in (None, "6")
+        for sql in ("SELECT b FROM t WHERE a = $1 AND b = $2",)
+    },
+    "rows of a format that is none": [
+        parse("SELECT b FROM t WHERE a = $1") + bind("5", results=(code,)) + execute() + S for code in (-32768, -1, 2)
+    ],
     "a failing statement": [run("SELECT 1/0") + run("SELECT 2") + S, run("SELECT 3") + S],
     "an error skips up to Sync": [
         run("SELECT 1") + parse("SELEC") + bind() + execute() + close("S", "p") + FLUSH + S,
