@@ -129,9 +129,11 @@ class Cell:
 
     # Clients.
 
-    async def connect(self, application: str = "test") -> "psycopg.AsyncConnection[Any]":
-        """Return a client's connection to the proxy."""
-        dsn = make_conninfo(self.proxy.dsn(), application_name=application, sslmode="disable")
+    async def connect(self, application: str = "test", port: int | None = None) -> "psycopg.AsyncConnection[Any]":
+        """Return a client's connection to the proxy, if need be by way of another port."""
+        dsn = make_conninfo(
+            self.proxy.dsn(), application_name=application, sslmode="disable", port=port or self.proxy.port
+        )
         connection: psycopg.AsyncConnection[Any] = await psycopg.AsyncConnection.connect(dsn, autocommit=True)
         return connection
 

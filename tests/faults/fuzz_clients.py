@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from shardproxy.wire import decode, encode
 from shardproxy.wire.constants import B
 from shardproxy.wire.framing import FrameReader
 from tests.faults.cell import config
+from tests.faults.record import Figure, Record, Recorder, add_options
 from tests.fuzz.mutation import damage, pieces
 from tests.support.databases import Databases, Servers, execute
 from tests.support.proxy import Proxy
@@ -30,6 +32,8 @@ from tests.support.proxy import Proxy
 AT_ONCE = 4
 QUIET = 0.05  # seconds without an answer: it waits for more
 PATIENCE = 20.0
+ROUND = 2000  # sessions of one proxy, in a long run
+TOLD = 3000  # characters of an error
 GROWTH = 48 << 20  # bytes: the plan cache and a few buffers may fill
 OWN_DEFECT = b"internal error of shardproxy"
 STARTUP = encode.startup_message({"user": "postgres", "database": "shop", "application_name": "fuzz"})
@@ -155,8 +159,8 @@ async def session(port: int, chosen: random.Random) -> list[str]:
         raise DefectError(f"{error}: {script!r} was answered {answer!r}") from error
 
 
-async def fuzz(proxy: Proxy, count: int, seed: int) -> Report:
-    """Play that many sessions against a proxy."""
+async def fuzz(proxy: Proxy, count: int, seed: int, over: Callable[[], bool] = lambda: False) -> Report:
+    """Play that many sessions against a proxy, or fewer when it is `over`."""
     report = Report()
     chosen = random.Random(seed)
     begun = time.monotonic()
@@ -164,7 +168,7 @@ async def fuzz(proxy: Proxy, count: int, seed: int) -> Report:
     base = 0
 
     async def player(own: random.Random) -> None:
-        while report.sessions < count:
+        while report.sessions < count and not over():
             report.sessions += 1
             report.states.update(await session(proxy.port, own))
 
@@ -187,7 +191,7 @@ async def fuzz(proxy: Proxy, count: int, seed: int) -> Report:
 TABLE = "CREATE TABLE loads (load int8, id int8, note text)"
 
 
-def run(count: int, seed: int, *, version: int = 18) -> Report:
+def run(count: int, seed: int, *, version: int = 18, over: Callable[[], bool] = lambda: False) -> Report:
     """Start servers and a proxy, and fuzz it."""
     servers = Servers(version)
     try:
@@ -197,11 +201,45 @@ def run(count: int, seed: int, *, version: int = 18) -> Report:
         with tempfile.TemporaryDirectory() as directory:
             proxy = Proxy(Path(directory), config(databases.shards, seconds=10.0))
             try:
-                return asyncio.run(fuzz(proxy, count, seed))
+                return asyncio.run(fuzz(proxy, count, seed, over))
             finally:
                 proxy.close()
     finally:
         servers.close()
+
+
+def run_many(count: int, seed: int, recorder: Recorder) -> Record:
+    """Fuzz proxies, a new one for each round, until there are enough sessions or one shows a defect."""
+    record = Record()
+    sessions = 0
+    states: Counter[str] = Counter()
+    grown = 0
+    while sessions < count and not recorder.over and not record.violations:
+        seed += 1
+        try:
+            report = run(min(ROUND, count - sessions), seed, over=lambda: recorder.over)
+        except (Exception, ExceptionGroup) as error:
+            record.violations.append(f"seed {seed}: {_told(error)}")
+        else:
+            sessions += report.sessions
+            states += report.states
+            grown = max(grown, report.grown)
+        record.figures = [Figure("damaged sessions against a live proxy", sessions)]
+        record.lines = [
+            f"errors answered: {', '.join(f'{number} {state}' for state, number in states.most_common())}",
+            f"most memory that {ROUND} sessions added: {grown / 2**20:.1f} MiB",
+        ]
+        recorder.keep(record)
+    return record
+
+
+def _told(error: BaseException) -> str:
+    """The defect itself: it comes in the group's wrapping, and a proxy whose log has a traceback hides it."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    below = error.__context__
+    told = f"{error!r}"[:TOLD]
+    return told if below is None or below is error.__cause__ else f"{_told(below)}; then {told}"
 
 
 def main() -> int:
@@ -209,11 +247,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.fuzz_clients", description=__doc__)
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
+    add_options(parser)
     arguments = parser.parse_args()
-    report = run(arguments.count, arguments.seed)
-    print(f"{report.sessions} sessions in {report.seconds:.0f} s, no defect; grown by {report.grown >> 10} KiB")
-    print(f"errors answered: {dict(report.states.most_common())}")
-    return 0
+    recorder = Recorder.of(arguments)
+    return recorder.finish(run_many(arguments.count, arguments.seed, recorder))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ shards must hold what the ledger says. Shards run with synchronous_commit on: a 
 import argparse
 import asyncio
 import contextlib
-import math
 import random
 import signal
 import statistics
@@ -29,6 +28,7 @@ import psycopg
 
 from shardproxy.embedded import Server, supervisor
 from tests.faults.cell import HEALED, TABLE, UNKNOWN, Outcome, config, lines, outcome_of
+from tests.faults.record import Figure, Record, Recorder, add_options
 from tests.support.databases import query
 from tests.support.proxy import Proxy
 
@@ -45,6 +45,7 @@ SETTINGS = {
 PREPARED = "SELECT gid, extract(epoch FROM clock_timestamp() - prepared)::float8 FROM pg_prepared_xacts"
 QUIET = (0.1, 1.2)  # seconds between a start and the next kill
 SAMPLE = 0.05  # seconds between looks at what is in doubt
+TOLD = 50  # violations
 COPY_PATIENCE = 60.0  # seconds; a COPY that takes longer counts as hanging
 
 
@@ -69,6 +70,7 @@ class Report:
     violations: list[str] = field(default_factory=list)
     in_doubt: list[float] = field(default_factory=list)
     healed_after: float = 0.0
+    judged: bool = False
 
     @property
     def told(self) -> Counter[str]:
@@ -98,21 +100,34 @@ class Report:
             f"in doubt, seconds: p99 {self.percentile(0.99):.2f}, max {max(self.in_doubt, default=0.0):.2f}"
             f" (of {len(self.in_doubt)} transactions seen prepared)",
             f"nothing prepared any more {self.healed_after:.2f} s after the last fault was healed",
-            f"violations: {len(self.violations)}",
-            *(f"  {text}" for text in self.violations[:50]),
         ]
+
+    def record(self) -> Record:
+        """The figures, for the document. Before the judgement there are no rows, and a violation is not yet known."""
+        return Record(
+            [
+                Figure("kills and crashes under load", sum(self.faults.values())),
+                Figure("COPYs judged", len(self.loads) if self.judged else 0),
+                Figure("rows committed", self.rows),
+                Figure(f"in doubt, p99, PostgreSQL {self.version}", round(self.percentile(0.99), 2), unit=" s"),
+                Figure(
+                    f"in doubt, longest, PostgreSQL {self.version}", round(max(self.in_doubt, default=0), 2), unit=" s"
+                ),
+            ],
+            self.lines(),
+            self.violations[:TOLD],
+        )
 
 
 class Storm:
     """One run."""
 
-    def __init__(self, version: int, directory: Path, kills: int, seed: int, seconds: float) -> None:
+    def __init__(self, version: int, directory: Path, kills: int, seed: int, recorder: Recorder) -> None:
         self.report = Report(version)
         self._random = random.Random(seed)
         self._directory = directory
         self._left = kills
-        self._seconds = seconds
-        self._end = 0.0
+        self._recorder = recorder
         self._over = asyncio.Event()
         self._servers: list[Server] = []
         self._proxies: list[Proxy] = []
@@ -131,6 +146,7 @@ class Storm:
                 self._proxies.append(Proxy(place, config(dsns, seconds=2.0)))
             asyncio.run(self._storm())
             self._judge(dsns)
+            self.report.judged = True
         finally:
             for proxy in self._proxies:
                 proxy.close()
@@ -140,7 +156,6 @@ class Storm:
 
     async def _storm(self) -> None:
         begun = time.monotonic()
-        self._end = begun + self._seconds
         numbers = iter(range(1, 1 << 30))
         watch = asyncio.ensure_future(self._watch())
         async with asyncio.TaskGroup() as group:
@@ -204,7 +219,8 @@ class Storm:
     # Faults.
 
     def _take(self, what: str) -> bool:
-        if self._left <= 0 or time.monotonic() > self._end:
+        self._recorder.keep(self.report.record())
+        if self._left <= 0 or self._recorder.over:
             self._over.set()
             return False
         self._left -= 1
@@ -303,10 +319,10 @@ class Storm:
                 self.report.violations.append(f"{name}: a wrong tag")
 
 
-def storm(kills: int, *, version: int = 18, seed: int = 1, seconds: float = math.inf) -> Report:
+def storm(kills: int, *, version: int = 18, seed: int = 1, recorder: Recorder | None = None) -> Report:
     """Run a storm of that many faults, or as many as fit into the time; its servers and proxies end with it."""
     with tempfile.TemporaryDirectory() as directory:
-        return Storm(version, Path(directory), kills, seed, seconds).run()
+        return Storm(version, Path(directory), kills, seed, recorder or Recorder()).run()
 
 
 def main() -> int:
@@ -315,10 +331,11 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=15)
     parser.add_argument("--version", type=int, default=18, help="PostgreSQL's major version")
     parser.add_argument("--seed", type=int, default=1)
+    add_options(parser)
     arguments = parser.parse_args()
-    report = storm(arguments.kills, version=arguments.version, seed=arguments.seed)
-    print("\n".join(report.lines()))
-    return 1 if report.violations else 0
+    recorder = Recorder.of(arguments)
+    report = storm(arguments.kills, version=arguments.version, seed=arguments.seed, recorder=recorder)
+    return recorder.finish(report.record())
 
 
 if __name__ == "__main__":

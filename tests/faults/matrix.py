@@ -1,14 +1,21 @@
-"""The deterministic matrix: each step of a load × moment × shard × fault, one load for each, judged on the shards.
+"""The deterministic matrix: each step of a load × moment × participant × fault, one load for each, then judged.
 
-A load is a COPY into three shards, or a transaction of INSERTs into two. `cases()` lists all of them in a fixed
+    python -m tests.faults.matrix --version 18
+
+A load is a COPY into three shards, or a transaction of INSERTs into two; participants are its shards and its client.
+`cases()` lists all of them in a fixed
 order; `run` works through any part of them over several cells at once.
 """
 
+import argparse
 import asyncio
 import contextlib
+import random
+import sys
+import tempfile
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,12 +23,16 @@ from typing import Any, Literal
 import psycopg
 
 from shardproxy.wire.constants import F
+from tests.conftest import VERSIONS
 from tests.faults.cell import Cell, Outcome
-from tests.support.faultproxy import STARTUP, Fault, Rule, When
+from tests.faults.record import Figure, Record, Recorder, add_options
+from tests.support.databases import Databases, Servers
+from tests.support.faultproxy import STARTUP, Fault, FaultProxy, Rule, When
 
 DEADLINE = 1.0  # seconds: every deadline that the configuration has
 STALLED = 2.5  # seconds for which one connection of a living shard is stalled
 PATIENCE = 15.0  # seconds for an answer when a whole shard is away: several deadlines may add up
+OVERTAKEN = 2.5  # seconds that a message waits at most for another connection to the same shard: past the deadlines
 SMALL = 60  # rows; a few on each shard
 LARGE, WIDE = 900, 1000  # rows and bytes a row, so that each shard gets two CopyData
 
@@ -31,7 +42,10 @@ INSERT_SHARDS = (1, 2)
 
 @dataclass(frozen=True)
 class Step:
-    """A message from the proxy to a shard; the shards that get it (the anchor is the first that takes part)."""
+    """A message from the proxy to a shard; the shards that get it (the anchor is the first that takes part).
+
+    Or one from the client to the proxy: then `shards` is CLIENT alone.
+    """
 
     flow: Flow
     name: str
@@ -40,6 +54,7 @@ class Step:
     shards: tuple[int, ...]
     nth: int = 1
     answered: bool = True
+    decides: bool = False  # the client's word that all is to be committed
 
 
 def _commit_steps(flow: Flow, shards: tuple[int, ...]) -> Iterator[Step]:
@@ -51,6 +66,7 @@ def _commit_steps(flow: Flow, shards: tuple[int, ...]) -> Iterator[Step]:
     yield Step(flow, "complete", F.QUERY, b"COMMIT PREPARED", others)
 
 
+CLIENT = -1
 ALL = (0, 1, 2)
 BEFORE_COMMIT: tuple[Step, ...] = (
     Step("copy", "connect", STARTUP, b"", ALL),
@@ -65,6 +81,16 @@ BEFORE_COMMIT: tuple[Step, ...] = (
 )
 COMMIT: tuple[Step, ...] = (*_commit_steps("copy", ALL), *_commit_steps("insert", INSERT_SHARDS))
 
+FROM_CLIENT: tuple[Step, ...] = (
+    Step("copy", "connect", STARTUP, b"", (CLIENT,)),
+    Step("copy", "copy", F.QUERY, b"COPY loads", (CLIENT,)),
+    Step("copy", "first data", F.COPY_DATA, b"", (CLIENT,), answered=False),
+    Step("copy", "copy done", F.COPY_DONE, b"", (CLIENT,), decides=True),
+    Step("insert", "begin", F.QUERY, b"BEGIN", (CLIENT,)),
+    Step("insert", "insert", F.QUERY, b"INSERT INTO loads", (CLIENT,)),
+    Step("insert", "commit", F.QUERY, b"COMMIT", (CLIENT,), decides=True),
+)
+
 LETHAL = (Fault.CLOSE, Fault.RESET, Fault.STALL)
 
 
@@ -76,14 +102,31 @@ class Case:
     shard: int
     when: When
     fault: Fault
-    spread: bool
+    spread: bool  # the shard is away as a whole; REORDER: a message to another shard overtakes, not one to the same
+
+    @property
+    def participant(self) -> str:
+        """Its name."""
+        return "client" if self.shard == CLIENT else f"s{self.shard}"
+
+    @property
+    def harmless(self) -> bool:
+        """Whether it is no reason to refuse."""
+        return self.fault in {Fault.DELAY, Fault.TRICKLE} or (self.fault is Fault.REORDER and self.spread)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the client has gone before it could have said that all is to be committed."""
+        gone = self.shard == CLIENT and self.fault in {Fault.CLOSE, Fault.RESET, Fault.CUT}
+        return gone and (not self.step.decides or self.when is When.BEFORE)
 
     def __str__(self) -> str:
-        scope = "shard away" if self.spread else "connection"
-        return f"{self.step.flow}: {self.step.name}, s{self.shard}, {self.when.value}, {self.fault.value} ({scope})"
+        names = ("same shard", "another shard") if self.fault is Fault.REORDER else ("connection", "shard away")
+        what = f"{self.fault.value} ({names[self.spread]})"
+        return f"{self.step.flow}: {self.step.name}, {self.participant}, {self.when.value}, {what}"
 
 
-def cases(steps: Iterable[Step] = (*BEFORE_COMMIT, *COMMIT)) -> list[Case]:
+def cases(steps: Iterable[Step] = (*BEFORE_COMMIT, *COMMIT, *FROM_CLIENT)) -> list[Case]:
     """Return every case of the given steps."""
     found = []
     for step in steps:
@@ -91,9 +134,14 @@ def cases(steps: Iterable[Step] = (*BEFORE_COMMIT, *COMMIT)) -> list[Case]:
             for when in When:
                 if not step.answered and when in {When.ANSWERED, When.REPLIED}:
                     continue
-                found += [Case(step, shard, when, fault, spread) for fault in LETHAL for spread in (False, True)]
+                scopes = (False,) if shard == CLIENT else (False, True)
+                # A client that stalls in its login is the startup floods' matter.
+                lethal = LETHAL[:-1] if shard == CLIENT and step.type == STARTUP else LETHAL
+                found += [Case(step, shard, when, fault, spread) for fault in lethal for spread in scopes]
                 if when in {When.BEFORE, When.ANSWERED}:
                     found += [Case(step, shard, when, fault, False) for fault in (Fault.CUT, Fault.DELAY)]
+                if when in {When.BEFORE, When.ANSWERED} and shard != CLIENT:
+                    found += [Case(step, shard, when, Fault.REORDER, spread) for spread in scopes]
                 if when is When.ANSWERED:
                     found.append(Case(step, shard, when, Fault.TRICKLE, False))
     return found
@@ -135,19 +183,40 @@ class Lane:
 
     async def run(self, case: Case) -> Result:
         """Do it all: load, fault, healing, judgement."""
+        if case.shard != CLIENT:
+            return await self._run(case, self._cell.faults[case.shard], None)
+        proxy = self._cell.proxy
+        async with FaultProxy(proxy.host, proxy.port) as between:
+            self._cell.faults.append(between)  # healed with the others
+            try:
+                return await self._run(case, between, between.port)
+            finally:
+                self._cell.faults.remove(between)
+
+    def _rule(self, case: Case, application: str) -> Rule:
+        step = case.step
+        rule = Rule(case.fault, step.type, step.text, step.nth, case.when, application, spread=case.spread)
+        if case.fault is Fault.REORDER and case.spread:
+            other = step.shards[step.shards.index(case.shard) - 1] if len(step.shards) > 1 else (case.shard + 1) % 3
+            rule.overtaken_by = self._cell.faults[other]
+        elif case.fault is Fault.REORDER:
+            rule.seconds = OVERTAKEN
+        return rule
+
+    async def _run(self, case: Case, place: FaultProxy, port: int | None) -> Result:
         cell = self._cell
         begun = time.monotonic()
         load = next(cell.numbers)
         application = f"case{load}"
         step = case.step
-        rule = Rule(case.fault, step.type, step.text, step.nth, case.when, application, spread=case.spread, seconds=0.2)
-        wide = step.type == F.COPY_DATA
+        rule = self._rule(case, application)
+        wide = step.type == F.COPY_DATA and case.shard != CLIENT
         rows = len(INSERT_SHARDS) if step.flow == "insert" else LARGE if wide else SMALL
-        cell.faults[case.shard].add(rule)
+        place.add(rule)
         client: psycopg.AsyncConnection[Any] | None = None
         try:
             async with asyncio.timeout(PATIENCE):
-                client = await cell.connect(application)
+                client = await cell.connect(application, port)
         except psycopg.Error as error:
             # The first session of all learns the shards' settings from one of them.
             outcome = Outcome(error.diag.sqlstate or "08001", str(error))
@@ -166,7 +235,8 @@ class Lane:
         if not rule.fired.is_set():
             result.wrong.append("the fault was never met")
         result.wrong += self._told(case, outcome)
-        result.wrong += await cell.judge(load, rows, outcome)
+        told = Outcome("gone") if case.undecided and not outcome.acknowledged else outcome
+        result.wrong += await cell.judge(load, rows, told)
         await self._go_on(client, application, result)
         result.seconds = time.monotonic() - begun
         if result.wrong:
@@ -193,14 +263,17 @@ class Lane:
     @staticmethod
     def _told(case: Case, outcome: Outcome) -> list[str]:
         """Judge the words."""
-        if outcome.sqlstate in {"hang", "lost"}:
-            return [f"the client was told {outcome.sqlstate!r}"]
-        harmless = case.fault in {Fault.DELAY, Fault.TRICKLE}
         if outcome.acknowledged:
-            return []
-        if harmless:
+            return ["acknowledged, though the client has gone"] if case.undecided else []
+        if case.harmless:
             return ["a delay is no reason to refuse"]
-        return [] if f"s{case.shard}" in outcome.said else [f"the error does not name s{case.shard}"]
+        if outcome.sqlstate == "hang" or (outcome.sqlstate == "lost" and case.shard != CLIENT):
+            return [f"the client was told {outcome.sqlstate!r}"]
+        return (
+            []
+            if case.shard == CLIENT or f"s{case.shard}" in outcome.said
+            else [f"the error does not name s{case.shard}"]
+        )
 
     async def _go_on(self, client: "psycopg.AsyncConnection[Any] | None", application: str, result: Result) -> None:
         """See that the same session, or else a new one, can load again."""
@@ -234,9 +307,16 @@ class Lane:
 
 
 async def run(
-    wanted: Iterable[Case], places: Sequence[tuple[Sequence[str], Path]], *, commit: str = "two-phase"
+    wanted: Iterable[Case],
+    places: Sequence[tuple[Sequence[str], Path]],
+    *,
+    commit: str = "two-phase",
+    note: Callable[[list[Result]], bool] = lambda _: True,
 ) -> list[Result]:
-    """Run cases over as many cells as there are places: (empty databases of three shards, directory)."""
+    """Run cases over as many cells as there are places: (empty databases of three shards, directory).
+
+    `note` is told the results so far behind each case; it ends the run by a False.
+    """
     waiting = deque(wanted)
     results: list[Result] = []
 
@@ -246,6 +326,8 @@ async def run(
             await one.prepare()
             while waiting:
                 results.append(await one.run(waiting.popleft()))
+                if not note(results):
+                    waiting.clear()
                 if len(results) % 50 == 0:
                     await cell.ask("TRUNCATE loads")
 
@@ -253,3 +335,63 @@ async def run(
         for dsns, directory in places:
             group.create_task(lane(dsns, directory))
     return results
+
+
+LANES = 4
+
+
+@contextlib.contextmanager
+def _places(version: int) -> Iterator[list[tuple[list[str], Path]]]:
+    servers = Servers(version)
+    try:
+        with tempfile.TemporaryDirectory() as directory:
+            found = []
+            for number in range(LANES):
+                place = Path(directory) / str(number)
+                place.mkdir()
+                found.append((Databases.create(servers).shards, place))
+            yield found
+    finally:
+        servers.close()
+
+
+def record_of(results: list[Result], version: int) -> Record:
+    """Return the figures."""
+    told = Counter("acknowledged" if one.outcome.acknowledged else one.outcome.sqlstate or "?" for one in results)
+    faults = Counter(one.case.fault.value for one in results)
+    kept = sum(result.same_session for result in results)
+    steps = {(one.case.step.flow, one.case.step.name, one.case.shard == CLIENT) for one in results}
+    lines = [
+        f"PostgreSQL {version}: {len(steps)} protocol steps of a COPY into three shards and of a transaction over two",
+        "before, after sending, answered but not passed on, after the answer; each shard and the client; one "
+        "connection or the whole shard",
+        f"faults: {', '.join(f'{count} {name}' for name, count in faults.most_common())}",
+        f"told to the clients: {', '.join(f'{count} {name}' for name, count in told.most_common())}",
+        f"{kept} sessions went on after the fault, {len(results) - kept} had to connect again",
+    ]
+    wrong = [str(result) for result in results if result.wrong]
+    return Record([Figure(f"cases of the matrix, PostgreSQL {version}", len(results))], lines, wrong)
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.matrix", description=__doc__)
+    parser.add_argument("--version", type=int, default=VERSIONS[-1], help="PostgreSQL's major version")
+    parser.add_argument("--count", type=int, default=len(cases()), help="that many of the cases")
+    parser.add_argument("--seed", type=int, default=1, help="of their order")
+    add_options(parser)
+    arguments = parser.parse_args()
+    recorder = Recorder.of(arguments)
+    wanted = random.Random(arguments.seed).sample(cases(), min(arguments.count, len(cases())))
+
+    def note(results: list[Result]) -> bool:
+        recorder.keep(record_of(results, arguments.version))
+        return not recorder.over
+
+    with _places(arguments.version) as places:
+        results = asyncio.run(run(wanted, places, note=note))
+    return recorder.finish(record_of(results, arguments.version))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -16,11 +16,13 @@ import psycopg
 
 from shardproxy.wire import encode
 from tests.faults.cell import config
+from tests.faults.record import Figure, Record, Recorder
 from tests.support.databases import Databases, Servers
 from tests.support.proxy import Proxy
 
 STARTUP = encode.startup_message({"user": "postgres", "database": "shop", "application_name": "x" * 200})
 QUERY = b"SELECT 1"
+AT_MOST = 2.0  # times the p99 without them
 
 
 @dataclass(frozen=True)
@@ -104,9 +106,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.slow_loris", description=__doc__)
     parser.add_argument("--connections", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--record", type=Path, help="a file for the figures")
     arguments = parser.parse_args()
-    print(run(arguments.connections, arguments.seconds))
-    return 0
+    figures = run(arguments.connections, arguments.seconds)
+    wrong = [] if figures.ratio <= AT_MOST else [f"the p99 of a good client is {figures.ratio:.2f} times as long"]
+    wrong += [f"{figures.dropped} of the slow ones were thrown out: they did no harm"] * bool(figures.dropped)
+    ratio = Figure("p99 of a good client beside them, times that alone", round(figures.ratio, 2), AT_MOST, True)
+    line = f"p99 of its SELECT 1: {figures.alone * 1000:.2f} ms alone, {figures.during * 1000:.2f} ms beside them"
+    slow = Figure("connections of one byte a second", figures.connections)
+    return Recorder(arguments.record).finish(Record([slow, ratio], [line], wrong))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ Invariant: a valid message sequence, or one protocol error and an end. No other 
 import argparse
 import asyncio
 import random
+import resource
 import sys
-import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,10 +27,13 @@ from shardproxy.wire import encode
 from shardproxy.wire.constants import authentication_limit, frontend_limit
 from shardproxy.wire.framing import FrameReader
 from shardproxy.wire.startup import StartupReader
+from tests.faults.record import Figure, Record, Recorder, add_options
 from tests.fuzz.mutation import damage, pieces
 from tests.unit.wire.samples import BACKEND, FRONTEND
 
 PATIENCE = 10.0  # seconds for what takes a millisecond
+ROUND = 10_000  # inputs of one seed, in a long run
+GROWTH = 64 << 10  # KiB that the process may grow by behind its first round
 
 READY = encode.ready_for_query(b"I")
 ROWS = [encode.row_description([("a", 23)]), *(encode.data_row([b"%d" % n, None]) for n in range(5))]
@@ -263,16 +267,39 @@ async def run(count: int, seed: int) -> dict[str, int]:
     return done
 
 
+def run_many(count: int, seed: int, recorder: Recorder) -> Record:
+    """Run rounds, each with a seed of its own, until there are enough inputs or one shows a defect."""
+    done: Counter[str] = Counter()
+    record = Record()
+    at_first = 0
+    while done.total() < count and not recorder.over and not record.violations:
+        seed += 1
+        try:
+            done.update(asyncio.run(run(min(ROUND, count - done.total()), seed)))
+        except Exception as error:
+            record.violations.append(f"seed {seed}: {error!r}")
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        at_first = at_first or peak
+        if peak - at_first > GROWTH:
+            record.violations.append(f"seed {seed}: memory has grown from {at_first} to {peak} KiB")
+        record.figures = [Figure("fuzz inputs", done.total())]
+        record.lines = [
+            ", ".join(f"{number} {name}" for name, number in done.items()),
+            f"memory: {at_first >> 10} MiB after {ROUND} inputs, {peak >> 10} MiB at its highest",
+        ]
+        recorder.keep(record)
+    return record
+
+
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.protocol", description=__doc__)
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
+    add_options(parser)
     arguments = parser.parse_args()
-    begun = time.monotonic()
-    done = asyncio.run(run(arguments.count, arguments.seed))
-    print(f"{sum(done.values())} inputs in {time.monotonic() - begun:.0f} s, no defect: {done}")
-    return 0
+    recorder = Recorder.of(arguments)
+    return recorder.finish(run_many(arguments.count, arguments.seed, recorder))
 
 
 if __name__ == "__main__":

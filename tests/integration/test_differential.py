@@ -1,11 +1,8 @@
 """Random COPYs on one PostgreSQL and through the proxy over three shards: every answer and every row the same.
 
-The normal run has the same few hundred cases each time. The long one takes new ones each time:
-
-    SHARDPROXY_DIFFERENTIAL_CASES=100000 pytest -m slow --hypothesis-seed=1 tests/integration/test_differential.py
+The same few hundred cases each time. The long run takes new ones: `python -m tests.faults.differential`.
 """
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -17,8 +14,6 @@ from tests.support.differential import Arena
 from tests.support.differential_cases import Case, cases
 
 CASES = 300
-COUNT = "SHARDPROXY_DIFFERENTIAL_CASES"
-
 HEALTH = [HealthCheck.too_slow, HealthCheck.data_too_large]  # each case asks five databases
 
 
@@ -28,28 +23,9 @@ def arena(servers: Servers, run_proxy_for_module: RunProxy) -> Iterator[Arena]:
         yield arena
 
 
-def compare(arena: Arena, case: Case) -> None:
-    arena.compare(
-        case.ddl, *case.steps, table=case.table, fresh=False, may_decline=case.may_decline, ignore=case.ignore
-    )
-
-
 @settings(max_examples=CASES, derandomize=True, database=None, deadline=None, suppress_health_check=HEALTH)
 @given(case=cases())
 def test_random_copies(arena: Arena, case: Case) -> None:
-    compare(arena, case)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(0)
-@pytest.mark.skipif(COUNT not in os.environ, reason=f"the long form: set {COUNT}")
-@settings(
-    max_examples=int(os.environ.get(COUNT, "1")),
-    database=None,
-    deadline=None,
-    print_blob=True,
-    suppress_health_check=HEALTH,
-)
-@given(case=cases())
-def test_many_random_copies(arena: Arena, case: Case) -> None:
-    compare(arena, case)
+    arena.compare(
+        case.ddl, *case.steps, table=case.table, fresh=False, may_decline=case.may_decline, ignore=case.ignore
+    )

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
 import psycopg.conninfo
@@ -28,6 +28,9 @@ from shardproxy.wire import encode
 from tests.support.databases import SHARDS, Databases, Servers
 from tests.support.proxy import Proxy
 from tests.support.rawclient import Protocol, RawClient, Reply
+
+if TYPE_CHECKING:
+    from tests.support.differential_cases import Case
 
 IDLE_PATIENCE = 5.0  # seconds for a shard to notice that nobody wants its rows
 
@@ -253,13 +256,33 @@ class Arena:
         `may_decline`: the proxy may refuse a key's spelling whose meaning depends on settings (`_declined`).
         """
         self.define(ddl)
+        expected, declined = self._compare_replies(
+            steps, settings, ignore=ignore, notices_once=notices_once, pause=pause, fresh=fresh, may_decline=may_decline
+        )
+        if declined:
+            assert not any(self.rows(TABLES[table])[1]), "declined, but loaded"
+            return Outcome(expected[: len(steps)])
+        self.compare_rows(TABLES[table])
+        return Outcome(expected[: len(steps)], self.rows(TABLES[table])[0])
+
+    def _compare_replies(
+        self,
+        steps: Sequence[Step],
+        settings: Mapping[str, str] | None,
+        *,
+        ignore: str,
+        notices_once: bool = False,
+        pause: float = 0.0,
+        fresh: bool = True,
+        may_decline: bool,
+    ) -> tuple[list[Reply], bool]:
+        """Run the steps on both and compare the replies; return the oracle's, and whether the proxy declined."""
         expected = self._run("oracle", steps, settings, 0.0, fresh)
         got = self._run("proxy", steps, settings, pause, fresh)
         for step, theirs, ours in zip([*steps, "usable"], expected, got, strict=False):
             if may_decline and _declined(ours, theirs):
                 self.declined += 1
-                assert not any(self.rows(TABLES[table])[1]), "declined, but loaded"
-                return Outcome(expected[: len(steps)])
+                return expected, True
             there, here = (_normal(reply, ignore, notices_once) for reply in (theirs, ours))
             if theirs.error is not None:
                 # The shards read on side by side: what they say of rows behind the refused one is not taken back.
@@ -269,8 +292,45 @@ class Arena:
                 here["errors"], here["line"] = there["errors"], there["line"]
             assert here == there, _difference(step, here, there)
         assert len(got) == len(expected)
-        self.compare_rows(TABLES[table])
-        return Outcome(expected[: len(steps)], self.rows(TABLES[table])[0])
+        return expected, False
+
+    # Many cases of one hash-placed table: its twin on the oracle is made once, and rows are taken out to be compared.
+
+    def define_for_many(self, ddl: str, table: str) -> None:
+        """Make a table for `compare_one_of_many`."""
+        self.define(ddl)
+        spec = TABLES[table]
+        self._oracle.execute(f"CREATE TABLE twin (LIKE {spec.sql}) {spec.partitions[0]}".encode())
+
+    def compare_one_of_many(self, case: "Case") -> tuple[bool, int]:
+        """`compare` of a table that is there and empty, and is empty again behind it.
+
+        Return whether PostgreSQL has accepted all steps, and the number of rows.
+        """
+        replies, declined = self._compare_replies(
+            case.steps, None, ignore=case.ignore, fresh=False, may_decline=case.may_decline
+        )
+        spec = TABLES[case.table]
+        keys = ", ".join(map(str, cast("list[object]", spec.config["key"])))
+        shard = " ".join(
+            f"WHEN satisfies_hash_partition('twin'::regclass, {SHARDS}, {n}, {keys}) THEN {n}" for n in range(SHARDS)
+        )
+        take = f'DELETE FROM {spec.sql} "whole row" RETURNING "whole row"::text'
+        shards = [[text for (text,) in connection.execute(take.encode()).fetchall()] for connection in self._shards]
+        oracle = self._oracle.execute(f"{take}, CASE {shard} END".encode()).fetchall()
+        if declined:
+            assert not any(shards), "declined, but loaded"
+            return False, 0
+        for number, rows in enumerate(shards):
+            here, there = sorted(rows), sorted(text for text, place in oracle if place == number)
+            assert here == there, f"{case.steps}: s{number} has {here}, and should have {there}"
+        return not any(reply.errors for reply in replies), len(oracle)
+
+    def forget(self) -> None:
+        """Leave the connections that cases share: the next ones begin over new ones."""
+        for client in self._open.values():
+            client.close()
+        self._open.clear()
 
     def fill(self, table: str, query: str) -> None:
         """Put a query's rows into the oracle's table, and the same onto the shards, each where it belongs."""

@@ -243,9 +243,22 @@ def _cuts(draw: Draw, size: int) -> list[int]:
     return [cut % size for cut in draw(st.lists(SEEDS, max_size=12))]
 
 
-@st.composite
-def cases(draw: Draw) -> Case:
-    """Draw a case."""
+@dataclass(frozen=True)
+class Target:
+    """A table to copy into."""
+
+    table: str
+    ddl: str
+    keys: tuple[str, ...]
+    columns: list[Column]
+
+    @property
+    def may_decline(self) -> bool:
+        """Whether the proxy may decline to read a key."""
+        return any(column.temporal for column in self.columns if column.name in self.keys)
+
+
+def _target(draw: Draw) -> Target:
     table, keys = draw(st.sampled_from([("t", ("k",)), ("t", ("k",)), ("two", ("k", "l"))]))
     columns = draw(_columns(keys))
     definitions = [f"{column.name} {column.sql}" for column in columns]
@@ -255,6 +268,11 @@ def cases(draw: Draw) -> Case:
         ddl = f"CREATE TABLE {table} (gone int, {', '.join(definitions)}); ALTER TABLE {table} DROP gone"
     elif extra == 1:
         ddl = f"CREATE TABLE {table} (g int GENERATED ALWAYS AS (1 + 1) STORED, {', '.join(definitions)})"
+    return Target(table, ddl, keys, columns)
+
+
+def _copy(draw: Draw, target: Target) -> Case:
+    table, keys, columns = target.table, target.keys, target.columns
     fields = columns
     listed = ""
     if draw(st.booleans()):
@@ -279,4 +297,17 @@ def cases(draw: Draw) -> Case:
         steps = ("BEGIN", copy, copy, "ROLLBACK")
     # Behind a row that ON_ERROR has skipped, CONTEXT still names that row's column; on another shard it does not.
     ignore = "W" if "ON_ERROR ignore" in sql else ""
-    return Case(table, ddl, steps, any(column.temporal for column in columns if column.name in keys), ignore)
+    return Case(table, target.ddl, steps, target.may_decline, ignore)
+
+
+@st.composite
+def cases(draw: Draw) -> Case:
+    """Draw a case."""
+    return _copy(draw, _target(draw))
+
+
+@st.composite
+def batches(draw: Draw, size: int) -> list[Case]:
+    """Draw that many cases of one table: a long run need not make a table for each."""
+    target = _target(draw)
+    return [_copy(draw, target) for _ in range(size)]

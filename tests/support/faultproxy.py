@@ -20,8 +20,10 @@ network would deliver them late), and listens again. Runs in the caller's event 
 """
 
 import asyncio
+import contextlib
 import socket
 import struct
+import weakref
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from enum import Enum
@@ -56,6 +58,7 @@ class Fault(Enum):
     CUT = "cut"  # half of the message (ANSWERED: of the answer), then FIN to both
     DELAY = "delay"  # the message (ANSWERED: the answer) waits for `seconds`
     TRICKLE = "trickle"  # the same, in pieces of a few bytes over `seconds`
+    REORDER = "reorder"  # the message (ANSWERED: the answer) waits until another connection has overtaken it
     LIE = "lie"  # the message (ANSWERED: the answer) is replaced by what `lie` makes of it
 
 
@@ -78,7 +81,8 @@ class Rule:
     application: str | None = None
     towards: Towards = Towards.SERVER
     spread: bool = False  # the peer behind is away as a whole: all its connections, and those to come
-    seconds: float = 0.2
+    seconds: float = 0.2  # REORDER: at most
+    overtaken_by: "FaultProxy | None" = None  # REORDER: a message through there counts; None: through this proxy
     lie: Callable[[bytes], bytes] = bytes
     met: int = 0
     fired: asyncio.Event = field(default_factory=asyncio.Event)
@@ -105,11 +109,14 @@ class FaultProxy:
         self.port = free_port()
         self._rules: list[Rule] = []
         self._wires: dict[Wire, asyncio.Task[None]] = {}
+        self._transports: weakref.WeakSet[asyncio.WriteTransport] = weakref.WeakSet()
         self._server: asyncio.Server | None = None
         self._defects: list[Exception] = []
         self._away: Fault | None = None
         self._back = asyncio.Event()
         self._back.set()
+        self._passed = asyncio.Condition()
+        self._last: Wire | None = None
 
     async def __aenter__(self) -> Self:
         await self._listen()
@@ -122,6 +129,11 @@ class FaultProxy:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        # A task that is cancelled before its first step closes nothing, and `close` waits for a peer to take what it
+        # has not read: without this, sockets would be left to the garbage collector, in some later test.
+        for transport in list(self._transports):
+            transport.abort()
+        await asyncio.sleep(0)
         if self._defects:
             raise self._defects[0]
 
@@ -164,6 +176,19 @@ class FaultProxy:
         """Return the rule that this message meets."""
         return next((rule for rule in list(self._rules) if rule.meets(wire, towards, code, data)), None)
 
+    async def passed(self, wire: "Wire") -> None:
+        """Let those know who wait for another connection to go first."""
+        async with self._passed:
+            self._last = wire
+            self._passed.notify_all()
+
+    async def overtaken(self, behind: "Wire", seconds: float) -> None:
+        """Wait until a message has passed on another connection than this, and no longer than that."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds), self._passed:
+                self._last = None
+                await self._passed.wait_for(lambda: self._last not in {None, behind})
+
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
 
@@ -176,6 +201,7 @@ class FaultProxy:
         if self._away is Fault.RESET:
             _reset(writer)
             return
+        self._transports.add(writer.transport)
         wire = Wire(self, reader, writer)
         self._wires[wire] = asyncio.ensure_future(self._serve(wire))
 
@@ -183,6 +209,7 @@ class FaultProxy:
         try:
             await self._back.wait()
             wire.server = await asyncio.open_connection(*self._target)
+            self._transports.add(wire.server[1].transport)
             await wire.run()
         except (ConnectionError, asyncio.IncompleteReadError, _OverError):
             pass  # how a connection ends here
@@ -255,7 +282,9 @@ class Wire:
 
     async def _fire(self, rule: Rule) -> None:
         rule.fired.set()
-        if rule.fault in {Fault.DELAY, Fault.TRICKLE, Fault.LIE}:
+        if rule.fault is Fault.REORDER:
+            await (rule.overtaken_by or self._proxy).overtaken(self, rule.seconds)
+        if rule.fault in {Fault.DELAY, Fault.TRICKLE, Fault.REORDER, Fault.LIE}:
             return
         if rule.spread:
             self._proxy.away(rule.fault)
@@ -340,6 +369,7 @@ class Wire:
         rule = self._proxy.matching(self, towards, code, data)
         if rule is None:
             writer.write(data)
+            await self._proxy.passed(self)
             await writer.drain()
             return
         match rule.when:
