@@ -95,7 +95,7 @@ async def test_a_message_that_is_announced_and_never_sent(proxy: Proxy) -> None:
 
 async def test_a_flood_of_half_startups(databases: Databases, run_proxy: RunProxy) -> None:
     """They fill the places for a moment; the deadline throws them out, and good clients come in again."""
-    limits = "max_clients = 100\nlogin_timeout = 1.0"
+    limits = "max_clients = 100\nlogin_timeout = 3.0"  # longer than 300 connects take a busy machine
     proxy = run_proxy(config(databases.shards, commit="one-phase", server=limits))
     async with contextlib.AsyncExitStack() as stack:
         held = [await stack.enter_async_context(stranger(proxy)) for _ in range(300)]
@@ -107,7 +107,7 @@ async def test_a_flood_of_half_startups(databases: Databases, run_proxy: RunProx
         for reader, _ in held:
             with contextlib.suppress(ConnectionError):
                 await asyncio.wait_for(reader.read(), PATIENCE)
-        assert time.monotonic() - begun < 5.0
+        assert time.monotonic() - begun < PATIENCE
         async with await psycopg.AsyncConnection.connect(proxy.dsn(), autocommit=True) as good:
             await good.execute("SELECT 1")
 

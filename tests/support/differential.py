@@ -275,10 +275,11 @@ class Arena:
         pause: float = 0.0,
         fresh: bool = True,
         may_decline: bool,
+        then_usable: bool = True,
     ) -> tuple[list[Reply], bool]:
         """Run the steps on both and compare the replies; return the oracle's, and whether the proxy declined."""
-        expected = self._run("oracle", steps, settings, 0.0, fresh)
-        got = self._run("proxy", steps, settings, pause, fresh)
+        expected = self._run("oracle", steps, settings, 0.0, fresh, then_usable)
+        got = self._run("proxy", steps, settings, pause, fresh, then_usable)
         for step, theirs, ours in zip([*steps, "usable"], expected, got, strict=False):
             if may_decline and _declined(ours, theirs):
                 self.declined += 1
@@ -307,8 +308,14 @@ class Arena:
 
         Return whether PostgreSQL has accepted all steps, and the number of rows.
         """
+        # That the session is usable behind this case the next one shows, which has the same connection.
         replies, declined = self._compare_replies(
-            case.steps, None, ignore=case.ignore, fresh=False, may_decline=case.may_decline
+            case.steps,
+            None,
+            ignore=case.ignore,
+            fresh=False,
+            may_decline=case.may_decline,
+            then_usable=False,
         )
         spec = TABLES[case.table]
         keys = ", ".join(map(str, cast("list[object]", spec.config["key"])))
@@ -436,7 +443,13 @@ class Arena:
         return RawClient(self.databases.oracle)
 
     def _run(
-        self, whom: str, steps: Sequence[Step], settings: Mapping[str, str] | None, pause: float, fresh: bool
+        self,
+        whom: str,
+        steps: Sequence[Step],
+        settings: Mapping[str, str] | None,
+        pause: float,
+        fresh: bool,
+        then_usable: bool = True,
     ) -> list[Reply]:
         """Run the steps and a query behind them; an ended connection ends the list."""
         client = None if fresh else self._open.pop(whom, None)
@@ -462,7 +475,8 @@ class Arena:
                     replies.append(client.query(step))
                 if replies[-1].closed:
                     return replies
-            replies.append(client.usable())
+            if then_usable:
+                replies.append(client.usable())
             keep = not fresh and replies[-1].status == "I"
         finally:
             if keep:
