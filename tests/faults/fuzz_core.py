@@ -8,6 +8,7 @@ violations; the input is kept in the working directory.
 """
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
@@ -93,7 +94,7 @@ class Fuzzing:
                 cwd=self._programs,
                 stdout=written,
                 stderr=written,
-                env=SANITIZERS,
+                env={**os.environ, **SANITIZERS},
             )
             tail = b""
             try:
