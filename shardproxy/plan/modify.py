@@ -26,7 +26,7 @@ def route_modify(statement: Statement, tables: Tables, context: Context) -> Rout
     if table.kind == "reference":
         check_replicated(verb, statement, table, reads)
         reason = f"{table} is a reference table: every shard makes the same change"
-        return Route("all", "same", reason, table.locked("SHARE ROW EXCLUSIVE"))
+        return Route("all", "same", reason, _in_turn(statement, table, reads))
     if table.kind == "single":
         shard = _shard_of(table)
         check_reads(verb, reads, shard)
@@ -45,6 +45,16 @@ def route_modify(statement: Statement, tables: Tables, context: Context) -> Rout
     if statement.kind is Kind.INSERT:
         return _insert(statement, table, reads, context)
     return _update_or_delete(statement, ref, dict(tables), context)
+
+
+def _in_turn(statement: Statement, table: Resolved, reads: Tables) -> str:
+    """The locks behind which every shard makes this change, and others of the tables it reads, in one order."""
+    insert = statement.insert
+    # Rows that are added without a look at others may come in any order.
+    adds = insert is not None and not insert.select and insert.conflict is None
+    locks = [table.locked("ROW EXCLUSIVE" if adds else "SHARE ROW EXCLUSIVE")]
+    locks += sorted({other.locked("SHARE") for other in reads.values()} - {table.locked("SHARE")})
+    return "; ".join(locks)
 
 
 def _shard_of(table: Resolved) -> int:

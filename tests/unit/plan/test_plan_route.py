@@ -435,3 +435,27 @@ def test_parameters(sql: str, value: ParamValue, expected: tuple[object, str]) -
 def test_every_shard_is_some_users() -> None:
     """The tables above distinguish nothing unless the numbers do spread."""
     assert {user(number)[0] for number in range(100)} == {(shard,) for shard in range(NSHARDS)}
+
+
+@pytest.mark.parametrize(
+    ("sql", "locks"),
+    [
+        ("INSERT INTO ref2 VALUES (1, 'x'), (2, 'y')", {"ref2": "ROW EXCLUSIVE"}),
+        ("COPY ref2 FROM STDIN", {"ref2": "ROW EXCLUSIVE"}),
+        ("INSERT INTO ref2 VALUES (1, 'x') ON CONFLICT DO NOTHING", {"ref2": "SHARE ROW EXCLUSIVE"}),
+        ("UPDATE ref2 SET name = 'x' WHERE id = 1", {"ref2": "SHARE ROW EXCLUSIVE"}),
+        ("DELETE FROM ref2", {"ref2": "SHARE ROW EXCLUSIVE"}),
+        ("INSERT INTO ref2 SELECT id, name FROM ref", {"ref2": "SHARE ROW EXCLUSIVE", "ref": "SHARE"}),
+        (
+            "UPDATE ref2 SET name = ref.name FROM ref WHERE ref.id = ref2.id",
+            {"ref2": "SHARE ROW EXCLUSIVE", "ref": "SHARE"},
+        ),
+        ("DELETE FROM ref2 USING ref2 AS other WHERE other.id = ref2.id", {"ref2": "SHARE ROW EXCLUSIVE"}),
+        ("SELECT * FROM ref2", {}),
+        ("INSERT INTO users VALUES (1)", {}),
+    ],
+)
+def test_writers_of_copies_take_turns(sql: str, locks: dict[str, str]) -> None:
+    """What reads or changes rows must meet the same ones on every shard."""
+    wanted = [f'LOCK TABLE "public"."{name}" IN {mode} MODE' for name, mode in locks.items()]
+    assert routed(sql).lock == ("; ".join(wanted) or None)
