@@ -161,7 +161,6 @@ def test_bytes_that_are_not_valid_in_the_last_row_of_a_shard(arena: Arena, encod
     assert (outcome.last.line, (outcome.last.error or {})["C"]) == (2, "22021")
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(0)
 @pytest.mark.skipif(GIBIBYTES not in os.environ, reason=f"takes minutes and 5 GiB of memory: set {GIBIBYTES}")
 @pytest.mark.parametrize(

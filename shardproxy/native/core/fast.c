@@ -116,26 +116,26 @@ static inline size_t next_ends(const sp_masks *m, size_t words, size_t *word, ui
  * embedded. The first begins at *row; returns how many, and where the next one begins.
  */
 static inline size_t put_rows(sp_splitter *s, const uint8_t *base, const uint8_t **row, const uint32_t *ends,
-                              const int32_t *shards, size_t n, size_t special)
+                              const int32_t *shards, size_t n)
 {
     const size_t room = s->opt.buffer_size;
     const uint8_t *from = *row;
     const uint64_t lines = s->lines;
     sp_shard *const all = s->shards;
     size_t i = 0;
-    for (; i < n && shards[i] >= 0 && ends[i] < special; i++) {
+    for (; i < n && shards[i] >= 0; i++) {
         const uint8_t *to = base + ends[i] + 1;
         const size_t size = (size_t)(to - from);
         sp_shard *shard = &all[shards[i]];
-        if (__builtin_expect(size >= room - shard->used || shard->map.shard_line == 0, 0))
-            break;
-        memcpy(shard->base + shard->used, from, size);
-        shard->used += size;
+        sp_linemap *map = &shard->map;
+        const size_t used = shard->used;
+        const uint64_t moved = lines + i + 1 - map->client_line;
+        if (__builtin_expect(size >= room - used || moved >= 64 || map->at == map->end, 0))
+            break; /* also a shard's first row, which is looked at more closely */
+        shard->used = used + size;
         shard->rows++;
-        if (sp_linemap_add(&shard->map, 1, lines + i + 1)) {
-            sp_fail_memory(s);
-            break;
-        }
+        sp_linemap_step(map, moved);
+        memcpy(shard->base + used, from, size);
         from = to;
     }
     s->lines = lines + i;
@@ -172,6 +172,8 @@ int sp_fast_span(sp_splitter *s, const uint8_t *p, size_t n, size_t *taken)
         for (size_t nends = 0, i = 0;; i++) {
             if (i == nends) {
                 nends = next_ends(&m, words, &word, ends);
+                while (nends && ends[nends - 1] >= m.special)
+                    nends--;
                 if (!nends)
                     break;
                 i = row < scan; /* a row that began before these bitmaps */
@@ -183,18 +185,14 @@ int sp_fast_span(sp_splitter *s, const uint8_t *p, size_t n, size_t *taken)
             }
             if (__builtin_expect(s->integer_key && whole && !s->header_pending && !m.any_embedded, 1)) {
                 const uint8_t *next = p + row;
-                i += put_rows(s, base, &next, ends + i, shards + i, nends - i, m.special);
+                i += put_rows(s, base, &next, ends + i, shards + i, nends - i);
                 row = (size_t)(next - p);
-                if (s->failed)
-                    return -1;
                 if (i == nends) {
                     i--;
                     continue;
                 }
             }
             size_t at = ends[i];
-            if (__builtin_expect(at >= m.special, 0))
-                break;
             size_t end = scan + at + 1;
             if (m.any_embedded) {
                 s->row_extra += count_bits(m.embedded, counted, at);

@@ -5,6 +5,7 @@
  * for the stores of the row before, whose addresses depend on its hash.
  */
 #include "digits.h"
+#include "hash.h"
 #include "integers.h"
 #include "masks_parts.h"
 #include "split.h"
@@ -45,11 +46,11 @@ int sp_integer_key(const sp_splitter *s)
 #include "integers_body.h"
 #else
 size_t sp_integers_plain(const sp_integers_spec *spec, const uint64_t *delimiter, const uint8_t *base, size_t readable,
-                         size_t at, const uint32_t *ends, size_t n, int64_t *values, uint16_t *others)
+                         size_t at, const uint32_t *ends, size_t n, uint64_t *hashes, uint16_t *others)
 {
     (void)spec, (void)delimiter, (void)base, (void)readable, (void)at, (void)ends;
     for (size_t i = 0; i < n; i++) {
-        values[i] = 0;
+        hashes[i] = 0;
         others[i] = (uint16_t)i;
     }
     return n;
@@ -59,12 +60,11 @@ size_t sp_integers_plain(const sp_integers_spec *spec, const uint64_t *delimiter
 void sp_integer_shards(const sp_splitter *s, const sp_masks *m, const uint8_t *base, size_t readable, size_t at,
                        const uint32_t *ends, size_t n, int32_t *shards)
 {
-    int64_t values[SP_BATCH_MOST];
+    uint64_t hashes[SP_BATCH_MOST];
     uint16_t others[SP_BATCH_MOST];
     const sp_integers_spec spec = {s->keys[0].field, s->eol == SP_EOL_CRNL ? 2 : 1, s->opt.placement->integer_bits};
-    values[0] = 0; /* n may be 0 */
-    size_t nothers = sp_integers_run(&spec, m->delimiter, base, readable, at, ends, n, values, others);
-    sp_place_integers(s->opt.placement, values, n, shards);
+    size_t nothers = sp_integers_run(&spec, m->delimiter, base, readable, at, ends, n, hashes, others);
+    sp_place_hashes(s->opt.placement, hashes, n, shards);
     for (size_t i = 0; i < nothers; i++)
         shards[others[i]] = SP_ONE_BY_ONE;
 }

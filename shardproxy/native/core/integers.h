@@ -1,5 +1,5 @@
 /*
- * Integer keys of many rows at once, found by the delimiters' bitmap. Knows nothing of the splitter.
+ * Integer keys of many rows at once, found by the delimiters' bitmap, and hashed. Knows nothing of the splitter.
  */
 #ifndef SP_INTEGERS_H
 #define SP_INTEGERS_H
@@ -17,12 +17,12 @@ typedef struct {
 } sp_integers_spec;
 
 /*
- * The keys of n rows (at most SP_BATCH_MOST) whose newlines end at the bits `ends`; the first row begins at bit `at`.
- * delimiter has a readable word behind its last; `readable` bytes follow base. Rows whose key is not plain digits of
- * the type, or not certainly, are listed in `others`, and their values mean nothing. Returns how many they are.
+ * The hashes of the keys of n rows (at most SP_BATCH_MOST) whose newlines end at the bits `ends`; the first row begins
+ * at bit `at`. delimiter has a readable word behind its last; `readable` bytes follow base. Rows whose key is not plain
+ * digits of the type, or not certainly, are listed in `others`, and their hashes mean nothing. Returns how many they are.
  */
 typedef size_t sp_integers_fn(const sp_integers_spec *spec, const uint64_t *delimiter, const uint8_t *base,
-                              size_t readable, size_t at, const uint32_t *ends, size_t n, int64_t *values,
+                              size_t readable, size_t at, const uint32_t *ends, size_t n, uint64_t *hashes,
                               uint16_t *others);
 
 extern sp_integers_fn *sp_integers_run; /* chosen together with sp_masks_run */

@@ -31,13 +31,23 @@ void sp_linemap_free(sp_linemap *m);
 int sp_linemap_slow(sp_linemap *m, uint64_t lines, uint64_t delta); /* nonzero: out of memory */
 int sp_linemap_find(const sp_linemap *m, uint64_t shard_line, uint64_t *client_line); /* 0: forgotten or not sent */
 
+/* A row of one line, which is `moved` (below 64) behind the shard's previous row; there must be room, at < end. */
+static inline void sp_linemap_step(sp_linemap *m, uint64_t moved)
+{
+    *m->at++ = (uint8_t)(moved << 1);
+    m->shard_line++;
+    m->client_line += moved;
+}
+
 /* A row of `lines` lines on the shard, whose last line is client_line at the client. */
 static inline int sp_linemap_add(sp_linemap *m, uint64_t lines, uint64_t client_line)
 {
     uint64_t delta = client_line - m->client_line;
-    if (lines == 1 && delta < 64 && m->at < m->end)
-        *m->at++ = (uint8_t)(delta << 1);
-    else if (sp_linemap_slow(m, lines, delta))
+    if (lines == 1 && delta < 64 && m->at < m->end) {
+        sp_linemap_step(m, delta);
+        return 0;
+    }
+    if (sp_linemap_slow(m, lines, delta))
         return -1;
     m->shard_line += lines;
     m->client_line = client_line;

@@ -156,38 +156,11 @@ static int32_t place_hash_int4(const sp_placement *self, const sp_value *values,
     return place_hash(self, values, binary);
 }
 
-#define HASHED_AT_ONCE 64
-
-/* sp_hash_int64() of many: steps of 32 bits over arrays, which compilers turn into vector instructions. */
-static void hash_integers(const int64_t *values, size_t n, uint32_t *high, uint32_t *low)
-{
-    uint32_t a, b, c, folded[HASHED_AT_ONCE];
-    sp_hash_start(4, SP_HASH_SEED, &a, &b, &c);
-    for (size_t i = 0; i < n; i++)
-        folded[i] = sp_fold_int64(values[i]);
-    for (size_t i = 0; i < n; i++) {
-        uint32_t x = a + folded[i], y = b, z = c;
-        SP_FINAL(x, y, z);
-        high[i] = y;
-        low[i] = z;
-    }
-}
-
-/* The three integer types hash alike. */
-void sp_place_integers(const sp_placement *self, const int64_t *values, size_t n, int32_t *shards)
+void sp_place_hashes(const sp_placement *self, const uint64_t *hashes, size_t n, int32_t *shards)
 {
     const hash_placement h = *as_hash(self); /* a copy, which the stores cannot change */
-    if (n == 1) { /* what frames of one row bring */
-        shards[0] = remainder_of(&h, sp_hash_combine(0, sp_hash_int64(values[0], SP_HASH_SEED)));
-        return;
-    }
-    uint32_t high[HASHED_AT_ONCE], low[HASHED_AT_ONCE];
-    for (size_t from = 0; from < n; from += HASHED_AT_ONCE) {
-        const size_t many = n - from < HASHED_AT_ONCE ? n - from : HASHED_AT_ONCE;
-        hash_integers(values + from, many, high, low);
-        for (size_t i = 0; i < many; i++)
-            shards[from + i] = remainder_of(&h, sp_hash_combine(0, (uint64_t)high[i] << 32 | low[i]));
-    }
+    for (size_t i = 0; i < n; i++)
+        shards[i] = remainder_of(&h, sp_hash_combine(0, hashes[i]));
 }
 
 static uint32_t integer_bits(const sp_keytype *type)

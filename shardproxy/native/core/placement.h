@@ -71,7 +71,7 @@ struct sp_placement {
     int32_t (*place)(const sp_placement *self, const sp_value *values, int binary);
     uint32_t nshards;
     uint32_t nkeys; /* how many values place reads: 0 for reference and single */
-    uint32_t integer_bits; /* not 0: the key is one integer of so many bits, for sp_place_integers */
+    uint32_t integer_bits; /* not 0: the key is one integer of so many bits, for sp_place_hashes */
 };
 
 /* The shard of a row, or SP_EVERYWHERE ... SP_NO_PARTITION. values has p->nkeys entries. */
@@ -80,8 +80,8 @@ static inline int32_t sp_place(const sp_placement *p, const sp_value *values, in
     return p->place(p, values, binary);
 }
 
-/* The shards of n keys of a placement with integer_bits. */
-void sp_place_integers(const sp_placement *p, const int64_t *values, size_t n, int32_t *shards);
+/* The shards of n keys, given their hashes, of a placement with integer_bits. */
+void sp_place_hashes(const sp_placement *p, const uint64_t *hashes, size_t n, int32_t *shards);
 
 /* Why a placement could not be built; index and other count list values or ranges as given. */
 enum {
