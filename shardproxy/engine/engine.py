@@ -159,6 +159,9 @@ class Engine:
             await self.gang.rollback()
         else:
             self.transaction.fail()
+            if not self.transaction.has_savepoints:
+                # Nothing of it can come back: PostgreSQL, too, lets its locks go before the client says ROLLBACK.
+                await self.gang.leave()
         self.resolver.forget()
 
     async def _commit(self) -> None:

@@ -192,6 +192,11 @@ class Gang:
         return await each(connection.execute(sql) for connection in connections)
 
     async def rollback(self) -> None:
+        """Roll back wherever the transaction is open, and end it."""
+        await self.leave()
+        self.transaction.end(committed=False)
+
+    async def leave(self) -> None:
         """Roll back wherever the transaction is open. A connection that cannot is given up, which does the same."""
         # A failed COMMIT may have ended the transaction on some shards already.
         participants = [one for one in self.participants() if one.usable and one.status != IDLE]
@@ -203,7 +208,7 @@ class Gang:
                 connection.abort()
 
         await each(roll_back(connection) for connection in participants)
-        self.transaction.end(committed=False)
+        self.transaction.joined.clear()
 
     async def restore(self, connections: Sequence[Connection], sql: bytes) -> None:
         """Run what brings settings back where the transaction was; a connection that cannot is given up."""

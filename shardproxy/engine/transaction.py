@@ -8,7 +8,8 @@ States, as ReadyForQuery names them:
 
     IDLE   --begin-->      ACTIVE     (explicit: the client's BEGIN; implicit: one statement, or one Query or
                                        extended batch of several, which commits by itself)
-    ACTIVE --fail-->       FAILED     (only ROLLBACK, ROLLBACK TO and COMMIT, which rolls back, are taken)
+    ACTIVE --fail-->       FAILED     (only ROLLBACK, ROLLBACK TO and COMMIT, which rolls back, are taken; without
+                                       a savepoint the shards have rolled back already)
     FAILED --rollback_to--> ACTIVE
     ACTIVE, FAILED --end--> IDLE
 """
@@ -59,6 +60,11 @@ class Transaction:
     def has_set(self) -> bool:
         """Whether it has changed settings, which its end may change back."""
         return any(entry.setting is not None for entry in self.log)
+
+    @property
+    def has_savepoints(self) -> bool:
+        """Whether a failed transaction could be taken up again."""
+        return any(entry.savepoint is not None for entry in self.log)
 
     @property
     def ready_status(self) -> bytes:

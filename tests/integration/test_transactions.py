@@ -167,6 +167,27 @@ def test_a_shard_that_joins_late_is_in_the_same_transaction(twin: Twin) -> None:
             assert row == [b"repeatable read", b"on"]
 
 
+def test_a_failed_transaction_lets_its_locks_go_on_every_shard(twin: Twin) -> None:
+    """As on one server: a client that sits in its failed transaction keeps nobody waiting."""
+    with psycopg.connect(twin.dsn) as first, psycopg.connect(twin.dsn, autocommit=True) as second:
+        second.execute("SET statement_timeout = '5s'")
+        for key in NEW:
+            second.execute("INSERT INTO t VALUES (%s, 'new')", (key,))
+        for key in NEW:
+            first.execute("UPDATE t SET b = 'changed' WHERE a = %s", (key,))
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            first.execute("SELECT 1/0")
+        for key in NEW:
+            second.execute("UPDATE t SET b = b || '!' WHERE a = %s", (key,))
+        with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+            first.execute("SELECT 1")
+        first.rollback()
+        assert sorted(second.execute(LISTING)) == [(key, "new!") for key in NEW]
+        first.execute("INSERT INTO t VALUES (1007, 'on')")
+        first.commit()
+        assert second.execute("SELECT b FROM t WHERE a = 1007").fetchall() == [("on",)]
+
+
 @pytest.mark.parametrize("encoding", ["LATIN1", "WIN1252", "SJIS"])
 def test_client_encodings(twin: Twin, encoding: str) -> None:
     text = "ソ表" if encoding == "SJIS" else "é"  # SJIS: their second bytes are backslashes
