@@ -10,6 +10,7 @@ Execute with a row limit is `limited`'s.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from shardproxy.engine.copy_in import is_copy_in
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from shardproxy.session.session import Session
 
 DUPLICATE_CURSOR = "42P03"
+
+_SHARD_NAME = re.compile(r'(portal )?"(shardproxy_[0-9]+)"')
 
 TEXT_AND_BINARY = (0, 1)
 """The format codes of the protocol."""
@@ -173,8 +176,25 @@ class Extended:
         return error
 
     async def _failed(self, error: PgError) -> None:
+        self._say_own_names(error)
         self._give_up()
         await self._session.failed(error)
+
+    def _say_own_names(self, error: PgError) -> None:
+        """Name statements and portals in a shard's error as the client does."""
+        names = {prepared.shard_name: name for name, prepared in self._statements.items() if name}
+        names |= {portal.reading.name: name for name, portal in self._portals.items() if portal.reading is not None}
+
+        def own(match: re.Match[str]) -> str:
+            name = names.get(match[2].encode())
+            if name is None:
+                return match[0]
+            what = match[1] or ""
+            return f'{what}"{name.decode("utf-8", "surrogateescape")}"' if name else f"unnamed {what.rstrip()}"
+
+        for field in "MDW":
+            if field in error.fields:
+                error.fields[field] = _SHARD_NAME.sub(own, error.fields[field])
 
     def _give_up(self) -> None:
         """Forget what no shard has agreed to, and all portals: they end with the transaction."""

@@ -255,6 +255,21 @@ EXTENDED: dict[str, list[Step]] = {
     "binary parameter of the key": [
         parse("SELECT a FROM t WHERE a = $1") + encode.bind(b"", b"", (1,), [struct.pack("!i", 7)], ()) + execute() + S,
     ],
+    "too few parameters for a named statement": [
+        parse("SELECT a FROM t WHERE a = $1", "p") + S,
+        bind(name="p") + execute() + S,
+        bind("7", "8", name="p") + execute() + S,
+        bind("7", name="p") + execute() + S,
+    ],
+    "an error in a named portal": [
+        "SET log_parameter_max_length_on_error = -1",
+        "BEGIN",
+        parse("SELECT 6 / (3 - g) FROM generate_series(1, $1::int) g", "p") + bind("5", name="p", portal="c") + S,
+        execute(1, "c") + S,
+        execute(2, "c") + S,
+        "ROLLBACK",
+        "RESET log_parameter_max_length_on_error",
+    ],
     "DEALLOCATE by SQL": [parse("SELECT 1", "p") + S, "DEALLOCATE p", bind(name="p") + S],
     "DEALLOCATE ALL": [parse("SELECT 1", "p") + S, "DEALLOCATE ALL", bind(name="p") + S, parse("SELECT 1", "p") + S],
     "DISCARD ALL": [parse("SELECT 1", "p") + S, "DISCARD ALL", bind(name="p") + S, parse("SELECT 1", "p") + S],
