@@ -264,8 +264,7 @@ EXTENDED: dict[str, list[Step]] = {
     "an error in a named portal": [
         "SET log_parameter_max_length_on_error = -1",
         "BEGIN",
-        parse("SELECT 6 / (3 - g) FROM generate_series(1, $1::int) g", "p") + bind("5", name="p", portal="c") + S,
-        execute(1, "c") + S,
+        parse("SELECT a / 0 FROM t WHERE a < $1", "p") + bind("70", name="p", portal="c") + S,
         execute(2, "c") + S,
         "ROLLBACK",
         "RESET log_parameter_max_length_on_error",
