@@ -48,28 +48,32 @@ class Lossy:
         """Forward all from now on."""
         self.trigger, self.closed_to_new = b"", False
 
-    async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        self._writers.add(writer)
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.hit and self.closed_to_new:
             writer.transport.abort()
             return
-        server_reader, server_writer = await asyncio.open_connection(*self._target)
-        self._writers.add(server_writer)
-        state = {"lost": False}
+        # Known from here on, and not from the task's first step: who comes at the very end must be closed as well.
+        self._writers.add(writer)
+        task = asyncio.ensure_future(self._client(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        both = [writer]
         try:
+            server_reader, server_writer = await asyncio.open_connection(*self._target)
+            self._writers.add(server_writer)
+            both.append(server_writer)
+            state = {"lost": False}
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._up(reader, server_writer, writer, state))
                 group.create_task(self._down(server_reader, writer, server_writer, state))
         except* OSError:
-            pass  # the test cuts connections: that is what it is for
+            pass  # the test cuts connections, or stops the server: that is what it is for
         finally:
-            for one in (writer, server_writer):
+            for one in both:
                 one.transport.abort()
                 self._writers.discard(one)
-            self._tasks.discard(task)
 
     async def _up(
         self,
@@ -114,11 +118,12 @@ class Lossy:
     async def between(cls, host: str, port: int) -> "AsyncIterator[Lossy]":
         """Run one as long as the block."""
         lossy = cls(host, port)
-        lossy._server = await asyncio.start_server(lossy._client, "127.0.0.1", 0)
+        lossy._server = await asyncio.start_server(lossy._accept, "127.0.0.1", 0)
         try:
             yield lossy
         finally:
             lossy._server.close()
+            await asyncio.sleep(0)  # whom the event loop has just accepted
             for writer in list(lossy._writers):
                 writer.transport.abort()
             if lossy._tasks:
