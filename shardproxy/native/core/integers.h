@@ -19,7 +19,8 @@ typedef struct {
 /*
  * The hashes of the keys of n rows (at most SP_BATCH_MOST) whose newlines end at the bits `ends`; the first row begins
  * at bit `at`. delimiter has a readable word behind its last; `readable` bytes follow base. Rows whose key is not plain
- * digits of the type, or not certainly, are listed in `others`, and their hashes mean nothing. Returns how many they are.
+ * digits of the type, or not certainly, are listed in `others`, and their hashes mean nothing. Returns how many there
+ * are.
  */
 typedef size_t sp_integers_fn(const sp_integers_spec *spec, const uint64_t *delimiter, const uint8_t *base,
                               size_t readable, size_t at, const uint32_t *ends, size_t n, uint64_t *hashes,

@@ -29,8 +29,8 @@ SP_PASTE(keys_, SP_NAME)(const sp_integers_spec *spec, int32_t field, const uint
             begin = at + (size_t)__builtin_ctzll(bits | 1ULL << 63) + 1;
             bits &= bits - 1;
         }
-        /* Where these 64 bits do not reach, the field is longer than any number. */
-        size_t stop = at + (bits ? (size_t)__builtin_ctzll(bits) : 64);
+        /* Where these 64 bits do not reach, a delimiter may be among the bytes up to the row's end; it is no digit. */
+        size_t stop = at + (bits ? (size_t)__builtin_ctzll(bits) : SP_MASK_BYTES);
         stop = stop < end ? stop : end;
         int64_t value = 0;
         if (__builtin_expect(begin + 17 <= readable, 1)) {

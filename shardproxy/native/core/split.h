@@ -156,7 +156,8 @@ int sp_extract(sp_splitter *s, const uint8_t *row, size_t len, int whole);
 
 /*
  * integers.c: the shards of n rows whose newlines end at the bits `ends` of the bitmaps; the first row begins at bit
- * `at`, and `readable` bytes follow base. n is at most SP_BATCH_MOST. SP_ONE_BY_ONE: not a plain integer, or not certainly.
+ * `at`, and `readable` bytes follow base. n is at most SP_BATCH_MOST. SP_ONE_BY_ONE: not a plain integer, or not
+ * certainly.
  */
 #define SP_ONE_BY_ONE INT32_MIN
 int sp_integer_key(const sp_splitter *s);

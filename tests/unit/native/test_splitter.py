@@ -398,6 +398,23 @@ def test_integers_of_every_length_with_any_byte_at_any_place(code: int, field: i
     assert got == want
 
 
+@pytest.mark.parametrize("fields", [1, 2])
+def test_integers_behind_fields_of_every_length(fields: int) -> None:
+    """The bitmaps are looked at 64 bits at a time; a key may begin in one look and end behind it."""
+    placement = Placement.hash(NSHARDS, [KEY_INT8])
+    digits = b"9182736450918273645"
+    keys = [digits[:length] for length in (1, 2, 6, 8, 9, 15, 16, 17, 18)]
+    before = [b",".join([b"x" * (wide - 5 * (fields - 1))] + [b"five"] * (fields - 1)) for wide in range(5, 140)]
+    for end in (b",z\n", b"\n"):
+        rows = [b",".join([front, key]) + end for front in before for key in keys]
+        splitter = Splitter(placement, format="csv", key_fields=[fields])
+        splitter.feed(message(b"".join(rows)))
+        want = [b""] * NSHARDS
+        for row, (_, key) in zip(rows, itertools.product(before, keys), strict=True):
+            want[placement.place([key])] += row
+        assert payloads(splitter.finish()) == want
+
+
 def test_a_sealed_buffer_that_is_held_is_never_written_again() -> None:
     """Full buffers are filled again once nobody holds them; those that a slow socket holds must stay as they are."""
     splitter = Splitter(Placement.single(NSHARDS, 1), buffer_size=64)
