@@ -5,21 +5,11 @@
  * Built with clang's libFuzzer, or (main.c) as a program that makes its own inputs. The first bytes of an input
  * choose the options and the cuts, the rest is the client's COPY data.
  */
-#include <stdio.h>
-
-#include "bytebuf.h"
 #include "masks.h"
-#include "splitter.h"
+#include "sink.h"
 
 #define CHOICES 8
 #define MAX_SHARDS 5
-#define REQUIRE(condition)                                                                                          \
-    do {                                                                                                            \
-        if (!(condition)) {                                                                                         \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                        \
-            abort();                                                                                                \
-        }                                                                                                           \
-    } while (0)
 
 typedef struct {
     sp_buf shards[MAX_SHARDS];
@@ -27,30 +17,6 @@ typedef struct {
     sp_error error;
     size_t poison;
 } outcome;
-
-static uint8_t *sink_alloc(void *context, size_t size, void **handle)
-{
-    (void)context;
-    return *handle = malloc(size); /* of its own, so that the sanitizer sees one byte too many */
-}
-
-static int sink_seal(void *context, int32_t shard, void *handle, size_t used, size_t size)
-{
-    outcome *out = context;
-    const uint8_t *p = handle;
-    REQUIRE(used >= 5 && used <= size && shard < MAX_SHARDS);
-    REQUIRE(p[0] == 'd');
-    REQUIRE(((size_t)p[1] << 24 | (size_t)p[2] << 16 | (size_t)p[3] << 8 | p[4]) == used - 1);
-    REQUIRE(sp_buf_append(&out->shards[shard < 0 ? 0 : shard], p + 5, used - 5) == 0);
-    free(handle);
-    return 0;
-}
-
-static void sink_drop(void *context, void *handle)
-{
-    (void)context;
-    free(handle);
-}
 
 static sp_placement *choose_placement(uint8_t choice)
 {
@@ -72,27 +38,10 @@ static sp_placement *choose_placement(uint8_t choice)
 static void run(const sp_options *options, const uint8_t *data, size_t n, size_t frame, size_t feed, outcome *out)
 {
     memset(out, 0, sizeof *out);
-    sp_sink sink = {out, sink_alloc, sink_seal, sink_drop};
+    sp_sink sink = {out->shards, sink_alloc, sink_seal, sink_drop};
     sp_splitter *s = sp_splitter_new(options, &sink);
-    sp_buf stream = {0};
     REQUIRE(s);
-    for (size_t at = 0; at < n; at += frame) {
-        size_t part = n - at < frame ? n - at : frame;
-        uint32_t length = (uint32_t)part + 4;
-        uint8_t header[5] = {'d', (uint8_t)(length >> 24), (uint8_t)(length >> 16), (uint8_t)(length >> 8),
-                             (uint8_t)length};
-        REQUIRE(sp_buf_append(&stream, header, 5) == 0 && sp_buf_append(&stream, data + at, part) == 0);
-    }
-    for (size_t at = 0; at < stream.len;) {
-        size_t part = stream.len - at < feed ? stream.len - at : feed;
-        uint8_t *exact = malloc(part); /* so that reading behind it is seen */
-        memcpy(exact, stream.data + at, part);
-        REQUIRE(sp_splitter_feed(s, exact, part) == part);
-        free(exact);
-        at += part;
-    }
-    sp_splitter_finish(s);
-    REQUIRE(!sp_splitter_pending(s));
+    feed_all(s, data, n, frame, feed);
     out->rows = sp_splitter_rows(s);
     out->lines = sp_splitter_lines(s);
     out->error = *sp_splitter_error(s);
@@ -102,7 +51,6 @@ static void run(const sp_options *options, const uint8_t *data, size_t n, size_t
     for (uint64_t line = 0; line < 8; line++)
         sp_splitter_client_line(s, 0, line, &client);
     sp_splitter_free(s);
-    sp_buf_free(&stream);
 }
 
 static void release(outcome *out)
