@@ -171,6 +171,8 @@ class Gang:
         transaction = self.transaction
         if not transaction.open or shard in transaction.joined:
             return b""
+        # The shards may have left a failed one (`leave`): nothing is to begin it anew.
+        transaction.check()
         transaction.joined.add(shard)
         return transaction.joining_sql()
 

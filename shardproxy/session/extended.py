@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from shardproxy.engine.copy_in import is_copy_in
 from shardproxy.engine.copy_out import is_copy_out
 from shardproxy.engine.engine import SUSPENDED
+from shardproxy.engine.transaction import FAILED
 from shardproxy.errors import PgError
 from shardproxy.plan import Kind, Statement
 from shardproxy.session.limited import PIECEWISE, run_cursor, run_limited
@@ -318,12 +319,14 @@ class Extended:
             cursor = self._cursor(target.name)
             if cursor is not None:
                 await self._settle()
+                self._session.engine.transaction.check()
                 self._say_rows(await self._ask(cursor, encode.describe(b"P", target.name)))
                 return
             portal = self._portal(target.name)
             if _unprepared(portal.prepared.statement):
                 self._owed.append(encode.NO_DATA)
             else:
+                self._session.engine.transaction.check()
                 portal.describe = True
                 self._describing = portal
             return
@@ -340,9 +343,18 @@ class Extended:
                 self._session.stream.write(encode.message(answer.type, answer.payload))
 
     async def _describe_statement(self, prepared: Prepared) -> list[Message]:
-        connection = await self._knowing(prepared)
+        engine = self._session.engine
+        failed = engine.transaction.state == FAILED
+        # In a failed transaction none can prepare it any more.
+        standing = [one for one in engine.gang.connections if prepared.is_on(one)] if failed else []
+        if not standing:
+            engine.transaction.check()
+        connection = standing[0] if standing else await self._knowing(prepared)
         request = prepared.prepare_on(connection) + encode.describe(b"S", prepared.shard_name)
         answers = await self._ask(connection, request)
+        if failed and any(answer.type == B.ROW_DESCRIPTION for answer in answers):
+            # As PostgreSQL, which would have to read its catalog to describe rows.
+            engine.transaction.check()
         for answer in answers:
             if answer.type == B.PARAMETER_DESCRIPTION:
                 prepared.oids = decode.parameter_description(answer.payload)
@@ -354,6 +366,7 @@ class Extended:
         cursor = self._cursor(execute.portal)
         if cursor is not None:
             await self._settle()
+            session.engine.transaction.check()
             self._asked = True
             tag = await run_cursor(session.engine, cursor, execute.portal, execute.max_rows)
             if tag == SUSPENDED:
@@ -363,6 +376,8 @@ class Extended:
             return
         portal = self._portal(execute.portal)
         statement = portal.prepared.statement
+        if statement.kind not in ALLOWED_IN_FAILED:
+            session.engine.transaction.check()
         if (
             self._describing not in {None, portal}
             or any(portal is not other for other in self._unbound.values())

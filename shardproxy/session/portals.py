@@ -40,11 +40,15 @@ class Prepared:
         """The name on the shards."""
         return b"" if self.unnamed else b"shardproxy_%d" % self.number
 
+    def is_on(self, connection: Connection) -> bool:
+        """Whether a shard has it prepared."""
+        return connection.prepared.get(self.shard_name) == self.number
+
     def prepare_on(self, connection: Connection) -> bytes:
         """Return the Parse that the connection lacks, or nothing."""
         closing = b"".join(connection.closing)
         connection.closing.clear()
-        if connection.prepared.get(self.shard_name) == self.number:
+        if self.is_on(connection):
             return closing
         connection.prepared[self.shard_name] = self.number
         # A shard may have the statement although nothing is known of it: an error hid whether Parse was accepted.

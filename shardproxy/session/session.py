@@ -212,8 +212,10 @@ class Session:
         """Run one statement of a simple query; return its tag."""
         if is_copy_in(statement):
             return await self.copy_in(statement, text)
-        if statement.kind is Kind.DEALLOCATE and self._extended.deallocate(statement):
-            return statement.tag
+        if statement.kind is Kind.DEALLOCATE:
+            self.engine.transaction.check()
+            if self._extended.deallocate(statement):
+                return statement.tag
         return await self.engine.run(statement, text.encode(statement.text))
 
     async def copy_in(self, statement: Statement, text: Text) -> str:
