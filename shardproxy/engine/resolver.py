@@ -30,6 +30,9 @@ CATALOGS = frozenset({"pg_catalog", "information_schema", "pg_toast"})
 VIEW = "v"
 """pg_class.relkind; it cannot be listed."""
 
+LOCKABLE = frozenset({"r", "p", VIEW})
+"""The relkinds that LOCK TABLE takes."""
+
 TEMPORARY = "pg_temp"
 """What the names of the schemas with temporary relations begin with."""
 
@@ -166,6 +169,7 @@ class Resolver:
             key=table.key,
             columns=columns,
             defaults=defaults,
+            lockable=relation.kind in LOCKABLE,
         )
 
     async def _unlisted(self, connection: Connection, relation: Relation, columns: tuple[str, ...]) -> Resolved:
@@ -177,7 +181,10 @@ class Resolver:
             return Resolved("unlisted", relation.schema, relation.name, columns=columns)
         if setting == "reference":
             defaults = await self.defaults(connection, relation)
-            return Resolved("reference", relation.schema, relation.name, columns=columns, defaults=defaults)
+            lockable = relation.kind in LOCKABLE
+            return Resolved(
+                "reference", relation.schema, relation.name, columns=columns, defaults=defaults, lockable=lockable
+            )
         return Resolved("single", relation.schema, relation.name, shard=shard, columns=columns)
 
     async def _shows_others(self, connection: Connection, relation: Relation, shard: int | None) -> bool:

@@ -9,7 +9,7 @@ from shardproxy.plan.keyvalues import Unbound, key_text
 from shardproxy.plan.kinds import IMMUTABLE
 from shardproxy.plan.model import Const, Default, Insert, Kind, Param, RowValue, Statement, TableRef
 from shardproxy.plan.refusals import copies_differ, key_of, read_elsewhere, refused, unbound
-from shardproxy.plan.resolved import Context, Resolved, Route
+from shardproxy.plan.resolved import Context, Resolved, Route, in_turn
 from shardproxy.sharding.keytypes import KeyColumn
 from shardproxy.sqlstate import CHECK_VIOLATION
 
@@ -47,14 +47,19 @@ def route_modify(statement: Statement, tables: Tables, context: Context) -> Rout
     return _update_or_delete(statement, ref, dict(tables), context)
 
 
-def _in_turn(statement: Statement, table: Resolved, reads: Tables) -> str:
+def _in_turn(statement: Statement, table: Resolved, reads: Tables) -> str | None:
     """The locks behind which every shard makes this change, and others of the tables it reads, in one order."""
     insert = statement.insert
     # Rows that are added without a look at others may come in any order.
     adds = insert is not None and not insert.select and insert.conflict is None
-    locks = [table.locked("ROW EXCLUSIVE" if adds else "SHARE ROW EXCLUSIVE")]
-    locks += sorted({other.locked("SHARE") for other in reads.values()} - {table.locked("SHARE")})
-    return "; ".join(locks)
+    return in_turn((table, "ROW EXCLUSIVE" if adds else "SHARE ROW EXCLUSIVE"), *_held_still(reads, table))
+
+
+def _held_still(reads: Tables, target: Resolved) -> list[tuple[Resolved, str]]:
+    """The locks on what a change of every shard reads, in an order that is the same for all."""
+    others = {(other.schema, other.name): other for other in reads.values()}
+    others.pop((target.schema, target.name), None)
+    return [(other, "SHARE") for _, other in sorted(others.items())]
 
 
 def _shard_of(table: Resolved) -> int:
@@ -223,4 +228,5 @@ def route_create_as(statement: Statement, tables: Tables, context: Context) -> R
         return Route((shard,), "one", f"{ref} is made on one shard")
     target = target or Resolved("reference", ref.schema or "public", ref.name)
     check_replicated("CREATE TABLE AS", query, target, reads)
-    return Route("all", "same", f"{ref} is made on every shard from what is the same on all")
+    reason = f"{ref} is made on every shard from what is the same on all"
+    return Route("all", "same", reason, in_turn(*_held_still(reads, target)))

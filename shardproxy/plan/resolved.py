@@ -26,6 +26,7 @@ class Resolved:
     `defaults` has each column whose value is the same wherever it is left out: its constant default as text,
     None where it has none (or is generated from other columns). A column that is missing there has a default
     that must be computed.
+    `lockable`: LOCK TABLE takes it, which is for tables and views alone.
     """
 
     kind: TableKind
@@ -36,6 +37,7 @@ class Resolved:
     key: tuple[KeyColumn, ...] = ()
     columns: tuple[str, ...] = ()
     defaults: Mapping[str, bytes | None] = field(default_factory=dict)
+    lockable: bool = True
 
     @property
     def sharded(self) -> bool:
@@ -104,3 +106,11 @@ class Route:
     combine: Literal["one", "concatenate", "same"]
     reason: str
     lock: str | None = None
+
+
+def in_turn(*locks: tuple[Resolved, str]) -> str | None:
+    """The locks, with their modes, behind which every shard makes the same change; None if there are none to take.
+
+    What cannot be locked is left to PostgreSQL: it is only read, or cannot be written either.
+    """
+    return "; ".join(table.locked(mode) for table, mode in locks if table.lockable) or None

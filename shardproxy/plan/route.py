@@ -24,7 +24,7 @@ from shardproxy.plan.model import (
 )
 from shardproxy.plan.modify import check_replicated, route_create_as, route_modify
 from shardproxy.plan.refusals import HINT_KEY, derived, key_of, refused, unlisted
-from shardproxy.plan.resolved import NOTIFICATIONS, Context, Resolved, Route
+from shardproxy.plan.resolved import NOTIFICATIONS, Context, Resolved, Route, in_turn
 
 Tables = Mapping[TableRef, Resolved]
 
@@ -286,7 +286,7 @@ def _copy_table(statement: Statement, tables: Tables, context: Context) -> Route
         check_replicated("COPY", statement, table, {})
         reason = f"{table} is a reference table: every shard gets every row"
         # Rows that are added may come in any order, if only no change comes in between on some shards.
-        return Route("all", "same", reason, table.locked("ROW EXCLUSIVE"))
+        return Route("all", "same", reason, in_turn((table, "ROW EXCLUSIVE")))
     if table.sharded:
         return Route("all", "concatenate", f"each row goes to the shard of its key ({key_of(table)})")
     return Route("home", "one", f"{table} is a relation of the system catalog")

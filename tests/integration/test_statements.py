@@ -255,6 +255,16 @@ def test_ddl_is_on_all_shards_or_on_none(twin: Twin) -> None:
     assert twin.databases.rows("SELECT to_regclass('d') IS NULL") == [[(True,)]] * 3
 
 
+def test_what_lock_table_does_not_take(twin: Twin) -> None:
+    twin.compare(
+        "CREATE MATERIALIZED VIEW made AS SELECT 7001 AS a, 'x' AS b", "CREATE SEQUENCE numbers",
+        "INSERT INTO ref SELECT * FROM made", "UPDATE ref SET b = made.b || 'y' FROM made WHERE made.a = ref.a",
+        "SELECT b FROM ref WHERE a = 7001", "INSERT INTO made VALUES (1, 'x')", "COPY made FROM STDIN",
+        "COPY numbers FROM STDIN", "DELETE FROM numbers", "DELETE FROM ref WHERE a = 7001",
+        "DROP MATERIALIZED VIEW made", "DROP SEQUENCE numbers", ignore="D",
+    )  # fmt: skip
+
+
 def test_what_runs_in_no_transaction_block(twin: Twin) -> None:
     twin.compare("VACUUM ref", "VACUUM t", "ANALYZE", "CREATE INDEX CONCURRENTLY t_late ON t (b)", "REINDEX TABLE t",
                  "DROP INDEX CONCURRENTLY t_late", "CHECKPOINT")  # fmt: skip

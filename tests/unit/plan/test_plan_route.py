@@ -451,6 +451,8 @@ def test_every_shard_is_some_users() -> None:
             {"ref2": "SHARE ROW EXCLUSIVE", "ref": "SHARE"},
         ),
         ("DELETE FROM ref2 USING ref2 AS other WHERE other.id = ref2.id", {"ref2": "SHARE ROW EXCLUSIVE"}),
+        ("CREATE TABLE made AS SELECT ref.id, ref2.name FROM ref2 JOIN ref ON true", {"ref": "SHARE", "ref2": "SHARE"}),
+        ("CREATE TABLE made AS SELECT 1 AS id", {}),
         ("SELECT * FROM ref2", {}),
         ("INSERT INTO users VALUES (1)", {}),
     ],
