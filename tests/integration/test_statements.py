@@ -226,11 +226,15 @@ async def test_a_server_that_does_not_know_the_password_is_refused() -> None:
         writer.write(encode.authentication_ok() + encode.ready_for_query(b"I"))
         await reader.read(1000)
         writer.close()
+        await writer.wait_closed()
+        told.set()
 
+    told = asyncio.Event()
     async with await asyncio.start_server(lie, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(PgError) as refused:
             await Connection.connect(Address("s0", "127.0.0.1", port, "app", "shop", "s3cret"), {})
+        await told.wait()
     assert refused.value.sqlstate == "08001"
     assert "without proving itself" in (refused.value.detail or "")
 
