@@ -269,6 +269,36 @@ class Connection:
             if [len(row) for row in rows] != list(columns):
                 raise ProtocolError("it gave another number of rows or columns than it was asked for")
 
+    async def describe(self, sql: bytes) -> list[decode.Column]:
+        """Return what a query would answer with. It is parsed, which takes its tables' ACCESS SHARE locks, and not run.
+
+        Unlike a query of the catalogs, this sees tables as they are now, also behind an older snapshot.
+        """
+        self.prepared.pop(b"", None)
+        self.write(encode.parse(b"", sql) + encode.describe(b"S", b"") + encode.SYNC)
+        columns: list[decode.Column] | None = None
+        error: PgError | None = None
+        while True:
+            message = await self.read()
+            match message.type:
+                case B.READY_FOR_QUERY:
+                    if error is not None:
+                        raise error
+                    if columns is None:
+                        raise self.unexpected(message)
+                    return columns
+                case B.ROW_DESCRIPTION:
+                    with self.trusted():
+                        columns = decode.row_description(message.payload)
+                case B.NO_DATA:
+                    columns = []
+                case B.ERROR_RESPONSE:
+                    error = error or self.error(message)
+                case B.PARSE_COMPLETE | B.PARAMETER_DESCRIPTION:
+                    pass
+                case _:
+                    raise self.unexpected(message)
+
     async def _run(self, sql: str | bytes) -> tuple[str, list[list[bytes | None]]]:
         self.write(encode.query(sql.encode() if isinstance(sql, str) else sql))
         tag: str | None = None

@@ -252,6 +252,7 @@ class CopyIn:
             await asyncio.wait(self._readers.values())
         if self._refusals:
             raise await self.stop("another shard refused a row")
+        await each(self._setup.confirm(shard, connection) for shard, connection in self._connections.items())
         accepted = self._accepted()
         summary = self._skipped.summary()
         if summary is not None:

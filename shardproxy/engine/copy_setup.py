@@ -3,11 +3,12 @@
 Everything is read afresh on the shards that will take part, inside the transaction, so that DDL from anywhere
 counts, and a shard whose columns differ from the others' is found before a row could land in the wrong one. It is
 asked together with BEGIN, in one round trip: a table whose name is listed as one of all shards is looked for there
-at once, and if the name means another one to the session, the answer of its home shard says so.
+at once, and if the name means another one to the session, the answer of its home shard says so. When the shards have
+taken all rows, each is asked once more what its columns are, as COPY may have waited for DDL behind the first look.
 What PostgreSQL itself refuses is left to PostgreSQL: the statement goes to one shard for its error.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -22,11 +23,13 @@ from shardproxy.engine.resolver import Resolver
 from shardproxy.errors import PgError
 from shardproxy.native import ABSENT, ASCII_ONLY, KEY_BPCHAR, KEY_TEXT, Marker, Placement, SplitError, Splitter
 from shardproxy.plan import CopyStatement, Route, Statement, route
+from shardproxy.sharding.identifiers import ascii_identifier
 from shardproxy.sharding.relation import Relation
 from shardproxy.sqlstate import (
     CHECK_VIOLATION,
     FEATURE_NOT_SUPPORTED,
     OBJECT_NOT_IN_PREREQUISITE_STATE,
+    SERIALIZATION_FAILURE,
     UNDEFINED_TABLE,
 )
 from shardproxy.wire import encode
@@ -53,6 +56,35 @@ class CopySetup:
     everywhere: bool
     refusal: Callable[[SplitError, str | None], PgError]
     """What to say of what the splitter refuses, given CONTEXT."""
+    placed_by: Mapping[int, Relation]
+    """The columns by which each shard's rows were placed; empty where they do not matter."""
+
+    async def confirm(self, shard: int, connection: Connection) -> None:
+        """Raise 40001 if a shard's COPY, which is over and has its lock, had other columns than it was placed by.
+
+        The look in front of it has no lock, and COPY may have waited for DDL; nor does the look see more than its
+        transaction's snapshot, while COPY sees the table as it is.
+        """
+        if shard not in self.placed_by:
+            return
+        relation = self.placed_by[shard]
+        name = f"{ascii_identifier(relation.schema)}.{ascii_identifier(relation.name)}"
+        described = await connection.describe(f"SELECT * FROM {name}".encode("utf-8", "surrogateescape"))
+        found = [(one.table_oid, one.attnum, one.type_oid, one.typmod, _comparable(one.name)) for one in described]
+        if found != [
+            (relation.oid, one.attnum, one.type_oid, one.typmod, _comparable(one.name)) for one in relation.columns
+        ]:
+            raise PgError(
+                SERIALIZATION_FAILURE,
+                f'could not serialize access: the definition of table "{relation.name}" has changed',
+                detail=f'It changed on shard "{connection.name}" while COPY placed rows by the columns of before.',
+                hint="Nothing was loaded. Run the COPY again.",
+            )
+
+
+def _comparable(name: str) -> str | None:
+    """A column's name as far as every encoding spells it alike; a description is in the client's."""
+    return name if name.isascii() else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +147,9 @@ async def prepare_copy(engine: "Engine", statement: Statement, sql: bytes) -> Co
     everywhere = plan.combine == "same"
     nshards = len(gang.addresses)
     encodings = Encodings(gang.client_encoding, encoding, relation.server_encoding)
+    placed_by: dict[int, Relation] = {}
     if table is not None and tables[copy.table].sharded:
+        placed_by = {shard: one for shard in shards if (one := looks[shard].relation) is not None}
         splitter = await _keyed_splitter(connections[0], copy, table, table.placement_in(gang.timezone), encodings)
     elif everywhere:
         splitter = _splitter(Placement.reference(nshards), copy.options, encodings, relation.server_version)
@@ -127,9 +161,8 @@ async def prepare_copy(engine: "Engine", statement: Statement, sql: bytes) -> Co
         everywhere=everywhere,
     )
     engine.database.check_readiness({shard: looks[shard].readiness for shard in shards})
-    return CopySetup(
-        plan, shards, relation.name, splitter, skipped, everywhere, partial(_refusal, table, copy.options.format)
-    )
+    refusal = partial(_refusal, table, copy.options.format)
+    return CopySetup(plan, shards, relation.name, splitter, skipped, everywhere, refusal, placed_by)
 
 
 async def _look(engine: "Engine", shards: Sequence[int], name: catalog.Name) -> dict[int, Look]:

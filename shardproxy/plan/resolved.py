@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from shardproxy.native import Placement
+from shardproxy.sharding.identifiers import ascii_identifier
 from shardproxy.sharding.keytypes import KeyColumn
 
 NOTIFICATIONS: Final = 0
@@ -46,21 +47,10 @@ class Resolved:
 
     def locked(self, mode: str) -> str:
         """The statement that locks it."""
-        return f"LOCK TABLE {_identifier(self.schema)}.{_identifier(self.name)} IN {mode} MODE"
+        return f"LOCK TABLE {ascii_identifier(self.schema)}.{ascii_identifier(self.name)} IN {mode} MODE"
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}" if self.schema else self.name
-
-
-def _identifier(name: str) -> str:
-    """Quote a name in ASCII, whatever the session's client_encoding is; foreign bytes (SQL_ASCII) stay."""
-    quoted = name.replace('"', '""')
-    if quoted.isascii():
-        return f'"{quoted}"'
-    escaped = (
-        c if c.isascii() or "\udc80" <= c <= "\udcff" else f"\\+{ord(c):06X}" for c in quoted.replace("\\", "\\\\")
-    )
-    return f'U&"{"".join(escaped)}"'
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Identifiers as PostgreSQL shows them in messages."""
+"""Identifiers as PostgreSQL shows them in messages, and as every session reads them."""
 
 import re
 from typing import Final
@@ -30,3 +30,14 @@ def quote_identifier(name: str) -> str:
     if _PLAIN.fullmatch(name) and name not in KEYWORDS:
         return name
     return '"' + name.replace('"', '""') + '"'
+
+
+def ascii_identifier(name: str) -> str:
+    """Quote a name in ASCII, whatever the session's client_encoding is; foreign bytes (SQL_ASCII) stay."""
+    quoted = name.replace('"', '""')
+    if quoted.isascii():
+        return f'"{quoted}"'
+    escaped = (
+        c if c.isascii() or "\udc80" <= c <= "\udcff" else f"\\+{ord(c):06X}" for c in quoted.replace("\\", "\\\\")
+    )
+    return f'U&"{"".join(escaped)}"'
