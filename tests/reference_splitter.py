@@ -33,9 +33,11 @@ class Options:
 
 
 class RefusedError(Exception):
-    def __init__(self, sqlstate: str, message: str, line: int | None) -> None:
+    """`begun` is what is in front of the place in the row: a shard gets it, to look at its bytes."""
+
+    def __init__(self, sqlstate: str, message: str, line: int | None, begun: bytes = b"") -> None:
         super().__init__(sqlstate, message, line)
-        self.sqlstate, self.message, self.line = sqlstate, message, line
+        self.sqlstate, self.message, self.line, self.begun = sqlstate, message, line, begun
 
 
 @dataclass
@@ -63,7 +65,7 @@ class LineReader:
 
     def __init__(self, payload: bytes, options: Options) -> None:
         self.payload, self.options = payload, options
-        self.at = 0
+        self.at = self.start = 0
         self.style: bytes | None = None
         self.number = 0
         self.ended = False
@@ -78,7 +80,7 @@ class LineReader:
         return self.payload[at : at + 1]
 
     def refuse(self, message: str) -> RefusedError:
-        return RefusedError("22P04", message, self.number)
+        return RefusedError("22P04", message, self.number, self.payload[self.start : self.at])
 
     def newline_at(self, at: int) -> bytes:
         """The newline that begins at `at`, or an error if it is not the stream's style."""
@@ -99,6 +101,7 @@ class LineReader:
 
     def read(self) -> Line | None:
         self.number += 1
+        self.start = self.at
         return self.read_csv() if self.options.format == "csv" else self.read_text()
 
     def complete(self, start: int) -> Line:
@@ -358,5 +361,6 @@ def split(payload: bytes, options: Options, nshards: int, place: Callable[[Value
     try:
         (_split_binary if options.format == "binary" else _split_lines)(payload, options, scatter)
     except RefusedError as refused:
+        scatter.result.shards[0] += refused.begun
         scatter.result.error = (refused.sqlstate, refused.message, refused.line)
     return scatter.result

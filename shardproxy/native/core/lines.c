@@ -34,7 +34,8 @@ static int resolve_hold(sp_splitter *s, uint8_t byte, size_t *given)
     case SP_SCAN_END:
         return end_of_data(s, at + found.data);
     default:
-        return -1;
+        s->carry.len = at + found.end;
+        return sp_row_refused(s, NULL, 0);
     }
 }
 
@@ -56,7 +57,7 @@ static int scan_one(sp_splitter *s, const uint8_t *p, size_t n, size_t *taken)
         return end_of_data(s, s->carry.len);
     }
     default:
-        return -1;
+        return sp_row_refused(s, p, found.end);
     }
 }
 
@@ -96,7 +97,8 @@ int sp_lines_finish(sp_splitter *s)
         case SP_SCAN_END:
             return end_of_data(s, at + found.data);
         case SP_SCAN_ERROR:
-            return -1;
+            s->carry.len = at + found.end;
+            return sp_row_refused(s, NULL, 0);
         default:
             break; /* the end settles it: data */
         }

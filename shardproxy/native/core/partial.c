@@ -109,3 +109,18 @@ int sp_row_refuse(sp_splitter *s)
     sp_note_poison(s, s->stream_shard);
     return sp_row_finish_carry(s, 0);
 }
+
+/*
+ * The row in carry and the n bytes at p is refused by its line end. One server has looked at these bytes before, and
+ * may have found them not to be in their encoding: a shard gets them, for a look. Returns -1.
+ */
+int sp_row_refused(sp_splitter *s, const uint8_t *p, size_t n)
+{
+    if (n && sp_row_append(s, p, n))
+        return -1;
+    if (s->stream_shard == SP_NOT_STREAMING)
+        s->stream_shard = s->constant_shard == SP_NO_CONSTANT ? 0 : s->constant_shard;
+    if (s->carry.len)
+        sp_release(s, s->carry.len);
+    return -1;
+}

@@ -71,6 +71,7 @@ int sp_scan_csv(sp_splitter *s, const uint8_t *p, size_t n, int eof, int started
                 s->row_extra++;
             continue;
         }
+        out->end = i; /* for an error */
         if (c == '\r') {
             if (s->eol == SP_EOL_NL)
                 return bad_carriage_return(s);

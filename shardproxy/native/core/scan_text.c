@@ -60,6 +60,7 @@ int sp_scan_text(sp_splitter *s, const uint8_t *p, size_t n, int eof, int starte
     }
     while (i < n) {
         uint8_t c = p[i];
+        out->end = i; /* for an error */
         if (c == '\r') {
             if (s->eol == SP_EOL_NL)
                 return bad(s, "literal carriage return found in data", "Use \"\\r\" to represent carriage return.");

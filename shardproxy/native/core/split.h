@@ -180,6 +180,7 @@ int sp_row_stream(sp_splitter *s);
 int sp_row_complete(sp_splitter *s, const uint8_t *p, size_t n, size_t data_n);
 int sp_row_finish_carry(sp_splitter *s, size_t newline);
 int sp_row_refuse(sp_splitter *s);
+int sp_row_refused(sp_splitter *s, const uint8_t *p, size_t n);
 int sp_release(sp_splitter *s, size_t n);
 void sp_row_reset(sp_splitter *s);
 
@@ -189,7 +190,8 @@ int sp_fast_span(sp_splitter *s, const uint8_t *p, size_t n, size_t *taken);
 /* scan_text.c, scan_csv.c: CopyReadLineText over contiguous bytes of one row. */
 enum { SP_SCAN_MORE, SP_SCAN_ROW, SP_SCAN_END, SP_SCAN_ERROR };
 typedef struct {
-    size_t end;  /* MORE: the first byte not understood yet; ROW: behind the newline; END: irrelevant */
+    /* MORE: the first byte not understood yet; ROW: behind the newline; END: irrelevant; ERROR: the byte refused */
+    size_t end;
     size_t data; /* ROW, END: where the row's data ends */
 } sp_scanned;
 int sp_scan_text(sp_splitter *s, const uint8_t *p, size_t n, int eof, int started, sp_scanned *out);

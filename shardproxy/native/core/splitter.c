@@ -173,6 +173,10 @@ int sp_splitter_client_line(const sp_splitter *s, uint32_t shard, uint64_t line,
         *client = line;
         return 1;
     }
+    if (line > map->shard_line && s->failed && s->stream_shard == (int32_t)shard) { /* in the row that is refused */
+        *client = s->lines + (line - map->shard_line);
+        return 1;
+    }
     if (line == map->shard_line + 1 && s->finished) { /* found at the end of the data */
         *client = s->lines + 1;
         return 1;
