@@ -2,10 +2,11 @@
 
     python -m tests.faults --minutes 50 --out docs/reliability.md
 
-Everything in the document comes from the run that wrote it, is written as it comes, and stays when the run is
-interrupted (Ctrl-C) or a part of it crashes. Each part is a command of its own, bounded in time and in count. First
-those run alone whose figures a busy machine would spoil; then the matrix and the storms, one after the other, and
-beside them, at the lowest priority, the differential run and the fuzzers on what the processors have left.
+Everything in the document is measured, is written as it comes, and stays when the run is interrupted (Ctrl-C) or a part
+of it crashes; with `--records` a later run goes on with the parts that have not finished without a violation. Each part
+is a command of its own, bounded in time and in count. First those run alone whose figures a busy machine would spoil;
+then the matrix and the storms, one after the other, and beside them, at the lowest priority, the differential run and
+the fuzzers on what the processors have left.
 
 The exit status is 1 if anything was violated; with `--strict` also if something required was not reached.
 """
@@ -13,6 +14,7 @@ The exit status is 1 if anything was violated; with `--strict` also if something
 import argparse
 import asyncio
 import random
+import re
 import signal
 import sys
 import tempfile
@@ -55,7 +57,8 @@ class Plan:
     def part(self, title: str, module: str, seconds: float, *arguments: object) -> Part:
         """Add a part."""
         argv = [f"tests.{module}", *map(str, arguments)]
-        made = Part(title, argv, max(seconds, LEAST), self.directory / f"{len(self.parts)}.json")
+        name = re.sub("[^a-z0-9]+", "-", title.lower())
+        made = Part(title, argv, max(seconds, LEAST), self.directory / f"{name}.json")
         self.parts.append(made)
         return made
 
@@ -146,7 +149,7 @@ class Runner:
     def write(self) -> None:
         """Write what there is."""
         plan = self._plan
-        write(self._out, self._command, plan.parts, time.monotonic() - plan.begun, interrupted=self.stopped.is_set())
+        write(self._out, self._command, plan.parts, interrupted=self.stopped.is_set())
 
 
 async def prove(plan: Plan, out: Path, command: str) -> None:
@@ -171,15 +174,18 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=50.0)
     parser.add_argument("--out", type=Path, default=Path("docs/reliability.md"))
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 20))
+    parser.add_argument(
+        "--records", type=Path, help="keep the parts' records there; those that stand are not run again"
+    )
     parser.add_argument("--strict", action="store_true", help="fail also where something required was not reached")
     arguments = parser.parse_args()
     command = f"python -m tests.faults --minutes {arguments.minutes:g} --out {arguments.out} --seed {arguments.seed}"
     with tempfile.TemporaryDirectory() as directory:
-        plan = Plan(arguments.minutes, arguments.seed, Path(directory))
+        records = arguments.records or Path(directory)
+        records.mkdir(parents=True, exist_ok=True)
+        plan = Plan(arguments.minutes, arguments.seed, records)
         asyncio.run(prove(plan, arguments.out, command))
-    wrong, short = write(
-        arguments.out, command, plan.parts, time.monotonic() - plan.begun, interrupted=any(p.cut for p in plan.parts)
-    )
+        wrong, short = write(arguments.out, command, plan.parts, interrupted=any(part.cut for part in plan.parts))
     return 1 if wrong or (short and arguments.strict) else 0
 
 

@@ -13,8 +13,8 @@ TOLD = 30  # violations of a part
 
 HEAD = """# Reliability, measured
 
-Written by `{command}` on {cores} cores, PostgreSQL {versions}, in {minutes:.0f} minutes; nothing here is typed by
-hand. What each figure means is said in the module that its command runs.
+Written by `{command}` on {cores} cores, PostgreSQL {versions}; nothing here is typed by hand. Each part names its
+command, the commit that it measured and its time. What each figure means is said in the module that its command runs.
 {interrupted}
 **Violations: {violations}. Required and not reached: {short}.**
 
@@ -81,11 +81,13 @@ def _section(part: Part) -> str:
     figures = [f"{one.what}: {one.value:,.10g}{one.unit}" for one in record.figures]
     wrong = [f"violated: {' '.join(text.split())}" for text in record.violations[:TOLD]]
     state = "" if record.finished and not part.cut else ", not to its end"
-    body = "\n".join(f"- {line}" for line in [*figures, *record.lines, *wrong, f"{part.took:.0f} s{state}"])
+    body = "\n".join(
+        f"- {line}" for line in [*figures, *record.lines, *wrong, f"{record.took:.0f} s{state}, commit {record.commit}"]
+    )
     return f"\n## {part.title}\n\n    {part.command}\n\n{body}\n"
 
 
-def write(out: Path, command: str, parts: Sequence[Part], seconds: float, *, interrupted: bool) -> tuple[int, int]:
+def write(out: Path, command: str, parts: Sequence[Part], *, interrupted: bool) -> tuple[int, int]:
     """Write it; return how many violations there are, and how much that is required was not reached."""
     figures = [figure for part in parts for figure in part.record.figures]
     rows = [_row(requirement, figures) for requirement in REQUIREMENTS]
@@ -95,7 +97,6 @@ def write(out: Path, command: str, parts: Sequence[Part], seconds: float, *, int
         command=command,
         cores=os.cpu_count(),
         versions=" and ".join(map(str, VERSIONS)),
-        minutes=seconds / 60,
         interrupted="\nIt was interrupted: what follows is what it had measured.\n" if interrupted else "",
         violations=violations,
         short=short,

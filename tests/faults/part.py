@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +23,6 @@ class Part:
     path: Path
     bounded: bool = True  # it takes --seconds
     status: int | None = None
-    took: float = 0.0
     cut: bool = False  # ended before its time
     said: str = ""
     _last: Record = field(default_factory=Record)
@@ -47,9 +45,14 @@ class Part:
         return record
 
     async def run(self, stopped: asyncio.Event, nice: int) -> None:
-        """Run it to its end, to the end of its time, or until all is to end, which it is then told."""
+        """Run it to its end, to the end of its time, or until all is to end, which it is then told.
+
+        What an earlier run has kept of it, finished and without a violation, stands.
+        """
+        if Record.read(self.path).stands:
+            return
+        self.path.unlink(missing_ok=True)
         bound = ["--seconds", f"{self.seconds:.0f}"] if self.bounded else []
-        begun = time.monotonic()
         log = self.path.with_suffix(".log")
         with log.open("wb") as written:
             process = await asyncio.create_subprocess_exec(
@@ -74,11 +77,10 @@ class Part:
                 if not waiting.done():
                     process.kill()
                 self.status = await waiting
-        self.took = time.monotonic() - begun
         self.said = log.read_text(errors="replace")
 
     def summary(self) -> str:
         """Say it in a line."""
         record = self.record
         figures = ", ".join(f"{one.what} {one.value:,g}{one.unit}" for one in record.figures)
-        return f"{figures}; {len(record.violations)} violations; {self.took:.0f} s"
+        return f"{figures}; {len(record.violations)} violations; {record.took:.0f} s"

@@ -5,10 +5,12 @@ it to end (SIGINT, SIGTERM), which it then does in order, with a judgement of wh
 """
 
 import argparse
+import functools
 import json
 import math
 import os
 import signal
+import subprocess
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -42,6 +44,13 @@ class Record:
     lines: list[str] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     finished: bool = False
+    took: float = 0.0  # seconds
+    commit: str = ""  # of what was measured
+
+    @property
+    def stands(self) -> bool:
+        """Whether it need not be measured again."""
+        return self.finished and not self.violations
 
     @classmethod
     def read(cls, path: Path) -> "Record":
@@ -58,6 +67,7 @@ class Recorder:
 
     def __init__(self, path: Path | None = None, seconds: float = math.inf) -> None:
         self._path = path
+        self._begun = time.monotonic()
         self._written = 0.0
         self._end = time.monotonic() + seconds
         self._asked = False
@@ -90,6 +100,8 @@ class Recorder:
         if self._path is None or (time.monotonic() - self._written < EVERY and not finished):
             return
         record.finished = finished
+        record.took = time.monotonic() - self._begun
+        record.commit = _commit()
         self._written = time.monotonic()
         beside = self._path.with_suffix(".new")
         beside.write_text(json.dumps(asdict(record)))
@@ -103,6 +115,12 @@ class Recorder:
         for line in [*record.lines, *(f"violated: {text}" for text in record.violations)]:
             print(line)
         return 1 if record.violations else 0
+
+
+@functools.cache
+def _commit() -> str:
+    described = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return described.stdout.strip()
 
 
 def add_options(parser: argparse.ArgumentParser, *, seconds: float = math.inf) -> None:
