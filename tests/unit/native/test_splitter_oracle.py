@@ -12,7 +12,9 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.pq import DiagnosticField
 
+from shardproxy.engine.copy_in import UNENDING
 from shardproxy.native import KEY_TEXT, Placement, SplitError, Splitter
 from tests.reference_splitter import Options
 from tests.support.databases import Databases, Servers
@@ -61,9 +63,30 @@ def copy(connection: psycopg.Connection[Any], payload: bytes, command: sql.Compo
         with connection.cursor() as cursor, cursor.copy(command) as stream:
             stream.write(payload)
     except psycopg.Error as error:
-        line = re.search(r"COPY t, line (\d+)", error.diag.context or "")
-        return [], (int(line[1]) if line else None, error.sqlstate or "", error.diag.message_primary)
+        return [], _failure(error.sqlstate, error.diag.message_primary, error.diag.context)
     return connection.execute("SELECT a, b FROM t").fetchall(), None
+
+
+def end(connection: psycopg.Connection[Any], payload: bytes, command: sql.Composed) -> Failure | None:
+    """Load as the proxy ends a COPY that it has refused itself: with a row that never ends, and CopyFail."""
+    wire = connection.pgconn
+    wire.exec_(command.as_bytes(connection))
+    wire.put_copy_data(payload + UNENDING)
+    wire.put_copy_end(b"refused")
+    result = wire.get_result()
+    while wire.get_result() is not None:
+        continue
+    assert result is not None
+    fields = [
+        (result.error_field(field) or b"").decode()
+        for field in (DiagnosticField.SQLSTATE, DiagnosticField.MESSAGE_PRIMARY, DiagnosticField.CONTEXT)
+    ]
+    return None if fields[0] == "57014" else _failure(*fields)
+
+
+def _failure(sqlstate: str | None, message: str | None, context: str | None) -> Failure:
+    line = re.search(r"COPY t, line (\d+)", context or "")
+    return int(line[1]) if line else None, sqlstate or "", message
 
 
 def split(
@@ -80,9 +103,13 @@ def split(
         failures.append((refused.line, refused.sqlstate, refused.message))
         sealed += splitter.flush()
     rows: Rows = []
+    given_up = bool(failures) and options.format != "binary"
     for shard, part in enumerate(payloads(sealed)):
-        found, failure = copy(connection, part, statement(options))
-        rows += found
+        if given_up:
+            failure = end(connection, part, statement(options))
+        else:
+            found, failure = copy(connection, part, statement(options))
+            rows += found
         if failure is not None:
             line = None if failure[0] is None else splitter.client_line(shard, failure[0])
             failures.append((line, *failure[1:]))
