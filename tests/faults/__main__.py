@@ -180,6 +180,8 @@ def main() -> int:
     parser.add_argument("--strict", action="store_true", help="fail also where something required was not reached")
     arguments = parser.parse_args()
     command = f"python -m tests.faults --minutes {arguments.minutes:g} --out {arguments.out} --seed {arguments.seed}"
+    if arguments.records is not None:
+        command += " --records DIR"  # in several runs
     with tempfile.TemporaryDirectory() as directory:
         records = arguments.records or Path(directory)
         records.mkdir(parents=True, exist_ok=True)
