@@ -59,7 +59,8 @@ class Load:
 
 def run(shards: int, rows: int, port: int, *, once: bool) -> int:
     """Run the demonstration; `once` ends it after the load. Returns the exit code."""
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT, too: a shell ignores it for what runs in the background
+        signal.signal(number, signal.default_int_handler)
     with contextlib.ExitStack() as stack:
         servers = _start_shards(stack, shards)
         directory = Path(tempfile.mkdtemp(prefix="shardproxy-demo-"))

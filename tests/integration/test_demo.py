@@ -1,5 +1,6 @@
 """`shardproxy demo` as its user meets it: its words, its psql line, its end."""
 
+import contextlib
 import csv
 import io
 import re
@@ -68,7 +69,13 @@ def test_once_loads_checks_and_ends() -> None:
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_serves_the_pasted_psql_line_until_a_signal(signum: signal.Signals) -> None:
-    with start("--port", "0", "--rows", "5000", "--shards", "2") as demo:
+    with contextlib.ExitStack() as stack:
+        # As a shell starts what runs in the background: neither signal may get lost.
+        ours = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            demo = stack.enter_context(start("--port", "0", "--rows", "5000", "--shards", "2"))
+        finally:
+            signal.signal(signal.SIGINT, ours)
         text = read_until(demo, "Ctrl-C ends it all.")
         pasted = re.search(r"^  (\S.*postgresql://\S+)$", text, re.MULTILINE)
         assert pasted
