@@ -277,57 +277,74 @@ class Connection:
         self.prepared.pop(b"", None)
         self.write(encode.parse(b"", sql) + encode.describe(b"S", b"") + encode.SYNC)
         columns: list[decode.Column] | None = None
-        error: PgError | None = None
-        while True:
-            message = await self.read()
+
+        def take(message: Message) -> bool:
+            nonlocal columns
             match message.type:
-                case B.READY_FOR_QUERY:
-                    if error is not None:
-                        raise error
-                    if columns is None:
-                        raise self.unexpected(message)
-                    return columns
                 case B.ROW_DESCRIPTION:
-                    with self.trusted():
-                        columns = decode.row_description(message.payload)
+                    columns = decode.row_description(message.payload)
                 case B.NO_DATA:
                     columns = []
-                case B.ERROR_RESPONSE:
-                    error = error or self.error(message)
                 case B.PARSE_COMPLETE | B.PARAMETER_DESCRIPTION:
                     pass
                 case _:
-                    raise self.unexpected(message)
+                    return False
+            return True
+
+        end = await self._until_ready(take)
+        if columns is None:
+            raise self.unexpected(end)
+        return columns
 
     async def _run(self, sql: str | bytes) -> tuple[str, list[list[bytes | None]]]:
         self.write(encode.query(sql.encode() if isinstance(sql, str) else sql))
         tag: str | None = None
         rows: list[list[bytes | None]] = []
-        error: PgError | None = None
-        while True:
-            message = await self.read()
+
+        def take(message: Message) -> bool:
+            nonlocal tag
             match message.type:
-                case B.READY_FOR_QUERY:
-                    if error is not None:
-                        self.forget_plans()
-                        raise error
-                    if tag is None:
-                        raise self.unexpected(message)
-                    return tag, rows
                 case B.COMMAND_COMPLETE:
-                    with self.trusted():
-                        tag = decode.command_complete(message.payload)
+                    tag = decode.command_complete(message.payload)
                 case B.DATA_ROW:
-                    with self.trusted():
-                        rows.append(decode.data_row(message.payload))
-                case B.ERROR_RESPONSE:
-                    error = error or self.error(message)
+                    rows.append(decode.data_row(message.payload))
                 case B.EMPTY_QUERY_RESPONSE:
                     tag = tag or ""
                 case B.ROW_DESCRIPTION:
                     pass
                 case _:
-                    raise self.unexpected(message)
+                    return False
+            return True
+
+        try:
+            end = await self._until_ready(take)
+        except PgError:
+            self.forget_plans()
+            raise
+        if tag is None:
+            raise self.unexpected(end)
+        return tag, rows
+
+    async def _until_ready(self, take: Callable[[Message], bool]) -> Message:
+        """Give each answer to `take`, which says whether it belongs there; return ReadyForQuery.
+
+        Raises the server's error, the first if there are several, behind its end.
+        """
+        error: PgError | None = None
+        while True:
+            message = await self.read()
+            match message.type:
+                case B.READY_FOR_QUERY if error is not None:
+                    raise error
+                case B.READY_FOR_QUERY:
+                    return message
+                case B.ERROR_RESPONSE:
+                    error = error or self.error(message)
+                case _:
+                    with self.trusted():
+                        expected = take(message)
+                    if not expected:
+                        raise self.unexpected(message)
 
     async def cancel(self) -> None:
         """Ask the server to cancel what this connection runs; whether it came in time is not known.

@@ -22,9 +22,7 @@ T = TypeVar("T")
 
 # Times as numbers: what a session's DateStyle or extra_float_digits makes of them must not matter.
 CLOCK = "pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())::pg_catalog.numeric"
-
-
-WHO = f"SELECT pg_catalog.pg_current_xact_id_if_assigned(), {CLOCK}"
+_WHO = f"SELECT pg_catalog.pg_current_xact_id_if_assigned(), {CLOCK}"
 
 
 async def commit_alone(connection: Connection, timeout: float) -> None:
@@ -34,7 +32,7 @@ async def commit_alone(connection: Connection, timeout: float) -> None:
     before COMMIT begins.
     """
     refuse_lost(connection)
-    connection.write(encode.query(WHO.encode()))
+    connection.write(encode.query(_WHO.encode()))
     connection.write(encode.query(b"COMMIT"))
     xid: str | None = None
     clock = 0.0

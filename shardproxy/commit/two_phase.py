@@ -361,13 +361,14 @@ class Commit:
     # Complete.
 
     async def _complete(self, anchor: Participant, others: Sequence[Participant]) -> list[PgError]:
-        found = await each([*(self._commit_prepared(one) for one in others)])
+        decided = self._stem(anchor)
+        found = await each([*(self._commit_prepared(one, decided) for one in others)])
         warnings = [warning for warning in found if warning is not None]
         if not warnings:
-            self._keeper.confirmed(anchor.connection.address, self._stem(anchor))
+            self._keeper.confirmed(anchor.connection.address, decided)
         return warnings + await self._end_readers()
 
-    async def _commit_prepared(self, one: Participant) -> PgError | None:
+    async def _commit_prepared(self, one: Participant, decided: str) -> PgError | None:
         """Commit one participant; return a warning if it is left to recovery."""
         connection = one.connection
         deadline = time.monotonic() + self._limits.commit
@@ -390,7 +391,7 @@ class Commit:
             # A stalled shard has had its time; one that came back, or only refused this session, gets another.
             status = await persist(connection.address, deadline, again)
         except PgError as error:
-            self._keeper.unfinished(one.gid.rpartition("_")[0], [one.name])
+            self._keeper.unfinished(decided, [one.name])
             log.warning('COMMIT PREPARED of %s on shard "%s" is left to recovery: %s', one.gid, one.name, error)
             return PgError(
                 WARNING,

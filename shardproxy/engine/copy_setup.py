@@ -23,7 +23,7 @@ from shardproxy.engine.resolver import Resolver
 from shardproxy.errors import PgError
 from shardproxy.native import ABSENT, ASCII_ONLY, KEY_BPCHAR, KEY_TEXT, Marker, Placement, SplitError, Splitter
 from shardproxy.plan import CopyStatement, Route, Statement, route
-from shardproxy.sharding.identifiers import ascii_identifier
+from shardproxy.sharding.identifiers import ascii_name
 from shardproxy.sharding.relation import Relation
 from shardproxy.sqlstate import (
     CHECK_VIOLATION,
@@ -68,8 +68,8 @@ class CopySetup:
         if shard not in self.placed_by:
             return
         relation = self.placed_by[shard]
-        name = f"{ascii_identifier(relation.schema)}.{ascii_identifier(relation.name)}"
-        described = await connection.describe(f"SELECT * FROM {name}".encode("utf-8", "surrogateescape"))
+        sql = f"SELECT * FROM {ascii_name(relation.schema, relation.name)}"
+        described = await connection.describe(sql.encode("utf-8", "surrogateescape"))
         found = [(one.table_oid, one.attnum, one.type_oid, one.typmod, _comparable(one.name)) for one in described]
         if found != [
             (relation.oid, one.attnum, one.type_oid, one.typmod, _comparable(one.name)) for one in relation.columns

@@ -29,6 +29,7 @@ from shardproxy.engine.transaction import FAILED, Transaction
 from shardproxy.errors import PgError
 from shardproxy.native import FrameMerge
 from shardproxy.plan import Kind, ParamValue, Route, Statement, route
+from shardproxy.plan.kinds import IN_BLOCKS
 from shardproxy.sqlstate import (
     ACTIVE_SQL_TRANSACTION,
     CONNECTION_FAILURE,
@@ -46,9 +47,6 @@ READS = frozenset({
     Kind.SELECT, Kind.SHOW, Kind.EXPLAIN, Kind.FETCH, Kind.CLOSE_CURSOR, Kind.DEALLOCATE, Kind.COPY_TO,
 })  # fmt: skip
 """Kinds that need no transaction of their own to be the same on several shards."""
-
-IN_BLOCKS = frozenset({"LOCK TABLE", "SET CONSTRAINTS"})
-"""Tags of what is of no use outside a transaction block, which one made for it would hide."""
 
 SHARD_BY_SHARD = frozenset({"ANALYZE"})
 """Tags of what gains nothing by one transaction: the locks that it keeps on shared catalogs would meet those of
@@ -307,7 +305,8 @@ class Engine:
         match statement.kind:
             case Kind.EXPLAIN if statement.inner is not None and statement.inner.kind is Kind.EXECUTE:
                 return await self._plan(statement.inner, params)
-            case Kind.UTILITY if statement.tag in IN_BLOCKS and not self.transaction.open:
+            case Kind.UTILITY if statement.tag in IN_BLOCKS.values() and not self.transaction.open:
+                # One made for it would hide what PostgreSQL says.
                 return Route("home", "one", "PostgreSQL says that it is of no use outside a transaction block")
             case Kind.PREPARE_TRANSACTION:
                 raise PgError(

@@ -274,7 +274,7 @@ class Statement:
     @property
     def calls_set_config(self) -> bool:
         """Calls set_config(), or does when what it defines is used."""
-        return any(name == "set_config" and schema in {None, "pg_catalog"} for schema, name in self.functions)
+        return self._calls("set_config")
 
     @property
     def sets_config(self) -> bool:
@@ -284,7 +284,10 @@ class Statement:
     @property
     def notifies(self) -> bool:
         """Calls pg_notify()."""
-        return any(name == "pg_notify" and schema in {None, "pg_catalog"} for schema, name in self.functions)
+        return self._calls("pg_notify")
+
+    def _calls(self, function: str) -> bool:
+        return not self.functions.isdisjoint({(None, function), ("pg_catalog", function)})
 
     @property
     def single_table(self) -> bool:

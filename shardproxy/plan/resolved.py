@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from shardproxy.native import Placement
-from shardproxy.sharding.identifiers import ascii_identifier
+from shardproxy.sharding.identifiers import ascii_name
 from shardproxy.sharding.keytypes import KeyColumn
 
 NOTIFICATIONS: Final = 0
@@ -47,7 +47,7 @@ class Resolved:
 
     def locked(self, mode: str) -> str:
         """The statement that locks it."""
-        return f"LOCK TABLE {ascii_identifier(self.schema)}.{ascii_identifier(self.name)} IN {mode} MODE"
+        return f"LOCK TABLE {ascii_name(self.schema, self.name)} IN {mode} MODE"
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}" if self.schema else self.name

@@ -265,13 +265,14 @@ class Session:
     async def _client_failed(copy: CopyIn, payload: bytes) -> PgError:
         """End the COPY at the client's CopyFail and return the error to report."""
         try:
-            return await copy.stop(decoded(decode.copy_fail, payload), client_fail=True)
-        except PgError as malformed:
-            error = await copy.stop("malformed CopyFail", client_fail=True)
-            if error.sqlstate == QUERY_CANCELED:
-                malformed.fields["W"] = error.context or ""
-                return malformed
-            return error
+            reason, malformed = decoded(decode.copy_fail, payload), None
+        except PgError as error:
+            reason, malformed = "malformed CopyFail", error
+        failure = await copy.stop(reason, client_fail=True)
+        if malformed is None or failure.sqlstate != QUERY_CANCELED:
+            return failure
+        malformed.fields["W"] = failure.context or ""
+        return malformed
 
     @staticmethod
     async def _abandon(copy: CopyIn) -> None:

@@ -32,6 +32,11 @@ def quote_identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def ascii_name(schema: str, name: str) -> str:
+    """Quote a relation's name with its schema; see `ascii_identifier`."""
+    return f"{ascii_identifier(schema)}.{ascii_identifier(name)}"
+
+
 def ascii_identifier(name: str) -> str:
     """Quote a name in ASCII, whatever the session's client_encoding is; foreign bytes (SQL_ASCII) stay."""
     quoted = name.replace('"', '""')
