@@ -2,18 +2,9 @@
  * The merge of servers' messages under a fuzzer: any bytes, from any source, in any pieces. What comes out is whole
  * messages of the right type. The first bytes choose the format and the pieces.
  */
-#include <stdio.h>
-
 #include "bytebuf.h"
 #include "merge.h"
-
-#define REQUIRE(condition)                                                                                          \
-    do {                                                                                                            \
-        if (!(condition)) {                                                                                         \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                        \
-            abort();                                                                                                \
-        }                                                                                                           \
-    } while (0)
+#include "require.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t n)
 {

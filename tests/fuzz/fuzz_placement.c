@@ -7,22 +7,12 @@
  */
 #include "keys.h"
 #include "placement.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-
-#define CHECK(condition)                                                                                         \
-    do {                                                                                                         \
-        if (!(condition)) {                                                                                      \
-            fprintf(stderr, "%s:%d: %s does not hold\n", __FILE__, __LINE__, #condition);                        \
-            abort();                                                                                             \
-        }                                                                                                        \
-    } while (0)
+#include "require.h"
 
 static uint8_t *exact_copy(const uint8_t *data, size_t len)
 {
     uint8_t *copy = malloc(len != 0 ? len : 1); /* its own block, so that a read behind its end is seen */
-    CHECK(copy != NULL);
+    REQUIRE(copy != NULL);
     if (len != 0)
         memcpy(copy, data, len);
     return copy;
@@ -33,21 +23,21 @@ static void check_value(sp_keytype type, const sp_settings *s, const sp_value *v
     sp_build_error error;
     uint32_t nshards = (uint32_t)(v->len % 9) + 1;
     sp_placement *hash = sp_placement_hash(nshards, &type, 1, s, &error);
-    CHECK(hash != NULL);
+    REQUIRE(hash != NULL);
     int32_t shard = sp_place(hash, v, binary);
-    CHECK(shard == SP_INVALID || shard == SP_UNSUPPORTED || (shard >= 0 && (uint32_t)shard < nshards));
+    REQUIRE(shard == SP_INVALID || shard == SP_UNSUPPORTED || (shard >= 0 && (uint32_t)shard < nshards));
     sp_placement_release(hash);
 
     size_t cap = 80000 + v->len, len, short_len;
     uint8_t *whole = malloc(cap), part[16];
     const uint8_t *out, *short_out;
-    CHECK(whole != NULL);
+    REQUIRE(whole != NULL);
     int32_t status = sp_key_canonical(type, s, v, binary, whole, cap, &out, &len);
-    CHECK((status == SP_OK) == (shard >= 0));
-    CHECK(sp_key_canonical(type, s, v, binary, part, sizeof part, &short_out, &short_len) == status);
+    REQUIRE((status == SP_OK) == (shard >= 0));
+    REQUIRE(sp_key_canonical(type, s, v, binary, part, sizeof part, &short_out, &short_len) == status);
     if (status == SP_OK) {
-        CHECK(len == short_len);
-        CHECK(len == 0 || memcmp(out, short_out, len < sizeof part ? len : sizeof part) == 0);
+        REQUIRE(len == short_len);
+        REQUIRE(len == 0 || memcmp(out, short_out, len < sizeof part ? len : sizeof part) == 0);
     }
     free(whole);
     if (binary)
@@ -55,18 +45,18 @@ static void check_value(sp_keytype type, const sp_settings *s, const sp_value *v
 
     int32_t at = 2;
     sp_placement *list = sp_placement_list(3, type, v, &at, 1, 1, s, &error);
-    CHECK((list != NULL) == (status == SP_OK) || error.code == SP_BUILD_TOO_LONG);
+    REQUIRE((list != NULL) == (status == SP_OK) || error.code == SP_BUILD_TOO_LONG);
     if (list != NULL)
-        CHECK(sp_place(list, v, 0) == 2);
+        REQUIRE(sp_place(list, v, 0) == 2);
     sp_placement_release(list);
 
     sp_bound from = {SP_BOUND_VALUE, *v}, to = {SP_BOUND_MAXVALUE, {NULL, 0, 0}};
     sp_placement *range = sp_placement_range(3, &type, 1, &from, &to, &at, 1, SP_NO_DEFAULT, s, &error);
-    CHECK((range != NULL) == (status == SP_OK) || error.code == SP_BUILD_TOO_LONG);
+    REQUIRE((range != NULL) == (status == SP_OK) || error.code == SP_BUILD_TOO_LONG);
     if (range != NULL)
-        CHECK(sp_place(range, v, 0) == 2);
+        REQUIRE(sp_place(range, v, 0) == 2);
     sp_placement_release(range);
-    CHECK(sp_placement_range(3, &type, 1, &from, &from, &at, 1, SP_NO_DEFAULT, s, &error) == NULL);
+    REQUIRE(sp_placement_range(3, &type, 1, &from, &from, &at, 1, SP_NO_DEFAULT, s, &error) == NULL);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

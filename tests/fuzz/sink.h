@@ -2,18 +2,9 @@
 #ifndef SINK_H
 #define SINK_H
 
-#include <stdio.h>
-
 #include "bytebuf.h"
+#include "require.h"
 #include "splitter.h"
-
-#define REQUIRE(condition)                                                                                          \
-    do {                                                                                                            \
-        if (!(condition)) {                                                                                         \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                        \
-            abort();                                                                                                \
-        }                                                                                                           \
-    } while (0)
 
 static uint8_t *sink_alloc(void *context, size_t size, void **handle)
 {

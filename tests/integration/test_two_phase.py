@@ -15,7 +15,7 @@ from shardproxy.wire import encode
 from tests.conftest import StartServer
 from tests.support.commits import Shards, until
 from tests.support.databases import Databases, Servers, query
-from tests.support.lossy import Fault, Lossy
+from tests.support.lossy import Fault
 
 
 @pytest.fixture
@@ -305,10 +305,8 @@ async def test_a_late_prepare_is_fenced(shards18: Shards, patience: float, monke
 )
 async def test_a_connection_is_lost(shards18: Shards, fault: Fault, shard: int, step: bytes) -> None:
     """Each message of the protocol, lost on its way or with its answer: the client's answer is true."""
-    address = shards18.addresses[shard]
     shards18.limits = Limits(1.0, 1.0)
-    async with Lossy.between(address.host, address.port) as lossy:
-        shards18.reach_through(shard, lossy.port)
+    async with shards18.reached_through_lossy(shard) as lossy:
         coordinator = shards18.coordinator()
         await coordinator.start()
         connections = await shards18.insert(1)
@@ -336,10 +334,8 @@ async def test_a_connection_is_lost(shards18: Shards, fault: Fault, shard: int, 
 
 async def test_the_decision_cannot_be_read_in_time(shards18: Shards) -> None:
     """Only then 08007; recovery ends it as the anchor says."""
-    address = shards18.addresses[0]
     shards18.limits = Limits(1.0, 0.5)
-    async with Lossy.between(address.host, address.port) as lossy:
-        shards18.reach_through(0, lossy.port)
+    async with shards18.reached_through_lossy(0) as lossy:
         coordinator = shards18.coordinator()
         await coordinator.start()
         connections = await shards18.insert(1)
@@ -357,10 +353,8 @@ async def test_the_decision_cannot_be_read_in_time(shards18: Shards) -> None:
 
 async def test_a_participant_is_away_behind_the_decision(shards18: Shards) -> None:
     """Success with a WARNING; recovery completes it."""
-    address = shards18.addresses[1]
     shards18.limits = Limits(1.0, 0.5)
-    async with Lossy.between(address.host, address.port) as lossy:
-        shards18.reach_through(1, lossy.port)
+    async with shards18.reached_through_lossy(1) as lossy:
         coordinator = shards18.coordinator()
         await coordinator.start()
         connections = await shards18.insert(1)
@@ -388,10 +382,8 @@ async def test_a_participant_is_away_behind_the_decision(shards18: Shards) -> No
 @pytest.mark.parametrize("fault", ["lose_reply", "stall"])
 async def test_a_plain_commits_answer_is_lost(shards18: Shards, fault: Fault, closed_to_new: bool) -> None:
     """The transaction's id, which travels in front of the COMMIT, tells; 08007 if there is nobody to ask."""
-    address = shards18.addresses[1]
     shards18.limits = Limits(0.5, 0.5)
-    async with Lossy.between(address.host, address.port) as lossy:
-        shards18.reach_through(1, lossy.port)
+    async with shards18.reached_through_lossy(1) as lossy:
         coordinator = shards18.coordinator()
         connections = await shards18.insert(1, [1])
         lossy.arm(encode.query(b"COMMIT"), fault, answer=encode.command_complete("COMMIT"), closed_to_new=closed_to_new)
@@ -410,9 +402,7 @@ async def test_a_plain_commits_answer_is_lost(shards18: Shards, fault: Fault, cl
 
 async def test_a_plain_commit_never_arrives(shards18: Shards) -> None:
     """The transaction's id is known from the probe, so the shard can be asked what became of it: nothing."""
-    address = shards18.addresses[1]
-    async with Lossy.between(address.host, address.port) as lossy:
-        shards18.reach_through(1, lossy.port)
+    async with shards18.reached_through_lossy(1) as lossy:
         coordinator = shards18.coordinator()
         connections = await shards18.begin(None, "INSERT INTO t VALUES (1)", "SELECT 1")
         lossy.arm(encode.query(b"COMMIT"), "lose_request")
@@ -428,10 +418,8 @@ async def test_a_plain_commit_never_arrives(shards18: Shards) -> None:
 async def test_the_anchor_dies_while_the_others_prepare(shards18: Shards) -> None:
     """Nothing was sent that could commit, so nobody is in doubt, however long the anchor stays away."""
     shards18.execute(2, SLOW_PREPARE)
-    address = shards18.addresses[0]
     shards18.limits = Limits(10.0, 0.5)
-    async with Lossy.between(address.host, address.port) as lossy:
-        shards18.reach_through(0, lossy.port)
+    async with shards18.reached_through_lossy(0) as lossy:
         coordinator = shards18.coordinator()
         await coordinator.start()
         connections = await shards18.insert(1)

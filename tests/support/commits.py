@@ -1,8 +1,9 @@
 """Transactions over the shards of a test, driven without a client: connections, a table, and what became of it."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from shardproxy.backend.connection import IDLE, Address, Connection
 from shardproxy.commit.coordinator import Coordinator
 from shardproxy.commit.two_phase import Limits
 from tests.support.databases import Databases, execute, query
+from tests.support.lossy import Lossy
 
 TABLE = "CREATE TABLE t (id int PRIMARY KEY, v text)"
 
@@ -33,9 +35,13 @@ class Shards:
     def coordinator(self) -> Coordinator:
         return Coordinator("test", self.addresses, self.limits)
 
-    def reach_through(self, shard: int, port: int) -> None:
-        """Reach a shard at another port from now on."""
-        self.addresses[shard] = replace(self.addresses[shard], port=port)
+    @contextlib.asynccontextmanager
+    async def reached_through_lossy(self, shard: int) -> AsyncIterator[Lossy]:
+        """Reach a shard through a proxy of the test's, from now on."""
+        address = self.addresses[shard]
+        async with Lossy.between(address.host, address.port) as lossy:
+            self.addresses[shard] = replace(address, port=lossy.port)
+            yield lossy
 
     async def begin(self, *statements: str | None, begin: str = "BEGIN") -> list[Connection]:
         """Open a transaction on each shard that a statement is given for, and run it there."""
