@@ -260,7 +260,8 @@ def test_sigterm_drains(databases: Databases, run_proxy: RunProxy) -> None:
         message = client.read()
         assert message is not None
         assert decode.fields(message.payload)["C"] == "57P01"
-    assert proxy.stop() == 0
+    # Another SIGTERM could meet it on its last way, where it has no handler any more.
+    assert proxy.end() == 0
     assert sum(map(len, databases.rows("SELECT a FROM t"))) == 19
     for client in (idle, busy, running):
         client.close()

@@ -99,10 +99,14 @@ class Proxy:
         if self.running:
             self.signal(signal.SIGCONT)
             self.signal(signal.SIGTERM)
-            if not self._process.wait(STOP_PATIENCE):
-                log = self.log()
-                self._process.close()
-                raise ProxyError(f"did not stop within {STOP_PATIENCE} s of SIGTERM:\n{log}")
+        return self.end()
+
+    def end(self) -> int | None:
+        """Wait for what has had its SIGTERM, and return its exit status; an overdue one fails the test."""
+        if not self._process.wait(STOP_PATIENCE):
+            log = self.log()
+            self._process.close()
+            raise ProxyError(f"did not stop within {STOP_PATIENCE} s of SIGTERM:\n{log}")
         return self.status
 
     def close(self) -> None:
