@@ -145,14 +145,21 @@ def layers() -> None:
         ("4", [("session", "one client: login, simple and extended protocol", 1)], SAND),
         ("3", [("engine", "what a statement does to the shards: COPY in and out, results, transaction", 1)], SAND),
         ("2", [("backend", "one connection to one shard", 1), ("commit", "two-phase commit, recovery", 1)], ROSE),
-        ("1", [("plan", "facts of a statement, routing; alone imports pglast", 3), ("config", "the file", 1)], BLUE),
+        (
+            "1",
+            [
+                ("routing", "keys, tables, a statement's plan", 2),
+                ("sql", "facts of a statement; alone imports pglast", 2),
+                ("config", "the file", 1),
+            ],
+            BLUE,
+        ),
         (
             "0",
             [
                 ("wire", "protocol v3", 1),
                 ("native", "C core", 1),
                 ("copy", "options, lines", 1),
-                ("sharding", "keys, tables", 1),
             ],
             GREEN,
         ),

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from shardproxy.errors import PgError
-from shardproxy.sharding.relation import Column, Relation
+from shardproxy.routing.relation import Column, Relation
 from shardproxy.sqlstate import INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE
 
 Name = tuple[str | None, str]

@@ -25,7 +25,7 @@ from shardproxy.engine.copy_start import first_replies
 from shardproxy.engine.notices import Fields, NoticeMerger
 from shardproxy.errors import PgError, ProtocolError
 from shardproxy.native import ALL_SHARDS, SplitError
-from shardproxy.plan import Kind, Statement
+from shardproxy.sql import Kind, Statement
 from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED, INTERNAL_ERROR, PROTOCOL_VIOLATION, QUERY_CANCELED
 from shardproxy.wire import decode, encode
 from shardproxy.wire.constants import B

@@ -13,7 +13,7 @@ from shardproxy.engine.copy_start import first_replies
 from shardproxy.engine.results import COPY_DATA, Output, Relay, columns_differ, total_tag
 from shardproxy.errors import PgError
 from shardproxy.native import FrameMerge
-from shardproxy.plan.model import Kind, Statement
+from shardproxy.sql.model import Kind, Statement
 from shardproxy.wire import encode
 from shardproxy.wire.constants import B
 

@@ -22,9 +22,10 @@ from shardproxy.engine.copy_start import first_replies
 from shardproxy.engine.resolver import Resolver
 from shardproxy.errors import PgError
 from shardproxy.native import ABSENT, ASCII_ONLY, KEY_BPCHAR, KEY_TEXT, Marker, Placement, SplitError, Splitter
-from shardproxy.plan import CopyStatement, Route, Statement, route
-from shardproxy.sharding.identifiers import ascii_name
-from shardproxy.sharding.relation import Relation
+from shardproxy.routing import Route, route
+from shardproxy.routing.identifiers import ascii_name
+from shardproxy.routing.relation import Relation
+from shardproxy.sql import CopyStatement, Statement
 from shardproxy.sqlstate import (
     CHECK_VIOLATION,
     FEATURE_NOT_SUPPORTED,
@@ -37,7 +38,7 @@ from shardproxy.wire.constants import B
 
 if TYPE_CHECKING:
     from shardproxy.engine.engine import Engine
-    from shardproxy.sharding.table import ShardedTable
+    from shardproxy.routing.table import ShardedTable
 
 Constant = bytes | None | Literal[Marker.ABSENT]
 

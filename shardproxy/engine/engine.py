@@ -28,8 +28,9 @@ from shardproxy.engine.slow_client import SlowClient
 from shardproxy.engine.transaction import FAILED, Transaction
 from shardproxy.errors import PgError
 from shardproxy.native import FrameMerge
-from shardproxy.plan import Kind, ParamValue, Route, Statement, route
-from shardproxy.plan.kinds import IN_BLOCKS
+from shardproxy.routing import ParamValue, Route, route
+from shardproxy.sql import Kind, Statement
+from shardproxy.sql.kinds import IN_BLOCKS
 from shardproxy.sqlstate import (
     ACTIVE_SQL_TRANSACTION,
     CONNECTION_FAILURE,

@@ -14,11 +14,12 @@ from shardproxy.copy.encoding import python_codec
 from shardproxy.engine.database import Database
 from shardproxy.engine.gang import Gang
 from shardproxy.errors import PgError
-from shardproxy.plan import Context, Kind, ParamValue, Resolved, Statement, TableRef
-from shardproxy.plan.resolved import TableKind
-from shardproxy.sharding.keytypes import spells
-from shardproxy.sharding.relation import Relation
-from shardproxy.sharding.table import ShardedTable
+from shardproxy.routing import Context, ParamValue, Resolved
+from shardproxy.routing.keytypes import spells
+from shardproxy.routing.relation import Relation
+from shardproxy.routing.resolved import TableKind
+from shardproxy.routing.table import ShardedTable
+from shardproxy.sql import Kind, Statement, TableRef
 from shardproxy.sqlstate import INVALID_SQL_STATEMENT_NAME
 
 KEEP = 1.0

@@ -7,7 +7,8 @@ is replayed as a prepared statement that is executed once.
 from collections.abc import Sequence
 
 from shardproxy.errors import PgError
-from shardproxy.plan import Const, Param, ParamValue, Statement, Value
+from shardproxy.routing import ParamValue
+from shardproxy.sql import Const, Param, Statement, Value
 from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED
 
 BOOL = 16

@@ -1,11 +1,7 @@
-"""Statements: what their text says (`analyze`) and where they go (`route`).
+"""The names of `sql` and `routing` under the one that they had together."""
 
-`analyze` asks PostgreSQL's own grammar and nothing else, `route` adds what the caller has found out about the
-relations. Neither does I/O. No other package imports pglast.
-"""
-
-from shardproxy.plan.analyze import analyze
-from shardproxy.plan.model import (
+from shardproxy.routing import Context, KeyColumn, ParamValue, Resolved, Route, route
+from shardproxy.sql import (
     Binding,
     Column,
     Const,
@@ -20,16 +16,14 @@ from shardproxy.plan.model import (
     Insert,
     Kind,
     Param,
+    ParseFailed,
     SetConfig,
     Statement,
     TableRef,
     Unknown,
     Value,
+    analyze,
 )
-from shardproxy.plan.parse import ParseFailed
-from shardproxy.plan.resolved import Context, ParamValue, Resolved, Route
-from shardproxy.plan.route import route
-from shardproxy.sharding.keytypes import KeyColumn
 
 __all__ = [
     "Binding",

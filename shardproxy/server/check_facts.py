@@ -14,7 +14,7 @@ from asyncpg.connect_utils import SessionAttribute
 from shardproxy.backend import catalog
 from shardproxy.config import Shard, Table
 from shardproxy.errors import PgError
-from shardproxy.sharding.relation import Relation
+from shardproxy.routing.relation import Relation
 
 SETTINGS = {
     "application_name": "shardproxy check",

@@ -10,9 +10,9 @@ from enum import Enum
 import asyncpg
 
 from shardproxy.config import Database, Table
+from shardproxy.routing.relation import Column
+from shardproxy.routing.table import ShardedTable
 from shardproxy.server.check_facts import ServerFacts, ShardFacts, TableFacts
-from shardproxy.sharding.relation import Column
-from shardproxy.sharding.table import ShardedTable
 
 OLDEST, NEWEST = 13, 18
 """Major versions that shardproxy is made for."""

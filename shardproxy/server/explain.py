@@ -9,7 +9,8 @@ from shardproxy.engine.database import Database
 from shardproxy.engine.gang import Gang
 from shardproxy.engine.resolver import Resolver
 from shardproxy.errors import PgError
-from shardproxy.plan import Kind, Route, Statement, analyze, route
+from shardproxy.routing import Route, route
+from shardproxy.sql import Kind, Statement, analyze
 
 FAILED = 1
 USAGE = 2

@@ -9,9 +9,9 @@ import logging
 from collections.abc import Iterator, Sequence
 
 from shardproxy.config import Config, ConfigErrors, Database, Problem
+from shardproxy.routing.table import ShardedTable
 from shardproxy.server.check_facts import ShardFacts, ask
 from shardproxy.server.check_rules import Level, judge
-from shardproxy.sharding.table import ShardedTable
 
 log = logging.getLogger(__name__)
 

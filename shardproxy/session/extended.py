@@ -18,9 +18,9 @@ from shardproxy.engine.copy_out import is_copy_out
 from shardproxy.engine.engine import SUSPENDED
 from shardproxy.engine.transaction import FAILED
 from shardproxy.errors import PgError
-from shardproxy.plan import Kind, Statement
 from shardproxy.session.limited import PIECEWISE, run_cursor, run_limited
 from shardproxy.session.portals import Portal, Prepared
+from shardproxy.sql import Kind, Statement
 from shardproxy.sqlstate import (
     DUPLICATE_PREPARED_STATEMENT,
     INVALID_CURSOR_NAME,

@@ -16,8 +16,8 @@ from shardproxy.engine.copy_out import Discard
 from shardproxy.engine.engine import READS, SUSPENDED, Engine
 from shardproxy.engine.results import DATA_ROW, Answer, OnAgreed, Output, Relay
 from shardproxy.native import FrameMerge
-from shardproxy.plan import Kind
 from shardproxy.session.portals import Portal
+from shardproxy.sql import Kind
 from shardproxy.wire import encode
 from shardproxy.wire.constants import B
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from shardproxy.backend.connection import Connection
 from shardproxy.copy.encoding import Text
-from shardproxy.plan import ParamValue, Statement
+from shardproxy.routing import ParamValue
+from shardproxy.sql import Statement
 from shardproxy.wire import decode, encode
 
 if TYPE_CHECKING:

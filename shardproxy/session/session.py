@@ -16,11 +16,11 @@ from shardproxy.engine.copy_in import CopyIn, is_copy_in
 from shardproxy.engine.database import Database
 from shardproxy.engine.engine import Engine
 from shardproxy.errors import ConnectionLost, PgError, ProtocolError
-from shardproxy.plan import Kind, Statement, analyze
 from shardproxy.session import extended
 from shardproxy.session.cancel import CancelKeys
 from shardproxy.session.extended import Extended
 from shardproxy.session.login import Identity
+from shardproxy.sql import Kind, Statement, analyze
 from shardproxy.sqlstate import ADMIN_SHUTDOWN, FEATURE_NOT_SUPPORTED, QUERY_CANCELED
 from shardproxy.wire import decode, encode
 from shardproxy.wire.constants import F

@@ -9,7 +9,7 @@ import pytest
 
 from shardproxy.backend import catalog
 from shardproxy.errors import PgError
-from shardproxy.sharding.relation import Relation
+from shardproxy.routing.relation import Relation
 from tests.support.databases import Databases, Servers
 
 Session = psycopg.Connection[Any]

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from shardproxy.plan import Resolved
+from shardproxy.routing import Resolved
 from shardproxy.wire import encode
 from tests.conftest import RunProxy
 from tests.support.databases import Databases, Servers, execute

@@ -3,7 +3,7 @@
 import pytest
 
 from shardproxy.copy.options import STAR, CopyOptions
-from shardproxy.plan import analyze
+from shardproxy.sql import analyze
 
 
 def options(rest: str) -> CopyOptions:

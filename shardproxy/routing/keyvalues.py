@@ -12,8 +12,8 @@ from typing import Final
 from uuid import UUID
 
 from shardproxy import native
-from shardproxy.plan.model import Const, Param, Value
-from shardproxy.plan.resolved import Context, ParamValue
+from shardproxy.routing.resolved import Context, ParamValue
+from shardproxy.sql.model import Const, Param, Value
 
 
 class Unbound(Enum):

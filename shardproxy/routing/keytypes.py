@@ -8,7 +8,7 @@ from typing import Final, Literal, NamedTuple
 
 from shardproxy import native
 from shardproxy import sqlstate as states
-from shardproxy.sharding.relation import Column
+from shardproxy.routing.relation import Column
 
 Kind = Literal["hash", "list", "range", "reference", "single"]
 

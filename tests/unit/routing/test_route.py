@@ -3,8 +3,8 @@
 import pytest
 
 from shardproxy.errors import PgError
-from shardproxy.plan import ParamValue
-from tests.unit.plan.tables import NSHARDS, routed, shard_of
+from shardproxy.routing import ParamValue
+from tests.unit.routing.tables import NSHARDS, routed, shard_of
 
 HOME = ("home", "one")
 ALL = ("all", "concatenate")

@@ -10,10 +10,10 @@ import pytest
 from shardproxy import native
 from shardproxy.config import Table
 from shardproxy.errors import PgError
-from shardproxy.sharding.encodings import CODECS
-from shardproxy.sharding.identifiers import quote_identifier
-from shardproxy.sharding.relation import Column, Relation
-from shardproxy.sharding.table import ShardedTable
+from shardproxy.routing.encodings import CODECS
+from shardproxy.routing.identifiers import quote_identifier
+from shardproxy.routing.relation import Column, Relation
+from shardproxy.routing.table import ShardedTable
 from tests.support.databases import Databases, query
 
 SHARDS = {"s0": 0, "s1": 1, "s2": 2}

@@ -12,10 +12,10 @@ from shardproxy import native
 from shardproxy import sqlstate as states
 from shardproxy.errors import PgError
 from shardproxy.native import Infinite, Placement
-from shardproxy.sharding.describe import describe_key, describe_value, text_of_binary
-from shardproxy.sharding.encodings import codec_of
-from shardproxy.sharding.keytypes import KeyColumn, Kind, Refusal, key_column
-from shardproxy.sharding.relation import Relation
+from shardproxy.routing.describe import describe_key, describe_value, text_of_binary
+from shardproxy.routing.encodings import codec_of
+from shardproxy.routing.keytypes import KeyColumn, Kind, Refusal, key_column
+from shardproxy.routing.relation import Relation
 
 UTC_NAMES: Final = frozenset(
     {"UTC", "UCT", "GMT", "Zulu", "Universal", "Greenwich", "Etc/UTC", "Etc/UCT", "Etc/GMT", "Etc/Zulu"}

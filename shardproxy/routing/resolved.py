@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from shardproxy.native import Placement
-from shardproxy.sharding.identifiers import ascii_name
-from shardproxy.sharding.keytypes import KeyColumn
+from shardproxy.routing.identifiers import ascii_name
+from shardproxy.routing.keytypes import KeyColumn
 
 NOTIFICATIONS: Final = 0
 """The shard of LISTEN, NOTIFY and pg_notify(): sessions hear each other only where all go to the same one."""

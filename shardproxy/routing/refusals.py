@@ -1,7 +1,7 @@
 """The refusals of routing: what cannot be right across shards, each with the way out."""
 
 from shardproxy.errors import PgError
-from shardproxy.plan.resolved import Resolved
+from shardproxy.routing.resolved import Resolved
 from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED
 
 HINT_KEY = "Bind every key column in the WHERE clause with = or IN and constants or parameters of one shard."

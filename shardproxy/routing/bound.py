@@ -5,10 +5,10 @@ from math import prod
 from typing import Final
 
 from shardproxy import native
-from shardproxy.plan.keyvalues import INTEGERS, UNBOUND, key_text
-from shardproxy.plan.model import Column, Statement, TableRef, Value, tables_in
-from shardproxy.plan.resolved import Context, Resolved
-from shardproxy.sharding.keytypes import KeyColumn
+from shardproxy.routing.keytypes import KeyColumn
+from shardproxy.routing.keyvalues import INTEGERS, UNBOUND, key_text
+from shardproxy.routing.resolved import Context, Resolved
+from shardproxy.sql.model import Column, Statement, TableRef, Value, tables_in
 
 # A key of several columns with IN lists on each multiplies: beyond this it is cheaper to ask all shards.
 COMBINATIONS: Final = 4096

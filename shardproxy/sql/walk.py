@@ -9,8 +9,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from shardproxy.plan.model import TableRef
-from shardproxy.plan.parse import Node
+from shardproxy.sql.model import TableRef
+from shardproxy.sql.parse import Node
 
 _MODIFYING: Final = {"InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"}
 # Nodes of the grammar that are aggregates without being a function call.

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 
 from shardproxy import native
 from shardproxy.errors import PgError
-from shardproxy.plan.bound import Bound
-from shardproxy.plan.keyvalues import Unbound, key_text
-from shardproxy.plan.kinds import IMMUTABLE
-from shardproxy.plan.model import Const, Default, Insert, Kind, Param, RowValue, Statement, TableRef
-from shardproxy.plan.refusals import copies_differ, key_of, read_elsewhere, refused, unbound
-from shardproxy.plan.resolved import Context, Resolved, Route, in_turn
-from shardproxy.sharding.keytypes import KeyColumn
+from shardproxy.routing.bound import Bound
+from shardproxy.routing.keytypes import KeyColumn
+from shardproxy.routing.keyvalues import Unbound, key_text
+from shardproxy.routing.refusals import copies_differ, key_of, read_elsewhere, refused, unbound
+from shardproxy.routing.resolved import Context, Resolved, Route, in_turn
+from shardproxy.sql.kinds import IMMUTABLE
+from shardproxy.sql.model import Const, Default, Insert, Kind, Param, RowValue, Statement, TableRef
 from shardproxy.sqlstate import CHECK_VIOLATION
 
 Tables = Mapping[TableRef, Resolved]

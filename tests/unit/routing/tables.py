@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from shardproxy import native
-from shardproxy.plan import Context, KeyColumn, ParamValue, Resolved, Route, TableRef, analyze, route
+from shardproxy.routing import Context, KeyColumn, ParamValue, Resolved, Route, route
+from shardproxy.sql import TableRef, analyze
 
 NSHARDS = 4
 AGGREGATES = {"count", "sum", "max", "row_number"}

@@ -11,8 +11,8 @@ from datetime import date, datetime, timedelta
 from uuid import UUID
 
 from shardproxy import native
-from shardproxy.sharding.identifiers import quote_identifier
-from shardproxy.sharding.keytypes import STRINGS, KeyColumn
+from shardproxy.routing.identifiers import quote_identifier
+from shardproxy.routing.keytypes import STRINGS, KeyColumn
 
 MAX_FIELD_LENGTH = 64
 """Bytes of a value in "Partition key of the failing row contains": maxfieldlen in ExecFindPartition."""

@@ -3,7 +3,7 @@
 import re
 from typing import Any, Final, Literal
 
-from shardproxy.plan.model import (
+from shardproxy.sql.model import (
     Binding,
     Column,
     Const,
@@ -21,8 +21,8 @@ from shardproxy.plan.model import (
     Value,
     tables_in,
 )
-from shardproxy.plan.parse import Node
-from shardproxy.plan.walk import Scope, table_ref
+from shardproxy.sql.parse import Node
+from shardproxy.sql.walk import Scope, table_ref
 
 _JOINS: Final[dict[str, Literal["inner", "left", "right", "full"]]] = {
     "JOIN_INNER": "inner",

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from shardproxy.plan import (
+from shardproxy.sql import (
     Binding,
     Column,
     Const,

@@ -10,9 +10,12 @@ from collections.abc import Mapping
 from typing import Final
 
 from shardproxy.errors import PgError
-from shardproxy.plan.alter import check_rewrites
-from shardproxy.plan.bound import Bound
-from shardproxy.plan.model import (
+from shardproxy.routing.alter import check_rewrites
+from shardproxy.routing.bound import Bound
+from shardproxy.routing.modify import check_replicated, route_create_as, route_modify
+from shardproxy.routing.refusals import HINT_KEY, derived, key_of, refused, unlisted
+from shardproxy.routing.resolved import NOTIFICATIONS, Context, Resolved, Route, in_turn
+from shardproxy.sql.model import (
     FromFunction,
     FromItem,
     FromJoin,
@@ -22,9 +25,6 @@ from shardproxy.plan.model import (
     Statement,
     TableRef,
 )
-from shardproxy.plan.modify import check_replicated, route_create_as, route_modify
-from shardproxy.plan.refusals import HINT_KEY, derived, key_of, refused, unlisted
-from shardproxy.plan.resolved import NOTIFICATIONS, Context, Resolved, Route, in_turn
 
 Tables = Mapping[TableRef, Resolved]
 

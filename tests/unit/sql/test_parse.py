@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardproxy.errors import PgError
-from shardproxy.plan import Kind, ParseFailed, analyze
+from shardproxy.sql import Kind, ParseFailed, analyze
 
 PIECES = [
     "select 1",

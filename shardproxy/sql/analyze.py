@@ -11,11 +11,11 @@ from typing import Any, Final
 
 from shardproxy.copy.options import CopyOptions, OptionValue
 from shardproxy.errors import PgError
-from shardproxy.plan import kinds, shape
-from shardproxy.plan.alter import with_rewrites
-from shardproxy.plan.model import Const, CopyStatement, Insert, Kind, SetConfig, Source, Statement, TableRef
-from shardproxy.plan.parse import STATEMENT_TOO_COMPLEX, Node, ParseFailed, parse
-from shardproxy.plan.walk import Found, scope_of, table_ref, walk
+from shardproxy.sql import kinds, shape
+from shardproxy.sql.alter import with_rewrites
+from shardproxy.sql.model import Const, CopyStatement, Insert, Kind, SetConfig, Source, Statement, TableRef
+from shardproxy.sql.parse import STATEMENT_TOO_COMPLEX, Node, ParseFailed, parse
+from shardproxy.sql.walk import Found, scope_of, table_ref, walk
 from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED
 
 CACHE_BYTES: Final = 16 * 2**20

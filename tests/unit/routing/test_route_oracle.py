@@ -13,7 +13,8 @@ import pytest
 
 from shardproxy import native
 from shardproxy.errors import PgError
-from shardproxy.plan import Context, KeyColumn, ParamValue, Resolved, Route, analyze, route
+from shardproxy.routing import Context, KeyColumn, ParamValue, Resolved, Route, route
+from shardproxy.sql import analyze
 from tests.support.databases import Databases, Servers
 
 SHARDS = 5

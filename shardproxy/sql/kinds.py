@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from shardproxy.plan.model import Kind
-from shardproxy.plan.parse import Node
+from shardproxy.sql.model import Kind
+from shardproxy.sql.parse import Node
 
 SIMPLE: Final = {
     "SelectStmt": Kind.SELECT,

@@ -1,0 +1,41 @@
+"""What ALTER TABLE would do to rows where they lie: a key may not change, and copies may not part.
+
+PostgreSQL refuses both for a partition key, "because it is part of the partition key"; here rows would stay on
+shards where nobody looks for them.
+"""
+
+from typing import Final
+
+from shardproxy import native
+from shardproxy.routing.refusals import copies_differ, refused
+from shardproxy.routing.resolved import Resolved
+from shardproxy.sql.model import Statement
+
+_INTEGERS: Final = frozenset({"int2", "int4", "int8"})
+# Types to which a key may change: each value keeps its hash and its order.
+_COMPATIBLE: Final = {
+    native.KEY_INT2: _INTEGERS,
+    native.KEY_INT4: _INTEGERS,
+    native.KEY_INT8: _INTEGERS,
+    native.KEY_TEXT: frozenset({"text", "varchar"}),
+}
+
+
+def check_rewrites(statement: Statement, table: Resolved) -> None:
+    """Refuse what would leave rows of a sharded table misplaced, or the copies of a reference table different."""
+    for rewrite in statement.rewrites:
+        if table.kind == "reference" and rewrite.varying is not None:
+            raise copies_differ(table, rewrite.varying)
+        column = next((column for column in table.key if column.name == rewrite.column), None)
+        if column is None or rewrite.what == "add":
+            continue
+        if rewrite.what == "drop":
+            raise refused(
+                f'cannot drop key column "{column.name}" of sharded table "{table}"',
+                "Its rows would have no place. Make another table, and COPY the rows out and in.",
+            )
+        if rewrite.type not in _COMPATIBLE.get(column.type, frozenset()):
+            raise refused(
+                f'cannot alter the type of key column "{column.name}" of sharded table "{table}"',
+                "Values of another type may belong to other shards. Make another table, and COPY the rows out and in.",
+            )

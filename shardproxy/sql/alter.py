@@ -1,0 +1,38 @@
+"""What ALTER TABLE does to columns that have values."""
+
+from dataclasses import replace
+from typing import Final
+
+from shardproxy.sql.kinds import IMMUTABLE
+from shardproxy.sql.model import Rewrite, Statement
+from shardproxy.sql.parse import Node
+from shardproxy.sql.walk import walk
+
+_SERIAL: Final = frozenset({"smallserial", "serial2", "serial", "serial4", "bigserial", "serial8"})
+
+
+def with_rewrites(base: Statement, node: Node) -> Statement:
+    """Add to an ALTER TABLE what it does to columns that have values."""
+    commands = [item["AlterTableCmd"] for item in node.get("cmds", ())]
+    return replace(base, rewrites=tuple(filter(None, map(_rewrite, commands))))
+
+
+def _rewrite(command: Node) -> Rewrite | None:
+    definition = command.get("def", {}).get("ColumnDef", {})
+    if command["subtype"] == "AT_DropColumn":
+        return Rewrite("drop", command["name"])
+    if command["subtype"] not in {"AT_AlterColumnType", "AT_AddColumn"}:
+        return None
+    found = walk(definition, None)
+    names = [part["String"]["sval"] for part in definition["typeName"].get("names", ())]
+    varying = [f"function {name}()" for schema, name in sorted(found.functions, key=str)
+               if schema not in {None, "pg_catalog"} or name not in IMMUTABLE]  # fmt: skip
+    varying += found.varying
+    if command["subtype"] == "AT_AddColumn":
+        kinds = {item["Constraint"]["contype"] for item in definition.get("constraints", ())}
+        if "CONSTR_IDENTITY" in kinds or (len(names) == 1 and names[0] in _SERIAL):
+            varying.append(f'the sequence of column "{definition["colname"]}"')
+        return Rewrite("add", definition["colname"], varying=varying[0] if varying else None)
+    plain = not {"raw_default", "collClause"} & definition.keys() and not definition["typeName"].get("typmods")
+    plain = plain and len(names) <= 2 and (len(names) == 1 or names[0] == "pg_catalog")
+    return Rewrite("type", command["name"], names[-1] if plain else None, varying[0] if varying else None)
