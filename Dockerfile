@@ -1,7 +1,7 @@
 # The proxy alone: built where a compiler is, run where none is, as a user without rights.
 FROM python:3.12-slim AS build
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
-COPY pyproject.toml MANIFEST.in README.md LICENSE /source/
+COPY pyproject.toml setup.py MANIFEST.in README.md LICENSE /source/
 COPY shardproxy /source/shardproxy
 RUN python -m venv /opt/shardproxy && /opt/shardproxy/bin/pip install --no-cache-dir /source
 

@@ -3,7 +3,7 @@
 from shardproxy.errors import ProtocolError
 
 
-cdef extern from "merge.h":
+cdef extern from "merge/merge.h":
     enum:
         SP_MERGE_PLAIN, SP_MERGE_TEXT, SP_MERGE_BINARY
         SP_MERGE_OK, SP_MERGE_MEMORY, SP_MERGE_BAD_LENGTH, SP_MERGE_BAD_HEADER

@@ -5,7 +5,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 
-cdef extern from "placement.h" nogil:
+cdef extern from "placement/placement.h" nogil:
     enum:
         SP_KEY_INT2, SP_KEY_INT4, SP_KEY_INT8, SP_KEY_TEXT, SP_KEY_BPCHAR, SP_KEY_UUID, SP_KEY_BOOL, SP_KEY_DATE
         SP_KEY_TIMESTAMP, SP_KEY_TIMESTAMPTZ, SP_KEY_NUMERIC, SP_KEY_BYTEA
@@ -59,7 +59,7 @@ cdef extern from "placement.h" nogil:
     void sp_placement_release(sp_placement *)
 
 
-cdef extern from "keys.h" nogil:
+cdef extern from "types/keys.h" nogil:
     int32_t sp_key_canonical(
         sp_keytype, const sp_settings *, const sp_value *, int, uint8_t *, size_t, const uint8_t **, size_t *)
     int sp_keytype_ok(sp_keytype)

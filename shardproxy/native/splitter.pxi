@@ -17,7 +17,7 @@ cdef extern from "Python.h":
     void clear_error "PyErr_Clear"()
 
 
-cdef extern from "splitter.h":
+cdef extern from "copy/splitter.h":
     enum:
         SP_TEXT, SP_CSV, SP_BINARY
         SP_ABSENT, SP_NULL, SP_VALUE
@@ -91,7 +91,7 @@ cdef extern from "splitter.h":
     int sp_splitter_client_line(const sp_splitter *s, uint32_t shard, uint64_t line, uint64_t *client)
 
 
-cdef extern from "masks.h":
+cdef extern from "simd/masks.h":
     const char *sp_simd_name()
     int sp_simd_force(const char *name)
     const char *const *sp_simd_names()

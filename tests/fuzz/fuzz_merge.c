@@ -3,7 +3,7 @@
  * messages of the right type. The first bytes choose the format and the pieces.
  */
 #include "bytebuf.h"
-#include "merge.h"
+#include "merge/merge.h"
 #include "require.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t n)

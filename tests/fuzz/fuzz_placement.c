@@ -5,8 +5,8 @@
  * Holds: an answer is a shard or one of the codes; a cut-off canonical form is a prefix of the whole one; a value
  * is found in a list that holds it; it is not below itself in a range.
  */
-#include "keys.h"
-#include "placement.h"
+#include "types/keys.h"
+#include "placement/placement.h"
 #include "require.h"
 
 static uint8_t *exact_copy(const uint8_t *data, size_t len)

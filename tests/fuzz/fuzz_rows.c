@@ -6,7 +6,7 @@
  * The input's bytes choose, and when they are used up their checksum goes on choosing: a short input makes many rows,
  * as damaged COPY data (fuzz_splitter.c) hardly ever does.
  */
-#include "masks.h"
+#include "simd/masks.h"
 #include "sink.h"
 
 #define MAX_SHARDS 70 /* more than a row may be behind its shard's last one in the line log's short form */

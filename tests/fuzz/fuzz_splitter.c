@@ -5,7 +5,7 @@
  * Built with clang's libFuzzer, or (main.c) as a program that makes its own inputs. The first bytes of an input
  * choose the options and the cuts, the rest is the client's COPY data.
  */
-#include "masks.h"
+#include "simd/masks.h"
 #include "sink.h"
 
 #define CHOICES 8

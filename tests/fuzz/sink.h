@@ -4,7 +4,7 @@
 
 #include "bytebuf.h"
 #include "require.h"
-#include "splitter.h"
+#include "copy/splitter.h"
 
 static uint8_t *sink_alloc(void *context, size_t size, void **handle)
 {

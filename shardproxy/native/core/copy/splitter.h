@@ -11,7 +11,7 @@
 #ifndef SP_SPLITTER_H
 #define SP_SPLITTER_H
 
-#include "placement.h"
+#include "placement/placement.h"
 
 enum { SP_TEXT = 0, SP_CSV = 1, SP_BINARY = 2 };
 

@@ -1,8 +1,8 @@
 #include "place.h"
 
-#include "digits.h"
-#include "hash.h"
-#include "keys.h"
+#include "simd/digits.h"
+#include "types/hash.h"
+#include "types/keys.h"
 
 #include <stdlib.h>
 

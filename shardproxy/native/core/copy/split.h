@@ -3,9 +3,9 @@
 #define SP_SPLIT_H
 
 #include "bytebuf.h"
-#include "integers.h"
+#include "simd/integers.h"
 #include "linemap.h"
-#include "masks.h"
+#include "simd/masks.h"
 #include "splitter.h"
 
 /* MaxAllocSize - 1 of PostgreSQL's utils/memutils.h: no row, field or CopyData message is longer. */

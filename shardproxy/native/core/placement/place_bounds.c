@@ -3,7 +3,7 @@
  * (src/backend/partitioning/partbounds.c): lower bounds are inclusive, upper ones exclusive, a NULL key is in no
  * range, and overlaps are refused when the placement is built.
  */
-#include "keys.h"
+#include "types/keys.h"
 #include "place.h"
 
 #include <stdlib.h>

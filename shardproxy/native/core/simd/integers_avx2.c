@@ -1,6 +1,6 @@
 /* Integer keys with AVX2's companions: sixteen digits are moved into place and combined by vector instructions. */
 #include "digits.h"
-#include "hash.h"
+#include "types/hash.h"
 #include "integers.h"
 #include "masks_parts.h"
 

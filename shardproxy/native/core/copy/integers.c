@@ -4,10 +4,7 @@
  * Reading the keys, hashing them and copying the rows are loops of their own: in a row by row loop each load waits
  * for the stores of the row before, whose addresses depend on its hash.
  */
-#include "digits.h"
-#include "hash.h"
-#include "integers.h"
-#include "masks_parts.h"
+#include "simd/digits.h"
 #include "split.h"
 
 static int of_integer(uint8_t c)
@@ -38,24 +35,6 @@ int sp_integer_key(const sp_splitter *s)
     return 0;
 #endif
 }
-
-#define SP_TARGET
-#define SP_NAME plain
-#ifdef SP_SWAR_WIDE
-#define SP_READ_16 sp_read_16_digits
-#include "integers_body.h"
-#else
-size_t sp_integers_plain(const sp_integers_spec *spec, const uint64_t *delimiter, const uint8_t *base, size_t readable,
-                         size_t at, const uint32_t *ends, size_t n, uint64_t *hashes, uint16_t *others)
-{
-    (void)spec, (void)delimiter, (void)base, (void)readable, (void)at, (void)ends;
-    for (size_t i = 0; i < n; i++) {
-        hashes[i] = 0;
-        others[i] = (uint16_t)i;
-    }
-    return n;
-}
-#endif
 
 void sp_integer_shards(const sp_splitter *s, const sp_masks *m, const uint8_t *base, size_t readable, size_t at,
                        const uint32_t *ends, size_t n, int32_t *shards)

@@ -8,11 +8,9 @@
 #ifndef SP_KEYS_H
 #define SP_KEYS_H
 
-#include "placement.h"
+#include "value.h"
 
 #include <string.h>
-
-#define SP_OK 0
 
 /* isspace() of the C locale, which PostgreSQL's input functions skip. */
 static inline int sp_is_space(uint8_t c)

@@ -7,32 +7,12 @@
 #ifndef SP_PLACEMENT_H
 #define SP_PLACEMENT_H
 
-#include <stddef.h>
-#include <stdint.h>
+#include "types/value.h"
 
-/* Key types by PostgreSQL base type; varchar is SP_KEY_TEXT. */
+/* What sp_place() answers when it is not a shard's number, besides SP_INVALID and SP_UNSUPPORTED. */
 enum {
-    SP_KEY_INT2 = 1,
-    SP_KEY_INT4 = 2,
-    SP_KEY_INT8 = 3,
-    SP_KEY_TEXT = 4,
-    SP_KEY_BPCHAR = 5,
-    SP_KEY_UUID = 6,
-    SP_KEY_BOOL = 7,
-    SP_KEY_DATE = 8,
-    SP_KEY_TIMESTAMP = 9,
-    SP_KEY_TIMESTAMPTZ = 10,
-    SP_KEY_NUMERIC = 11,
-    SP_KEY_BYTEA = 12,
-    SP_KEY_LAST = 12
-};
-
-/* What sp_place() answers when it is not a shard's number. */
-enum {
-    SP_EVERYWHERE = -1,   /* a reference table: every shard */
-    SP_INVALID = -2,      /* PostgreSQL certainly refuses this value: any shard will say so in its own words */
-    SP_UNSUPPORTED = -3,  /* what PostgreSQL would read is not known here (DateStyle, TimeZone, ...): refuse it */
-    SP_NO_PARTITION = -4  /* a list or range without a shard for it */
+    SP_EVERYWHERE = -1,  /* a reference table: every shard */
+    SP_NO_PARTITION = -4 /* a list or range without a shard for it */
 };
 
 /* PARTITION_MAX_KEYS of PostgreSQL. */
@@ -40,30 +20,6 @@ enum {
 
 /* The longest list value or range bound of numeric and bytea, as canonical bytes: sp_place() compares on the stack. */
 #define SP_MAX_BOUND 1024
-
-typedef struct {
-    const uint8_t *data; /* text: unescaped, in the server's encoding; binary: the field's bytes */
-    size_t len;
-    int is_null;
-} sp_value;
-
-typedef struct {
-    int32_t code;   /* SP_KEY_... */
-    int32_t typmod; /* pg_attribute.atttypmod, -1 for none */
-} sp_keytype;
-
-/* How characters are counted in the server's encoding, for varchar(n) and char(n). */
-enum {
-    SP_ENC_UTF8 = 0,
-    SP_ENC_SINGLE = 1, /* one byte, one character (SQL_ASCII too) */
-    SP_ENC_OTHER = 2   /* EUC_xx, MULE_INTERNAL: not counted here */
-};
-
-typedef struct {
-    int32_t server_version; /* major: 16 reads 0x1F and 1_000 */
-    int32_t encoding;       /* SP_ENC_... */
-    int32_t utc;            /* nonzero: the session's TimeZone is UTC, so a timestamptz without offset is known */
-} sp_settings;
 
 typedef struct sp_placement sp_placement;
 
