@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import copy_in, copy_out, memory, plot, real, small, splitter
+from benchmarks import copy_in, copy_out, memory, plot, real, small, splitter, statement
 from benchmarks.figures import DISTURBED, Figure, Scale, parser, report
 from benchmarks.processes import ROOT, Load, MeasurementError
 
@@ -36,6 +36,7 @@ BENCHMARKS: dict[str, Callable[[Scale], list[Figure]]] = {
     "COPY FROM": copy_in.run,
     "COPY TO": copy_out.run,
     "real shards": real.run,
+    "statement": statement.run,
     "small operations": small.run,
     "memory": memory.run,
 }

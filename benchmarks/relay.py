@@ -1,13 +1,19 @@
 """The baseline: a relay on asyncio and uvloop that does nothing but move bytes, over the sockets that the proxy has.
 
-One client, several backends. What the client sends goes to the backends in turn, a chunk each; what they send goes
-to the client. Buffers, water marks and pausing are the proxy's. `python -m benchmarks.relay PORT...`
+For COPY: one client, several backends. What the client sends goes to the backends in turn, a chunk each; what they
+send goes to the client. `python -m benchmarks.relay PORT...`
+
+For statements: each client has one backend, the next port's, and all that either sends goes to the other.
+`python -m benchmarks.relay --one PORT...`
+
+Buffers, water marks and pausing are the proxy's.
 """
 
+import argparse
 import asyncio
 import functools
+import itertools
 import socket
-import sys
 from typing import cast
 
 import uvloop
@@ -107,18 +113,23 @@ def _same(end: End) -> End:
     return end
 
 
-async def serve(ports: list[int]) -> None:
-    """Relay until the process is ended."""
+async def serve(ports: list[int], one: bool) -> None:
+    """Relay until the process is ended; with `one` each client to one port, else to all."""
     scratch = memoryview(bytearray(SCRATCH))
     loop = asyncio.get_running_loop()
+    backends = itertools.cycle([[port] for port in ports] if one else [ports])
     with socket.create_server((HOST, 0)) as listener:
         listener.setblocking(False)
         print(f"ready: {HOST}:{listener.getsockname()[1]}", flush=True)
         while True:
             client, _ = await loop.sock_accept(listener)
-            await connected(client, scratch, ports)
+            await connected(client, scratch, next(backends))
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--one", action="store_true", help="give each client one backend, the ports in turn")
+    parser.add_argument("ports", type=int, nargs="+")
+    arguments = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve([int(port) for port in sys.argv[1:]]))
+        runner.run(serve(arguments.ports, arguments.one))

@@ -1,7 +1,8 @@
 """What benchmarks run against: four shards (discarding or real), the proxy and the relay, all on loopback."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,10 @@ KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_"
 """For the relay: glibc gives pages back and takes them again, a fifth of its CPU that is not moving bytes."""
 
 TABLES = f"CREATE TABLE bench ({COLUMNS}); CREATE TABLE tiny (digit text)"
+
+
+KEYS = {"bench": "id", "tiny": "digit"}
+"""The key column of each table."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,21 @@ def discarding(path: Path, server: Server, out_blocks: int = 0, out_write: int =
 
 
 @contextmanager
-def proxy(path: Path, dsns: Sequence[str], commit: str) -> Iterator[Program]:
-    """The proxy over shards, with the tables of the benchmarks sharded by their first column."""
+def proxy(
+    path: Path,
+    dsns: Sequence[str],
+    commit: str,
+    keys: Mapping[str, str | None] = KEYS,
+    env: Mapping[str, str] | None = None,
+) -> Iterator[Program]:
+    """The proxy over shards; `keys` has each table's key column, None for a reference table."""
     shards = ", ".join(f'{{ name = "s{number}", dsn = "{dsn}" }}' for number, dsn in enumerate(dsns))
-    config = path / "shardproxy.toml"
+    config = path / f"proxy-{time.monotonic_ns()}.toml"
+    tables = [
+        f'[[databases.tables]]\nname = "{table}"\n'
+        + ('placement = "reference"\n' if key is None else f'placement = "hash"\nkey = ["{key}"]\n')
+        for table, key in keys.items()
+    ]
     config.write_text(f"""\
 [server]
 listen = "127.0.0.1:0"
@@ -76,24 +92,21 @@ name = "{DATABASE}"
 commit = "{commit}"
 unlisted_tables = "error"
 shards = [{shards}]
-[[databases.tables]]
-name = "bench"
-placement = "hash"
-key = ["id"]
-[[databases.tables]]
-name = "tiny"
-placement = "hash"
-key = ["digit"]
-""")
-    with Program(path, "proxy", ["-m", "shardproxy", "serve", "-c", str(config)]) as program:
+{"".join(tables)}""")
+    with Program(path, "proxy", ["-m", "shardproxy", "serve", "-c", str(config)], env) as program:
         yield program
 
 
 @contextmanager
-def relay(path: Path, ports: Sequence[int]) -> Iterator[Program]:
-    """The relay over raw ports."""
-    with Program(path, "relay", ["-m", "benchmarks.relay", *map(str, ports)], KEEP_MEMORY) as program:
+def relay(path: Path, ports: Sequence[int], *options: str) -> Iterator[Program]:
+    """The relay over raw ports; its `options` are those of its command line."""
+    with Program(path, "relay", ["-m", "benchmarks.relay", *options, *map(str, ports)], KEEP_MEMORY) as program:
         yield program
+
+
+def url(program: Program) -> str:
+    """Where clients of the proxy, or of a relay in front of PostgreSQL, connect."""
+    return f"postgresql://postgres@127.0.0.1:{program.port}/{DATABASE}"
 
 
 def execute(dsn: str, statement: str) -> None:
