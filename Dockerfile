@@ -1,4 +1,4 @@
-# The proxy alone: built where a compiler is, run where none is, as a user without rights.
+# The proxy alone: built in a stage with a compiler, run in one without, as an unprivileged user.
 FROM python:3.12-slim AS build
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 COPY pyproject.toml setup.py MANIFEST.in README.md LICENSE /source/
@@ -11,7 +11,7 @@ COPY --from=build /opt/shardproxy /opt/shardproxy
 ENV PATH=/opt/shardproxy/bin:$PATH PYTHONUNBUFFERED=1
 USER shardproxy
 EXPOSE 6432
-# Healthy means: it answers an SSLRequest (length 8, code 80877103) with one byte, as PostgreSQL does.
+# Healthy: it answers an SSLRequest (length 8, code 80877103) with one byte, as PostgreSQL does.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=5s CMD ["python", "-c", "\
 import socket, struct;\
 peer = socket.create_connection(('127.0.0.1', 6432), 2);\

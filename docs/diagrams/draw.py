@@ -11,11 +11,30 @@ HERE = Path(__file__).parent
 INK = "#1f2933"
 SOFT = "#52606d"
 LINE = "#7b8794"
-PLAIN = "#ffffff"
+PAGE = "#ffffff"
+PLAIN = "#fefefe"
 BLUE = "#e3eefb"
 GREEN = "#e4f4e8"
 SAND = "#faf1dc"
 ROSE = "#fbe6e4"
+
+DARK = {
+    INK: "#e6edf3",
+    SOFT: "#a9b4bf",
+    LINE: "#8b96a1",
+    PAGE: "#0d1117",
+    PLAIN: "#161b22",
+    BLUE: "#14304f",
+    GREEN: "#133a24",
+    SAND: "#40330f",
+    ROSE: "#4a1f1c",
+}
+"""Each colour's counterpart where the reader prefers dark pages. A picture paints its own background, so that it is
+readable on any page."""
+
+STYLE = "".join(
+    f'[{attribute}="{light}"]{{{attribute}:{dark}}}' for light, dark in DARK.items() for attribute in ("fill", "stroke")
+)
 
 FONT = "font-family=\"ui-sans-serif, 'Segoe UI', Helvetica, Arial, sans-serif\""
 MONO = "font-family=\"ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace\""
@@ -31,7 +50,8 @@ class Drawing:
             f"<title>{escape(title)}</title>",
             '<defs><marker id="head" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="8" markerHeight="8"'
             f' orient="auto-start-reverse"><path d="M0 0 L10 5 L0 10 z" fill="{LINE}"/></marker></defs>',
-            f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
+            f"<style>@media (prefers-color-scheme:dark){{{STYLE}}}</style>",
+            f'<rect width="{width}" height="{height}" rx="8" fill="{PAGE}"/>',
         ]
 
     def words(
@@ -47,12 +67,12 @@ class Drawing:
         mono: bool = False,
         halo: bool = False,
     ) -> None:
-        """Text, with its baseline at y; a halo keeps lines behind it away."""
+        """Text, with its baseline at y; a halo covers the lines under it."""
         weight = ' font-weight="600"' if bold else ""
         family = f" {MONO}" if mono else ""
-        behind = ' stroke="#ffffff" stroke-width="5" paint-order="stroke"' if halo else ""
+        outline = f' stroke="{PAGE}" stroke-width="5" paint-order="stroke"' if halo else ""
         self._parts.append(
-            f'<text x="{x}" y="{y}" font-size="{size}" fill="{color}" text-anchor="{anchor}"{weight}{family}{behind}>'
+            f'<text x="{x}" y="{y}" font-size="{size}" fill="{color}" text-anchor="{anchor}"{weight}{family}{outline}>'
             f"{escape(text)}</text>"
         )
 
@@ -85,14 +105,20 @@ class Drawing:
         )
         self.words(x + 12, y + 19, title, anchor="start", color=SOFT, bold=True)
 
-    def arrow(self, x1: float, y1: float, x2: float, y2: float, *, both: bool = False, dashed: bool = False) -> None:
+    def arrow(self, x1: float, y1: float, x2: float, y2: float, *, both: bool = False) -> None:
         """A line with a head at its end, or at both."""
         start = ' marker-start="url(#head)"' if both else ""
-        dash = ' stroke-dasharray="5 4"' if dashed else ""
         self._parts.append(
             f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}" stroke="{LINE}" stroke-width="1.6"'
-            f' marker-end="url(#head)"{start}{dash}/>'
+            f' marker-end="url(#head)"{start}/>'
         )
+
+    def row(self, x: float, y: float, fill: str, text: str) -> None:
+        """A row of a table, small."""
+        self._parts.append(
+            f'<rect x="{x}" y="{y}" width="84" height="17" rx="3" fill="{fill}" stroke="{LINE}" stroke-width="0.8"/>'
+        )
+        self.words(x + 42, y + 12.5, text, size=10, mono=True)
 
     def line(self, x1: float, y1: float, x2: float, y2: float) -> None:
         """A thin line without a head."""
@@ -101,6 +127,36 @@ class Drawing:
     def save(self, name: str) -> None:
         """Write the file."""
         (HERE / name).write_text("\n".join([*self._parts, "</svg>", ""]), "utf-8")
+
+
+def overview() -> None:
+    """Clients, the proxy, and rows fanned out to the shards."""
+    d = Drawing(940, 330, "Clients connect to one address; the proxy sends each row to the shard of its key")
+    shards = (("s0", BLUE, (3, 8)), ("s1", GREEN, (1, 5)), ("s2", SAND, (2, 7)), ("s3", ROSE, (4, 6)))
+    fills = {number: fill for _, fill, numbers in shards for number in numbers}
+    for y, name, line in ((40, "psql", "\\copy"), (133, "drivers", "SQL, COPY"), (226, "applications", "SQL")):
+        d.box(16, y, 120, 64, name, line)
+        d.arrow(138, y + 32, 268, 165 + (y - 133) / 4, both=True)
+    for place, number in enumerate((1, 2, 3, 4, 5, 6, 7, 8)):
+        d.row(160, 84 + 20.5 * place, fills[number], f"row {number}")
+    d.box(
+        270,
+        95,
+        230,
+        140,
+        "shardproxy",
+        "one address",
+        "PostgreSQL's own hash",
+        "bytes as they came",
+        "all shards commit, or none",
+    )
+    for place, (name, fill, numbers) in enumerate(shards):
+        y = 18 + 76 * place
+        d.arrow(502, 128 + 25 * place, 748, y + 32, both=True)
+        for order, number in enumerate(numbers):
+            d.row(606, y + 14 + (94 + 25 * place - y) * 0.12 + 20.5 * order, fill, f"row {number}")
+        d.box(750, y, 174, 64, f"shard {name}", "PostgreSQL 13 to 18", fill=fill)
+    d.save("overview.svg")
 
 
 def flow() -> None:
@@ -226,6 +282,7 @@ def commit() -> None:
 
 
 if __name__ == "__main__":
+    overview()
     flow()
     layers()
     commit()
