@@ -101,7 +101,7 @@ COMMANDS = (
     # run(config: Path) -> int
     Command(
         "recover",
-        "shardproxy.commit.recover",
+        "shardproxy.transaction.recover",
         "resolve transactions in doubt now",
         _config,
         lambda module, args: module.run(args.config),

@@ -200,7 +200,11 @@ def layers() -> None:
         ("5", [("server", "listener, workers, signals; check, explain", 1)], SAND),
         ("4", [("session", "one client: login, simple and extended protocol", 1)], SAND),
         ("3", [("engine", "what a statement does to the shards: COPY in and out, results, transaction", 1)], SAND),
-        ("2", [("backend", "one connection to one shard", 1), ("commit", "two-phase commit, recovery", 1)], ROSE),
+        (
+            "2",
+            [("shard, backend", "one connection to one shard", 1), ("transaction", "state, commit, recovery", 1)],
+            ROSE,
+        ),
         (
             "1",
             [

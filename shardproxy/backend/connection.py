@@ -8,11 +8,11 @@ callbacks, also while nobody reads.
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from shardproxy.backend.auth import authenticate
 from shardproxy.backend.stream import Stream
 from shardproxy.errors import ConnectionLost, PgError, ProtocolError
+from shardproxy.shard.address import Address
 from shardproxy.sqlstate import (
     CANT_CHANGE_RUNTIME_PARAM,
     CONNECTION_FAILURE,
@@ -39,24 +39,6 @@ CANCEL_TIMEOUT = 5.0
 
 PLANS = 32
 """Queries of the proxy's own that a connection keeps planned: a session uses a handful of tables at a time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where and as whom to reach a shard. The password is never shown."""
-
-    name: str
-    host: str
-    port: int
-    user: str
-    database: str
-    password: str | None = None
-    connect_timeout: float = 10.0
-    stall_timeout: float = 30.0
-    """Seconds without an answer after which the server is asked whether it is alive."""
-
-    def __repr__(self) -> str:
-        return f"<shard {self.name} {self.user}@{self.host}:{self.port}/{self.database}>"
 
 
 class Connection:

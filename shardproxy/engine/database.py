@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 
 from shardproxy.backend.connection import Connection
-from shardproxy.commit import one_phase
-from shardproxy.commit.control import addresses_of
-from shardproxy.commit.coordinator import Coordinator
-from shardproxy.commit.setup import READY, check_ready
-from shardproxy.commit.two_phase import Limits
 from shardproxy.config import Database as DatabaseConfig
 from shardproxy.config import Table
 from shardproxy.errors import PgError
+from shardproxy.shard.address import addresses_of
+from shardproxy.transaction import one_phase
+from shardproxy.transaction.coordinator import Coordinator
+from shardproxy.transaction.setup import READY, check_ready
+from shardproxy.transaction.two_phase import Limits
 
 PARAMETER_SETS = 100
 """Different sets of start-up parameters whose ParameterStatus are remembered; applications use a handful."""

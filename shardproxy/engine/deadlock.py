@@ -12,9 +12,9 @@ import logging
 import time
 
 from shardproxy.backend.connection import Connection
-from shardproxy.commit.control import control
 from shardproxy.engine.gang import Gang
 from shardproxy.errors import PgError
+from shardproxy.shard.control import control
 from shardproxy.sqlstate import DEADLOCK_DETECTED
 
 log = logging.getLogger(__name__)

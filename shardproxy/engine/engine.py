@@ -23,9 +23,7 @@ from shardproxy.engine.gang import Gang
 from shardproxy.engine.notices import Fields, NoticeMerger
 from shardproxy.engine.resolver import Resolver
 from shardproxy.engine.results import DATA_ROW, Answer, OnAgreed, Output, Relay, total_tag
-from shardproxy.engine.settings import replay_sql, setting_change
 from shardproxy.engine.slow_client import SlowClient
-from shardproxy.engine.transaction import FAILED, Transaction
 from shardproxy.errors import PgError
 from shardproxy.native import FrameMerge
 from shardproxy.routing import ParamValue, Route, route
@@ -38,6 +36,8 @@ from shardproxy.sqlstate import (
     INVALID_CURSOR_NAME,
     NO_ACTIVE_SQL_TRANSACTION,
 )
+from shardproxy.transaction.settings import replay_sql, setting_change
+from shardproxy.transaction.state import FAILED, Transaction
 from shardproxy.wire import encode
 from shardproxy.wire.constants import B
 

@@ -6,16 +6,17 @@ savepoints. Connections are never shared between sessions, so nothing of one cli
 
 from collections.abc import Callable, Mapping, Sequence
 
-from shardproxy.backend.connection import IDLE, Address, Connection
+from shardproxy.backend.connection import IDLE, Connection
 from shardproxy.backend.together import each
-from shardproxy.engine.transaction import Transaction
 from shardproxy.errors import PgError
+from shardproxy.shard.address import Address
 from shardproxy.sqlstate import (
     INVALID_SQL_STATEMENT_NAME,
     QUERY_CANCELED,
     SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
     TOO_MANY_CONNECTIONS,
 )
+from shardproxy.transaction.state import Transaction
 
 
 class Gang:

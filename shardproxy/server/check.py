@@ -13,7 +13,7 @@ from pathlib import Path
 
 from shardproxy.config import Config, ConfigErrors, Database, load
 from shardproxy.server.check_commit import judge_commit
-from shardproxy.server.check_facts import ask
+from shardproxy.server.check_facts import ask_all
 from shardproxy.server.check_rules import Finding, Level, judge
 
 
@@ -67,9 +67,7 @@ async def check(path: Path, *, fix: bool = False) -> Report:
 
 
 async def _database(database: Database, *, fix: bool) -> tuple[Finding, ...]:
-    facts = await asyncio.gather(
-        *(ask(shard, number, database.tables, database.connect_timeout) for number, shard in enumerate(database.shards))
-    )
+    facts = await ask_all(database)
     # A shard that cannot prepare at all has that said already.
     able = (one.shard.name for one in facts if one.server is not None and one.server.prepared > 0)
     commit = await judge_commit(database, frozenset(able), fix=fix) if len(database.shards) > 1 else []

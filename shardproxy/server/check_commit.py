@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 
-from shardproxy.backend.connection import Address
 from shardproxy.backend.together import each
-from shardproxy.commit.control import addresses_of
-from shardproxy.commit.recovery import Doubt, look, note_committers
-from shardproxy.commit.setup import check_shard, known_identities, set_up
 from shardproxy.config import Database
 from shardproxy.errors import PgError
 from shardproxy.server.check_rules import Finding, Level
+from shardproxy.shard.address import Address, addresses_of
 from shardproxy.sqlstate import OBJECT_NOT_IN_PREREQUISITE_STATE
+from shardproxy.transaction.recovery import Doubt, look, note_committers
+from shardproxy.transaction.setup import check_shard, known_identities, set_up
 
 SUBJECT = "two-phase commit"
 

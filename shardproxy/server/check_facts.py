@@ -1,20 +1,23 @@
 """What `check` asks a shard: one connection, read only, and everything as plain values.
 
-Never changes anything, and judges nothing: that is `check_rules`. Connections are asyncpg's, told everything by
-argument, so that no PG... variable and no .pgpass has a say, as neither has in the proxy's own connections.
+Never changes anything, and judges nothing: that is `check_rules`.
 """
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-import asyncpg
-from asyncpg.connect_utils import SessionAttribute
+from typing import TYPE_CHECKING
 
 from shardproxy.backend import catalog
-from shardproxy.config import Shard, Table
+from shardproxy.backend.together import each
+from shardproxy.config import Database, Shard, Table
 from shardproxy.errors import PgError
 from shardproxy.routing.relation import Relation
+from shardproxy.shard.address import Address, addresses_of
+from shardproxy.shard.control import session
+
+if TYPE_CHECKING:
+    from shardproxy.shard.control import Control
 
 SETTINGS = {
     "application_name": "shardproxy check",
@@ -79,30 +82,21 @@ class ShardFacts:
     server: ServerFacts | None = None
     tables: dict[Table, TableFacts] = field(default_factory=dict)
     """The configured tables that exist there."""
-    failure: Exception | None = None
+    failure: PgError | None = None
     """Why it could not be asked, or not to the end."""
 
 
-async def ask(shard: Shard, number: int, tables: Sequence[Table], patience: float) -> ShardFacts:
-    """Connect to a shard and read all that `check` wants to know; `patience` is in seconds."""
-    dsn = shard.dsn
+async def ask_all(database: Database) -> list[ShardFacts]:
+    """Ask all shards of a database at once."""
+    shards = enumerate(zip(database.shards, addresses_of(database), strict=True))
+    return await each(_ask(shard, address, number, database.tables) for number, (shard, address) in shards)
+
+
+async def _ask(shard: Shard, address: Address, number: int, tables: Sequence[Table]) -> ShardFacts:
     server: ServerFacts | None = None
     found: dict[Table, TableFacts] = {}
     try:
-        connection = await asyncpg.connect(
-            host=dsn.host,
-            port=dsn.port,
-            user=dsn.user,
-            database=dsn.database,
-            # Not None: asyncpg would look for one in the environment.
-            password=dsn.password.get_secret_value() if dsn.password else "",
-            ssl=False,
-            target_session_attrs=SessionAttribute.any,
-            timeout=patience,
-            command_timeout=patience,
-            server_settings=SETTINGS,
-        )
-        try:
+        async with session(address, address.connect_timeout, SETTINGS) as connection:
             server = ServerFacts(**json.loads(await connection.fetchval(_SERVER)))
             if tables:
                 names = [(table.schema, table.relation) for table in tables]
@@ -110,14 +104,12 @@ async def ask(shard: Shard, number: int, tables: Sequence[Table], patience: floa
                 for table, relation in zip(tables, catalog.parse_relations(answer), strict=True):
                     if relation is not None:
                         found[table] = await _table(connection, relation)
-        finally:
-            await connection.close(timeout=patience)
-    except (OSError, PgError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except PgError as error:
         return ShardFacts(shard, number, server, found, error)
     return ShardFacts(shard, number, server, found)
 
 
-async def _table(connection: asyncpg.Connection, relation: Relation) -> TableFacts:
+async def _table(connection: "Control", relation: Relation) -> TableFacts:
     facts = json.loads(await connection.fetchval(_TABLE, relation.oid))
     unique = tuple((index["name"], frozenset(index["columns"])) for index in facts["unique"])
     return TableFacts(relation, facts["partition"], tuple(facts["lacks"]), unique)

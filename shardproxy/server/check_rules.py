@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-import asyncpg
-
+from shardproxy import sqlstate as states
 from shardproxy.config import Database, Table
+from shardproxy.errors import PgError
 from shardproxy.routing.relation import Column
 from shardproxy.routing.table import ShardedTable
 from shardproxy.server.check_facts import ServerFacts, ShardFacts, TableFacts
@@ -92,21 +92,22 @@ def _shard(facts: ShardFacts, database: Database) -> Iterator[Finding]:
         yield Finding(Level.OK, subject, message)
 
 
-def _failure(facts: ShardFacts, failure: Exception) -> Finding:
+def _failure(facts: ShardFacts, failure: PgError) -> Finding:
     dsn = facts.shard.dsn
-    text = str(failure) or type(failure).__name__
-    match failure:
-        case asyncpg.InvalidAuthorizationSpecificationError():
+    text = failure.message
+    match failure.sqlstate:
+        case states.INVALID_AUTHORIZATION_SPECIFICATION | states.INVALID_PASSWORD:
             remedy = "Correct user and password in the dsn, or the server's pg_hba.conf."
-        case asyncpg.InvalidCatalogNameError():
+        case states.INVALID_CATALOG_NAME:
             remedy = f'Create the database "{dsn.database}" there, or correct the dsn.'
-        case asyncpg.TooManyConnectionsError():
+        case states.TOO_MANY_CONNECTIONS:
             remedy = "Raise max_connections there, or close connections."
-        case TimeoutError():
-            text = "no answer in time"
-            remedy = f"Is {dsn.host}:{dsn.port} the right address, and does no firewall drop packets to it?"
-        case OSError():
-            remedy = f"Start the server, or correct the address {dsn.host}:{dsn.port} in the dsn."
+        case states.SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION | states.CONNECTION_FAILURE:
+            text = failure.detail or text
+            if isinstance(failure.__cause__, TimeoutError):
+                remedy = f"Check the address {dsn.host}:{dsn.port}, and that no firewall drops packets to it."
+            else:
+                remedy = f"Start the server, or correct the address {dsn.host}:{dsn.port} in the dsn."
         case _:
             remedy = "Do what PostgreSQL says, and check again."
     what = "cannot be reached" if facts.server is None else "cannot be asked about its tables"

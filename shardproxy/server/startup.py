@@ -4,13 +4,12 @@ A table that cannot be placed as configured stops it: a guess would put rows on 
 would say is logged, since a shard that is away or a table that is yet to be made must not keep the others out.
 """
 
-import asyncio
 import logging
 from collections.abc import Iterator, Sequence
 
 from shardproxy.config import Config, ConfigErrors, Database, Problem
 from shardproxy.routing.table import ShardedTable
-from shardproxy.server.check_facts import ShardFacts, ask
+from shardproxy.server.check_facts import ShardFacts, ask_all
 from shardproxy.server.check_rules import Level, judge
 
 log = logging.getLogger(__name__)
@@ -22,12 +21,7 @@ async def look_at_shards(config: Config) -> None:
         log.warning("[admin] listen = %r is not served by this version", config.admin.listen)
     problems: list[Problem] = []
     for database in config.databases:
-        facts = await asyncio.gather(
-            *(
-                ask(shard, number, database.tables, database.connect_timeout)
-                for number, shard in enumerate(database.shards)
-            )
-        )
+        facts = await ask_all(database)
         for finding in judge(database, facts):
             if finding.level is not Level.OK:
                 log.warning("%s: %s: %s. %s", database.name, finding.subject, finding.message, finding.remedy)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from shardproxy.engine.copy_in import is_copy_in
 from shardproxy.engine.copy_out import is_copy_out
 from shardproxy.engine.engine import SUSPENDED
-from shardproxy.engine.transaction import FAILED
 from shardproxy.errors import PgError
 from shardproxy.session.limited import PIECEWISE, run_cursor, run_limited
 from shardproxy.session.portals import Portal, Prepared
@@ -29,6 +28,7 @@ from shardproxy.sqlstate import (
     PROTOCOL_VIOLATION,
     SYNTAX_ERROR,
 )
+from shardproxy.transaction.state import FAILED
 from shardproxy.wire import decode, encode
 from shardproxy.wire.constants import B, F
 from shardproxy.wire.errors import decoded

@@ -16,13 +16,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from shardproxy.backend.connection import Address, Connection
+from shardproxy.backend.connection import Connection
 from shardproxy.backend.stream import Stream
 from shardproxy.copy.options import CopyOptions
 from shardproxy.engine.copy_out import copy_out
 from shardproxy.engine.results import DATA_ROW, Relay
 from shardproxy.errors import ConnectionLost, PgError, ProtocolError
 from shardproxy.native import FrameMerge
+from shardproxy.shard.address import Address
 from shardproxy.wire import encode
 from shardproxy.wire.constants import authentication_limit, frontend_limit
 from shardproxy.wire.framing import FrameReader

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from shardproxy import cli
-from shardproxy.commit.names import lock_key
+from shardproxy.transaction.gid import lock_key
 from tests.conftest import StartServer
 from tests.support.databases import Databases, Servers, execute, query, toml
 
@@ -185,7 +185,7 @@ def test_a_shard_that_does_not_answer(start_server: StartServer, check: Check) -
     finally:
         server.resume()
     assert code == 1
-    assert "no answer in time" in remedies(text)[0][0]
+    assert "did not answer in time" in remedies(text)[0][0]
 
 
 def test_privileges_and_passwords(start_server: StartServer, check: Check, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,11 @@ import time
 import psycopg
 import pytest
 
-from shardproxy.backend.connection import Address, Connection
+from shardproxy.backend.connection import Connection
 from shardproxy.engine.deadlock import LockWatch
 from shardproxy.engine.gang import Gang
 from shardproxy.errors import PgError
+from shardproxy.shard.address import Address
 from tests.conftest import RunProxy
 from tests.support.databases import Databases
 

@@ -12,14 +12,14 @@ import psycopg
 import pytest
 
 from shardproxy.backend.connection import Connection
-from shardproxy.commit import recover, recovery, setup
-from shardproxy.commit.control import control
-from shardproxy.commit.coordinator import Coordinator
-from shardproxy.commit.decisions import RETENTION, decide_sql, setup_sql
-from shardproxy.commit.names import Gid, lock_key, new_transaction, stem
-from shardproxy.commit.two_phase import Limits
 from shardproxy.embedded import Server
 from shardproxy.errors import PgError
+from shardproxy.shard.control import control
+from shardproxy.transaction import recover, recovery, setup
+from shardproxy.transaction.coordinator import Coordinator
+from shardproxy.transaction.decisions import RETENTION, decide_sql, setup_sql
+from shardproxy.transaction.gid import Gid, lock_key, new_transaction, stem
+from shardproxy.transaction.two_phase import Limits
 from tests.conftest import StartServer
 from tests.support.commits import Shards, until
 from tests.support.databases import Databases, Servers, execute, query

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from shardproxy.backend.connection import Address, Connection
+from shardproxy.backend.connection import Connection
 from shardproxy.embedded import Server
 from shardproxy.errors import PgError
+from shardproxy.shard.address import Address
 from shardproxy.wire import encode
 from tests.conftest import RunProxy, StartServer
 from tests.support.databases import Servers, execute, query, toml

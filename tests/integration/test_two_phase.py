@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from shardproxy.backend.connection import Connection
-from shardproxy.commit import two_phase
-from shardproxy.commit.setup import READY, check_ready, set_up
-from shardproxy.commit.two_phase import Limits
 from shardproxy.embedded import Server
 from shardproxy.errors import PgError
+from shardproxy.transaction import two_phase
+from shardproxy.transaction.setup import READY, check_ready, set_up
+from shardproxy.transaction.two_phase import Limits
 from shardproxy.wire import encode
 from tests.conftest import StartServer
 from tests.support.commits import Shards, until

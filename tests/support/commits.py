@@ -9,9 +9,10 @@ from typing import Any
 
 import psycopg
 
-from shardproxy.backend.connection import IDLE, Address, Connection
-from shardproxy.commit.coordinator import Coordinator
-from shardproxy.commit.two_phase import Limits
+from shardproxy.backend.connection import IDLE, Connection
+from shardproxy.shard.address import Address
+from shardproxy.transaction.coordinator import Coordinator
+from shardproxy.transaction.two_phase import Limits
 from tests.support.databases import Databases, execute, query
 from tests.support.lossy import Lossy
 

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 import asyncpg
 
-from shardproxy.backend.connection import Address
 from shardproxy.backend.together import each
-from shardproxy.commit.control import control
-from shardproxy.commit.decisions import not_set_up, setup_sql
 from shardproxy.errors import PgError
+from shardproxy.shard.address import Address
+from shardproxy.shard.control import control
 from shardproxy.sqlstate import OBJECT_NOT_IN_PREREQUISITE_STATE, OUT_OF_MEMORY
+from shardproxy.transaction.decisions import not_set_up, setup_sql
 
 SETUP_TIMEOUT = 10.0
 """Seconds; it may wait for another proxy that does the same."""

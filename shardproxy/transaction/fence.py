@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from shardproxy.commit.decisions import Outcome
+from shardproxy.transaction.decisions import Outcome
 
 if TYPE_CHECKING:
-    from shardproxy.commit.control import Control
+    from shardproxy.shard.control import Control
 
 log = logging.getLogger(__name__)
 

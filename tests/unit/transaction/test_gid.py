@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardproxy.commit.names import Gid, lock_key, new_transaction, stem
+from shardproxy.transaction.gid import Gid, lock_key, new_transaction, stem
 
 IDS = st.from_regex("[0-9a-f]{32}", fullmatch=True)
 

@@ -24,16 +24,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
-from shardproxy.backend.connection import IDLE, Address, Connection
+from shardproxy.backend.connection import IDLE, Connection
 from shardproxy.backend.together import each
-from shardproxy.commit import plain
-from shardproxy.commit.control import persist
-from shardproxy.commit.decisions import Outcome, arbitrate, decide_sql, not_set_up
-from shardproxy.commit.fence import fence, finish, xact_status
-from shardproxy.commit.names import Gid, lock_key, new_transaction, stem
-from shardproxy.commit.plain import in_time
 from shardproxy.config import Database
 from shardproxy.errors import PgError
+from shardproxy.shard.address import Address
+from shardproxy.shard.control import persist
 from shardproxy.sqlstate import (
     DEADLOCK_DETECTED,
     FEATURE_NOT_SUPPORTED,
@@ -48,16 +44,21 @@ from shardproxy.sqlstate import (
     UNIQUE_VIOLATION,
     WARNING,
 )
+from shardproxy.transaction import single_shard
+from shardproxy.transaction.decisions import Outcome, arbitrate, decide_sql, not_set_up
+from shardproxy.transaction.fence import fence, finish, xact_status
+from shardproxy.transaction.gid import Gid, lock_key, new_transaction, stem
+from shardproxy.transaction.single_shard import in_time
 
 if TYPE_CHECKING:
-    from shardproxy.commit.control import Control
+    from shardproxy.shard.control import Control
 
 log = logging.getLogger(__name__)
 
 FENCE_PATIENCE = 2.0
 """Seconds that a client waits, behind a failed PREPARE, for the lost backend to be ended. Then the keeper does it."""
 
-_PROBE = f"""SELECT pg_catalog.pg_current_xact_id_if_assigned(), {plain.CLOCK},
+_PROBE = f"""SELECT pg_catalog.pg_current_xact_id_if_assigned(), {single_shard.CLOCK},
   pg_catalog.current_setting('transaction_isolation'), pg_catalog.current_setting('transaction_read_only'),
   pg_catalog.current_setting('synchronous_commit'), pg_catalog.pg_my_temp_schema(),
   EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable),
@@ -149,12 +150,12 @@ class Commit:
         """Commit everywhere or nowhere. Raises 08007 if that alone is sure, and nobody could say which in time."""
         if len(self._connections) == 1:
             # Whether it has written or not, and it says so on the way.
-            await plain.commit_alone(self._connections[0], self._limits.commit)
+            await single_shard.commit_alone(self._connections[0], self._limits.commit)
             return []
         writers = await self._probe()
         if len(writers) <= 1:
             for writer in writers:
-                await plain.commit(writer.connection, writer.xid, writer.clock, self._limits.commit)
+                await single_shard.commit(writer.connection, writer.xid, writer.clock, self._limits.commit)
             return await self._end_readers()
         if any(one.frozen for one in writers):
             raise PgError(
@@ -301,7 +302,7 @@ class Commit:
         identities = [anchor.identity, *(one.identity for one in others)]
         before = anchor.clock + self._limits.decide
         sql = decide_sql(anchor.identity, self._stem(anchor), identities, before)
-        plain.refuse_lost(connection)
+        single_shard.refuse_lost(connection)
         begun = time.monotonic()
         try:
             tag = await in_time(connection, connection.execute(sql), self._limits.commit, "commit")
@@ -327,12 +328,12 @@ class Commit:
         try:
             outcome = await persist(connection.address, deadline, ask)
         except PgError as error:
-            raise plain.unknown(anchor.name, error) from lost
+            raise single_shard.unknown(anchor.name, error) from lost
         log.warning('decision of %s read back from shard "%s": %s', self.transaction, anchor.name, outcome)
         if outcome is None:
-            raise plain.unknown(anchor.name, lost)
+            raise single_shard.unknown(anchor.name, lost)
         if outcome == "abort":
-            raise plain.as_lost(connection, lost) from lost
+            raise single_shard.as_lost(connection, lost) from lost
 
     def _refused(self, anchor: Participant, error: PgError) -> PgError:
         """Return what to tell the client when the anchor would not write the decision or commit."""

@@ -11,10 +11,10 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from shardproxy.backend.connection import Connection
-from shardproxy.commit.control import persist
-from shardproxy.commit.fence import committed
 from shardproxy.errors import ConnectionLost, PgError
+from shardproxy.shard.control import persist
 from shardproxy.sqlstate import CONNECTION_FAILURE, TRANSACTION_RESOLUTION_UNKNOWN, TRANSACTION_ROLLBACK
+from shardproxy.transaction.fence import committed
 from shardproxy.wire import decode, encode
 from shardproxy.wire.constants import B
 

@@ -19,7 +19,7 @@ from shardproxy.errors import PgError
 from shardproxy.sqlstate import OBJECT_NOT_IN_PREREQUISITE_STATE
 
 if TYPE_CHECKING:
-    from shardproxy.commit.control import Control
+    from shardproxy.shard.control import Control
 
 Outcome = Literal["commit", "abort"]
 

@@ -9,11 +9,11 @@ import logging
 import sys
 from pathlib import Path
 
-from shardproxy.commit.control import addresses_of
-from shardproxy.commit.coordinator import Coordinator
-from shardproxy.commit.recovery import Doubt, Found
-from shardproxy.commit.two_phase import Limits
 from shardproxy.config import load
+from shardproxy.shard.address import addresses_of
+from shardproxy.transaction.coordinator import Coordinator
+from shardproxy.transaction.recovery import Doubt, Found
+from shardproxy.transaction.two_phase import Limits
 
 
 def run(config: Path) -> int:

@@ -12,18 +12,18 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from shardproxy.backend.connection import Address
 from shardproxy.backend.together import each
-from shardproxy.commit.control import control
-from shardproxy.commit.decisions import RETENTION, Outcome, arbitrate, forget
-from shardproxy.commit.fence import finish
-from shardproxy.commit.names import PREFIX, Gid, lock_key
-from shardproxy.commit.setup import known_identities
 from shardproxy.errors import PgError
+from shardproxy.shard.address import Address
+from shardproxy.shard.control import control
 from shardproxy.sqlstate import OBJECT_NOT_IN_PREREQUISITE_STATE
+from shardproxy.transaction.decisions import RETENTION, Outcome, arbitrate, forget
+from shardproxy.transaction.fence import finish
+from shardproxy.transaction.gid import PREFIX, Gid, lock_key
+from shardproxy.transaction.setup import known_identities
 
 if TYPE_CHECKING:
-    from shardproxy.commit.control import Control
+    from shardproxy.shard.control import Control
 
 log = logging.getLogger(__name__)
 

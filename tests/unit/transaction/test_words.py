@@ -2,14 +2,13 @@
 
 import pytest
 
-from shardproxy.backend.connection import Address
-from shardproxy.commit.control import passing
-from shardproxy.commit.decisions import RETENTION, decide_sql, not_set_up, setup_sql
-from shardproxy.commit.names import Gid
-from shardproxy.commit.recovery import Doubt, Found
-from shardproxy.commit.setup import cannot_prepare, refuse_twins
-from shardproxy.commit.two_phase import Limits
 from shardproxy.errors import PgError
+from shardproxy.shard.control import is_transient
+from shardproxy.transaction.decisions import RETENTION, decide_sql, not_set_up, setup_sql
+from shardproxy.transaction.gid import Gid
+from shardproxy.transaction.recovery import Doubt, Found
+from shardproxy.transaction.setup import cannot_prepare, refuse_twins
+from shardproxy.transaction.two_phase import Limits
 
 
 @pytest.mark.parametrize(
@@ -29,7 +28,7 @@ from shardproxy.errors import PgError
     ],
 )
 def test_what_is_worth_another_try(state: str, again: bool) -> None:
-    assert passing(PgError(state, "")) == again
+    assert is_transient(PgError(state, "")) == again
 
 
 def test_slots() -> None:
@@ -79,7 +78,3 @@ def test_what_counts_as_in_doubt() -> None:
     doubt.alive = False
     doubt.finished.add("s1")
     assert found.open == []
-
-
-def test_an_address_keeps_its_password() -> None:
-    assert "secret" not in repr(Address("s0", "h", 1, "u", "d", "secret"))

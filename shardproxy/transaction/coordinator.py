@@ -19,20 +19,21 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from shardproxy.backend.connection import Address, Connection
+from shardproxy.backend.connection import Connection
 from shardproxy.backend.together import each
-from shardproxy.commit import metrics, recovery
-from shardproxy.commit.control import control, passing
-from shardproxy.commit.decisions import RETENTION, forget
-from shardproxy.commit.fence import fence, finish
-from shardproxy.commit.setup import refuse_twins, set_up_one
-from shardproxy.commit.two_phase import Commit, Limits
 from shardproxy.errors import PgError
+from shardproxy.shard.address import Address
+from shardproxy.shard.control import control, is_transient
 from shardproxy.sqlstate import (
     CONNECTION_FAILURE,
     OBJECT_NOT_IN_PREREQUISITE_STATE,
     TRANSACTION_RESOLUTION_UNKNOWN,
 )
+from shardproxy.transaction import metrics, recovery
+from shardproxy.transaction.decisions import RETENTION, forget
+from shardproxy.transaction.fence import fence, finish
+from shardproxy.transaction.setup import refuse_twins, set_up_one
+from shardproxy.transaction.two_phase import Commit, Limits
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ class Coordinator:
         that may not create the tables, or two shards with one identity.
         """
         for error in await self._set_up():
-            if not passing(error) or error.sqlstate == OBJECT_NOT_IN_PREREQUISITE_STATE:
+            if not is_transient(error) or error.sqlstate == OBJECT_NOT_IN_PREREQUISITE_STATE:
                 raise error
             log.warning("two-phase commit: %s", error)
         await self._pass()
