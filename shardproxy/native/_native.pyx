@@ -6,3 +6,4 @@ import enum
 include "placement.pxi"
 include "splitter.pxi"
 include "merge.pxi"
+include "statements.pxi"
