@@ -1,22 +1,65 @@
-"""What a later shard must replay to have a setting that a statement has made.
+"""The settings of a session, and what a connection must run to have them. No I/O.
 
 SET and RESET are replayed as they came. set_config() may have come with parameters, which a script cannot have: it
 is replayed as a prepared statement that is executed once.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 
 from shardproxy.errors import PgError
 from shardproxy.routing import ParamValue
 from shardproxy.sql import Const, Param, Statement, Value
 from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED
+from shardproxy.transaction.savepoints import Entry, script
 
 BOOL = 16
 TEXTS = frozenset({0, 19, 25, 705, 1043})
 """Types whose binary format is their text: unknown, name, text, varchar."""
 
 CASTS = frozenset({None, "bool", "text", "varchar"})
-"""Casts under which the arguments of set_config() mean what they say."""
+"""Casts that leave the arguments of set_config() as they are."""
+
+_NAME = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*")
+"""A setting's name that RESET takes as it is. What an undecided set_config() is noted under is none."""
+
+
+@dataclass(slots=True)
+class SessionSettings:
+    """The settings that hold beyond a transaction, as the statements that made them, in order."""
+
+    entries: list[Entry] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def keep(self, entry: Entry) -> None:
+        """Note a change; it takes the place of an earlier one of the same setting."""
+        if entry.setting == "all":
+            # RESET ALL and DISCARD ALL bring back what the start-up message asked for.
+            self.entries.clear()
+            return
+        self.entries = [kept for kept in self.entries if kept.setting != entry.setting]
+        self.entries.append(entry)
+
+    def sql(self) -> bytes:
+        """Return the statements that bring a new connection to these settings; may be empty."""
+        return script(self.entries)
+
+    def restoring_sql(self, names: AbstractSet[str]) -> bytes:
+        """Return the statements that give the named settings these values again; empty for no names."""
+        if not names:
+            return b""
+        resets = [name for name in sorted(names) if _NAME.fullmatch(name) and name != "all"]
+        entries = [Entry(f"RESET {name}".encode()) for name in resets]
+        if len(resets) < len(names):
+            return script([*entries, Entry(b"RESET ALL"), *self.entries])
+        return script(entries + [entry for entry in self.entries if entry.setting in names])
 
 
 def setting_change(statement: Statement, params: Sequence[ParamValue]) -> tuple[str | None, bool]:
@@ -36,7 +79,7 @@ def setting_change(statement: Statement, params: Sequence[ParamValue]) -> tuple[
 
 
 def _text(value: Value | None, params: Sequence[ParamValue]) -> str | None:
-    """Read a string; None for what is none, or not known here."""
+    """Read a string; None for NULL, and for what is not known here."""
     if value is None or value.cast not in CASTS:
         return None
     if isinstance(value, Const):
@@ -50,7 +93,7 @@ def _text(value: Value | None, params: Sequence[ParamValue]) -> str | None:
 
 
 def _truth(value: Value | None, params: Sequence[ParamValue]) -> bool | None:
-    """Read a boolean as boolin and boolrecv do; None for what is not known here. NULL is no: set_config() says so."""
+    """Read a boolean as boolin and boolrecv do, NULL as set_config() does: false. None for what is not known here."""
     if isinstance(value, Const) and value.kind == "null":
         return False
     if isinstance(value, Param) and value.number <= len(params):
@@ -84,7 +127,7 @@ def _literal(param: ParamValue) -> bytes:
     elif param.format == 1 and param.oid not in TEXTS:
         raise PgError(
             FEATURE_NOT_SUPPORTED,
-            "set_config() with a binary parameter that is no text is not supported through shardproxy",
+            "set_config() with a binary parameter that is not text is not supported through shardproxy",
             hint="Send the parameter in text format, or use SET.",
         )
     escaped = value.replace(b"'", b"''")

@@ -1,178 +1,238 @@
-"""The client's transaction over the shards: who has joined, which savepoints stand, which settings hold.
+"""The state of a session's transaction over the shards: one table, and what a shard has to run to join it. No I/O.
 
-No I/O here. A shard joins a transaction when a statement first touches it; it is then brought to the same state
-as the others by replaying `log`: BEGIN with its options, the savepoints, the settings changed since. Settings
-that hold for the session are in `settings`, and are replayed to each new connection.
+`TRANSITIONS` is the state machine: what each event makes of each state, or the error that refuses it. The methods of
+`Transaction` are its events. The documentation's table is `markdown()`, and the tests walk every entry.
 
-States, as ReadyForQuery names them:
-
-    IDLE   --begin-->      ACTIVE     (explicit: the client's BEGIN; implicit: one statement, or one Query or
-                                       extended batch of several, which commits by itself)
-    ACTIVE --fail-->       FAILED     (only ROLLBACK, ROLLBACK TO and COMMIT, which rolls back, are taken; without
-                                       a savepoint the shards have rolled back already)
-    FAILED --rollback_to--> ACTIVE
-    ACTIVE, FAILED --end--> IDLE
+A shard joins a transaction when a statement first touches it. It is then brought to the state of the others by
+`joining_sql`: BEGIN with its options, the savepoints, the settings changed since (`savepoints.Log`). Settings that
+hold for the session (`settings.SessionSettings`) are replayed on each new connection.
 """
 
-import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import Enum
 
 from shardproxy.errors import PgError
-from shardproxy.sqlstate import IN_FAILED_SQL_TRANSACTION, INVALID_SAVEPOINT_SPECIFICATION
-
-IDLE = b"I"
-ACTIVE = b"T"
-FAILED = b"E"
+from shardproxy.sqlstate import IN_FAILED_SQL_TRANSACTION, NO_ACTIVE_SQL_TRANSACTION
+from shardproxy.transaction.savepoints import Entry, Log
+from shardproxy.transaction.settings import SessionSettings
 
 
-_PLAIN = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*")
-"""A setting's name that RESET takes as it is; what a set_config() may be about is none."""
+class State(Enum):
+    """The states of a transaction."""
+
+    IDLE = "none"
+    IMPLICIT = "the proxy's own: it commits by itself at the end of the Query, or at Sync"
+    ACTIVE = "the client's"
+    FAILED = "the client's, after an error"
+
+    @property
+    def ready_status(self) -> bytes:
+        """The transaction status of ReadyForQuery: to the client an implicit transaction is none."""
+        return _READY_STATUS[self]
 
 
-@dataclass(slots=True)
-class Entry:
-    """A statement that a joining shard replays: a savepoint has a name, a session setting the name it sets."""
+_READY_STATUS = {State.IDLE: b"I", State.IMPLICIT: b"I", State.ACTIVE: b"T", State.FAILED: b"E"}
 
-    sql: bytes
-    savepoint: str | None = None
-    setting: str | None = None
-    local: bool = False
+
+class Event(Enum):
+    """What happens to a transaction."""
+
+    BEGIN = "BEGIN"
+    BEGIN_IMPLICIT = "a statement, or several, that must be one transaction"
+    STATEMENT = "a statement"
+    ERROR = "an error"
+    SAVEPOINT = "SAVEPOINT"
+    RELEASE = "RELEASE SAVEPOINT"
+    ROLLBACK_TO = "ROLLBACK TO SAVEPOINT"
+    COMMIT = "COMMIT"
+    ROLLBACK = "ROLLBACK"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An event that is refused, in PostgreSQL's words; the state stays."""
+
+    sqlstate: str
+    message: str
+
+
+IDLE, IMPLICIT, ACTIVE, FAILED = State.IDLE, State.IMPLICIT, State.ACTIVE, State.FAILED
+
+_ABORTED = Refusal(
+    IN_FAILED_SQL_TRANSACTION, "current transaction is aborted, commands ignored until end of transaction block"
+)
+
+
+def _no_block(event: Event) -> Refusal:
+    return Refusal(NO_ACTIVE_SQL_TRANSACTION, f"{event.value} can only be used in transaction blocks")
+
+
+TRANSITIONS: dict[Event, dict[State, State | Refusal]] = {
+    # On an implicit transaction BEGIN makes what has been done in it part of the client's own.
+    Event.BEGIN: {IDLE: ACTIVE, IMPLICIT: ACTIVE, ACTIVE: ACTIVE, FAILED: _ABORTED},
+    Event.BEGIN_IMPLICIT: {IDLE: IMPLICIT, IMPLICIT: IMPLICIT, ACTIVE: ACTIVE, FAILED: _ABORTED},
+    Event.STATEMENT: {IDLE: IDLE, IMPLICIT: IMPLICIT, ACTIVE: ACTIVE, FAILED: _ABORTED},
+    # An implicit transaction is rolled back on the shards as well, by the caller.
+    Event.ERROR: {IDLE: IDLE, IMPLICIT: IDLE, ACTIVE: FAILED, FAILED: FAILED},
+    Event.SAVEPOINT: {
+        IDLE: _no_block(Event.SAVEPOINT),
+        IMPLICIT: _no_block(Event.SAVEPOINT),
+        ACTIVE: ACTIVE,
+        FAILED: _ABORTED,
+    },
+    Event.RELEASE: {
+        IDLE: _no_block(Event.RELEASE),
+        IMPLICIT: _no_block(Event.RELEASE),
+        ACTIVE: ACTIVE,
+        FAILED: _ABORTED,
+    },
+    Event.ROLLBACK_TO: {
+        IDLE: _no_block(Event.ROLLBACK_TO),
+        IMPLICIT: _no_block(Event.ROLLBACK_TO),
+        ACTIVE: ACTIVE,
+        FAILED: ACTIVE,
+    },
+    # On a failed transaction COMMIT rolls back; without one both are a WARNING, which is the caller's.
+    Event.COMMIT: {IDLE: IDLE, IMPLICIT: IDLE, ACTIVE: IDLE, FAILED: IDLE},
+    Event.ROLLBACK: {IDLE: IDLE, IMPLICIT: IDLE, ACTIVE: IDLE, FAILED: IDLE},
+}
+"""For each event, what it makes of each state. An entry that is missing is a defect; a test looks for it."""
+
+
+def markdown() -> Iterator[str]:
+    """Yield the table as the documentation has it."""
+    yield "| event | " + " | ".join(state.name for state in State) + " |"
+    yield "|---" * (len(State) + 1) + "|"
+    yield "| *ReadyForQuery* | " + " | ".join(state.ready_status.decode() for state in State) + " |"
+    for event, row in TRANSITIONS.items():
+        yield f"| {event.value} | " + " | ".join(_cell(row[state]) for state in State) + " |"
+
+
+def _cell(outcome: State | Refusal) -> str:
+    return outcome.name if isinstance(outcome, State) else f"error {outcome.sqlstate}"
 
 
 @dataclass(slots=True)
 class Transaction:
-    """The state of one session's transaction; see the module's table."""
+    """The transaction of one session."""
 
-    state: bytes = IDLE
-    implicit: bool = False
-    doomed: bool = False  # a participant's connection was lost: its part cannot come back
-    defined: bool = False  # it has changed a definition, which others see when it commits
-    log: list[Entry] = field(default_factory=list)
-    settings: list[Entry] = field(default_factory=list)
+    state: State = IDLE
+    doomed: bool = False
+    """A participant's connection was lost: its part cannot come back."""
+    defined: bool = False
+    """It has changed a definition, which others see when it commits."""
+    log: Log = field(default_factory=Log)
+    settings: SessionSettings = field(default_factory=SessionSettings)
     joined: set[int] = field(default_factory=set)
+    """The numbers of the shards that are in it."""
 
     @property
     def open(self) -> bool:
         """Whether a transaction, also a failed one, is open."""
-        return self.state != IDLE
+        return self.state is not IDLE
+
+    @property
+    def implicit(self) -> bool:
+        """Whether the open transaction is the proxy's own, which the client does not know of."""
+        return self.state is IMPLICIT
+
+    @property
+    def ready_status(self) -> bytes:
+        """The transaction status of ReadyForQuery."""
+        return self.state.ready_status
 
     @property
     def has_set(self) -> bool:
         """Whether it has changed settings, which its end may change back."""
-        return any(entry.setting is not None for entry in self.log)
+        return self.log.has_set
 
     @property
     def has_savepoints(self) -> bool:
         """Whether a failed transaction could be taken up again."""
-        return any(entry.savepoint is not None for entry in self.log)
+        return self.log.has_savepoints
 
-    @property
-    def ready_status(self) -> bytes:
-        """What ReadyForQuery says: an implicit transaction is none to the client."""
-        return IDLE if self.implicit else self.state
-
-    def begin(self, sql: bytes = b"BEGIN", *, implicit: bool = False) -> None:
-        """Open a transaction; no shard has joined yet. On an implicit one: make it the client's own."""
-        if self.state != IDLE:
-            if self.implicit and not implicit and not self.joined and len(self.log) == 1:
-                self.log = [Entry(sql)]  # for the options of the client's BEGIN
-            self.implicit = self.implicit and implicit
-            return
-        self.state = ACTIVE
-        self.implicit = implicit
-        self.doomed = False
-        self.defined = False
-        self.log = [Entry(sql)]
-        self.joined = set()
-
-    def fail(self) -> None:
-        """A statement failed inside the transaction."""
-        if self.state != IDLE:
-            self.state = FAILED
+    def after(self, event: Event) -> State:
+        """Return the state that an event leads to; raise the error that refuses it. Changes nothing."""
+        outcome = TRANSITIONS[event][self.state]
+        if isinstance(outcome, Refusal):
+            raise PgError(outcome.sqlstate, outcome.message)
+        return outcome
 
     def check(self) -> None:
-        """Refuse a statement in a failed transaction, in PostgreSQL's words."""
-        if self.state == FAILED:
-            raise PgError(
-                IN_FAILED_SQL_TRANSACTION,
-                "current transaction is aborted, commands ignored until end of transaction block",
-            )
+        """Refuse a statement in a failed transaction."""
+        self.after(Event.STATEMENT)
+
+    def begin(self, sql: bytes = b"BEGIN", *, implicit: bool = False) -> None:
+        """Open a transaction, with no shard in it yet. On an implicit one: make it the client's own."""
+        before = self.state
+        self.state = self.after(Event.BEGIN_IMPLICIT if implicit else Event.BEGIN)
+        if before is IDLE:
+            self._clear()
+            self.log = Log([Entry(sql)])
+        elif before is IMPLICIT and self.state is ACTIVE and not self.joined and len(self.log) == 1:
+            self.log = Log([Entry(sql)])  # for the options of the client's BEGIN
+
+    def fail(self) -> None:
+        """Note that a statement has failed."""
+        self.state = self.after(Event.ERROR)
+        if self.state is IDLE:
+            self._clear()
 
     def savepoint(self, name: str, sql: bytes) -> None:
         """Note a savepoint that all joined shards have."""
-        self.log.append(Entry(sql, savepoint=name))
+        self.state = self.after(Event.SAVEPOINT)
+        self.log.savepoint(name, sql)
 
     def find_savepoint(self, name: str) -> int:
         """Return the place of the latest savepoint of that name, or raise 3B001."""
-        for at in range(len(self.log) - 1, -1, -1):
-            if self.log[at].savepoint == name:
-                return at
-        raise PgError(INVALID_SAVEPOINT_SPECIFICATION, f'savepoint "{name}" does not exist')
+        return self.log.find(name)
 
     def release(self, name: str) -> None:
-        """Forget the savepoint and those behind it; what was set since stays."""
-        at = self.find_savepoint(name)
-        self.log[at:] = [entry for entry in self.log[at:] if entry.savepoint is None]
+        """Forget the savepoint and those after it; what was set since stays."""
+        state = self.after(Event.RELEASE)
+        self.log.release(name)
+        self.state = state
 
     def rollback_to(self, name: str) -> None:
-        """Take back all that came behind the savepoint."""
-        at = self.find_savepoint(name)
-        del self.log[at + 1 :]
-        self.state = ACTIVE
+        """Take back all that came after the savepoint."""
+        state = self.after(Event.ROLLBACK_TO)
+        self.log.rollback_to(name)
+        self.state = state
 
     def set(self, sql: bytes, name: str | None, *, local: bool) -> None:
         """Note a SET or RESET that all connections have run; name None stands for all settings."""
         entry = Entry(sql, setting=name or "all", local=local)
-        if self.state == IDLE:
-            if not local:
-                self._keep(entry)
-        else:
-            self.log.append(entry)
+        if self.open:
+            self.log.add(entry)
+        elif not local:
+            self.settings.keep(entry)
 
     def end(self, *, committed: bool) -> None:
         """Close the transaction: what it set holds from now on, or never did."""
+        self.state = self.after(Event.COMMIT if committed else Event.ROLLBACK)
         if committed:
-            for entry in self.log:
-                if entry.setting is not None and not entry.local:
-                    self._keep(entry)
-        self.state = IDLE
-        self.implicit = False
+            for entry in self.log.lasting_settings():
+                self.settings.keep(entry)
+        self._clear()
+
+    def _clear(self) -> None:
         self.doomed = False
         self.defined = False
-        self.log = []
+        self.log = Log()
         self.joined = set()
-
-    def _keep(self, entry: Entry) -> None:
-        if entry.setting == "all":
-            # RESET ALL and DISCARD ALL bring back what the start-up message asked for.
-            self.settings.clear()
-            return
-        self.settings = [kept for kept in self.settings if kept.setting != entry.setting]
-        self.settings.append(entry)
 
     def joining_sql(self) -> bytes:
         """Return the statements that bring a shard into the transaction."""
-        return _script(self.log)
+        return self.log.sql()
 
     def restoring_sql(self) -> bytes:
         """Return the statements that give the session's settings back what the open transaction has set; may be empty.
 
         For a commit that has failed: a shard that had prepared takes the settings for lasting.
         """
-        names = {entry.setting for entry in self.log if entry.setting is not None and not entry.local}
-        if not names:
-            return b""
-        plain = [name for name in sorted(names) if _PLAIN.fullmatch(name) and name != "all"]
-        resets = [Entry(f"RESET {name}".encode()) for name in plain]
-        if len(plain) < len(names):
-            return _script([*resets, Entry(b"RESET ALL"), *self.settings])
-        return _script(resets + [entry for entry in self.settings if entry.setting in names])
+        return self.settings.restoring_sql({entry.setting or "all" for entry in self.log.lasting_settings()})
 
     def settings_sql(self) -> bytes:
         """Return the statements that bring a new connection to the session's settings; may be empty."""
-        return _script(self.settings)
-
-
-def _script(entries: list[Entry]) -> bytes:
-    # A newline in front of the semicolon, because a client's statement may end in a comment.
-    return b"\n;\n".join(entry.sql for entry in entries)
+        return self.settings.sql()

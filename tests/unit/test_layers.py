@@ -54,6 +54,7 @@ SANS_IO_MODULES = {
     "shardproxy.shard.address",
     "shardproxy.shard.errors",
     "shardproxy.transaction.gid",
+    "shardproxy.transaction.savepoints",
     "shardproxy.transaction.settings",
     "shardproxy.transaction.state",
 }

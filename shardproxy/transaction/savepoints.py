@@ -1,0 +1,86 @@
+"""What a transaction has run that a shard which joins it later has to run too. No I/O.
+
+The log begins with BEGIN and its options. Savepoints and settings follow in the order in which they were made, so
+that ROLLBACK TO takes back the settings made since its savepoint, and RELEASE keeps them.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from shardproxy.errors import PgError
+from shardproxy.sqlstate import INVALID_SAVEPOINT_SPECIFICATION
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A statement to replay: a savepoint has a name, a change of a setting the setting's name."""
+
+    sql: bytes
+    savepoint: str | None = None
+    setting: str | None = None
+    local: bool = False
+    """The setting ends with the transaction."""
+
+
+@dataclass(slots=True)
+class Log:
+    """The statements of one transaction, in order."""
+
+    entries: list[Entry] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, at: int) -> Entry:
+        return self.entries[at]
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries)
+
+    @property
+    def has_set(self) -> bool:
+        """Whether a setting has been changed."""
+        return any(entry.setting is not None for entry in self.entries)
+
+    @property
+    def has_savepoints(self) -> bool:
+        """Whether a savepoint stands."""
+        return any(entry.savepoint is not None for entry in self.entries)
+
+    def add(self, entry: Entry) -> None:
+        """Note a statement."""
+        self.entries.append(entry)
+
+    def savepoint(self, name: str, sql: bytes) -> None:
+        """Note a savepoint. One of the same name hides an earlier one, which RELEASE brings back."""
+        self.add(Entry(sql, savepoint=name))
+
+    def find(self, name: str) -> int:
+        """Return the place of the latest savepoint of that name, or raise 3B001."""
+        for at in range(len(self.entries) - 1, -1, -1):
+            if self.entries[at].savepoint == name:
+                return at
+        raise PgError(INVALID_SAVEPOINT_SPECIFICATION, f'savepoint "{name}" does not exist')
+
+    def release(self, name: str) -> None:
+        """Forget a savepoint and those after it; the settings made since stay."""
+        at = self.find(name)
+        self.entries[at:] = [entry for entry in self.entries[at:] if entry.savepoint is None]
+
+    def rollback_to(self, name: str) -> None:
+        """Forget all that came after a savepoint; itself it stands."""
+        del self.entries[self.find(name) + 1 :]
+
+    def lasting_settings(self) -> list[Entry]:
+        """Return the changes of settings that outlive the transaction if it commits."""
+        return [entry for entry in self.entries if entry.setting is not None and not entry.local]
+
+    def sql(self) -> bytes:
+        """Return the statements as one Query."""
+        return script(self.entries)
+
+
+def script(entries: Iterable[Entry]) -> bytes:
+    """Join statements to one Query."""
+    # A newline in front of the semicolon, because a client's statement may end in a comment.
+    return b"\n;\n".join(entry.sql for entry in entries)
