@@ -15,7 +15,7 @@ from tests.conftest import RunProxy
 from tests.support.databases import Servers, query
 from tests.support.proxy import Proxy
 from tests.support.rawclient import RawClient
-from tests.support.twin import Twin
+from tests.support.twin import ROWS, Twin
 
 MIB = 1 << 20
 ALLOWANCE = 32 * MIB  # high-water marks of client and shards, and the allocator's ease
@@ -91,6 +91,20 @@ def test_a_client_that_does_not_read_holds_the_shards_back(twin: Twin, start: by
         assert received > 100 * MIB
         assert peak(twin.proxy, 0.3) - before < 4 * ALLOWANCE
     eventually(lambda: twin.working() == 0)
+
+
+@pytest.mark.parametrize("statement", ["SELECT * FROM t WHERE b <> ''", "COPY t TO STDOUT", "COPY t TO STDOUT BINARY"])
+def test_a_large_last_row_leaves_no_shard_paused(twin: Twin, statement: str) -> None:
+    """The client had fallen behind when two of three shards had ended: they were paused, and never went on."""
+    large = "SELECT repeat('x', 20000000)"
+    try:
+        with RawClient(twin.dsn) as client:
+            client.query(f"UPDATE t SET b = ({large}) WHERE a = 5")
+            for _ in range(3):
+                assert client.query(statement).tags[0].endswith(f" {ROWS}")
+        twin.compare("SELECT a FROM t")
+    finally:
+        twin.fill()
 
 
 def test_a_flood_of_notices_waits_for_its_client(twin: Twin) -> None:

@@ -443,3 +443,14 @@ def test_start_up_parameters_are_reported_as_by_one_server(twin: Twin, settings:
             return str(error).partition("FATAL:")[2]
 
     assert greeting(twin.dsn) == greeting(twin.databases.oracle)
+
+
+def test_explain_execute_goes_where_the_statement_is_prepared(twin: Twin) -> None:
+    for table in ("t", "one", "ref"):
+        twin.compare(
+            "SET enable_seqscan = off",
+            f"PREPARE p (text) AS SELECT b FROM {table} WHERE a = 7 AND b <> $1",
+            "EXPLAIN (COSTS OFF) EXECUTE p ('x')",
+            "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS OFF) EXECUTE p ('x')",
+            "EXPLAIN EXECUTE q",
+        )

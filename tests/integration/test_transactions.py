@@ -234,21 +234,7 @@ def test_a_setting_that_is_refused_at_login(twin: Twin) -> None:
         assert messages[0] == messages[1]
 
 
-def test_notifications_between_two_clients(twin: Twin) -> None:
-    with (
-        psycopg.connect(twin.dsn, autocommit=True) as listener,
-        psycopg.connect(twin.dsn, autocommit=True) as speaker,
-    ):
-        listener.execute("LISTEN news")
-        speaker.execute("NOTIFY news, 'one'")
-        with speaker.transaction():
-            speaker.execute("SELECT pg_notify('news', 'two')")
-            speaker.execute("INSERT INTO ref VALUES (2001, 'x')")
-            speaker.execute("DELETE FROM ref WHERE a = 2001")
-        with speaker.transaction(force_rollback=True):
-            speaker.execute("NOTIFY news, 'never'")
-        heard = [notice.payload for notice in listener.notifies(timeout=5, stop_after=2)]
-        assert heard == ["one", "two"]
-        listener.execute("UNLISTEN news")
-        speaker.execute("NOTIFY news, 'three'")
-        assert list(listener.notifies(timeout=0.2)) == []
+def test_statements_that_want_a_transaction_block(twin: Twin) -> None:
+    """The locks would be gone at once."""
+    twin.compare("SET CONSTRAINTS ALL DEFERRED", "BEGIN", "SET CONSTRAINTS ALL DEFERRED", "COMMIT")
+    twin.compare("LOCK TABLE t", "LOCK TABLE ref; SELECT 1", "BEGIN", "LOCK TABLE t, ref IN SHARE MODE", "COMMIT")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from shardproxy.errors import ProtocolError
 from shardproxy.native import FrameMerge
-from tests.reference_splitter import SIGNATURE
+from tests.support.reference_splitter import SIGNATURE
 
 HEAD = SIGNATURE + bytes(8)
 ROW = b"\0\1\0\0\0\1"

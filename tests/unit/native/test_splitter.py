@@ -18,7 +18,7 @@ from shardproxy.native import (
     SplitError,
     Splitter,
 )
-from tests.reference_splitter import SIGNATURE, Options, Result, lines_of, split
+from tests.support.reference_splitter import SIGNATURE, Options, Result, lines_of, split
 
 NSHARDS = 3
 TEXT_KEY = Placement.hash(NSHARDS, [KEY_TEXT])

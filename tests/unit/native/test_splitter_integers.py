@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shardproxy.native import KEY_INT2, KEY_INT4, KEY_INT8, Placement, Splitter
-from tests.reference_splitter import Options, split
+from tests.support.reference_splitter import Options, split
 from tests.unit.native.test_splitter import NSHARDS, check, message, payloads, pieces
 
 pytestmark = pytest.mark.usefixtures("simd_path")

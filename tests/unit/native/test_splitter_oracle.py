@@ -16,8 +16,8 @@ from psycopg.pq import DiagnosticField
 
 from shardproxy.engine.copy_in import UNENDING
 from shardproxy.native import KEY_TEXT, Placement, SplitError, Splitter
-from tests.reference_splitter import Options
 from tests.support.databases import Databases, Servers
+from tests.support.reference_splitter import Options
 from tests.unit.native.test_splitter import (
     BINARY,
     CSV,

@@ -1,0 +1,67 @@
+"""DDL of sharded tables: what would leave rows on the wrong shard is refused, what changes is seen at once."""
+
+import pytest
+
+from tests.conftest import RunProxy
+from tests.support.databases import Databases, Servers, execute
+from tests.support.rawclient import RawClient
+from tests.support.twin import Twin
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["TYPE text", "TYPE bigint USING a + 1", "TYPE numeric", "TYPE public.bigint", "DROP"],
+)
+def test_the_key_of_a_sharded_table_is_not_rewritten(twin: Twin, change: str) -> None:
+    """Rows would stay where they are, and be looked for elsewhere."""
+    what = "DROP COLUMN a" if change == "DROP" else f"ALTER COLUMN a {change}"
+    [reply] = twin.proxied(f"ALTER TABLE t ADD COLUMN more int, {what}")
+    assert reply.errors[0]["C"] == "0A000"
+    assert 'key column "a" of sharded table "public.t"' in reply.errors[0]["M"]
+
+
+def test_an_integer_key_may_be_of_another_width(twin: Twin) -> None:
+    """The integer types share their hash."""
+    alter = "ALTER TABLE t ALTER COLUMN a TYPE"
+    twin.compare("BEGIN", f"{alter} bigint", "SELECT * FROM t WHERE a = 5", f"{alter} smallint", "TABLE t", "ROLLBACK")
+
+
+def test_a_table_without_its_key_can_be_altered_and_dropped(twin: Twin) -> None:
+    """Through the proxy, that let it be made."""
+    rename = "ALTER TABLE t RENAME COLUMN"
+    reply, *_ = twin.proxied(f"{rename} a TO k", "SELECT * FROM t")[1:]
+    assert reply.errors[0]["C"] == "42703"
+    execute(twin.databases.oracle, f"{rename} a TO k")
+    twin.compare("ANALYZE t", "COMMENT ON TABLE t IS 'x'", f"{rename} k TO a", "SELECT * FROM t WHERE a = 5")
+    twin.compare("BEGIN", f"{rename} a TO k", "DROP TABLE t", "CREATE TABLE t (a int)", "TABLE t", "ROLLBACK")
+
+
+@pytest.mark.parametrize("statement", ["SELECT * FROM t", "COPY t TO STDOUT", "COPY t TO STDOUT CSV HEADER"])
+def test_rows_of_different_columns_are_not_mixed(twin: Twin, statement: str) -> None:
+    """DDL on one shard alone: drivers cannot read rows that their description is not of."""
+    execute(twin.databases.shards[1], "ALTER TABLE t ADD COLUMN more int")
+    try:
+        [reply] = twin.proxied(statement)
+        assert (reply.errors[0]["C"], reply.errors[0]["M"]) == ("55000", "the shards give different columns")
+        twin.compare("SELECT a, b FROM t", "COPY t (a, b) TO STDOUT")
+    finally:
+        execute(twin.databases.shards[1], "ALTER TABLE t DROP COLUMN more")
+    twin.compare(statement)
+
+
+def test_definitions_are_looked_up_again_when_they_are_committed(servers18: Servers, run_proxy: RunProxy) -> None:
+    """A session that asked before the commit had kept the old order of the columns, and placed rows by the wrong."""
+    databases = Databases.create(servers18, one_server=True)
+    try:
+        databases.execute("CREATE TABLE w (x int, a int)")
+        proxy = run_proxy(databases.config([{"name": "w", "placement": "hash", "key": ["a"]}]))
+        with RawClient(proxy.dsn()) as one, RawClient(proxy.dsn()) as other:
+            for statement in ("BEGIN", "ALTER TABLE w DROP COLUMN x", "ALTER TABLE w ADD COLUMN x int"):
+                assert one.query(statement).error is None
+            assert other.query("UPDATE w SET x = 1").errors[0]["C"] == "0A000"
+            assert one.query("COMMIT").tags == ["COMMIT"]
+            for number in range(1, 9):
+                assert other.query(f"INSERT INTO w VALUES ({number}, {number + 1})").error is None
+                assert other.query(f"SELECT x FROM w WHERE a = {number}").rows == [[str(number + 1).encode()]]
+    finally:
+        databases.drop()

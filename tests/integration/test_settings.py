@@ -1,0 +1,104 @@
+"""What a session has set reaches every shard that it uses, whenever that connects, and nothing more does."""
+
+import pytest
+
+from shardproxy.wire import encode
+from tests.conftest import RunProxy
+from tests.support.databases import Databases, Servers
+from tests.support.rawclient import RawClient
+from tests.support.twin import Twin
+
+LOCAL_PATH = ["SET LOCAL search_path = aside", "SELECT set_config('search_path', 'aside', true)"]
+
+
+@pytest.mark.parametrize("change", LOCAL_PATH)
+@pytest.mark.parametrize("form", ["block", "query"])
+def test_a_local_search_path_ends_with_its_transaction(
+    servers18: Servers, run_proxy: RunProxy, change: str, form: str
+) -> None:
+    """The other table of the name has another key: rows were looked for where it would have them."""
+    databases = Databases.create(servers18, one_server=True)
+    try:
+        databases.execute("CREATE TABLE t (a int, b int); CREATE SCHEMA aside CREATE TABLE t (a int, b int)")
+        proxy = run_proxy(
+            databases.config(
+                [
+                    {"name": "t", "placement": "hash", "key": ["a"]},
+                    {"name": "aside.t", "placement": "hash", "key": ["b"]},
+                ]
+            )
+        )
+        with RawClient(proxy.dsn()) as client:
+            for number in range(1, 9):
+                assert client.query(f"INSERT INTO t VALUES ({number}, {9 - number})").error is None
+            steps = ["BEGIN", change, "SELECT * FROM t", "COMMIT"]
+            for step in steps if form == "block" else [f"{change}; SELECT * FROM t"]:
+                assert client.query(step).error is None
+            for number in range(1, 9):
+                assert client.query(f"SELECT a FROM t WHERE b = {9 - number}").rows == [[str(number).encode()]]
+    finally:
+        databases.drop()
+
+
+def test_a_local_set_config_does_not_undo_what_the_session_has_set(twin: Twin) -> None:
+    """A shard that connected later had heard of the local one alone."""
+    for local in ("true", "'on'", "1 = 1"):
+        twin.compare(
+            "SET statement_timeout = '11s'",
+            "BEGIN",
+            f"SELECT set_config('statement_timeout', '12s', {local})",
+            "COMMIT",
+            "SELECT current_setting('statement_timeout') FROM t",
+        )
+    set_config = encode.parse(b"", b"SELECT set_config($1, $2, $3)") + encode.bind(
+        b"", b"", (), (b"statement_timeout", b"12s", b"t"), ()
+    )
+    twin.compare(
+        "SET statement_timeout = '11s'",
+        set_config + encode.execute(b"") + encode.SYNC,
+        "SELECT current_setting('statement_timeout') FROM t",
+    )
+
+
+@pytest.mark.parametrize("what", ["PLANS", "SEQUENCES", "TEMP"])
+def test_discarding_something_else_keeps_the_settings(twin: Twin, what: str) -> None:
+    """A shard that connected later had not heard of them."""
+    steps = ("SET statement_timeout = '11s'", f"DISCARD {what}", "SELECT current_setting('statement_timeout') FROM t")
+    twin.compare(*steps)
+    twin.compare("BEGIN", *steps, "COMMIT", steps[-1])
+
+
+def test_session_characteristics_add_up(twin: Twin) -> None:
+    """They are several settings: the second statement had taken the place of the first."""
+    twin.compare(
+        "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+        "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+        "SELECT current_setting('transaction_read_only'), current_setting('transaction_isolation') FROM t",
+        "DELETE FROM t WHERE a = 5",
+    )
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO t VALUES (1000, set_config('my.x', 'y', false))",
+        "UPDATE one SET b = set_config('my.x', 'y', false)",
+        "SELECT set_config('my.x', b, false) FROM t WHERE a = 5",
+        "SELECT set_config('my.x', b, false) FROM one WHERE a = 5",
+        "CREATE TEMP TABLE made AS SELECT set_config('my.x', 'y', false)",
+    ],
+)
+def test_set_config_beside_rows(twin: Twin, statement: str) -> None:
+    """It went wherever the session had been: rows were inserted there, and home's answer was the answer."""
+    *_, reply = twin.proxied("SELECT a FROM t", statement)
+    assert reply.errors[0]["C"] == "0A000"
+    assert "set_config()" in reply.errors[0]["M"]
+    assert twin.databases.rows("SELECT a FROM t WHERE a = 1000") == [[], [], []]
+
+
+def test_set_config_in_a_definition_is_no_call(twin: Twin) -> None:
+    """The definition had reached the connected shards alone."""
+    call = "SELECT set_config('my.x', b, false) FROM ref WHERE a = 5"
+    twin.compare(f"CREATE VIEW setting AS {call}", "EXPLAIN (COSTS OFF) SELECT set_config('my.x', 'y', false)")
+    assert twin.databases.rows("SELECT count(*) FROM pg_views WHERE viewname = 'setting'") == [[(1,)]] * 3
+    twin.compare("DROP VIEW setting", call, "SELECT current_setting('my.x') FROM t")
