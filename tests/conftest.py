@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
 
+import hypothesis
 import pytest
 
 from shardproxy.embedded import Server
@@ -24,6 +25,27 @@ ENOUGH_MEMORY = 2 << 30  # bytes; containers often have 64 MiB there
 
 if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ENOUGH_MEMORY and os.access(MEMORY, os.W_OK):
     os.environ.setdefault(SCRATCH_VARIABLE, str(MEMORY))
+
+# How long an example takes says more about the machine's other work than about the code.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
+
+# Of two cores 1.2 were busy with one worker, as tests wait for processes to start and for deadlines to pass. A worker
+# costs about 7 seconds of CPU, for imports and for collecting everything, and has servers of its own.
+WORKERS_PER_CORE = 1.5
+MOST_WORKERS = 8
+FILES_WORTH_IT = 20  # fewer are done before more workers have started
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Run much in several processes, and little in this one, where output and a debugger work as ever."""
+    chosen = [Path(argument.partition("::")[0]) for argument in config.args]
+    files = sum(1 for path in chosen if path.is_dir() for _ in path.rglob("test_*.py"))
+    if config.option.capture == "no" or files < FILES_WORTH_IT:
+        return 0
+    return min(int(WORKERS_PER_CORE * len(os.sched_getaffinity(0))), MOST_WORKERS)
 
 
 @pytest.fixture(scope="session")
