@@ -35,7 +35,7 @@ test: dev ## all tests, on PostgreSQL servers that the tests start
 	$(BIN)/pytest $(ARGS)
 
 test-fast: dev ## the unit tests that start no server; a minute or two
-	$(BIN)/pytest -q tests/unit --ignore-glob='*_oracle.py' --ignore=tests/unit/test_embedded.py $(ARGS)
+	$(BIN)/pytest -q tests/unit --ignore-glob='*_oracle.py' --ignore=tests/unit/embedded $(ARGS)
 
 sanitize: ## the C core under ASan and UBSan, with a fuzz run of a minute
 	.ci/sanitize $(ARGS)
