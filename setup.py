@@ -17,7 +17,7 @@ setup(
         Extension(
             "shardproxy.native._native",
             sources=[*files("*.pyx"), *files("core/**/*.c")],
-            depends=files("core/**/*.h", "*.pxi"),
+            depends=files("core/**/*.h", "core/**/*.def", "*.pxi"),
             include_dirs=[f"{NATIVE}/core"],
             extra_compile_args=["-O3", "-std=c11", "-fvisibility=hidden", "-Wall", "-Wno-unused-function"],
         )

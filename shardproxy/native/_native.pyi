@@ -2,9 +2,24 @@
 
 import enum
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from typing_extensions import Buffer
+
+class KeyType(NamedTuple):
+    code: int  # of this build, for Placement
+    name: str  # pg_type.typname
+    sql: str  # as format_type() spells it
+    oid: int
+    family: str  # of hash operators: across its types equal values are placed alike
+    collatable: bool
+    varying: bool  # its text depends on the session's settings
+    same: frozenset[str]  # names of types whose text this one reads as their value, compared and assigned alike
+    literals: frozenset[str]  # names of types of a column's default whose text this one reads as the value stored
+    understood: str
+    refused: str
+
+def key_types() -> tuple[KeyType, ...]: ...
 
 KEY_INT2: Final[int]
 KEY_INT4: Final[int]
@@ -74,6 +89,15 @@ class Placement:
     def place(self, values: Sequence[bytes | None], binary: bool = False) -> int: ...
 
 def canonical(
+    key_type: int | tuple[int, int],
+    value: bytes,
+    binary: bool = False,
+    *,
+    server_version: int = 18,
+    encoding: str = "UTF8",
+    utc: bool = False,
+) -> bytes | int: ...
+def output(
     key_type: int | tuple[int, int],
     value: bytes,
     binary: bool = False,

@@ -1,21 +1,17 @@
-# From key values to a shard: the Python face of core/placement.h. Included by _native.pyx.
+# From key values to a shard: the Python face of core/types/ and core/placement/. Included by _native.pyx.
+
+import collections
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 
-cdef extern from "placement/placement.h" nogil:
+cdef extern from "types/types.h" nogil:
     enum:
-        SP_KEY_INT2, SP_KEY_INT4, SP_KEY_INT8, SP_KEY_TEXT, SP_KEY_BPCHAR, SP_KEY_UUID, SP_KEY_BOOL, SP_KEY_DATE
-        SP_KEY_TIMESTAMP, SP_KEY_TIMESTAMPTZ, SP_KEY_NUMERIC, SP_KEY_BYTEA
-        SP_EVERYWHERE, SP_INVALID, SP_UNSUPPORTED, SP_NO_PARTITION
-        SP_MAX_KEYS
+        SP_KEY_LAST
+        SP_INVALID, SP_UNSUPPORTED
         SP_ENC_UTF8, SP_ENC_SINGLE, SP_ENC_OTHER
-        SP_BUILD_MEMORY, SP_BUILD_ARGUMENT, SP_BUILD_SPELLING, SP_BUILD_UNCERTAIN, SP_BUILD_TOO_LONG
-        SP_BUILD_DUPLICATE, SP_BUILD_EMPTY, SP_BUILD_OVERLAP, SP_BUILD_NULL, SP_BUILD_MIN_MAX
-        SP_BOUND_MINVALUE, SP_BOUND_VALUE, SP_BOUND_MAXVALUE
-        SP_NO_DEFAULT
 
     ctypedef struct sp_value:
         const uint8_t *data
@@ -30,6 +26,35 @@ cdef extern from "placement/placement.h" nogil:
         int32_t server_version
         int32_t encoding
         int32_t utc
+
+    ctypedef struct sp_type:
+        const char *name
+        const char *sql
+        uint32_t oid
+        const char *family
+        int collatable
+        int varying
+        const char *same
+        const char *literals
+        const char *understood
+        const char *refused
+
+    const sp_type sp_types[]
+    int32_t sp_key_canonical(
+        sp_keytype, const sp_settings *, const sp_value *, int, uint8_t *, size_t, const uint8_t **, size_t *)
+    int32_t sp_key_text(
+        sp_keytype, const sp_settings *, const sp_value *, int, uint8_t *, size_t, const uint8_t **, size_t *)
+    int sp_keytype_ok(sp_keytype)
+
+
+cdef extern from "placement/placement.h" nogil:
+    enum:
+        SP_EVERYWHERE, SP_NO_PARTITION
+        SP_MAX_KEYS
+        SP_BUILD_MEMORY, SP_BUILD_ARGUMENT, SP_BUILD_SPELLING, SP_BUILD_UNCERTAIN, SP_BUILD_TOO_LONG
+        SP_BUILD_DUPLICATE, SP_BUILD_EMPTY, SP_BUILD_OVERLAP, SP_BUILD_NULL, SP_BUILD_MIN_MAX
+        SP_BOUND_MINVALUE, SP_BOUND_VALUE, SP_BOUND_MAXVALUE
+        SP_NO_DEFAULT
 
     ctypedef struct sp_placement:
         uint32_t nshards
@@ -59,24 +84,39 @@ cdef extern from "placement/placement.h" nogil:
     void sp_placement_release(sp_placement *)
 
 
-cdef extern from "types/keys.h" nogil:
-    int32_t sp_key_canonical(
-        sp_keytype, const sp_settings *, const sp_value *, int, uint8_t *, size_t, const uint8_t **, size_t *)
-    int sp_keytype_ok(sp_keytype)
+KeyType = collections.namedtuple(
+    "KeyType", "code name sql oid family collatable varying same literals understood refused")
 
 
-KEY_INT2 = SP_KEY_INT2
-KEY_INT4 = SP_KEY_INT4
-KEY_INT8 = SP_KEY_INT8
-KEY_TEXT = SP_KEY_TEXT
-KEY_BPCHAR = SP_KEY_BPCHAR
-KEY_UUID = SP_KEY_UUID
-KEY_BOOL = SP_KEY_BOOL
-KEY_DATE = SP_KEY_DATE
-KEY_TIMESTAMP = SP_KEY_TIMESTAMP
-KEY_TIMESTAMPTZ = SP_KEY_TIMESTAMPTZ
-KEY_NUMERIC = SP_KEY_NUMERIC
-KEY_BYTEA = SP_KEY_BYTEA
+cdef str _words(const char *given):
+    return "" if given == NULL else (<bytes>given).decode("ascii")
+
+
+def key_types():
+    """Return the rows of the table of key types (core/types/types.def), in its order."""
+    return tuple(
+        KeyType(
+            code, _words(sp_types[code].name), _words(sp_types[code].sql), sp_types[code].oid,
+            _words(sp_types[code].family), sp_types[code].collatable != 0, sp_types[code].varying != 0,
+            frozenset(_words(sp_types[code].same).split()), frozenset(_words(sp_types[code].literals).split()),
+            _words(sp_types[code].understood), _words(sp_types[code].refused))
+        for code in range(1, SP_KEY_LAST + 1))
+
+
+# The types that tests and benchmarks call by name; all others are found in key_types().
+_codes = {row.name: row.code for row in key_types()}
+KEY_INT2 = _codes["int2"]
+KEY_INT4 = _codes["int4"]
+KEY_INT8 = _codes["int8"]
+KEY_TEXT = _codes["text"]
+KEY_BPCHAR = _codes["bpchar"]
+KEY_UUID = _codes["uuid"]
+KEY_BOOL = _codes["bool"]
+KEY_DATE = _codes["date"]
+KEY_TIMESTAMP = _codes["timestamp"]
+KEY_TIMESTAMPTZ = _codes["timestamptz"]
+KEY_NUMERIC = _codes["numeric"]
+KEY_BYTEA = _codes["bytea"]
 
 PLACE_EVERYWHERE = SP_EVERYWHERE
 PLACE_INVALID = SP_INVALID
@@ -372,20 +412,44 @@ cdef object _raise_build_error(sp_build_error *error, spell):
 def canonical(key_type, bytes value not None, bint binary=False, *, int server_version=18, str encoding="UTF8",
               bint utc=False):
     """Return the bytes that compare as PostgreSQL's values do, or a negative PLACE_ code."""
+    return _form(sp_key_canonical, key_type, value, binary, server_version, encoding, utc)
+
+
+def output(key_type, bytes value not None, bint binary=False, *, int server_version=18, str encoding="UTF8",
+           bint utc=False):
+    """Return the text that the type's output function makes of a value, or a negative PLACE_ code.
+
+    Under DateStyle ISO, TimeZone UTC and IntervalStyle postgres.
+    """
+    return _form(sp_key_text, key_type, value, binary, server_version, encoding, utc)
+
+
+ctypedef int32_t (*form_fn)(
+    sp_keytype, const sp_settings *, const sp_value *, int, uint8_t *, size_t, const uint8_t **, size_t *) noexcept nogil
+
+
+cdef object _form(
+        form_fn form, object key_type, bytes value, bint binary, int server_version, str encoding, bint utc):
     cdef sp_keytype keytype = _keytype(key_type)
     cdef sp_settings settings = _settings(server_version, encoding, utc)
     cdef sp_value borrowed
     cdef const uint8_t *out = NULL
     cdef size_t length = 0
-    cdef size_t cap = 80000 + len(value)  # the longest numeric has 36,865 digits of two bytes
+    cdef size_t cap = 160000 + 2 * len(value)  # a numeric has up to 131,072 digits before the point and 16,383 after
+    cdef uint8_t *buf = NULL
     _value(value, &borrowed)
-    cdef uint8_t *buf = <uint8_t *>malloc(cap)
-    if buf == NULL:
-        raise MemoryError
     try:
-        status = sp_key_canonical(keytype, &settings, &borrowed, binary, buf, cap, &out, &length)
-        return status if status != 0 else out[:length]
+        while True:
+            buf = <uint8_t *>malloc(cap)
+            if buf == NULL:
+                raise MemoryError
+            status = form(keytype, &settings, &borrowed, binary, buf, cap, &out, &length)
+            if status != 0:
+                return status
+            if out != buf or length <= cap:
+                return out[:length]
+            free(buf)  # a char(n) is padded to any n
+            buf = NULL
+            cap = length
     finally:
         free(buf)
-
-

@@ -6,19 +6,14 @@ shards where nobody looks for them.
 
 from typing import Final
 
-from shardproxy import native
+from shardproxy.routing.keytypes import TYPES
 from shardproxy.routing.refusals import copies_differ, refused
 from shardproxy.routing.resolved import Resolved
 from shardproxy.sql.model import Statement
 
-_INTEGERS: Final = frozenset({"int2", "int4", "int8"})
-# Types to which a key may change: each value keeps its hash and its order.
-_COMPATIBLE: Final = {
-    native.KEY_INT2: _INTEGERS,
-    native.KEY_INT4: _INTEGERS,
-    native.KEY_INT8: _INTEGERS,
-    native.KEY_TEXT: frozenset({"text", "varchar"}),
-}
+# Families of types to which a key may change: each value keeps its hash and its order.
+_COMPATIBLE: Final = frozenset({"integer_ops", "text_ops"})
+_FAMILIES: Final = {row.name: row.family for row in TYPES.values() if row.family in _COMPATIBLE and row.name != "name"}
 
 
 def check_rewrites(statement: Statement, table: Resolved) -> None:
@@ -34,7 +29,7 @@ def check_rewrites(statement: Statement, table: Resolved) -> None:
                 f'cannot drop key column "{column.name}" of sharded table "{table}"',
                 "Its rows would have no place. Make another table, and COPY the rows out and in.",
             )
-        if rewrite.type not in _COMPATIBLE.get(column.type, frozenset()):
+        if rewrite.type is None or _FAMILIES.get(rewrite.type) != TYPES[column.type].family:
             raise refused(
                 f'cannot alter the type of key column "{column.name}" of sharded table "{table}"',
                 "Values of another type may belong to other shards. Make another table, and COPY the rows out and in.",

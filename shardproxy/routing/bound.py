@@ -5,8 +5,8 @@ from math import prod
 from typing import Final
 
 from shardproxy import native
-from shardproxy.routing.keytypes import KeyColumn
-from shardproxy.routing.keyvalues import INTEGERS, UNBOUND, key_text
+from shardproxy.routing.keytypes import TYPES, KeyColumn
+from shardproxy.routing.keyvalues import UNBOUND, key_text
 from shardproxy.routing.resolved import Context, Resolved
 from shardproxy.sql.model import Column, Statement, TableRef, Value, tables_in
 
@@ -93,11 +93,11 @@ class Bound:
 
     def _alike(self, one: _Place, other: _Place) -> bool:
         """Tell whether two columns are keys of types in which equal values are placed alike."""
-        types = {self._key_type(*one), self._key_type(*other)}
-        return None not in types and (len(types) == 1 or types <= INTEGERS)
+        families = {self._key_family(*one), self._key_family(*other)}
+        return None not in families and len(families) == 1
 
-    def _key_type(self, ref: TableRef, name: str) -> int | None:
-        return next((key.type for key in self._standing[ref].key if key.name == name), None)
+    def _key_family(self, ref: TableRef, name: str) -> str | None:
+        return next((TYPES[key.type].family for key in self._standing[ref].key if key.name == name), None)
 
 
 def _is_called(ref: TableRef, column: Column) -> bool:

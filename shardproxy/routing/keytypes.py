@@ -12,58 +12,22 @@ from shardproxy.routing.relation import Column
 
 Kind = Literal["hash", "list", "range", "reference", "single"]
 
-# Type oids are fixed in src/include/catalog/pg_type.dat.
-NATIVE_TYPES: Final = {
-    16: native.KEY_BOOL,
-    17: native.KEY_BYTEA,
-    20: native.KEY_INT8,
-    21: native.KEY_INT2,
-    23: native.KEY_INT4,
-    25: native.KEY_TEXT,
-    1042: native.KEY_BPCHAR,
-    1043: native.KEY_TEXT,
-    1082: native.KEY_DATE,
-    1114: native.KEY_TIMESTAMP,
-    1184: native.KEY_TIMESTAMPTZ,
-    1700: native.KEY_NUMERIC,
-    2950: native.KEY_UUID,
-}
+TYPES: Final = {row.code: row for row in native.key_types()}
+"""The native core's rows (core/types/types.def), by code."""
 
-STRINGS: Final = frozenset({native.KEY_TEXT, native.KEY_BPCHAR})
+NATIVE_TYPES: Final = {row.oid: row.code for row in TYPES.values()}
+"""From a base type's oid to the native core's code."""
 
-_INTEGERS: Final = frozenset({20, 21, 23})
-_STRINGS: Final = frozenset({25, 1042, 1043})
-_TIMES: Final = frozenset({1082, 1114, 1184})
-
-_LITERALS: Final = {
-    "smallint": _INTEGERS | _STRINGS | {1700},
-    "integer": _INTEGERS | _STRINGS | {1700},
-    "bigint": _INTEGERS | _STRINGS | {1700},
-    "numeric": _STRINGS | {1700},
-    "boolean": _STRINGS | {16},
-    "text": _STRINGS,
-    "character varying": _STRINGS,
-    "character": frozenset({1042}),
-    "bpchar": frozenset({1042}),
-    "date": _TIMES,
-    "timestamp without time zone": _TIMES,
-    "timestamp with time zone": _TIMES,
-    "uuid": frozenset({2950}),
-    "bytea": frozenset({17}),
-}
-"""Types of a literal, to the key types whose value it spells: a date in a text column is written as DateStyle says, an
-inet there loses its netmask, and a char(n) its blanks."""
+_NAMES: Final = {spelled: row.name for row in TYPES.values() for spelled in (row.sql, row.name)}
 
 
 def spells(literal: str, column: Column) -> bool:
     """Whether a default, a literal of this type, has the text that the column's value is read from."""
-    return literal == "null" or column.type_oid in _LITERALS.get(literal, ())
+    code = NATIVE_TYPES.get(column.type_oid)
+    return literal == "null" or (code is not None and _NAMES.get(literal) in TYPES[code].literals)
 
 
-_REMEDY: Final = (
-    "Use a key of type smallint, integer, bigint, numeric, text, varchar, char(n), uuid, boolean, date, "
-    "timestamp, timestamptz or bytea, or a domain over one of them."
-)
+_REMEDY: Final = f"Use a key of type {', '.join(row.sql for row in TYPES.values())}, or a domain over one of them."
 
 
 class Refusal(NamedTuple):
@@ -97,7 +61,7 @@ def key_column(column: Column, kind: Kind) -> KeyColumn | Refusal:
             f"{what} is generated from other columns",
             "Shard by the columns that it is computed from, or make it an ordinary column.",
         )
-    if native_type in STRINGS:
+    if TYPES[native_type].collatable:
         collation = column.collation or "default"
         if not column.deterministic:
             return Refusal(

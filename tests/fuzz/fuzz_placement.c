@@ -3,11 +3,14 @@
  * spellings at random from a seed: fuzz_placement ROUNDS [SEED].
  *
  * Holds: an answer is a shard or one of the codes; a cut-off canonical form is a prefix of the whole one; a value
- * is found in a list that holds it; it is not below itself in a range.
+ * is found in a list that holds it; it is not below itself in a range; the text that is written of it is read as the
+ * same value.
  */
-#include "types/keys.h"
 #include "placement/placement.h"
 #include "require.h"
+#include "types/types.h"
+
+#include <string.h>
 
 static uint8_t *exact_copy(const uint8_t *data, size_t len)
 {
@@ -16,6 +19,23 @@ static uint8_t *exact_copy(const uint8_t *data, size_t len)
     if (len != 0)
         memcpy(copy, data, len);
     return copy;
+}
+
+/* Padding of a char(n) apart, a text is at most a numeric's digits or two for each byte. */
+static void check_text(sp_keytype type, const sp_settings *s, const sp_value *v, int binary, uint64_t hash)
+{
+    size_t cap = 160000 + 2 * v->len, len;
+    uint8_t *buf = malloc(cap);
+    const uint8_t *out;
+    uint64_t again;
+    REQUIRE(buf != NULL);
+    REQUIRE(sp_key_text(type, s, v, binary, buf, cap, &out, &len) == SP_OK);
+    if (out != buf || len <= cap) {
+        sp_value text = {exact_copy(out, len), len, 0};
+        REQUIRE(sp_key_hash(type, s, &text, 0, &again) == SP_OK && again == hash);
+        free((void *)(uintptr_t)text.data);
+    }
+    free(buf);
 }
 
 static void check_value(sp_keytype type, const sp_settings *s, const sp_value *v, int binary)
@@ -40,6 +60,10 @@ static void check_value(sp_keytype type, const sp_settings *s, const sp_value *v
         REQUIRE(len == 0 || memcmp(out, short_out, len < sizeof part ? len : sizeof part) == 0);
     }
     free(whole);
+    uint64_t bits;
+    REQUIRE(sp_key_hash(type, s, v, binary, &bits) == status);
+    if (status == SP_OK)
+        check_text(type, s, v, binary, bits);
     if (binary)
         return;
 

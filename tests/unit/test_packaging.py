@@ -67,7 +67,9 @@ def test_a_source_distribution_has_the_whole_core(tmp_path: Path) -> None:
         names = {name.partition("/")[2] for name in tar.getnames()}
     native = ROOT / "shardproxy" / "native"
     needed = {
-        path.relative_to(ROOT).as_posix() for path in native.rglob("*") if path.suffix in {".c", ".h", ".pyx", ".pxi"}
+        path.relative_to(ROOT).as_posix()
+        for path in native.rglob("*")
+        if path.suffix in {".c", ".h", ".def", ".pyx", ".pxi"}
     }
     generated = {"shardproxy/native/_native.c"}
     assert names & needed == needed - generated

@@ -271,12 +271,14 @@ def _numeric_typmod(precision: int, scale: int) -> int:
     return ((precision << 16) | (scale & 0x7FF)) + 4
 
 
+CODES = {row.name: row.code for row in native.key_types()}
+
 KEY_TYPES = [
     KeyType("smallint", (native.KEY_INT2, -1), integer(17), "int2send"),
     KeyType("integer", (native.KEY_INT4, -1), integer(33), "int4send"),
     KeyType("bigint", (native.KEY_INT8, -1), integer(65), "int8send"),
     KeyType("text", (native.KEY_TEXT, -1), string, "textsend"),
-    KeyType("varchar(5)", (native.KEY_TEXT, 9), string, "varcharsend"),
+    KeyType("varchar(5)", (CODES["varchar"], 9), string, "varcharsend"),
     KeyType("char(6)", (native.KEY_BPCHAR, 10), string, "bpcharsend"),
     KeyType("uuid", (native.KEY_UUID, -1), uuid, "uuid_send"),
     KeyType("boolean", (native.KEY_BOOL, -1), boolean, "boolsend"),

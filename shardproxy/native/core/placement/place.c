@@ -2,7 +2,7 @@
 
 #include "simd/digits.h"
 #include "types/hash.h"
-#include "types/keys.h"
+#include "types/types.h"
 
 #include <stdlib.h>
 
@@ -130,26 +130,15 @@ static int32_t place_hash(const sp_placement *self, const sp_value *values, int 
     return unsupported != SP_OK ? unsupported : remainder_of(h, row);
 }
 
-/* One bigint or integer key in its usual spelling; everything else goes the general way. */
-static int32_t place_hash_int8(const sp_placement *self, const sp_value *values, int binary)
+/* One integer key in its usual spelling; everything else goes the general way. */
+static int32_t place_hash_integer(const sp_placement *self, const sp_value *values, int binary)
 {
 #ifdef SP_SWAR
+    const unsigned spare = 64 - self->integer_bits;
     int64_t value;
-    if (!binary && !values->is_null && sp_read_digits(values->data, values->len, &value)) {
+    if (!binary && !values->is_null && sp_read_digits(values->data, values->len, &value) &&
+        (int64_t)((uint64_t)value << spare) >> spare == value) {
         uint64_t hash = sp_hash_int64(value, SP_HASH_SEED);
-        return remainder_of(as_hash(self), sp_hash_combine(0, hash));
-    }
-#endif
-    return place_hash(self, values, binary);
-}
-
-static int32_t place_hash_int4(const sp_placement *self, const sp_value *values, int binary)
-{
-#ifdef SP_SWAR
-    int64_t value;
-    if (!binary && !values->is_null && sp_read_digits(values->data, values->len, &value) && value >= INT32_MIN &&
-        value <= INT32_MAX) {
-        uint64_t hash = sp_hash_uint32((uint32_t)value, SP_HASH_SEED);
         return remainder_of(as_hash(self), sp_hash_combine(0, hash));
     }
 #endif
@@ -161,20 +150,6 @@ void sp_place_hashes(const sp_placement *self, const uint64_t *hashes, size_t n,
     const hash_placement h = *as_hash(self); /* a copy, which the stores cannot change */
     for (size_t i = 0; i < n; i++)
         shards[i] = remainder_of(&h, sp_hash_combine(0, hashes[i]));
-}
-
-static uint32_t integer_bits(const sp_keytype *type)
-{
-    switch (type->code) {
-    case SP_KEY_INT2:
-        return 16;
-    case SP_KEY_INT4:
-        return 32;
-    case SP_KEY_INT8:
-        return 64;
-    default:
-        return 0;
-    }
 }
 
 sp_placement *sp_placement_hash(uint32_t nshards, const sp_keytype *types, size_t nkeys,
@@ -194,11 +169,7 @@ sp_placement *sp_placement_hash(uint32_t nshards, const sp_keytype *types, size_
     memcpy(h->types, types, nkeys * sizeof *types);
     /* For one shard 2^64 does not fit; the estimate is then one too small, which the correction covers. */
     h->reciprocal = nshards == 1 ? UINT64_MAX : (UINT64_MAX - nshards + 1) / nshards + 1;
-    h->base.pub.place = place_hash;
-    h->base.pub.integer_bits = nkeys == 1 ? integer_bits(&types[0]) : 0;
-    if (nkeys == 1 && types[0].code == SP_KEY_INT8)
-        h->base.pub.place = place_hash_int8;
-    if (nkeys == 1 && types[0].code == SP_KEY_INT4)
-        h->base.pub.place = place_hash_int4;
+    h->base.pub.integer_bits = nkeys == 1 ? sp_types[types[0].code].integer_bits : 0;
+    h->base.pub.place = h->base.pub.integer_bits != 0 ? place_hash_integer : place_hash;
     return &h->base.pub;
 }

@@ -3,10 +3,11 @@
  * (src/backend/partitioning/partbounds.c): lower bounds are inclusive, upper ones exclusive, a NULL key is in no
  * range, and overlaps are refused when the placement is built.
  */
-#include "types/keys.h"
 #include "place.h"
+#include "types/types.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 typedef struct {
     int32_t kind;

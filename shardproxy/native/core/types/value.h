@@ -5,21 +5,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Key types by PostgreSQL base type; varchar is SP_KEY_TEXT. */
+/* Key types by name, in the order of types.def, from 1 on. */
 enum {
-    SP_KEY_INT2 = 1,
-    SP_KEY_INT4 = 2,
-    SP_KEY_INT8 = 3,
-    SP_KEY_TEXT = 4,
-    SP_KEY_BPCHAR = 5,
-    SP_KEY_UUID = 6,
-    SP_KEY_BOOL = 7,
-    SP_KEY_DATE = 8,
-    SP_KEY_TIMESTAMP = 9,
-    SP_KEY_TIMESTAMPTZ = 10,
-    SP_KEY_NUMERIC = 11,
-    SP_KEY_BYTEA = 12,
-    SP_KEY_LAST = 12
+    SP_KEY_NONE,
+#define SP_TYPE(code, ...) SP_KEY_##code,
+#include "types.def"
+#undef SP_TYPE
+    SP_KEY_END,
+    SP_KEY_LAST = SP_KEY_END - 1
 };
 
 typedef struct {

@@ -1,12 +1,11 @@
 /*
- * date, timestamp and timestamptz: the ISO spellings that mean the same under every DateStyle and TimeZone.
+ * date, time, timestamp and timestamptz: the ISO spellings that mean the same under every DateStyle and TimeZone.
  * Whatever else PostgreSQL's parser would take (names of months and zones, 'today', 01/02/2003) is answered with
  * SP_UNSUPPORTED. Follows src/backend/utils/adt/datetime.c, date.c and timestamp.c.
  */
-#include "keys.h"
+#include "datetime.h"
+#include "read.h"
 
-#define USECS_PER_SEC INT64_C(1000000)
-#define USECS_PER_DAY (INT64_C(86400) * USECS_PER_SEC)
 /* Days from 1970-01-01 and 0000-03-01 (proleptic Gregorian) to 2000-01-01. */
 #define DAYS_1970 10957
 #define DAYS_MARCH_0000 730425
@@ -29,36 +28,6 @@ typedef struct {
 } moment;
 
 enum { ORDINARY, INFINITY_WORD, MINUS_INFINITY_WORD, EPOCH_WORD };
-
-typedef struct {
-    const uint8_t *p, *end;
-} cursor;
-
-static int at_digit(const cursor *c)
-{
-    return c->p < c->end && sp_is_digit(*c->p);
-}
-
-static int take(cursor *c, uint8_t ch)
-{
-    if (c->p == c->end || *c->p != ch)
-        return 0;
-    c->p++;
-    return 1;
-}
-
-/* How many digits were read, at most `most` (9); more digits than that make it -1. */
-static int take_number(cursor *c, int most, int32_t *out)
-{
-    int n = 0;
-    *out = 0;
-    while (at_digit(c)) {
-        if (++n > most)
-            return -1;
-        *out = *out * 10 + (*c->p++ - '0');
-    }
-    return n;
-}
 
 static int is_leap(int64_t year)
 {
@@ -85,10 +54,10 @@ static int64_t days_from_civil(int64_t year, int32_t month, int32_t day)
  * ParseFractionalSecond: rint(strtod(".ddd") * 1e6). Up to 15 significant digits the double is what dividing two
  * exact doubles gives; beyond, only a fraction right at the half could round otherwise.
  */
-static int32_t take_fraction(cursor *c, int64_t *usecs)
+int32_t sp_take_fraction(sp_cursor *c, int64_t *usecs)
 {
     const uint8_t *start = c->p;
-    while (at_digit(c))
+    while (sp_at_digit(c))
         c->p++;
     size_t n = (size_t)(c->p - start);
     if (n == 0)
@@ -120,18 +89,18 @@ static int32_t take_fraction(cursor *c, int64_t *usecs)
 }
 
 /* hh:mm[:ss[.fraction]]; 24:00:00 and second 60 are allowed as long as the whole is not over a day. */
-static int32_t take_time(cursor *c, moment *m)
+static int32_t take_time(sp_cursor *c, moment *m)
 {
     int32_t hour, minute, second = 0;
     int64_t fraction = 0;
-    int hour_digits = take_number(c, 2, &hour);
-    if (hour_digits < 1 || !take(c, ':') || take_number(c, 2, &minute) < 1)
+    int hour_digits = sp_take_number(c, 2, &hour);
+    if (hour_digits < 1 || !sp_take(c, ':') || sp_take_number(c, 2, &minute) < 1)
         return SP_UNSUPPORTED;
-    if (take(c, ':')) {
-        if (take_number(c, 2, &second) < 1)
+    if (sp_take(c, ':')) {
+        if (sp_take_number(c, 2, &second) < 1)
             return SP_UNSUPPORTED;
-        if (take(c, '.')) {
-            int32_t status = take_fraction(c, &fraction);
+        if (sp_take(c, '.')) {
+            int32_t status = sp_take_fraction(c, &fraction);
             if (status != SP_OK)
                 return status;
         }
@@ -141,24 +110,24 @@ static int32_t take_time(cursor *c, moment *m)
 }
 
 /* Z, +hh, +hhmm, +hh:mm, +hh:mm:ss; up to 15:59:59 as MAX_TZDISP_HOUR says. */
-static int32_t take_offset(cursor *c, moment *m)
+static int32_t take_offset(sp_cursor *c, moment *m)
 {
     m->has_offset = 1;
     m->offset = 0;
-    if (take(c, 'Z') || take(c, 'z'))
+    if (sp_take(c, 'Z') || sp_take(c, 'z'))
         return SP_OK;
     int negative = *c->p++ == '-';
     int32_t hour, minute = 0, second = 0;
-    int digits = take_number(c, 4, &hour);
+    int digits = sp_take_number(c, 4, &hour);
     if (digits == 4) {
         minute = hour % 100;
         hour /= 100;
     } else if (digits != 1 && digits != 2) {
         return SP_UNSUPPORTED;
-    } else if (take(c, ':')) {
-        if (take_number(c, 2, &minute) != 2)
+    } else if (sp_take(c, ':')) {
+        if (sp_take_number(c, 2, &minute) != 2)
             return SP_UNSUPPORTED;
-        if (take(c, ':') && take_number(c, 2, &second) != 2)
+        if (sp_take(c, ':') && sp_take_number(c, 2, &second) != 2)
             return SP_UNSUPPORTED;
     }
     if (hour > 15 || minute > 59 || second > 59)
@@ -167,14 +136,6 @@ static int32_t take_offset(cursor *c, moment *m)
     if (negative)
         m->offset = -m->offset;
     return SP_OK;
-}
-
-static size_t skip_space(cursor *c)
-{
-    const uint8_t *start = c->p;
-    while (c->p < c->end && sp_is_space(*c->p))
-        c->p++;
-    return (size_t)(c->p - start);
 }
 
 /*
@@ -197,37 +158,37 @@ static int32_t read_moment(const uint8_t *p, size_t len, moment *m)
         return SP_OK;
     }
 
-    cursor c = {p, p + len};
+    sp_cursor c = {p, p + len};
     int32_t year, month, day, out_of_range = SP_OK;
     /* A year of one or two digits is DateStyle's to place. */
-    if (take_number(&c, 7, &year) < 3 || !take(&c, '-') || take_number(&c, 2, &month) < 1 || !take(&c, '-') ||
-        take_number(&c, 2, &day) < 1)
+    if (sp_take_number(&c, 7, &year) < 3 || !sp_take(&c, '-') || sp_take_number(&c, 2, &month) < 1 || !sp_take(&c, '-') ||
+        sp_take_number(&c, 2, &day) < 1)
         return SP_UNSUPPORTED;
 
-    const uint8_t *behind_date = c.p;
-    size_t spaces = skip_space(&c);
-    int iso_t = spaces == 0 && (take(&c, 'T') || take(&c, 't'));
-    if (iso_t || (spaces != 0 && at_digit(&c))) {
+    const uint8_t *after_date = c.p;
+    size_t spaces = sp_skip_space(&c);
+    int iso_t = spaces == 0 && (sp_take(&c, 'T') || sp_take(&c, 't'));
+    if (iso_t || (spaces != 0 && sp_at_digit(&c))) {
         int32_t status = take_time(&c, m);
         if (status == SP_UNSUPPORTED)
             return status;
         out_of_range = status;
-        const uint8_t *behind_time = c.p;
-        skip_space(&c);
+        const uint8_t *after_time = c.p;
+        sp_skip_space(&c);
         if (c.p < c.end && (*c.p == '+' || *c.p == '-' || *c.p == 'Z' || *c.p == 'z')) {
             status = take_offset(&c, m);
             if (status == SP_UNSUPPORTED)
                 return status;
             out_of_range = status != SP_OK ? status : out_of_range;
         } else {
-            c.p = behind_time;
+            c.p = after_time;
         }
     } else {
-        c.p = behind_date;
+        c.p = after_date;
     }
 
     int bc = 0;
-    if (skip_space(&c) != 0) {
+    if (sp_skip_space(&c) != 0) {
         size_t left = (size_t)(c.end - c.p);
         bc = sp_is_word(c.p, left, "bc");
         if (bc || sp_is_word(c.p, left, "ad"))
@@ -244,33 +205,37 @@ static int32_t read_moment(const uint8_t *p, size_t len, moment *m)
     return out_of_range;
 }
 
-int32_t sp_read_date(const sp_settings *s, const uint8_t *p, size_t len, int64_t *out)
+int32_t sp_read_date(const sp_settings *s, int32_t typmod, const uint8_t *p, size_t len, sp_datum *d)
 {
     moment m;
-    (void)s;
+    (void)s, (void)typmod;
     int32_t status = read_moment(p, len, &m);
     if (status != SP_OK)
         return status;
     if (m.special == INFINITY_WORD || m.special == MINUS_INFINITY_WORD) {
-        *out = m.special == INFINITY_WORD ? INT32_MAX : INT32_MIN;
+        d->integer = m.special == INFINITY_WORD ? INT32_MAX : INT32_MIN;
         return SP_OK;
     }
-    *out = m.days;
+    d->integer = m.days;
     return m.days >= MIN_DATE && m.days < END_DATE ? SP_OK : SP_INVALID;
 }
 
-/* AdjustTimestampForTypmod: to the declared number of decimals, halves away from zero. */
-static int64_t adjust(int64_t t, int32_t typmod)
+int64_t sp_adjust_usecs(int64_t t, int32_t decimals)
 {
     static const int32_t scales[] = {1000000, 100000, 10000, 1000, 100, 10};
-    if (typmod < 0 || typmod > 5 || t == INT64_MAX || t == INT64_MIN)
+    if (decimals < 0 || decimals > 5)
         return t;
-    int64_t scale = scales[typmod], half = scale / 2;
+    int64_t scale = scales[decimals], half = scale / 2;
     return t >= 0 ? (t + half) / scale * scale : -((-t + half) / scale * scale);
 }
 
-int32_t sp_read_timestamp(const sp_settings *s, const uint8_t *p, size_t len, int with_zone, int32_t typmod,
-                          int64_t *out)
+static int64_t adjust(int64_t t, int32_t typmod)
+{
+    return t == INT64_MAX || t == INT64_MIN ? t : sp_adjust_usecs(t, typmod);
+}
+
+static int32_t read_timestamp(const sp_settings *s, int with_zone, int32_t typmod, const uint8_t *p, size_t len,
+                              int64_t *out)
 {
     moment m;
     int32_t status = read_moment(p, len, &m);
@@ -294,23 +259,152 @@ int32_t sp_read_timestamp(const sp_settings *s, const uint8_t *p, size_t len, in
     return SP_OK;
 }
 
-int32_t sp_recv_date(const uint8_t *p, size_t len, int64_t *out)
+int32_t sp_read_timestamp(const sp_settings *s, int32_t typmod, const uint8_t *p, size_t len, sp_datum *d)
 {
-    if (len != 4)
-        return SP_INVALID;
-    *out = sp_signed32(sp_load_be32(p));
-    if (*out == INT32_MAX || *out == INT32_MIN)
-        return SP_OK;
-    return *out >= MIN_DATE && *out < END_DATE ? SP_OK : SP_INVALID;
+    return read_timestamp(s, 0, typmod, p, len, &d->integer);
 }
 
-int32_t sp_recv_timestamp(const uint8_t *p, size_t len, int32_t typmod, int64_t *out)
+int32_t sp_read_timestamptz(const sp_settings *s, int32_t typmod, const uint8_t *p, size_t len, sp_datum *d)
 {
+    return read_timestamp(s, 1, typmod, p, len, &d->integer);
+}
+
+/* hh:mm[:ss[.ffffff]] and perhaps an offset, which time without time zone reads and ignores. */
+int32_t sp_read_time(const sp_settings *s, int32_t typmod, const uint8_t *p, size_t len, sp_datum *d)
+{
+    moment m = {0};
+    (void)s;
+    sp_trim(&p, &len);
+    if (len > LONGEST)
+        return SP_UNSUPPORTED;
+    sp_cursor c = {p, p + len};
+    int32_t time = take_time(&c, &m), offset = SP_OK;
+    if (time == SP_UNSUPPORTED)
+        return time;
+    sp_skip_space(&c);
+    if (c.p < c.end && (*c.p == '+' || *c.p == '-' || *c.p == 'Z' || *c.p == 'z'))
+        offset = take_offset(&c, &m);
+    if (c.p != c.end || offset == SP_UNSUPPORTED)
+        return SP_UNSUPPORTED;
+    d->integer = sp_adjust_usecs(m.usecs, typmod);
+    return time != SP_OK ? time : offset;
+}
+
+int32_t sp_receive_date(const sp_settings *s, int32_t typmod, const uint8_t *p, size_t len, sp_datum *d)
+{
+    (void)s, (void)typmod;
+    if (len != 4)
+        return SP_INVALID;
+    d->integer = sp_signed32(sp_load_be32(p));
+    if (d->integer == INT32_MAX || d->integer == INT32_MIN)
+        return SP_OK;
+    return d->integer >= MIN_DATE && d->integer < END_DATE ? SP_OK : SP_INVALID;
+}
+
+int32_t sp_receive_timestamp(const sp_settings *s, int32_t typmod, const uint8_t *p, size_t len, sp_datum *d)
+{
+    (void)s;
     if (len != 8)
         return SP_INVALID;
     int64_t t = sp_signed64(sp_load_be64(p));
     if (t != INT64_MAX && t != INT64_MIN && (t < MIN_TIMESTAMP || t >= END_TIMESTAMP))
         return SP_INVALID;
-    *out = adjust(t, typmod);
+    d->integer = adjust(t, typmod);
     return SP_OK;
+}
+
+int32_t sp_receive_time(const sp_settings *s, int32_t typmod, const uint8_t *p, size_t len, sp_datum *d)
+{
+    (void)s;
+    if (len != 8)
+        return SP_INVALID;
+    int64_t t = sp_signed64(sp_load_be64(p));
+    if (t < 0 || t > USECS_PER_DAY)
+        return SP_INVALID;
+    d->integer = sp_adjust_usecs(t, typmod);
+    return SP_OK;
+}
+
+void sp_put_time(sp_writer *w, int64_t usecs)
+{
+    int64_t seconds = usecs / USECS_PER_SEC, fraction = usecs % USECS_PER_SEC;
+    int digits = 6;
+    sp_put_integer(w, seconds / 3600, 2);
+    sp_put(w, ':');
+    sp_put_integer(w, seconds / 60 % 60, 2);
+    sp_put(w, ':');
+    sp_put_integer(w, seconds % 60, 2);
+    if (fraction == 0)
+        return;
+    for (; fraction % 10 == 0; fraction /= 10)
+        digits--;
+    sp_put(w, '.');
+    sp_put_integer(w, fraction, digits);
+}
+
+/* YYYY-MM-DD; whether the year is one before Christ, which is written at the end. */
+static int put_date(sp_writer *w, int64_t days)
+{
+    days += DAYS_MARCH_0000;
+    int64_t era = (days >= 0 ? days : days - 146096) / 146097;
+    int64_t of_era = days - era * 146097;
+    int64_t of_400 = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
+    int64_t of_year = of_era - (365 * of_400 + of_400 / 4 - of_400 / 100);
+    int64_t from_march = (5 * of_year + 2) / 153;
+    int64_t month = from_march < 10 ? from_march + 3 : from_march - 9;
+    int64_t year = of_400 + era * 400 + (month <= 2);
+    sp_put_integer(w, year > 0 ? year : 1 - year, 4);
+    sp_put(w, '-');
+    sp_put_integer(w, month, 2);
+    sp_put(w, '-');
+    sp_put_integer(w, of_year - (153 * from_march + 2) / 5 + 1, 2);
+    return year <= 0;
+}
+
+size_t sp_write_date(const sp_datum *d, int32_t typmod, uint8_t *buf, size_t cap, const uint8_t **out)
+{
+    (void)typmod, (void)out;
+    sp_writer w = {buf, cap, 0};
+    if (d->integer == INT32_MAX || d->integer == INT32_MIN)
+        sp_put_word(&w, d->integer < 0 ? "-infinity" : "infinity");
+    else if (put_date(&w, d->integer))
+        sp_put_word(&w, " BC");
+    return w.len;
+}
+
+static size_t write_timestamp(int64_t t, const char *zone, uint8_t *buf, size_t cap)
+{
+    sp_writer w = {buf, cap, 0};
+    if (t == INT64_MAX || t == INT64_MIN) {
+        sp_put_word(&w, t < 0 ? "-infinity" : "infinity");
+        return w.len;
+    }
+    int64_t days = t / USECS_PER_DAY - (t % USECS_PER_DAY < 0);
+    int before_christ = put_date(&w, days);
+    sp_put(&w, ' ');
+    sp_put_time(&w, t - days * USECS_PER_DAY);
+    sp_put_word(&w, zone);
+    if (before_christ)
+        sp_put_word(&w, " BC");
+    return w.len;
+}
+
+size_t sp_write_timestamp(const sp_datum *d, int32_t typmod, uint8_t *buf, size_t cap, const uint8_t **out)
+{
+    (void)typmod, (void)out;
+    return write_timestamp(d->integer, "", buf, cap);
+}
+
+size_t sp_write_timestamptz(const sp_datum *d, int32_t typmod, uint8_t *buf, size_t cap, const uint8_t **out)
+{
+    (void)typmod, (void)out;
+    return write_timestamp(d->integer, "+00", buf, cap);
+}
+
+size_t sp_write_time(const sp_datum *d, int32_t typmod, uint8_t *buf, size_t cap, const uint8_t **out)
+{
+    (void)typmod, (void)out;
+    sp_writer w = {buf, cap, 0};
+    sp_put_time(&w, d->integer);
+    return w.len;
 }

@@ -3,8 +3,7 @@
  * src/backend/utils/adt/numeric.c (numeric_in, set_var_from_str, numeric_recv, apply_typmod, make_result,
  * hash_numeric_extended). Digits are base 10000, as there.
  */
-#include "hash.h"
-#include "keys.h"
+#include "read.h"
 
 /* NUMERIC_WEIGHT_MAX and NUMERIC_DSCALE_MAX. */
 #define MAX_DECIMAL_WEIGHT (4 * 32768 - 1)
@@ -83,6 +82,13 @@ static void cut_at(sp_numeric *n, int64_t lowest, int round)
     }
 }
 
+/* The decimals that numeric_out shows, of a value written with so many. */
+static int32_t shown(const limits *l, int64_t dscale)
+{
+    int64_t scale = l->limited ? l->scale : dscale;
+    return scale < 0 ? 0 : scale > MAX_DSCALE ? MAX_DSCALE : (int32_t)scale;
+}
+
 /* apply_typmod: round, then no more integer digits than precision minus scale. */
 static int32_t fit(sp_numeric *n, const limits *l)
 {
@@ -107,6 +113,7 @@ static int32_t from_decimal(const uint8_t *p, const uint8_t *end, int64_t positi
     out->kind = negative ? SP_NUM_NEG : SP_NUM_POS;
     out->ndigits = 0;
     out->weight = 0;
+    out->scale = shown(&l, dscale);
     if (!l.limited && dscale > MAX_DSCALE)
         return SP_INVALID;
     for (; p < end && (*p == '0' || !sp_is_digit(*p)); p++)
@@ -196,13 +203,15 @@ static int32_t special(sp_numeric *out, sp_num_kind kind, const sp_settings *s, 
     out->kind = kind;
     out->ndigits = 0;
     out->weight = 0;
+    out->scale = 0;
     if (kind == SP_NUM_NAN)
         return SP_OK;
     return s->server_version >= 14 && typmod < 4 ? SP_OK : SP_INVALID;
 }
 
-int32_t sp_read_numeric(const sp_settings *s, const uint8_t *p, size_t len, int32_t typmod, sp_numeric *out)
+int32_t sp_read_numeric(const sp_settings *s, int32_t typmod, const uint8_t *p, size_t len, sp_datum *d)
 {
+    sp_numeric *out = d->numeric;
     const uint8_t *whole = p;
     size_t whole_len = len;
     int modern = s->server_version >= 16;
@@ -274,8 +283,9 @@ int32_t sp_read_numeric(const sp_settings *s, const uint8_t *p, size_t len, int3
     return from_decimal(digits, digits_end, integers + exponent - 1, decimals - exponent, negative, typmod, out);
 }
 
-int32_t sp_recv_numeric(const sp_settings *s, const uint8_t *p, size_t len, int32_t typmod, sp_numeric *out)
+int32_t sp_receive_numeric(const sp_settings *s, int32_t typmod, const uint8_t *p, size_t len, sp_datum *d)
 {
+    sp_numeric *out = d->numeric;
     if (len < 8)
         return SP_INVALID;
     uint32_t ndigits = sp_load_be16(p), sign = sp_load_be16(p + 4), dscale = sp_load_be16(p + 6);
@@ -311,12 +321,15 @@ int32_t sp_recv_numeric(const sp_settings *s, const uint8_t *p, size_t len, int3
         out->digits[1 + i] = (uint16_t)sp_load_be16(p + 2 * i);
     out->ndigits = n + 1;
     out->weight = weight + 1;
+    out->scale = shown(&l, dscale);
     cut_at(out, -(int64_t)dscale, 0); /* trunc_var */
     return fit(out, &l);
 }
 
-uint64_t sp_hash_numeric(const sp_numeric *n, uint64_t seed)
+uint64_t sp_hash_numeric(const sp_datum *d)
 {
+    const sp_numeric *n = d->numeric;
+    const uint64_t seed = SP_HASH_SEED;
     if (n->kind == SP_NUM_ZERO)
         return seed - 1;
     if (n->ndigits == 0) /* NaN and the infinities */
@@ -340,27 +353,52 @@ uint64_t sp_hash_numeric(const sp_numeric *n, uint64_t seed)
  * The kind, then for finite values the weight and each digit plus one, and a zero to end: a shorter number is
  * less than its continuation. Negative values have all bits behind the kind inverted.
  */
-size_t sp_canonical_numeric(const sp_numeric *n, uint8_t *buf, size_t cap)
+size_t sp_canonical_numeric(const sp_datum *d, uint8_t *buf, size_t cap, const uint8_t **out)
 {
-    size_t len = 0;
-#define PUT(byte)                                                                                                \
-    do {                                                                                                         \
-        if (len < cap)                                                                                           \
-            buf[len] = (uint8_t)(byte);                                                                          \
-        len++;                                                                                                   \
-    } while (0)
-    PUT(n->kind);
+    const sp_numeric *n = d->numeric;
+    (void)out;
+    sp_writer w = {buf, cap, 0};
+    sp_put(&w, (uint8_t)n->kind);
     if (n->kind != SP_NUM_POS && n->kind != SP_NUM_NEG)
-        return len;
+        return w.len;
     uint32_t flip = n->kind == SP_NUM_NEG ? 0xFF : 0;
     uint32_t weight = (uint32_t)n->weight ^ 0x80000000u;
     for (int shift = 24; shift >= 0; shift -= 8)
-        PUT((weight >> shift) ^ flip);
+        sp_put(&w, (uint8_t)((weight >> shift) ^ flip));
     for (uint32_t i = 0; i <= n->ndigits; i++) {
         uint32_t digit = i < n->ndigits ? n->digits[i] + 1u : 0;
-        PUT((digit >> 8) ^ flip);
-        PUT(digit ^ flip);
+        sp_put(&w, (uint8_t)((digit >> 8) ^ flip));
+        sp_put(&w, (uint8_t)(digit ^ flip));
     }
-#undef PUT
-    return len;
+    return w.len;
+}
+
+/* Digit `at` in groups of 10000 from the highest weight on; beyond those that are kept there are zeros. */
+static uint32_t group_of(const sp_numeric *n, int64_t weight)
+{
+    int64_t at = n->weight - weight;
+    return at >= 0 && at < (int64_t)n->ndigits ? n->digits[at] : 0;
+}
+
+/* get_str_from_var */
+size_t sp_write_numeric(const sp_datum *d, int32_t typmod, uint8_t *buf, size_t cap, const uint8_t **out)
+{
+    static const char *const words[] = {"-Infinity", "", "", "", "Infinity", "NaN"};
+    const sp_numeric *n = d->numeric;
+    (void)typmod, (void)out;
+    sp_writer w = {buf, cap, 0};
+    if (n->kind == SP_NUM_NAN || n->kind == SP_NUM_INF || n->kind == SP_NUM_NINF) {
+        sp_put_word(&w, words[n->kind]);
+        return w.len;
+    }
+    int64_t first = n->ndigits != 0 && n->weight > 0 ? n->weight : 0;
+    if (n->kind == SP_NUM_NEG)
+        sp_put(&w, '-');
+    for (int64_t weight = first; weight >= 0; weight--)
+        sp_put_integer(&w, group_of(n, weight), weight == first ? 1 : 4);
+    if (n->scale != 0)
+        sp_put(&w, '.');
+    for (int32_t i = 0; i < n->scale; i++)
+        sp_put(&w, (uint8_t)('0' + group_of(n, -1 - i / 4) / powers[3 - i % 4] % 10));
+    return w.len;
 }
