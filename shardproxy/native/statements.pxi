@@ -204,7 +204,8 @@ def shape(data not None, Py_ssize_t start, Py_ssize_t end):
 
     A shape is for finding a plan, not for being sent to a server, where a constant and a parameter differ in type.
     Who makes a plan from it may draw conclusions from parameters in key comparisons and VALUES, and from no other:
-    LIMIT, OFFSET and conditions like 1 = 0 mean what their constants are. Columns by number are never in it.
+    LIMIT, OFFSET and conditions like 1 = 0 mean what their constants are, and constants that are equal in one
+    statement (SELECT a + 1 ... GROUP BY a + 1) need not be in the next. Columns by number are never taken out.
     """
     cdef Py_buffer view
     cdef sp_shape out

@@ -23,155 +23,20 @@
 
 #include <string.h>
 
+#include "sql/scan.h"
 #include "sql/words.h"
-
-#define DEPTH 64 /* of parentheses: a bit each */
-
-/* What each byte begins. ' ' space, a word, 0 digit, o operator, ! refused, others for themselves. */
-static const char classes[128 + 1] = "!!!!!!!!!  !  !!"  /* not \v, which is white space from PostgreSQL 16 on */
-                                     "!!!!!!!!!!!!!!!!"
-                                     " o\"o!oo'()oo,o.o" /* no $ */
-                                     "0000000000:;oooo"
-                                     "oaaaaaaaaaaaaaaa"
-                                     "aaaaaaaaaaa[!]oa"  /* no backslash */
-                                     "oaaaaaaaaaaaaaaa"
-                                     "aaaaaaaaaaa!o!o!";
-
-/* What stood before. The order matters: see opens() and is_value(). */
-typedef enum {
-    SHUT, /* neither a constant nor a sign may follow */
-    DOT,
-    LABEL, /* AS: a name, whatever word it is */
-    DISTINCT,
-    NEGATION, /* a minus sign that is no subtraction */
-    EXPRESSION, /* from here on a constant may follow */
-    LIST,       /* an opening parenthesis or a comma */
-    NOT,        /* after an operand, as in NOT LIKE */
-    VALUE, /* from here on an operand has ended */
-    TYPE,
-    CONSTANT,
-    SIGNED
-} token;
-
-/* A type's name may be followed by modifiers in parentheses, which have to be constants. */
-typedef enum { NO_TYPE, TYPE_FOLLOWS, TYPE_NAMED } type_state;
-
-typedef struct {
-    const uint8_t *sql;
-    size_t len, at;
-    size_t copied; /* up to here the text is in the shape */
-    token before;
-    type_state type;
-    uint32_t depth;
-    uint64_t lists; /* at which depths an ORDER BY, GROUP BY or PARTITION BY list has begun */
-    sp_shape *out;
-} scan;
-
-static inline int opens(token before) { return before >= EXPRESSION && before <= NOT; }
-static inline int is_value(token before) { return before >= VALUE; }
-static inline int is_constant(token before) { return before >= CONSTANT; }
-static inline char class_of(uint8_t c) { return c < 128 ? classes[c] : '!'; }
-
-/* The class of the byte `i`, of a space at the end. */
-static inline char class_at(const scan *s, size_t i) { return i < s->len ? class_of(s->sql[i]) : ' '; }
-
-static inline int is_word_class(char class) { return class == 'a' || class == '0'; }
-
-static inline int is_quote_class(char class) { return class == '\'' || class == '"'; }
-
-static size_t skip(const scan *s, size_t i, char class)
-{
-    while (i < s->len && class_of(s->sql[i]) == class)
-        i++;
-    return i;
-}
-
-/* A prefix (E'', U&"") or a suffix that touches a quoted token or a number could be part of it. */
-static int stands_free(const scan *s, size_t start, size_t end)
-{
-    const char next = class_at(s, end);
-    return !(start && is_word_class(class_of(s->sql[start - 1]))) && !is_word_class(next) && !is_quote_class(next);
-}
-
-static int constant_may_stand(const scan *s)
-{
-    return opens(s->before) && !(s->before == LIST && s->lists) && s->out->nconstants < SP_SHAPE_CONSTANTS;
-}
-
-/* Puts `$n` in the place of the bytes from `start` to s->at; its value has been written. */
-static void take_out(scan *s, size_t start, uint8_t kind, size_t value_end)
-{
-    sp_shape *out = s->out;
-    uint8_t *text = out->text + out->text_len;
-    memcpy(text, s->sql + s->copied, start - s->copied);
-    text += start - s->copied;
-    s->copied = s->at;
-    out->kinds[out->nconstants++] = kind;
-    out->starts[out->nconstants] = (uint16_t)value_end;
-    *text++ = '$';
-    if (out->nconstants >= 100)
-        *text++ = (uint8_t)('0' + out->nconstants / 100);
-    if (out->nconstants >= 10)
-        *text++ = (uint8_t)('0' + out->nconstants / 10 % 10);
-    *text++ = (uint8_t)('0' + out->nconstants % 10);
-    out->text_len = (size_t)(text - out->text);
-}
-
-/* An integer of plain digits at s->at, which may have a sign at `start`. */
-static int integer(scan *s, size_t start)
-{
-    const size_t first = s->at, end = skip(s, first, '0'), digits = end - first;
-    if (!constant_may_stand(s) || digits > SP_SHAPE_DIGITS || class_at(s, end) == '.' || !stands_free(s, start, end))
-        return -1;
-    size_t to = s->out->starts[s->out->nconstants];
-    if (start != first)
-        s->out->values[to++] = '-';
-    memcpy(s->out->values + to, s->sql + first, digits);
-    s->at = end;
-    take_out(s, start, SP_SHAPE_INTEGER, to + digits);
-    s->before = start == first ? CONSTANT : SIGNED;
-    return 0;
-}
-
-/* A string of plain quotes at s->at. Each byte that means something to some setting or encoding is refused. */
-static int string(scan *s)
-{
-    const size_t start = s->at;
-    if (!constant_may_stand(s))
-        return -1;
-    size_t to = s->out->starts[s->out->nconstants];
-    for (size_t i = start + 1; i < s->len; i++) {
-        const uint8_t c = s->sql[i];
-        if (c >= 0x80 || c == '\\' || c == 0)
-            return -1;
-        if (c == '\'') {
-            if (i + 1 == s->len || s->sql[i + 1] != '\'') {
-                s->at = i + 1;
-                if (!stands_free(s, start, s->at))
-                    return -1;
-                take_out(s, start, SP_SHAPE_STRING, to);
-                s->before = CONSTANT;
-                return 0;
-            }
-            i++;
-        }
-        s->out->values[to++] = c;
-    }
-    return -1;
-}
 
 static int quoted_name(scan *s)
 {
     const size_t start = s->at++;
     while (s->at < s->len && s->sql[s->at] != '"') {
-        const char class = class_of(s->sql[s->at++]);
-        if (class == '!')
+        if (is_refused(class_of(s->sql[s->at++])))
             return -1;
     }
     if (s->at == s->len || s->at == start + 1)
         return -1;
     s->at++;
-    if (!stands_free(s, start, s->at))
+    if (!sp_scan_stands_free(s, start, s->at))
         return -1;
     s->type = s->type == TYPE_FOLLOWS ? TYPE_NAMED : NO_TYPE;
     s->before = VALUE;
@@ -265,7 +130,7 @@ static int minus(scan *s)
     }
     s->at = skip(s, s->at, ' ');
     if (class_at(s, s->at) == '0')
-        return integer(s, start);
+        return sp_scan_integer(s, start);
     s->before = NEGATION;
     return 0;
 }
@@ -356,10 +221,10 @@ static int one_token(scan *s)
         return word(s);
     case '0':
         s->type = NO_TYPE;
-        return integer(s, s->at);
+        return sp_scan_integer(s, s->at);
     case '\'':
         s->type = NO_TYPE;
-        return string(s);
+        return sp_scan_string(s);
     case '"':
         return quoted_name(s);
     case 'o':

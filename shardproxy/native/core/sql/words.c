@@ -29,7 +29,7 @@ sp_word sp_word_of(const uint8_t *word, size_t len)
     for (size_t i = 0; i < len; i++)
         lower[i] = (char)(word[i] >= 'A' && word[i] <= 'Z' ? word[i] + 32 : word[i]);
     for (const char *known = words[len]; known && *known; known += len + 1)
-        if (memcmp(known, lower, len) == 0)
+        if (known[0] == lower[0] && memcmp(known, lower, len) == 0)
             return (sp_word)known[len];
     /* xmlpi, xmltable, json_value, json_table ... have grammars of their own in their parentheses. */
     if (len >= 4 && (memcmp(lower, "xml", 3) == 0 || (memcmp(lower, "json", 4) == 0 && (len == 4 || lower[4] == '_'))))
