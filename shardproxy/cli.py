@@ -1,10 +1,9 @@
-"""The `shardproxy` command: reads the arguments, runs one command, and turns failures into words.
+"""The `shardproxy` command: reads the arguments, runs one command, and reports failures.
 
 Exit codes: 0 done; 1 the work failed; 2 usage or configuration; 3 a load finished with rejected rows.
 
-A command's module is imported when the command is given, so that none pays for another's imports. One whose module
-is not there, as this version has not got it, is refused as a usage error. What a module must have is written beside
-COMMANDS.
+A command's module is imported when the command is given, so that none pays for another's imports. A command whose
+module does not exist in this version is refused as a usage error. What a module must define is written in COMMANDS.
 """
 
 import argparse
@@ -25,7 +24,7 @@ FAILED = 1
 USAGE = 2
 
 DEBUG_VARIABLE = "SHARDPROXY_DEBUG"
-"""Set to anything, it lets unexpected errors show where they happened."""
+"""If set, unexpected errors are shown with their traceback."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +44,25 @@ def _config(parser: argparse.ArgumentParser) -> None:
 
 def _check(parser: argparse.ArgumentParser) -> None:
     _config(parser)
-    parser.add_argument("--fix", action="store_true", help="make the tables that two-phase commit needs on the shards")
+    parser.add_argument(
+        "--fix", action="store_true", help="create the tables that two-phase commit needs on the shards"
+    )
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--shards", type=_positive, default=4, metavar="N", help="how many (default: 4)")
-    parser.add_argument("--rows", type=_positive, default=1_000_000, metavar="N", help="default: 1000000")
-    parser.add_argument("--port", type=_port, default=6432, help="of the proxy; 0 picks one (default: 6432)")
-    parser.add_argument("--once", action="store_true", help="end after the load instead of serving")
+    parser.add_argument("--shards", type=_positive, default=4, metavar="N", help="number of shards (default: 4)")
+    parser.add_argument(
+        "--rows", type=_positive, default=1_000_000, metavar="N", help="rows to load (default: 1000000)"
+    )
+    parser.add_argument(
+        "--port", type=_port, default=6432, help="port of the proxy; 0 takes a free one (default: 6432)"
+    )
+    parser.add_argument("--once", action="store_true", help="exit after the load instead of serving")
 
 
 def _explain(parser: argparse.ArgumentParser) -> None:
     _config(parser)
-    parser.add_argument("--database", metavar="NAME", help="which one, where the file has several")
+    parser.add_argument("--database", metavar="NAME", help="the database, if the file has several")
     parser.add_argument("sql", metavar="SQL", help="the statement")
 
 
@@ -94,7 +99,7 @@ COMMANDS = (
     Command(
         "explain",
         "shardproxy.server.explain",
-        "say where a statement would go, and why",
+        "show where a statement would go, and why",
         _explain,
         lambda module, args: module.run(args.config, args.sql, args.database),
     ),
@@ -117,7 +122,7 @@ COMMANDS = (
 )
 
 
-_INSTEAD = {"load": " Load data through the proxy, by psql's \\copy or COPY FROM STDIN of any driver."}
+_INSTEAD = {"load": " Load data through the proxy, with psql's \\copy or any driver's COPY FROM STDIN."}
 
 
 def _whole(text: str) -> int:
@@ -142,7 +147,7 @@ def _port(text: str) -> int:
 
 
 def available() -> list[Command]:
-    """List the commands whose modules are installed."""
+    """List the commands whose modules exist."""
     return [command for command in COMMANDS if importlib.util.find_spec(command.module) is not None]
 
 
@@ -151,7 +156,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="shardproxy",
         description="Many PostgreSQL servers behind one address.",
-        epilog="exit codes: 0 done; 1 the work failed; 2 usage or configuration; 3 some rows were rejected",
+        epilog="exit codes: 0 success; 1 failure; 2 usage or configuration error; 3 some rows were rejected",
     )
     top.add_argument("--version", action="version", version=f"shardproxy {shardproxy.__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -163,7 +168,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _exit_code(error: ShardproxyError) -> int:
-    # Only a command that reads a configuration has imported the module; the others need not pay for it.
+    # Only a command that reads a configuration has imported the module; the others need not.
     config: ModuleType | None = sys.modules.get("shardproxy.config")
     return USAGE if config is not None and isinstance(error, config.ConfigErrors) else FAILED
 
@@ -173,7 +178,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else list(argv)
     absent = {command.name for command in COMMANDS} - {command.name for command in available()}
     if given and given[0] in absent:
-        print(f"shardproxy: this version has no `{given[0]}` yet.{_INSTEAD.get(given[0], '')}", file=sys.stderr)
+        print(f"shardproxy: this version has no command `{given[0]}` yet.{_INSTEAD.get(given[0], '')}", file=sys.stderr)
         return USAGE
     arguments = parser().parse_args(given)
     command: Command = arguments.chosen
@@ -182,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 128 + 2  # as a shell reports SIGINT
     except BrokenPipeError:
-        # The reader of our output left (`| head`); the interpreter must not try to flush into it again.
+        # The reader of our output has exited (`| head`); the interpreter must not try to flush into it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except ShardproxyError as error:
@@ -200,7 +205,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(
             f"shardproxy: {type(error).__name__}: {error}\n"
-            f"This is a fault of shardproxy's own; {DEBUG_VARIABLE}=1 shows where.",
+            f"This is a bug in shardproxy; set {DEBUG_VARIABLE}=1 to see the traceback.",
             file=sys.stderr,
         )
         return FAILED

@@ -1,7 +1,7 @@
 """`shardproxy demo`: the whole thing on one machine, with nothing installed but pip packages.
 
 It starts embedded PostgreSQL servers as shards and a proxy in front of them, creates a table through the proxy,
-loads generated orders by COPY, shows and checks where they went, copies them out again, and serves until
+loads generated orders by COPY, checks and shows where they went, copies them out again, and serves until
 Ctrl-C. Everything ends with it, and nothing is kept.
 """
 
@@ -41,12 +41,12 @@ PROGRESS_INTERVAL_LOG = 1.0  # where each update is a line that stays
 
 
 class DemoError(ShardproxyError):
-    """The demonstration showed something else than it should."""
+    """The result of a step was not the expected one."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What a load took."""
+    """How much was copied, and how long it took."""
 
     rows: int
     size: int  # bytes of CSV
@@ -59,7 +59,7 @@ class Load:
 
 def run(shards: int, rows: int, port: int, *, once: bool) -> int:
     """Run the demonstration; `once` ends it after the load. Returns the exit code."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT, too: a shell ignores it for what runs in the background
+    for number in (signal.SIGINT, signal.SIGTERM):  # also SIGINT: a shell ignores it for background processes
         signal.signal(number, signal.default_int_handler)
     with contextlib.ExitStack() as stack:
         servers = _start_shards(stack, shards)
@@ -72,7 +72,7 @@ def run(shards: int, rows: int, port: int, *, once: bool) -> int:
         try:
             _, port = serve(process, config, log)
         except ProxyError as error:
-            raise DemoError(f"{error}\n(--port takes another port, 0 a free one)") from error
+            raise DemoError(f"{error}\n(choose another port with --port; 0 takes a free one)") from error
         print(f"The proxy listens on {HOST}:{port}.")
         try:
             asyncio.run(_show(port, servers, rows))
@@ -87,7 +87,7 @@ def run(shards: int, rows: int, port: int, *, once: bool) -> int:
         except KeyboardInterrupt:
             print("\nStopping.")
             return 0
-        raise DemoError(f"the proxy has ended\n{_tail(log)}")
+        raise DemoError(f"the proxy has exited\n{_tail(log)}")
 
 
 def _tail(log: Path) -> str:
@@ -110,7 +110,7 @@ def _start_shards(stack: contextlib.ExitStack, count: int) -> list[Server]:
     with ThreadPoolExecutor(max_workers=count) as pool:
         servers = list(pool.map(start, range(count)))
     ports = ", ".join(str(server.port) for server in servers)
-    print(f"They run after {time.monotonic() - begin:.1f} s, on ports {ports}.")
+    print(f"Started after {time.monotonic() - begin:.1f} s, on ports {ports}.")
     asyncio.run(_create_databases(servers))
     return servers
 
@@ -181,12 +181,12 @@ async def _load(proxy: "asyncpg.Connection[asyncpg.Record]", rows: int) -> Load:
 
     tag = await proxy.copy_to_table(TABLE, source=source(), format="csv", timeout=None)
     if tag != f"COPY {rows}":
-        raise DemoError(f"{rows} rows were sent, and the answer is {tag!r}")
+        raise DemoError(f"{rows} rows were sent, but the command tag is {tag!r}")
     return Load(rows, size, time.monotonic() - begin)
 
 
 class _Progress:
-    """One line that says how far a load is: rewritten on a terminal, repeated elsewhere."""
+    """The progress of a load: one line that is rewritten on a terminal, repeated lines elsewhere."""
 
     def __init__(self, rows: int) -> None:
         self._rows = rows
@@ -208,14 +208,14 @@ class _Progress:
         print(f"\r{line}\x1b[K" if self._terminal else line, end="" if self._terminal else "\n", flush=True)
 
     def end(self) -> None:
-        """Clear the line for what comes next."""
+        """Clear the line for the next output."""
         if self._terminal:
             print("\r\x1b[K", end="", flush=True)
 
 
 async def _show_placement(servers: Sequence[Server], rows: int) -> None:
     """Count each shard's rows and ask each server whether they belong there."""
-    print(f"  {'shard':<6} {'port':>5} {'rows':>12} {'share':>6}   lies where PostgreSQL's hash says")
+    print(f"  {'shard':<6} {'port':>5} {'rows':>12} {'share':>6}   placed as PostgreSQL's hash says")
     total = 0
     for number, server in enumerate(servers):
         async with _connected(server.dsn(DATABASE)) as shard:
@@ -233,7 +233,7 @@ async def _show_placement(servers: Sequence[Server], rows: int) -> None:
         total += count
     print(f"  {'total':<6} {'':>5} {total:>12,}\n")
     if total != rows:
-        raise DemoError(f"{rows} rows were loaded, and the shards have {total}")
+        raise DemoError(f"{rows} rows were loaded, but the shards have {total}")
 
 
 async def _copy_out(proxy: "asyncpg.Connection[asyncpg.Record]", loaded: Load) -> None:
@@ -247,10 +247,10 @@ async def _copy_out(proxy: "asyncpg.Connection[asyncpg.Record]", loaded: Load) -
 
     tag = await proxy.copy_from_table(TABLE, output=sink, format="csv", timeout=None)
     if tag != f"COPY {rows}":
-        raise DemoError(f"{rows} rows were loaded, and copying them out says {tag!r}")
+        raise DemoError(f"{rows} rows were loaded, but the command tag of copying them out is {tag!r}")
     if size != loaded.size:
-        raise DemoError(f"{loaded.size} bytes were loaded, and copying them out gives {size}")
-    print(f"COPY {TABLE} TO STDOUT gives them all back: {Load(rows, size, time.monotonic() - begin)}")
+        raise DemoError(f"{loaded.size} bytes were loaded, but copying them out returned {size}")
+    print(f"COPY {TABLE} TO STDOUT returns all of them: {Load(rows, size, time.monotonic() - begin)}")
 
 
 def _invite(port: int, server: Server) -> None:
@@ -259,7 +259,7 @@ def _invite(port: int, server: Server) -> None:
     print(f"\nConnect with\n\n  {command}\n\nand try", end="\n\n")
     for statement in _statements():
         print(f"  {statement}")
-    print("\nCtrl-C ends it all.", flush=True)
+    print("\nPress Ctrl-C to stop.", flush=True)
 
 
 def _statements() -> Iterator[str]:

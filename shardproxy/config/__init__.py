@@ -1,7 +1,7 @@
 """The configuration file: TOML, validated as a whole, every error at once.
 
-Driven by `load(path)`, which returns a frozen `Config` or raises `ConfigErrors`. docs/configuration.md says
-what the file may hold.
+Driven by `load(path)`, which returns a frozen `Config` or raises `ConfigErrors`. docs/configuration.md describes
+the file.
 """
 
 from shardproxy.config.dsn import Dsn

@@ -1,8 +1,8 @@
 """A shard's DSN: a postgresql:// URI or libpq's `key=value` form (manual, "Connection Strings").
 
-Stricter than libpq, which fills gaps from the environment and the system's user: host, user and database must
-be said, one host only, and a parameter that shardproxy would not honour is an error, never ignored. Opens no
-connection. Messages never quote the DSN, as it may hold a password.
+Stricter than libpq, which takes defaults from the environment and the system's user: host, user and database are
+required, there is only one host, and a parameter that would have no effect is an error, never ignored. Opens no
+connection. Messages never quote the DSN, as it may contain a password.
 """
 
 import re
@@ -38,7 +38,7 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?|[0-9A-Fa
 
 @dataclass(frozen=True, slots=True)
 class Dsn:
-    """Where a shard is, and as whom to connect to it."""
+    """Where a shard is, and as which user to connect to it."""
 
     host: str
     port: int
@@ -53,7 +53,7 @@ class Dsn:
 
 
 class DsnError(ValueError):
-    """What is wrong with a DSN, and what to do about it."""
+    """An error in a DSN, and what to do about it."""
 
     def __init__(self, message: str, remedy: str = "") -> None:
         super().__init__(message)
@@ -61,24 +61,24 @@ class DsnError(ValueError):
 
 
 def parse_dsn(text: str, environment: Mapping[str, str]) -> Dsn:
-    """Read a DSN; `${VAR}` may stand for all of it or in any part. Raises DsnError or UnresolvedError."""
+    """Read a DSN; `${VAR}` may be all of it or in any part. Raises DsnError or UnresolvedError."""
     resolve: Resolve = partial(expand, environment=environment)
     if re.fullmatch(r"\$\{[^}]*\}", text):
-        # What comes from the environment is a DSN as it stands: ${ means nothing in it.
+        # A DSN from the environment is taken as it is: ${ has no meaning in it.
         text, resolve = expand(text, environment), _as_it_is
     fields: dict[str, str] = {}
     for name, value in (_from_uri if re.match(r"postgres(ql)?://", text) else _from_pairs)(text, resolve):
         if name in fields:
-            raise DsnError(f"the DSN gives `{name}` twice", "Leave one of them.")
+            raise DsnError(f"the DSN has `{name}` twice", "Remove one of them.")
         fields[name] = value
     return _check(fields)
 
 
 class Resolve(Protocol):
-    """Put variables' values into a part of a DSN, and decode what stands between them."""
+    """Insert the values of variables into a part of a DSN, and decode the text between them."""
 
     def __call__(self, text: str, *, literal: Callable[[str], str] = str) -> str:
-        """Return the text that a part of the DSN stands for."""
+        """Return the value of a part of the DSN."""
 
 
 def _as_it_is(text: str, *, literal: Callable[[str], str] = str) -> str:
@@ -87,7 +87,7 @@ def _as_it_is(text: str, *, literal: Callable[[str], str] = str) -> str:
 
 def _decode(text: str) -> str:
     if re.search(r"%(?![0-9A-Fa-f]{2})", text):
-        raise DsnError("the DSN has a % that begins no percent-encoded byte", "Write %25 for a percent sign.")
+        raise DsnError("the DSN has a % that does not begin a percent-encoded byte", "Write %25 for a percent sign.")
     try:
         return unquote_to_bytes(text).decode()
     except UnicodeDecodeError:
@@ -111,8 +111,8 @@ def _from_uri(text: str, resolve: Resolve) -> Iterator[tuple[str, str]]:
         place = _HOST_PORT.fullmatch(match["hosts"])
         if place is None:
             raise DsnError(
-                "the DSN's host and port cannot be told apart",
-                "An IPv6 address stands in brackets: [::1]:5432.",
+                "the DSN's host and port cannot be separated",
+                "Write an IPv6 address in brackets: [::1]:5432.",
             )
         if place["host"]:
             yield "host", resolve(place["host"].removeprefix("[").removesuffix("]"), literal=_decode)
@@ -142,7 +142,7 @@ def _check(fields: Mapping[str, str]) -> Dsn:
             raise _refused(name)
     for name in ("host", "user", "dbname"):
         if not fields.get(name):
-            raise DsnError(f"the DSN does not say the {'database' if name == 'dbname' else name}")
+            raise DsnError(f"the DSN has no {'database' if name == 'dbname' else name}")
     if any("\0" in value for value in fields.values()):
         raise DsnError("the DSN has a NUL character")
     host = fields["host"]
@@ -151,7 +151,7 @@ def _check(fields: Mapping[str, str]) -> Dsn:
     if "," in host or "," in fields.get("port", ""):
         raise DsnError("the DSN names several hosts", "A shard is one server: name one host.")
     if not _HOST_NAME.fullmatch(host):
-        raise DsnError("the DSN's host is no host name and no IP address")
+        raise DsnError("the DSN's host is neither a host name nor an IP address")
     port = fields.get("port") or str(DEFAULT_PORT)
     if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
         raise DsnError("the DSN's port is not a number from 1 to 65535")
@@ -160,8 +160,8 @@ def _check(fields: Mapping[str, str]) -> Dsn:
         raise DsnError(
             f"sslmode={sslmode} is not supported: connections to shards are not encrypted"
             if sslmode in {"require", "verify-ca", "verify-full"}
-            else "the DSN's sslmode is none of PostgreSQL's",
-            f"Use one of {', '.join(SSLMODES)}, or protect the way to the shard by other means.",
+            else "the DSN's sslmode is not one of PostgreSQL's",
+            f"Use one of {', '.join(SSLMODES)}, or protect the connection to the shard by other means.",
         )
     password = fields.get("password")
     return Dsn(host, int(port), fields["user"], fields["dbname"], SecretStr(password) if password else None, sslmode)
@@ -169,11 +169,11 @@ def _check(fields: Mapping[str, str]) -> Dsn:
 
 def _refused(name: str) -> DsnError:
     if not re.fullmatch(r"\w{1,40}", name):
-        return DsnError("the DSN has a parameter without a sensible name")
+        return DsnError("the DSN has a parameter with an invalid name")
     if _TLS.fullmatch(name):
         return DsnError(f"the DSN's parameter `{name}` is not supported", "Connections to shards are not encrypted.")
     if name == "connect_timeout":
         return DsnError("`connect_timeout` does not belong in the DSN", "Set connect_timeout in [[databases]].")
     if name == "hostaddr":
         return DsnError("the DSN's parameter `hostaddr` is not supported", "Write the address as the host.")
-    return DsnError(f"the DSN's parameter `{name}` is not known", f"Known: {', '.join(_FIELDS)}.")
+    return DsnError(f"unknown parameter `{name}` in the DSN", f"Known: {', '.join(_FIELDS)}.")

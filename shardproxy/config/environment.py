@@ -1,7 +1,7 @@
 """`${VAR}` in a password or DSN: secrets come from the environment, not from the file.
 
-The value is put in as it is, after the text around it has been taken apart, so no character of a password
-needs an escape. `$${` stands for `${` itself. Nothing here ever quotes a value.
+The value is inserted as it is, after the text around it has been parsed, so no character of a password needs an
+escape. `$${` is `${` itself. Messages never quote a value.
 """
 
 import re
@@ -12,7 +12,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class UnresolvedError(ValueError):
-    """A reference to a variable that is not set, or that is none; `remedy` says what to do."""
+    """A malformed reference, or one to a variable that is not set; `remedy` is what to do."""
 
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__(message)
@@ -20,7 +20,7 @@ class UnresolvedError(ValueError):
 
 
 def expand(text: str, environment: Mapping[str, str], literal: Callable[[str], str] = str) -> str:
-    """Put the variables' values into the text, or raise UnresolvedError.
+    """Insert the values of the variables into the text, or raise UnresolvedError.
 
     `literal` decodes the text between the references.
     """
@@ -38,7 +38,9 @@ def _value(match: re.Match[str], environment: Mapping[str, str]) -> str:
         return "${"
     if not match["end"] or not _NAME.fullmatch(name):
         # What follows the brace may be part of a secret, so it is not quoted.
-        raise UnresolvedError("`${` does not begin a variable's name", "Write ${NAME}; for the characters ${, $${.")
+        raise UnresolvedError(
+            "`${` is not followed by a variable's name and `}`", "Write ${NAME}; for the characters ${, write $${."
+        )
     if name not in environment:
         raise UnresolvedError(
             f"the environment variable {name} is not set", f"Set {name} in the environment of shardproxy."

@@ -1,7 +1,7 @@
 """Read a configuration file: every error of it at once, each with its line and a remedy.
 
-Reads the one file and the environment's variables, and opens nothing else. A file that is no TOML has one
-error, as nothing behind it can be understood.
+Reads the file and the environment's variables, and opens nothing else. A file that is not TOML has one error, as
+nothing after it can be parsed.
 """
 
 import os
@@ -34,7 +34,7 @@ def read(path: FilePath | str) -> str:
         data = FilePath(path).read_bytes()
     except OSError as error:
         reason = error.strerror or "unknown reason"
-        raise ConfigErrors(source, [Problem(None, "", f"cannot be read: {reason}", "Give a readable file.")]) from None
+        raise ConfigErrors(source, [Problem(None, "", f"cannot be read: {reason}", "Name a readable file.")]) from None
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -58,7 +58,7 @@ def parse(text: str, *, source: str = "configuration", environment: Mapping[str,
         problems += [_problem(detail, document, positions) for detail in error.errors(include_url=False)]
     reported = {problem.path for problem in problems}
     for path, message, remedy in findings(document, variables):
-        # What the models refused needs no second sentence from the rules.
+        # What the models have reported needs no second error from the rules.
         if dotted(path) not in reported:
             problems.append(Problem(positions.line(path), dotted(path), message, remedy))
     if problems or config is None:
@@ -73,7 +73,9 @@ def _syntax(text: str, message: str) -> Problem:
     lines = text.split("\n")
     if match is None:
         # "(at end of document)"
-        return Problem(len(lines), "", f"is not TOML: {message}", "Something is not closed.")
+        return Problem(
+            len(lines), "", f"is not TOML: {message}", "Close the string, array or table that is still open."
+        )
     line, column = int(match[1]), int(match[2])
     rest = lines[line - 1][column - 1 :] if line <= len(lines) else ""
     bare = re.match(r"(MINVALUE|MAXVALUE|NULL)\b", rest)
@@ -82,14 +84,14 @@ def _syntax(text: str, message: str) -> Problem:
 
 
 def _problem(detail: ErrorDetails, document: object, positions: Positions) -> Problem:
-    """Say a model's error in our words; the input itself, which may be a secret, is not shown."""
+    """Phrase a model's error; the input itself, which may be a secret, is not shown."""
     path: Path = detail["loc"]
     line = positions.line(path)
     if detail["type"] == "extra_forbidden":
         known = list(_members(_model_at(path[:-1])))
         return Problem(line, dotted(path), f"unknown key `{path[-1]}`", did_you_mean(str(path[-1]), known))
     description = _description(path)
-    remedy = f"Give {description}." if description else ""
+    remedy = f"Expected: {description}." if description else ""
     if detail["type"] == "missing":
         return Problem(line, dotted(path), "is missing", remedy)
     if detail["type"] == "config":
@@ -113,7 +115,7 @@ def _sentence(detail: ErrorDetails) -> str:
     if detail["type"] in _SENTENCES:
         return _SENTENCES[detail["type"]]
     if detail["type"] == "literal_error":
-        return f"is {detail['input']!r}, which is none of the choices"
+        return f"is {detail['input']!r}, which is not one of the choices"
     return detail["msg"][:1].lower() + detail["msg"][1:].removeprefix("nput should be ")
 
 

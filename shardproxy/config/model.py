@@ -1,8 +1,8 @@
 """The configuration as values: strict, frozen models, one per TOML table.
 
-They hold what stands in one place of the file; what depends on several places is in `rules`. Use `load`,
-which applies both: a model that was built by hand has passed only half of the checks. Passwords are SecretStr
-and show in no repr. A field's description says what belongs there; error messages use it.
+They validate what is in one place of the file; what depends on several places is in `rules`. Use `load`, which
+applies both: a model that was built by hand has passed only half of the checks. Passwords are SecretStr, so no repr
+shows them. A field's description says what the value should be; error messages use it.
 """
 
 import ipaddress
@@ -28,12 +28,12 @@ from shardproxy.config.values import Edge, list_value, range_value
 from shardproxy.wire.scram import Verifier
 
 ENVIRONMENT = "environment"
-"""The key of the validation context under which the environment's variables are."""
+"""The key of the environment's variables in the validation context."""
 
 
 def wrong(message: str, remedy: str = "") -> PydanticCustomError:
-    """Make an error of a field; without a remedy of its own, the field's description becomes it."""
-    # The text goes through the context, as a template would take its braces for place-holders.
+    """Make the error of a field; without a remedy, the field's description is used."""
+    # The text is passed in the context, since braces in a template are placeholders.
     return PydanticCustomError("config", "{text}", {"text": message, "remedy": remedy})
 
 
@@ -59,7 +59,7 @@ def split_listen(text: str) -> _Listen:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address."""
+    """Whether the address can be reached from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -76,7 +76,7 @@ def _listen(text: str) -> str:
 
 def _name(text: str) -> str:
     if not text or not text.isprintable():
-        raise wrong("is empty" if not text else "has characters that do not print")
+        raise wrong("is empty" if not text else "contains unprintable characters")
     return text
 
 
@@ -94,14 +94,14 @@ def _password(value: object, info: ValidationInfo) -> SecretStr:
     except UnresolvedError as error:
         raise wrong(str(error), error.remedy) from None
     if not password or "\0" in password:
-        raise wrong("is empty" if not password else "has a NUL character")
+        raise wrong("is empty" if not password else "contains a NUL character")
     if password.startswith("SCRAM-SHA-256$"):
         try:
             Verifier.parse(password)
         except ValueError as error:
             raise wrong(str(error), "Copy the verifier from pg_authid.rolpassword unchanged.") from None
     if re.fullmatch(r"md5[0-9a-f]{32}", password):
-        raise wrong("is an MD5 hash, with which SCRAM cannot work", "Give a SCRAM-SHA-256 verifier or clear text.")
+        raise wrong("is an MD5 hash, which SCRAM cannot use", "Use a SCRAM-SHA-256 verifier or clear text.")
     return SecretStr(password)
 
 
@@ -120,7 +120,7 @@ def _relation_name(text: str) -> str:
     except ValueError as error:
         raise wrong(str(error)) from None
     if schema.startswith("pg_") or schema == "information_schema":
-        raise wrong(f"is in PostgreSQL's own schema {schema}", "Only your own tables can be placed.")
+        raise wrong(f"is in the system schema {schema}", "Only user tables can be placed.")
     return text
 
 
@@ -155,9 +155,9 @@ def _not_empty(value: object) -> object:
 
 Name = Annotated[str, AfterValidator(_name)]
 Listen = Annotated[str, AfterValidator(_listen)]
-# TOML arrays arrive as lists, which a strict tuple does not take; what is in them stays strict.
+# TOML arrays arrive as lists, which a strict tuple refuses; their elements stay strict.
 Array = Strict(False)
-# Before the elements are looked at, as otherwise an array of nothing but errors would count as empty.
+# Before the elements are validated, as otherwise an array of only errors would count as empty.
 NonEmpty = BeforeValidator(_not_empty)
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -172,11 +172,11 @@ class Server(_Model):
     workers: Annotated[
         int, Field(ge=0, description="the number of processes that share the port; 0 for one per core")
     ] = 1
-    max_clients: Annotated[int, Field(ge=1, description="the number of clients at a time, per process")] = 10000
+    max_clients: Annotated[int, Field(ge=1, description="the number of concurrent clients per process")] = 10000
     login_timeout: Annotated[Seconds, Field(description="seconds within which a client must have logged in")] = 60.0
     drain_timeout: Annotated[
         float,
-        Field(ge=0, allow_inf_nan=False, description="seconds that a stop waits for transactions to end"),
+        Field(ge=0, allow_inf_nan=False, description="seconds that open transactions may take to end after SIGTERM"),
     ] = 30.0
 
     @property
@@ -230,7 +230,7 @@ class Shard(_Model):
     dsn: Annotated[
         Dsn,
         BeforeValidator(_dsn),
-        Field(description="postgresql://USER[:PASSWORD]@HOST[:PORT]/DATABASE; ${VARIABLE} may stand in it"),
+        Field(description="postgresql://USER[:PASSWORD]@HOST[:PORT]/DATABASE; it may contain ${VARIABLE}"),
     ]
 
 
@@ -271,12 +271,12 @@ class RangeBounds(_Model):
 
 
 class Table(_Model):
-    """Where the rows of a table lie."""
+    """How the rows of a table are placed."""
 
     name: Annotated[
         str,
         AfterValidator(_relation_name),
-        Field(description="RELATION or SCHEMA.RELATION, quoted as in SQL where it needs quotes"),
+        Field(description="RELATION or SCHEMA.RELATION, quoted where SQL needs quotes"),
     ]
     placement: Annotated[
         Literal["hash", "list", "range", "reference", "single"],
@@ -287,7 +287,7 @@ class Table(_Model):
         Array,
         Field(description='an array of column names, such as ["id"]'),
     ] = ()
-    shard: Annotated[Name | None, Field(description="the name of the shard that holds a `single` table")] = None
+    shard: Annotated[Name | None, Field(description="the name of the shard that has a `single` table")] = None
     values: Annotated[
         tuple[ListValues, ...], Array, Field(description='an array of { shard = "s0", in = ["de", "fr"] }')
     ] = ()
@@ -323,9 +323,11 @@ class Database(_Model):
         Seconds,
         Field(description="seconds that a transaction of several shards may wait for a lock before it is cancelled"),
     ] = 60.0
-    prepare_timeout: Annotated[Seconds, Field(description="seconds for all shards to prepare a transaction")] = 30.0
+    prepare_timeout: Annotated[
+        Seconds, Field(description="seconds within which all shards must have prepared a transaction")
+    ] = 30.0
     commit_timeout: Annotated[
-        Seconds, Field(description="seconds to carry the decision out before recovery takes it over")
+        Seconds, Field(description="seconds to carry out the decision before recovery takes over")
     ] = 30.0
     shards: Annotated[
         tuple[Shard, ...],

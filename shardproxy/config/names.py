@@ -1,7 +1,7 @@
 """SQL identifiers in the configuration, read as PostgreSQL reads them in a statement.
 
-Unquoted names fold to lower case, quoted ones stay (manual, "Identifiers and Key Words"). Key words need no
-quotes here: nothing else can stand where a name is expected.
+Unquoted names are folded to lower case, quoted ones kept (manual, "Identifiers and Key Words"). Key words need no
+quotes here, as only a name is expected.
 """
 
 import re
@@ -16,19 +16,19 @@ _UPPER = {ord("A") + n: ord("a") + n for n in range(26)}
 
 
 def split_qualified(text: str) -> tuple[str, ...]:
-    """Return the parts of a dotted name, or raise ValueError with what is wrong."""
+    """Return the parts of a dotted name, or raise ValueError with the reason."""
     parts: list[str] = []
     place = 0
     while True:
         match = _IDENTIFIER.match(text, place)
         if match is None:
-            raise ValueError(f"{text!r} is not a name in SQL's spelling")
+            raise ValueError(f"{text!r} is not a valid SQL name")
         parts.append(_name(match))
         place = match.end()
         if place == len(text):
             return tuple(parts)
         if text[place] != ".":
-            raise ValueError(f"{text!r} is not a name in SQL's spelling")
+            raise ValueError(f"{text!r} is not a valid SQL name")
         place += 1
 
 
@@ -39,7 +39,7 @@ def _name(match: re.Match[str]) -> str:
     if not name:
         raise ValueError("a quoted name may not be empty")
     if len(name.encode()) >= NAMEDATALEN:
-        raise ValueError(f"{name!r} is longer than {NAMEDATALEN - 1} bytes, which PostgreSQL would cut")
+        raise ValueError(f"{name!r} is longer than {NAMEDATALEN - 1} bytes, which PostgreSQL would truncate")
     return name
 
 
@@ -47,7 +47,7 @@ def parse_identifier(text: str) -> str:
     """Read one name, such as `id` or `"Weird.Name"`."""
     parts = split_qualified(text)
     if len(parts) != 1:
-        raise ValueError(f"{text!r} is a qualified name; a plain one is expected")
+        raise ValueError(f"{text!r} is a qualified name; an unqualified one is expected")
     return parts[0]
 
 
@@ -55,5 +55,5 @@ def parse_relation(text: str, default_schema: str = "public") -> tuple[str, str]
     """Read `relation` or `schema.relation`; return (schema, relation)."""
     parts = split_qualified(text)
     if len(parts) > 2:
-        raise ValueError(f"{text!r} has more parts than schema and relation")
+        raise ValueError(f"{text!r} has more parts than a schema and a relation")
     return (parts[0], parts[1]) if len(parts) == 2 else (default_schema, parts[0])

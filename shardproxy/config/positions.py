@@ -1,8 +1,8 @@
-"""At which line each key and array element of a TOML document stands.
+"""The line of each key and array element of a TOML document.
 
-The standard library's tomllib gives values without places, so tree-sitter's TOML grammar gives the places
-without values. Driven with text that tomllib has accepted; it decides nothing itself: for a path that it does
-not know it names the nearest place around it.
+The standard library's tomllib gives values without positions, so tree-sitter's TOML grammar gives the positions
+without values. Driven with text that tomllib has accepted. For an unknown path it returns the nearest enclosing
+position.
 """
 
 import tomllib
@@ -39,7 +39,7 @@ class Positions:
                     self._members(node, (*path, index))
 
     def line(self, path: Path) -> int:
-        """Return the line of this place, or of the nearest around it."""
+        """Return the line of this path, or of the nearest enclosing one."""
         while path not in self._lines:
             path = path[:-1]
         return self._lines[path]
@@ -48,7 +48,7 @@ class Positions:
         self._lines.setdefault(path, node.start_point.row + 1)
 
     def _enter(self, header: list[str]) -> Path:
-        """Return the path that a header means: the last element of each array of tables on its way."""
+        """Return the path of a header: through the last element of each array of tables in it."""
         path: Path = ()
         for name in header:
             path = (*path, name)

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration file: plain values, and the exception that carries all of them."""
+"""The errors of a configuration file, as values, and the exception that carries all of them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from difflib import get_close_matches
 from shardproxy.errors import ShardproxyError
 
 Path = tuple[str | int, ...]
-"""Where in the document something stands: keys and array indexes, such as ("databases", 0, "name")."""
+"""A position in the document: keys and array indexes, such as ("databases", 0, "name")."""
 
 
 def dotted(path: Path) -> str:
-    """Write a path as people do: `databases[0].tables[1].key`."""
+    """Format a path: `databases[0].tables[1].key`."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}"
@@ -19,7 +19,7 @@ def dotted(path: Path) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return a sentence that names the nearest of `known`, or all of them when none is near."""
+    """Return a sentence with the nearest of `known`, or with all of them if none is near."""
     names = list(dict.fromkeys(known))
     near = get_close_matches(name, names, n=1)
     if near:
@@ -29,10 +29,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong. Never quotes a password or a DSN."""
+    """One error. Never quotes a password or a DSN."""
 
     line: int | None
-    """Counted from 1; None when it is not about a place in the file."""
+    """Counted from 1; None if the error is not about a position in the file."""
     path: str
     message: str
     remedy: str
@@ -43,7 +43,7 @@ class Problem:
 
 
 class ConfigErrors(ShardproxyError):  # noqa: N818 - it is several
-    """All that is wrong with one file, in the order of its lines."""
+    """All errors of one file, in the order of its lines."""
 
     def __init__(self, source: str, problems: Iterable[Problem]) -> None:
         self.source = source

@@ -1,7 +1,7 @@
-"""What must hold between several places of the file: names that are unique, names that exist, placements whole.
+"""The rules across several places of the file: names are unique, names exist, placements are complete.
 
-Works on the plain document beside the models, not on them, so that these errors are told together with those of
-single fields. It passes over what has not the expected shape: that is the models' to report.
+Works on the parsed document, not on the models, so that these errors are reported together with those of single
+fields. It skips what does not have the expected shape: the models report that.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,10 +14,10 @@ from shardproxy.config.problems import Path, did_you_mean
 from shardproxy.config.values import Edge, list_value, range_value
 
 Finding = tuple[Path, str, str]
-"""Where, what is wrong, what to do."""
+"""Path, message, remedy."""
 
 UNLISTED = ("error", "reference")
-"""What `unlisted_tables` may say besides a shard's name."""
+"""The values of `unlisted_tables` other than a shard's name."""
 
 # placement -> the keys that it needs, the keys that it may have
 _PLACEMENTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 def findings(document: Document, environment: Mapping[str, str]) -> Iterator[Finding]:
-    """Yield all that is wrong."""
+    """Yield all errors."""
     databases = list(_tables(document, (), "databases"))
     users = list(_tables(document, (), "users"))
     yield from _addresses(document, bool(document.get("users")))
@@ -59,7 +59,7 @@ def _database(database: Document, path: Path, environment: Mapping[str, str]) ->
         if _text(shard, "name") in UNLISTED:
             yield (
                 (*place, "name"),
-                "means something else in unlisted_tables",
+                "has a special meaning in unlisted_tables",
                 "Choose another name for the shard.",
             )
     unlisted = _text(database, "unlisted_tables")
@@ -85,12 +85,12 @@ def _addresses(document: Document, has_users: bool) -> Iterator[Finding]:
     if not has_users and not is_loopback(address.host):
         yield (
             ("server", "listen"),
-            "without [[users]] everybody is let in, so only a loopback address may be listened on",
+            "without [[users]] all clients are trusted, so this must be a loopback address",
             "Add a [[users]], or listen on 127.0.0.1 or [::1].",
         )
     admin = _table_at(document, "admin")
     if admin and address.port and _text(admin, "listen") == listen:
-        yield ("admin", "listen"), "is the same address as [server]'s", "Choose another port."
+        yield ("admin", "listen"), "is the same address as that of [server]", "Choose another port."
 
 
 def _same_server(shards: list[tuple[Path, Document]], environment: Mapping[str, str]) -> Iterator[Finding]:
@@ -105,7 +105,7 @@ def _same_server(shards: list[tuple[Path, Document]], environment: Mapping[str, 
             yield (
                 (*path, "dsn"),
                 f'is the same database as that of shard "{seen[place]}"',
-                "Each shard is a database of its own: rows would count twice.",
+                "Each shard must be a separate database; otherwise rows would count twice.",
             )
         seen.setdefault(place, _text(shard, "name") or "?")
 
@@ -128,10 +128,10 @@ def _table(table: Document, path: Path) -> Iterator[Finding]:
     columns = [_quietly(parse_identifier, name) or name for _, name in _texts(table, path, "key")]
     for number, column in enumerate(columns):
         if column in columns[:number]:
-            yield (*path, "key", number), f'names the column "{column}" twice', "Leave one of them."
+            yield (*path, "key", number), f'contains the column "{column}" twice', "Remove one of them."
     if placement == "list":
         if len(columns) > 1:
-            yield (*path, "key"), "a list table has one key column", "Name one column, or use range or hash."
+            yield (*path, "key"), "a list table has only one key column", "Use one column, or range or hash placement."
         yield from _list_overlaps(table, path)
     if placement == "range" and columns:
         yield from _bounds(table, path, len(columns))
@@ -139,7 +139,7 @@ def _table(table: Document, path: Path) -> Iterator[Finding]:
 
 _HOW = {
     "key": 'Add key = ["COLUMN"].',
-    "shard": "Name the shard that holds it.",
+    "shard": 'Add shard = "SHARD".',
     "values": 'Add values = [{ shard = "SHARD", in = [...] }, ...].',
     "bounds": 'Add bounds = [{ shard = "SHARD", from = [...], to = [...] }, ...].',
 }
@@ -155,7 +155,7 @@ def _list_overlaps(table: Document, path: Path) -> Iterator[Finding]:
                 continue
             if value in seen:
                 shown = "NULL" if value is None else repr(value)
-                yield (*place, "in", number), f"{shown} has a shard already", "Name each value once."
+                yield (*place, "in", number), f"{shown} already has a shard", "List each value once."
             seen.add(value)
 
 
@@ -166,14 +166,14 @@ def _bounds(table: Document, path: Path, width: int) -> Iterator[Finding]:
             if raw and len(raw) != width:
                 yield (
                     (*place, side),
-                    f"has {len(raw)} values, and the key {width} columns",
+                    f"has {len(raw)} values, but the key has {width} columns",
                     "Give one value for each key column.",
                 )
             values = [_quietly(range_value, value) for value in raw]
             for number, value in enumerate(values[1:], start=1):
                 before = values[number - 1]
                 if isinstance(before, Edge) and value is not before:
-                    # transformPartitionRangeBounds (parse_utilcmd.c) refuses it with the same words.
+                    # transformPartitionRangeBounds (parse_utilcmd.c) has the same message.
                     yield (
                         (*place, side, number),
                         f"every bound following {before.value} must also be {before.value}",
@@ -206,7 +206,7 @@ def _unique(
         if name is None:
             continue
         if name in seen:
-            yield (*path, key), f'there is another {what} "{text}"', "Each name may stand once."
+            yield (*path, key), f'there is another {what} "{text}"', "Each name may be used once."
         seen.setdefault(name, path)
 
 

@@ -1,7 +1,7 @@
-"""Partition bounds in the configuration: TOML values as the text that PostgreSQL would read as a constant.
+"""Partition bounds in the configuration: TOML values as the text of a PostgreSQL constant.
 
-TOML has no NULL, MINVALUE and MAXVALUE: the strings "NULL" (in a list) and "MINVALUE", "MAXVALUE" (in a range)
-stand for them, and `{ value = "NULL" }` for the text itself.
+TOML has no NULL, MINVALUE and MAXVALUE: they are written as the strings "NULL" (in a list) and "MINVALUE",
+"MAXVALUE" (in a range), and the text itself as `{ value = "NULL" }`.
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import Self
 
 
 class Edge(Enum):
-    """The ends of a range's axis."""
+    """A range without a lower or an upper bound."""
 
     MINVALUE = "MINVALUE"
     MAXVALUE = "MAXVALUE"
@@ -24,7 +24,7 @@ class TomlFloat(float):
     text: str
 
     def __new__(cls, text: str) -> Self:
-        """Keep the text beside the value."""
+        """Keep the text with the value."""
         number = super().__new__(cls, text)
         number.text = text.replace("_", "")
         return number
@@ -48,7 +48,7 @@ def constant(value: object) -> str:
         case _:
             raise ValueError("a string, number, boolean or date is expected")
     if "\0" in text:
-        raise ValueError("a NUL character cannot stand in a PostgreSQL value")
+        raise ValueError("a PostgreSQL value cannot contain a NUL character")
     return text
 
 
@@ -59,7 +59,7 @@ def _special(value: float) -> str | None:
 
 
 def _quoted(value: object) -> object | None:
-    """Return x of `{ value = x }`, None if it is no such table."""
+    """Return x of `{ value = x }`, None if it is not such a table."""
     return value["value"] if isinstance(value, Mapping) and set(value) == {"value"} else None
 
 

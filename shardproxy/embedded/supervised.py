@@ -1,7 +1,7 @@
 """The owner's end of a supervisor: a process that cannot outlive this one.
 
-`start` begins a program below the supervisor, `running`, `pid` and `wait` follow it, `close` ends it and
-removes the directory. Without `close` the end of this process does the same.
+`start` runs a program under the supervisor, `running`, `pid` and `wait` follow it, `close` ends it and removes the
+directory. Without `close`, the end of this process does the same.
 """
 
 import atexit
@@ -20,20 +20,20 @@ from typing import Any
 from shardproxy.embedded import supervisor
 from shardproxy.errors import ShardproxyError
 
-START_PATIENCE = 30.0  # seconds until a supervisor answers; it needs 0.05 on an idle machine
+START_TIMEOUT = 30.0  # seconds until a supervisor answers; it needs 0.05 on an idle machine
 
 _live: set["Supervised"] = set()
 
 
 class SupervisedError(ShardproxyError):
-    """A program could not be started, or its supervisor is gone."""
+    """A program could not be started, or its supervisor has exited."""
 
 
 class Supervised:
     """A program, one run after another, that ends with this process; safe to use from several threads."""
 
     def __init__(self, directory: Path | None = None) -> None:
-        """Start the supervisor, which removes `directory` at the end."""
+        """Start the supervisor, which removes `directory` when it ends."""
         self.pid: int | None = None
         self.status: int | None = None  # exit status of the last run, negative for a signal
         self._owner = os.getpid()
@@ -65,7 +65,7 @@ class Supervised:
     ) -> int:
         """Run a program in `/` with its output appended to `log`, as a user if one is given; return its pid.
 
-        `end_signal` is what it gets when this process is gone, before SIGKILL.
+        `end_signal` is sent to it when this process has ended, before SIGKILL.
         """
         command = {
             "argv": list(argv),
@@ -77,12 +77,12 @@ class Supervised:
         }
         with self._lock:
             if self.running:
-                raise SupervisedError(f"it runs already, as process {self.pid}")
+                raise SupervisedError(f"it is already running, as process {self.pid}")
             try:
                 self._commands.write(json.dumps(command).encode() + b"\n")
             except (BrokenPipeError, ValueError) as error:
-                raise SupervisedError("the supervisor is gone") from error
-            reply = self._reply(START_PATIENCE)
+                raise SupervisedError("the supervisor has exited") from error
+            reply = self._reply(START_TIMEOUT)
             if reply is None or "pid" not in reply:
                 raise SupervisedError(reply["error"] if reply else "the supervisor does not answer")
             self.status = None
@@ -96,7 +96,7 @@ class Supervised:
             return self.pid is not None and not self.wait(0)
 
     def wait(self, timeout: float) -> bool:
-        """Wait until the program and all its children are gone; False when they are not in time."""
+        """Wait until the program and all its children have exited; False after the timeout."""
         with self._lock:
             if self.pid is None:
                 return True
@@ -108,7 +108,7 @@ class Supervised:
             return True
 
     def close(self) -> None:
-        """End it all and wait for that. May be called twice."""
+        """End the program and the supervisor, and wait for both. May be called twice."""
         with self._lock:
             _live.discard(self)
             self._commands.close()
@@ -117,7 +117,7 @@ class Supervised:
             self.pid = None
 
     def _reply(self, timeout: float) -> dict[str, Any] | None:
-        """Read one message of the supervisor; None when none comes in time."""
+        """Read one message of the supervisor; None after the timeout."""
         deadline = time.monotonic() + timeout
         while b"\n" not in self._replies:
             left = max(0.0, deadline - time.monotonic())
@@ -125,7 +125,7 @@ class Supervised:
                 return None
             data = self._answers.read(65536)
             if not data:
-                self.pid = None  # the kernel has told the program
+                self.pid = None  # the kernel has signalled the program
                 raise SupervisedError("the supervisor has died")
             self._replies += data
         line, _, self._replies = self._replies.partition(b"\n")
@@ -135,7 +135,7 @@ class Supervised:
 
 @atexit.register
 def _close_all() -> None:
-    """End all together at exit; a forked child leaves its parent's alone."""
+    """End all at once at exit; a forked child leaves its parent's alone."""
     mine = [process for process in _live if process._owner == os.getpid()]
     for process in mine:
         process._commands.close()

@@ -1,14 +1,14 @@
-"""The process that stands between a server (PostgreSQL, or the proxy itself) and whoever started it.
+"""The process between a server (PostgreSQL, or the proxy itself) and its owner, the process that started it.
 
-It starts the server, reports its exit, and when its standard input ends (the owner closed it, or died in
-whatever way, SIGKILL included) it ends the server with all its children and removes its directory. The server
-does not outlive the supervisor either: on Linux the kernel sends it `end_signal` when the supervisor dies.
+It starts the server, reports its exit, and when its standard input ends (the owner closed it, or died, even by
+SIGKILL) it ends the server with all its children and removes its directory. The server does not outlive the
+supervisor either: on Linux the kernel sends it `end_signal` when the supervisor dies.
 
 It imports nothing of shardproxy and runs as a script: `python -I -S supervisor.py OWNER_PID [DIRECTORY]`, one
 JSON object a line both ways:
   {"argv": [...], "env": {...}|null, "uid": int|null, "gid": int|null, "log": path, "end_signal": int}
   answered by {"pid": int} or {"error": str};
-  {"exit": status} follows once the server and all its children are gone.
+  {"exit": status} follows once the server and all its children have exited.
 It keeps the privileges of its owner, so that it can signal and remove what an unprivileged user owns.
 """
 
@@ -27,19 +27,19 @@ from typing import Any
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PR_SET_CHILD_SUBREAPER = 36
 
-TICK = 1.0  # seconds between looks at the owner, for a pipe end that some other process inherited
-PATIENCE = 5.0  # seconds for an immediate shutdown; it needs milliseconds, so more means it is stuck
+TICK = 1.0  # seconds between checks of the owner, as another process may have inherited its end of the pipe
+TIMEOUT = 5.0  # seconds for an immediate shutdown; it needs milliseconds, so after that it is stuck
 
 
 def children(pid: int) -> list[int]:
-    """List the processes whose parent is `pid`, from /proc where there is one, else from ps."""
+    """List the processes whose parent is `pid`, from /proc if it exists, else from ps."""
     found = []
     if os.path.isdir("/proc/self"):
         for entry in os.listdir("/proc"):
             if entry.isdigit():
                 try:
                     with open(f"/proc/{entry}/stat", "rb") as file:
-                        # "pid (command) state ppid ...": the command may hold blanks and parentheses.
+                        # "pid (command) state ppid ...": the command may contain blanks and parentheses.
                         parent = int(file.read().rpartition(b")")[2].split()[1])
                 except (FileNotFoundError, ProcessLookupError):
                     continue
@@ -51,7 +51,7 @@ def children(pid: int) -> list[int]:
 
 
 def send(pid: int, signum: int) -> bool:
-    """Signal a process that may be gone; False when it is."""
+    """Signal a process; False if it does not exist any more."""
     try:
         os.kill(pid, signum)
     except ProcessLookupError:
@@ -60,7 +60,7 @@ def send(pid: int, signum: int) -> bool:
 
 
 def state(pid: int) -> str:
-    """Return the letter that ps shows for a process's state, "X" when there is no such process."""
+    """Return the letter that ps shows for a process's state, "X" if there is no such process."""
     if os.path.isdir("/proc/self"):
         try:
             with open(f"/proc/{pid}/stat", "rb") as file:
@@ -72,19 +72,19 @@ def state(pid: int) -> str:
 
 
 def stop(pids: list[int]) -> list[int]:
-    """SIGSTOP processes, which takes effect later on one that runs just now, and wait until it has."""
+    """SIGSTOP processes and wait until they have stopped: a running one stops a moment later."""
     stopped = [pid for pid in pids if send(pid, signal.SIGSTOP)]
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while any(state(pid) not in "TZX" for pid in stopped) and time.monotonic() < deadline:
         time.sleep(0.001)
     return stopped
 
 
 def freeze(parent: int) -> list[int]:
-    """Stop a process and then all its children; return every pid stopped.
+    """Stop a process and then all its children; return the pids that were stopped.
 
-    PostgreSQL's backends are sessions of their own, so no process group reaches them; a stopped parent forks
-    no more.
+    PostgreSQL's backends are sessions of their own, so no process group contains them; a stopped parent does not
+    fork any more.
     """
     return [*stop([parent]), *stop(children(parent))]
 
@@ -115,9 +115,9 @@ class Supervisor:
         self._stopping = False
 
     def run(self) -> None:
-        """Serve until the owner is gone, then end and remove everything."""
+        """Serve until the owner has ended, then end and remove everything."""
         if self._prctl is not None:
-            # Children of a server that died come to us instead of to init, so that we can end them too.
+            # Children of a server that died become ours instead of init's, so that we can end them too.
             self._prctl(PR_SET_CHILD_SUBREAPER, 1)
         reader, writer = os.pipe()
         os.set_blocking(reader, False)
@@ -188,7 +188,7 @@ class Supervisor:
             self._reply({"pid": self._server.pid})
 
     def _reap(self) -> None:
-        """Collect ended children; report the exit once the last process is gone."""
+        """Collect exited children; report the exit once no process is left."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -199,7 +199,7 @@ class Supervisor:
                     self._reply({"exit": self._status})
                 return
             if pid == 0:
-                if self._status is not None and time.monotonic() - self._ended_at > PATIENCE:
+                if self._status is not None and time.monotonic() - self._ended_at > TIMEOUT:
                     self._kill_rest()
                 return
             if self._server is not None and pid == self._server.pid:
@@ -217,7 +217,7 @@ class Supervisor:
             for pid in [*children(self._server.pid), self._server.pid]:
                 send(pid, signal.SIGCONT)
             send(self._server.pid, self._end_signal)
-            deadline = time.monotonic() + PATIENCE
+            deadline = time.monotonic() + TIMEOUT
             while self._server is not None and time.monotonic() < deadline:
                 self._reap()
                 time.sleep(0.01)

@@ -1,4 +1,4 @@
 """The process: listener, workers, signals, and the commands `serve`, `check` and `explain`.
 
-Imports whatever is below it; nobody but `cli`, `demo` and `embedded` is above.
+May import every layer below; only `cli`, `demo` and `embedded` are above.
 """

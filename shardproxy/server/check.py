@@ -1,7 +1,7 @@
-"""`shardproxy check`: is the file right, and are the shards as it says? Tells everything at once.
+"""`shardproxy check`: the errors of the file, then those of the shards, all at once.
 
-Asks all shards in parallel, each within its database's connect_timeout, and changes nothing anywhere. Exit codes:
-0 all is well (warnings included), 1 a shard or a table is not as needed, 2 the file has errors.
+Examines all shards in parallel, each within its database's connect_timeout; without `--fix` it changes nothing. Exit
+codes: 0 no error (there may be warnings), 1 a shard or a table has an error, 2 the file has errors.
 """
 
 import asyncio
@@ -30,16 +30,16 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """What the command returns."""
+        """The exit code of the command."""
         return 1 if self.count(Level.ERROR) else 0
 
     def lines(self) -> Iterator[str]:
-        """Yield the report for people."""
+        """Yield the lines of the report."""
         databases = self.config.databases
         tables = sum(len(database.tables) for database in databases)
         counts = [_count(len(databases), "database"), _count(tables, "table")]
         users = len(self.config.users)
-        counts.append(_count(users, "user") if users else "everybody on this machine is trusted")
+        counts.append(_count(users, "user") if users else "all clients on this machine are trusted")
         yield f"configuration: no errors; {', '.join(counts)}"
         for database, findings in self.findings:
             yield f"database {database.name}, {database.commit} commit"
@@ -57,9 +57,9 @@ def _count(number: int, what: str) -> str:
 
 
 async def check(path: Path, *, fix: bool = False) -> Report:
-    """Check a configuration file and its shards; ConfigErrors if the file is wrong.
+    """Check a configuration file and its shards; ConfigErrors if the file has errors.
 
-    `fix` makes what two-phase commit needs on the shards; without it nothing is changed anywhere.
+    `fix` creates what two-phase commit needs on the shards; without it nothing is changed.
     """
     config = load(path)
     databases = await asyncio.gather(*(_database(database, fix=fix) for database in config.databases))
@@ -68,7 +68,7 @@ async def check(path: Path, *, fix: bool = False) -> Report:
 
 async def _database(database: Database, *, fix: bool) -> tuple[Finding, ...]:
     facts = await ask_all(database)
-    # A shard that cannot prepare at all has that said already.
+    # That a shard cannot prepare at all is already reported.
     able = (one.shard.name for one in facts if one.server is not None and one.server.prepared > 0)
     commit = await judge_commit(database, frozenset(able), fix=fix) if len(database.shards) > 1 else []
     return (*judge(database, facts), *commit)

@@ -1,4 +1,4 @@
-"""What `check` says of two-phase commit: whether each shard can take part, and what is in doubt there."""
+"""The part of `check` about two-phase commit: whether each shard can take part, and what is in doubt there."""
 
 from collections.abc import Sequence
 
@@ -15,11 +15,11 @@ SUBJECT = "two-phase commit"
 
 
 async def judge_commit(database: Database, reached: frozenset[str], *, fix: bool) -> list[Finding]:
-    """Look at the shards named in `reached`; with `fix`, make the tables there first."""
+    """Examine the shards named in `reached`; with `fix`, create the tables there first."""
     addresses = [address for address in addresses_of(database) if address.name in reached]
     if database.commit == "one-phase":
         risk = "a failure between the shards' commits can leave some committed and others not"
-        findings = [Finding(Level.WARNING, "one-phase commit", risk, 'Say commit = "two-phase" to rule that out.')]
+        findings = [Finding(Level.WARNING, "one-phase commit", risk, 'Set commit = "two-phase" to rule that out.')]
         return [*findings, *await _in_doubt(database, addresses)]
     findings = []
     failure: PgError | None = None
@@ -33,7 +33,7 @@ async def judge_commit(database: Database, reached: frozenset[str], *, fix: bool
         findings.append(_finding(Level.ERROR, SUBJECT, failure))
     for address, refusal in zip(addresses, refusals, strict=True):
         if refusal is not None:
-            # `serve` makes the tables at its start, too, if it may.
+            # `serve` creates the tables at its start too, if it has the privilege.
             level = Level.WARNING if refusal.sqlstate == OBJECT_NOT_IN_PREREQUISITE_STATE and not fix else Level.ERROR
             findings.append(_finding(level, f"shard {address.name}", refusal))
     if not findings:
@@ -52,7 +52,7 @@ async def _in_doubt(database: Database, addresses: Sequence[Address]) -> list[Fi
     await note_committers(found, addresses, identities)
     findings: list[Finding] = []
     if waiting := [doubt for doubt in found.doubts if not doubt.alive]:
-        who = "A running proxy resolves them; without one, run" if database.commit == "two-phase" else "Run"
+        who = "A running proxy resolves them; otherwise run" if database.commit == "two-phase" else "Run"
         findings.append(Finding(Level.WARNING, SUBJECT, f"{_count(waiting)} ago", f"{who} `shardproxy recover`."))
     if found.strangers:
         anchors = ", ".join(sorted({doubt.anchor for doubt in found.strangers}))
@@ -61,7 +61,7 @@ async def _in_doubt(database: Database, addresses: Sequence[Address]) -> list[Fi
                 Level.WARNING,
                 SUBJECT,
                 f"{_count(found.strangers)} ago, with an anchor that is none of these shards ({anchors})",
-                "Its decision is there, in shardproxy.decisions: recover by a configuration that has that shard.",
+                "The decision is on that shard, in shardproxy.decisions: recover with a configuration that has it.",
             )
         )
     return findings

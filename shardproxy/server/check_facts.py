@@ -1,4 +1,4 @@
-"""What `check` asks a shard: one connection, read only, and everything as plain values.
+"""The facts of a shard that `check` needs: one connection, read only; the results are plain values.
 
 Never changes anything, and judges nothing: that is `check_rules`.
 """
@@ -57,7 +57,7 @@ class ServerFacts:
     """max_prepared_transactions"""
     standby: bool
     identity: str
-    """Equal for two DSNs exactly if they lead to the same database of the same running server."""
+    """Equal for two DSNs if and only if they lead to the same database of the same running server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +68,14 @@ class TableFacts:
     partition: bool
     """It is a partition of another table."""
     lacks: tuple[str, ...]
-    """Privileges that the shard's user has not."""
+    """Privileges that the shard's user lacks."""
     unique: tuple[tuple[str, frozenset[str]], ...]
-    """Unique indexes and their plain columns; an expression stands for no column."""
+    """Unique indexes and their plain columns; expressions are left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShardFacts:
-    """What one shard has answered."""
+    """The answers of one shard."""
 
     shard: Shard
     number: int
@@ -83,7 +83,7 @@ class ShardFacts:
     tables: dict[Table, TableFacts] = field(default_factory=dict)
     """The configured tables that exist there."""
     failure: PgError | None = None
-    """Why it could not be asked, or not to the end."""
+    """Why it could not be examined, or only in part."""
 
 
 async def ask_all(database: Database) -> list[ShardFacts]:

@@ -1,6 +1,6 @@
-"""What `check` makes of the shards' answers: findings, good and bad. No I/O.
+"""The findings of `check`, from the facts of the shards. No I/O.
 
-An error is what serving needs and does not have; a warning is what works and may surprise.
+An error is something that `serve` needs and the shards lack; a warning works, but may surprise.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,11 +15,11 @@ from shardproxy.routing.table import ShardedTable
 from shardproxy.server.check_facts import ServerFacts, ShardFacts, TableFacts
 
 OLDEST, NEWEST = 13, 18
-"""Major versions that shardproxy is made for."""
+"""The supported major versions."""
 
 
 class Level(Enum):
-    """How bad it is."""
+    """The severity of a finding."""
 
     OK = "ok"
     WARNING = "warning"
@@ -28,7 +28,7 @@ class Level(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the report; a remedy unless all is well, and what the remedy refers to as the detail."""
+    """One line of the report; with a remedy unless it is OK, and what the remedy refers to as the detail."""
 
     level: Level
     subject: str
@@ -44,7 +44,7 @@ def judge(database: Database, shards: Sequence[ShardFacts]) -> Iterator[Finding]
         yield from _shard(facts, database)
         if facts.server is not None:
             reached.append((facts, facts.server))
-    yield from _shards_together(database, reached)
+    yield from _across_shards(database, reached)
     complete = [facts for facts in shards if facts.failure is None]
     for table in database.tables:
         yield from _table(database, table, complete)
@@ -72,11 +72,11 @@ def _shard(facts: ShardFacts, database: Database) -> Iterator[Finding]:
             Level.WARNING,
             subject,
             f"PostgreSQL {server.version} is newer than {NEWEST}, the newest that shardproxy knows",
-            "Look for a newer shardproxy.",
+            "Use a newer shardproxy.",
         )
     if server.standby:
         sound = False
-        yield Finding(Level.ERROR, subject, "it is a standby and takes no writes", "Name the primary in the dsn.")
+        yield Finding(Level.ERROR, subject, "it is a standby and accepts no writes", "Set the dsn to the primary.")
     if database.commit == "two-phase" and server.prepared == 0:
         sound = False
         yield Finding(
@@ -84,7 +84,7 @@ def _shard(facts: ShardFacts, database: Database) -> Iterator[Finding]:
             subject,
             "max_prepared_transactions is 0, and two-phase commit needs prepared transactions",
             "Set max_prepared_transactions in postgresql.conf (max_connections is a good value) and restart the "
-            'server, or say commit = "one-phase".',
+            'server, or set commit = "one-phase".',
         )
     if sound:
         prepared = f", {server.prepared} prepared transactions" if database.commit == "two-phase" else ""
@@ -110,11 +110,11 @@ def _failure(facts: ShardFacts, failure: PgError) -> Finding:
                 remedy = f"Start the server, or correct the address {dsn.host}:{dsn.port} in the dsn."
         case _:
             remedy = "Do what PostgreSQL says, and check again."
-    what = "cannot be reached" if facts.server is None else "cannot be asked about its tables"
+    what = "cannot be reached" if facts.server is None else "its tables cannot be examined"
     return Finding(Level.ERROR, f"shard {facts.shard.name}", f"{what} as {dsn}: {text}", remedy)
 
 
-def _shards_together(database: Database, shards: Sequence[tuple[ShardFacts, ServerFacts]]) -> Iterator[Finding]:
+def _across_shards(database: Database, shards: Sequence[tuple[ShardFacts, ServerFacts]]) -> Iterator[Finding]:
     subject = f"database {database.name}"
     seen: dict[str, str] = {}
     for facts, server in shards:
@@ -124,7 +124,7 @@ def _shards_together(database: Database, shards: Sequence[tuple[ShardFacts, Serv
                 Level.ERROR,
                 f"shard {name}",
                 f"is the same database as shard {seen[server.identity]}, under another address",
-                "Each shard is a database of its own: rows would count twice.",
+                "Each shard must be a separate database; otherwise rows would count twice.",
             )
         seen.setdefault(server.identity, name)
     differing: tuple[tuple[Level, str, Callable[[ServerFacts], object], str], ...] = (
@@ -132,7 +132,7 @@ def _shards_together(database: Database, shards: Sequence[tuple[ShardFacts, Serv
             Level.ERROR,
             "encodings",
             lambda server: server.encoding,
-            "Create the databases with one ENCODING: a text key's hash is that of its bytes.",
+            "Create the databases with the same ENCODING: the hash of a text key is that of its bytes.",
         ),
         (
             Level.WARNING,
@@ -144,7 +144,7 @@ def _shards_together(database: Database, shards: Sequence[tuple[ShardFacts, Serv
             Level.WARNING,
             "collations",
             lambda server: server.locale,
-            "Create the databases with one LC_COLLATE, as text would sort differently on each.",
+            "Create the databases with the same LC_COLLATE; otherwise text sorts differently on each.",
         ),
     )
     for level, what, fact, remedy in differing:
@@ -165,18 +165,18 @@ def _table(database: Database, table: Table, shards: Sequence[ShardFacts]) -> It
             Finding(
                 Level.ERROR,
                 subject,
-                f"does not exist on {_places(absent, total)}",
-                "Run its CREATE TABLE through shardproxy, which does it on every shard."
+                "does not exist on any shard" if len(absent) == total > 1 else f"does not exist on {', '.join(absent)}",
+                "Run its CREATE TABLE through shardproxy, which creates it on every shard."
                 if not there
                 else "Create it as it is on the other shards.",
             )
         )
     numbers = {shard.name: number for number, shard in enumerate(database.shards)}
-    together: dict[tuple[Level, str, str], list[str]] = {}
+    merged: dict[tuple[Level, str, str], list[str]] = {}
     for name, facts in there.items():
         for level, message, remedy in _one_table(table, facts, numbers):
-            together.setdefault((level, message, remedy), []).append(name)
-    for (level, message, remedy), names in together.items():
+            merged.setdefault((level, message, remedy), []).append(name)
+    for (level, message, remedy), names in merged.items():
         where = "" if len(names) == len(wanted) else f" (on {', '.join(names)})"
         findings.append(Finding(level, subject, message + where, remedy))
     findings += _differences(subject, there)
@@ -189,26 +189,26 @@ def _table(database: Database, table: Table, shards: Sequence[ShardFacts]) -> It
 def _one_table(table: Table, facts: TableFacts, numbers: Mapping[str, int]) -> Iterator[tuple[Level, str, str]]:
     relation = facts.relation
     if relation.kind == "f":
-        yield Level.ERROR, "it is a foreign table", "List only tables that the shards hold themselves."
+        yield Level.ERROR, "it is a foreign table", "List only tables whose rows are on the shards themselves."
     for refusal in ShardedTable.examine(table, relation, numbers):
         yield Level.ERROR, refusal.message, refusal.remedy
     if facts.partition:
         yield (
             Level.WARNING,
-            "it is a partition of another table, through which rows reach it as well",
-            "List the partitioned table at its root instead.",
+            "it is a partition of another table, through which it also gets rows",
+            "List the root of the partitioned table instead.",
         )
     if facts.lacks:
         yield (
             Level.WARNING,
-            f"the dsn's user may not {', '.join(facts.lacks)}",
-            "GRANT it if clients are to do that: all of them act as the dsn's user.",
+            f"the dsn's user lacks the privileges {', '.join(facts.lacks)}",
+            "GRANT them if clients need them: all clients act as the dsn's user.",
         )
     for name, columns in facts.unique if table.key else ():
         if not set(table.key) <= columns:
             yield (
                 Level.WARNING,
-                f'unique index "{name}" does not contain the key, so it holds within each shard only',
+                f'unique index "{name}" does not contain the key, so it is enforced within each shard only',
                 "Add the key's columns to it, or choose the key from its columns.",
             )
 
@@ -225,7 +225,7 @@ def _differences(subject: str, tables: Mapping[str, TableFacts]) -> Iterator[Fin
                 subject,
                 f"differs between shards: {names[0]} has ({', '.join(layouts[0])}), "
                 f"{name} has ({', '.join(layouts[1])})",
-                "ALTER it on one of them until names, types and order of the columns are the same.",
+                "ALTER it on one of them until the names, types and order of the columns are the same.",
             )
             continue
         for one, two in zip(model, other, strict=True):
@@ -235,7 +235,7 @@ def _differences(subject: str, tables: Mapping[str, TableFacts]) -> Iterator[Fin
                         Level.WARNING,
                         subject,
                         f'column "{one.name}" differs in its {what}: {fact(one)} on {names[0]}, {fact(two)} on {name}',
-                        "ALTER it on one of them, or a statement means something else on each.",
+                        "ALTER it on one of them; otherwise a statement has different effects on each.",
                     )
 
 
@@ -255,7 +255,7 @@ def _places(names: Sequence[str], total: int) -> str:
 
 
 def _spread(values: Mapping[str, str]) -> str:
-    """Write `UTF8 (s0, s1), LATIN1 (s2)`."""
+    """Format `UTF8 (s0, s1), LATIN1 (s2)`."""
     groups: dict[str, list[str]] = {}
     for name, value in values.items():
         groups.setdefault(value, []).append(name)

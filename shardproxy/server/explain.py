@@ -1,4 +1,4 @@
-"""`shardproxy explain`: where a statement would go, and why. It asks the shards' catalogs and runs nothing else."""
+"""`shardproxy explain`: where a statement would go, and why. Executes nothing but queries of the shards' catalogs."""
 
 import asyncio
 import sys
@@ -17,11 +17,11 @@ USAGE = 2
 
 
 def run(path: Path, sql: str, database: str | None) -> int:
-    """Explain each statement of `sql` on standard output; 1 when one would be refused."""
+    """Explain each statement of `sql` on standard output; 1 if one would be refused."""
     config = load(path)
     names = [entry.name for entry in config.databases]
     if database is None and len(names) > 1:
-        print(f"the file has several databases; say --database with one of {', '.join(names)}", file=sys.stderr)
+        print(f"the file has several databases; use --database with one of {', '.join(names)}", file=sys.stderr)
         return USAGE
     if database is not None and database not in names:
         print(f'no database "{database}" in the file; it has {", ".join(names)}', file=sys.stderr)
@@ -57,7 +57,7 @@ def _described(database: Database, statement: Statement, found: Route) -> str:
     names = [address.name for address in database.addresses]
     match found.shards:
         case "home":
-            where = "one shard, whichever the session is on"
+            where = "one shard, the session's home shard"
         case "all":
             where = f"all shards ({', '.join(names)})"
         case shards:
@@ -66,7 +66,7 @@ def _described(database: Database, statement: Statement, found: Route) -> str:
     if statement.kind is Kind.COPY_FROM and found.combine == "concatenate":
         lines.append("  answer:   the shards' counts added up")
     elif found.combine == "concatenate":
-        lines.append("  answer:   the shards' rows one behind the other, counts added up")
+        lines.append("  answer:   the shards' rows concatenated, counts added up")
     elif found.combine == "same":
         lines.append("  answer:   the same from every shard, counted once")
     return "\n".join(lines)

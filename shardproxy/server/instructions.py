@@ -1,8 +1,8 @@
-"""What the parent tells a worker, on its standard input: texts of configurations, each behind its length.
+"""What the parent sends a worker, on its standard input: texts of configurations, each after its length.
 
-The first is that of the parent's own start, whose [server] holds until its end; the second, and each that follows, is
-the one to use from then on. The worker never reads the file: it may have been edited since, and nobody has said
-SIGHUP yet. The end of the input is the end of the parent, as nobody else has its other end.
+The first is that of the parent's start, whose [server] applies until the end; the second, and each further one, is the
+configuration to use from then on. The worker never reads the file: it may have been edited since, without a SIGHUP so
+far. The input ends when the parent does, since no other process has the other end of the pipe.
 """
 
 import asyncio
@@ -19,27 +19,27 @@ _length = struct.Struct("!I")
 
 
 def packed(text: str) -> bytes:
-    """Return the bytes to send for a configuration."""
+    """Return a configuration as the bytes to send."""
     data = text.encode()
     return _length.pack(len(data)) + data
 
 
 class Instructions:
-    """The texts that arrive, for the worker that reads them."""
+    """The worker's end: the texts that arrive."""
 
     def __init__(self, descriptor: int = STANDARD_INPUT) -> None:
         self._descriptor = descriptor
         self._buffer = b""
 
     def wait(self) -> str:
-        """Return the next text, blocking until it is there; ConnectionLost if the parent is gone."""
+        """Return the next text, blocking until it is there; ConnectionLost if the parent has ended."""
         while (text := self._next()) is None:
             if not self._receive():
-                raise ConnectionLost("the parent process is gone")
+                raise ConnectionLost("the parent process has ended")
         return text
 
     def watch(self, use: Callable[[str], None], orphaned: Callable[[], None]) -> None:
-        """Call `use` with each text that comes from now on, and `orphaned` when the parent is gone."""
+        """Call `use` with each text that arrives from now on, and `orphaned` when the parent has ended."""
         loop = asyncio.get_running_loop()
 
         def readable() -> None:

@@ -1,7 +1,7 @@
-"""The listening socket and the clients' lives: accept, log in, run, end. Nothing here knows a statement.
+"""The listening socket and the life of each client: accept, log in, run, end. Nothing here knows a statement.
 
-Limits for strangers: a connection that has not logged in within `login_timeout` seconds is closed, and past
-`max_clients` connections PostgreSQL's own 53300 is the answer.
+Limits before login: a connection that has not logged in within `login_timeout` seconds is closed, and beyond
+`max_clients` connections the answer is PostgreSQL's 53300.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from shardproxy.backend.stream import Stream
 from shardproxy.config import Config
 from shardproxy.engine.database import Database
 from shardproxy.errors import ConnectionLost, PgError
-from shardproxy.server.workers import Workplace
+from shardproxy.server.workers import Worker
 from shardproxy.session.cancel import CancelKeys
 from shardproxy.session.login import Login
 from shardproxy.session.session import Session
@@ -26,35 +26,35 @@ from shardproxy.wire.framing import FrameReader
 log = logging.getLogger(__name__)
 
 BACKLOG = 1024
-"""Connections the kernel holds until they are accepted; Linux caps it at net.core.somaxconn."""
+"""Connections that the kernel keeps until they are accepted; Linux limits it to net.core.somaxconn."""
 
-STRANGERS = 2
-"""Connections, in multiples of `max_clients`, past which nobody is read. Up to there a start-up packet is read first,
-as PostgreSQL does it, since a CancelRequest must pass when all places are taken."""
+HARD_LIMIT = 2
+"""Connections, in multiples of `max_clients`, beyond which a new one is refused unread. Up to there its startup packet
+is read first, as in PostgreSQL, since a CancelRequest must be accepted when `max_clients` is reached."""
 
 
 class Listener:
     """All clients of one process."""
 
-    def __init__(self, config: Config, databases: dict[str, Database], workplace: Workplace | None = None) -> None:
+    def __init__(self, config: Config, databases: dict[str, Database], worker: Worker | None = None) -> None:
         self.config = config
         self.databases = databases
         self.sessions: dict[asyncio.Task[None], Session | None] = {}
-        self._workplace = workplace
+        self._worker = worker
         self._cancel_keys = CancelKeys()
-        self._secret = secrets.token_bytes(32) if workplace is None else workplace.secret()
-        if workplace is not None:
-            self._cancel_keys = CancelKeys(workplace.first_pid, workplace.pass_on)
+        self._secret = secrets.token_bytes(32) if worker is None else worker.secret()
+        if worker is not None:
+            self._cancel_keys = CancelKeys(worker.first_pid, worker.pass_on)
         self._login = Login(config, self._cancel_keys, self._secret)
         self._server: asyncio.Server | None = None
         self._draining = False
 
     async def start(self) -> tuple[str, int]:
-        """Listen; return the address, with the port that the kernel chose where the configuration says 0."""
+        """Listen; return the address, with the port that the kernel chose if the configuration has 0."""
         loop = asyncio.get_running_loop()
-        if self._workplace is not None:
-            self._workplace.take_cancels(self._cancel_keys.cancel)
-            self._server = await loop.create_server(self._stream, sock=self._workplace.socket(), backlog=BACKLOG)
+        if self._worker is not None:
+            self._worker.receive_cancels(self._cancel_keys.cancel)
+            self._server = await loop.create_server(self._stream, sock=self._worker.socket(), backlog=BACKLOG)
         else:
             self._server = await loop.create_server(
                 self._stream,
@@ -67,7 +67,7 @@ class Listener:
         return name[0], name[1]
 
     def reload(self, config: Config, databases: dict[str, Database]) -> None:
-        """Use another configuration for clients that log in from now on."""
+        """Use this configuration for clients that log in from now on."""
         self.config = config
         self.databases = databases
         self._login = Login(config, self._cancel_keys, self._secret)
@@ -85,7 +85,7 @@ class Listener:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.sessions.pop(task, None)
         if not task.cancelled() and task.exception() is not None:
-            log.error("a session ended by a defect of shardproxy", exc_info=task.exception())
+            log.error("a session ended because of a bug in shardproxy", exc_info=task.exception())
 
     async def _client(self, stream: Stream) -> None:
         try:
@@ -93,7 +93,7 @@ class Listener:
             if session is not None:
                 await session.run()
         except TimeoutError:
-            # PostgreSQL closes a late stranger without a word, too.
+            # PostgreSQL too closes a late connection without an answer.
             log.info("client %s did not log in in time", stream.peer)
         except SilentProtocolError as error:
             log.info("client %s: %r", stream.peer, error.message)
@@ -104,7 +104,7 @@ class Listener:
         except ConnectionLost as error:
             log.debug("client left: %r", str(error))
         except Exception:
-            fields = PgError(INTERNAL_ERROR, "internal error of shardproxy; its log has more", severity="FATAL")
+            fields = PgError(INTERNAL_ERROR, "internal error in shardproxy; see its log", severity="FATAL")
             stream.write(encode.error_response(fields.fields))
             raise
         finally:
@@ -112,9 +112,9 @@ class Listener:
 
     async def _log_in(self, stream: Stream) -> Session | None:
         async with asyncio.timeout(self.config.server.login_timeout):
-            if len(self.sessions) > STRANGERS * self.config.server.max_clients:
+            if len(self.sessions) > HARD_LIMIT * self.config.server.max_clients:
                 raise _too_many()
-            # Both of one configuration: it may be another by the time that the password has come.
+            # Both of the same configuration: it may be reloaded before the password arrives.
             login, databases = self._login, self.databases
             identity = await login.run(stream, self._admit)
         if identity is None:
@@ -128,14 +128,14 @@ class Listener:
         return session
 
     def _admit(self) -> None:
-        """Refuse a client, once it has said that it is no CancelRequest."""
+        """Refuse a client after its startup packet, which was not a CancelRequest."""
         if self._draining:
             raise PgError(CANNOT_CONNECT_NOW, "the database system is shutting down")
         if len(self.sessions) > self.config.server.max_clients:
             raise _too_many()
 
     async def drain(self, timeout: float) -> None:
-        """Stop accepting, let each client finish its transaction for up to `timeout` seconds, then end it."""
+        """Stop accepting, let clients finish their transactions for up to `timeout` seconds, then end them."""
         self._draining = True
         if self._server is not None:
             self._server.close()
@@ -143,7 +143,7 @@ class Listener:
             if session is not None:
                 session.drain()
             else:
-                # Who has not logged in has no transaction to end. PostgreSQL, too, leaves it without a word.
+                # Before login there is no transaction to finish. PostgreSQL too closes without an answer here.
                 task.cancel()
         waiting = set(self.sessions)
         if waiting:

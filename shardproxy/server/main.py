@@ -1,7 +1,7 @@
 """`shardproxy serve`: the process. Reads the configuration, listens, and ends cleanly.
 
-SIGTERM and SIGINT drain: no new client, and each one there may finish its transaction. SIGHUP reads the
-configuration again; a file with errors is refused as a whole and the old one stays.
+SIGTERM and SIGINT drain: no new clients, and those connected may finish their transactions. SIGHUP reads the
+configuration again; a file with errors is refused as a whole and the old one stays in force.
 """
 
 import asyncio
@@ -19,23 +19,23 @@ from shardproxy.errors import PgError
 from shardproxy.server.descriptors import allow_descriptors
 from shardproxy.server.instructions import Instructions
 from shardproxy.server.listener import BACKLOG, Listener
-from shardproxy.server.startup import look_at_shards
-from shardproxy.server.workers import Parent, Workplace
+from shardproxy.server.startup import examine_shards
+from shardproxy.server.workers import Parent, Worker
 
 log = logging.getLogger(__name__)
 
 
 async def serve(path: Path) -> int:
-    """Serve until a signal ends it; return the exit code. ConfigErrors where it cannot start."""
+    """Serve until a signal ends it; return the exit code. ConfigErrors if it cannot start."""
     hangup = asyncio.Event()
-    # First of all, as a SIGHUP would end a process that is still asking its shards.
+    # First of all, as SIGHUP would end a process that is still examining its shards.
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.set)
-    workplace = Workplace.given()
-    if workplace is not None:
-        return await _work(path, workplace)
+    worker = Worker.from_environment()
+    if worker is not None:
+        return await _work(path, worker)
     text = read(path)
     config = parse(text, source=str(path))
-    await look_at_shards(config)
+    await examine_shards(config)
     count = config.server.workers or os.cpu_count() or 1
     if count > 1:
         return await _watch_workers(path, text, config, count, hangup)
@@ -49,12 +49,12 @@ async def serve(path: Path) -> int:
     return await serving.run(hangup, reload)
 
 
-async def _work(path: Path, workplace: Workplace) -> int:
-    """Be a worker: the parent says what to use, and has looked at it."""
+async def _work(path: Path, worker: Worker) -> int:
+    """Run as a worker, with configurations that the parent sends and has examined."""
     instructions = Instructions()
     server = parse(instructions.wait(), source=str(path)).server
     text = instructions.wait()
-    serving = _Serving(_staying(parse(text, source=str(path)), server), workplace)
+    serving = _Serving(_staying(parse(text, source=str(path)), server), worker)
     told = asyncio.Event()
 
     def tell(latest: str) -> None:
@@ -82,7 +82,7 @@ async def _watch_workers(path: Path, text: str, config: Config, count: int, hang
 
     reloading = asyncio.ensure_future(_at(hangup, reload))
     try:
-        return await parent.run(partial(_say_ready, *parent.address))
+        return await parent.run(partial(_print_ready, *parent.address))
     finally:
         reloading.cancel()
 
@@ -90,11 +90,11 @@ async def _watch_workers(path: Path, text: str, config: Config, count: int, hang
 class _Serving:
     """One process that serves clients."""
 
-    def __init__(self, config: Config, workplace: Workplace | None = None) -> None:
+    def __init__(self, config: Config, worker: Worker | None = None) -> None:
         databases = {entry.name: Database(entry) for entry in config.databases}
         self.stop = asyncio.Event()
         self._started = list(databases.values())
-        self._listener = Listener(config, databases, workplace)
+        self._listener = Listener(config, databases, worker)
 
     @property
     def config(self) -> Config:
@@ -102,12 +102,12 @@ class _Serving:
         return self._listener.config
 
     async def run(self, asked: asyncio.Event, reload: Callable[[], Awaitable[None]]) -> int:
-        """Accept clients until `stop`, and `reload` whenever it is `asked` for; then drain."""
+        """Accept clients until `stop`, and `reload` whenever `asked` is set; then drain."""
         allow_descriptors(self.config)
         for database in self._started:
             await database.start()
         _on_stop(self.stop.set)
-        _say_ready(*await self._listener.start())
+        _print_ready(*await self._listener.start())
         reloading = asyncio.ensure_future(_at(asked, reload))
         await self.stop.wait()
         reloading.cancel()
@@ -118,7 +118,7 @@ class _Serving:
         return 0
 
     async def use(self, config: Config) -> None:
-        """Use it for clients that log in from now on; a database whose entry is the same is kept as it is."""
+        """Use it for clients that log in from now on; a database whose entry has not changed is kept."""
         kept = {database.config: database for database in self._started}
         databases = {entry.name: kept.get(entry) or Database(entry) for entry in config.databases}
         for database in databases.values():
@@ -129,16 +129,16 @@ class _Serving:
 
 
 async def examined(path: Path, server: Server) -> tuple[str, Config]:
-    """Read the file as it is now and look at its shards; ConfigErrors if it cannot be used beside this [server]."""
+    """Read the file as it is now and examine its shards; ConfigErrors if it cannot be used with this [server]."""
     text = read(path)
     config = parse(text, source=str(path))
     if not config.users and not is_loopback(server.host):
-        remedy = "Leave a [[users]], or restart with the new [server]."
-        said = f"without it everybody is let in, and {server.listen} is listened on until the next start"
-        raise ConfigErrors(str(path), [Problem(None, "users", said, remedy)])
+        remedy = "Keep a [[users]], or restart with the new [server]."
+        message = f"without it all clients are trusted, and the proxy listens on {server.listen} until the next start"
+        raise ConfigErrors(str(path), [Problem(None, "users", message, remedy)])
     if config.server != server:
         log.warning("[server] takes effect at the next start")
-    await look_at_shards(config)
+    await examine_shards(config)
     return text, _staying(config, server)
 
 
@@ -163,7 +163,7 @@ async def _at(asked: asyncio.Event, reload: Callable[[], Awaitable[None]]) -> No
         try:
             await reload()
         except (ConfigErrors, PgError) as error:
-            log.error("the configuration stays as it was: %s", error)
+            log.error("the configuration was not reloaded: %s", error)
 
 
 def _on_stop(stop: Callable[[], None]) -> None:
@@ -172,14 +172,14 @@ def _on_stop(stop: Callable[[], None]) -> None:
         loop.add_signal_handler(number, stop)
 
 
-def _say_ready(host: str, port: int) -> None:
-    # The one line that scripts wait for.
+def _print_ready(host: str, port: int) -> None:
+    # Scripts wait for this line.
     shown = f"[{host}]" if ":" in host else host
     print(f"ready: {shown}:{port}", flush=True)
 
 
 def run(path: Path) -> int:
-    """Run `serve` on uvloop where it is installed."""
+    """Run `serve`, on uvloop if it is installed."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         import uvloop

@@ -1,7 +1,7 @@
-"""What `serve` finds out about its shards before it accepts a client.
+"""What `serve` examines on its shards before it accepts clients.
 
-A table that cannot be placed as configured stops it: a guess would put rows on wrong shards. All else that `check`
-would say is logged, since a shard that is away or a table that is yet to be made must not keep the others out.
+A table that cannot be placed as configured stops it: a guess would put rows on wrong shards. Everything else that
+`check` reports is logged, since an unreachable shard or a missing table must not make the others unavailable.
 """
 
 import logging
@@ -15,8 +15,8 @@ from shardproxy.server.check_rules import Level, judge
 log = logging.getLogger(__name__)
 
 
-async def look_at_shards(config: Config) -> None:
-    """Ask all shards; ConfigErrors for tables whose rows could not be placed."""
+async def examine_shards(config: Config) -> None:
+    """Examine all shards; ConfigErrors for tables whose rows could not be placed."""
     if config.admin is not None:
         log.warning("[admin] listen = %r is not served by this version", config.admin.listen)
     problems: list[Problem] = []

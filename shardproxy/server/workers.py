@@ -1,11 +1,11 @@
 """Several processes behind one port: the parent listens and watches, the workers accept and serve.
 
-The parent makes the listening socket and starts each worker with it; the kernel spreads the clients. A worker that
-dies is started again. Each has its configuration from the parent (`Instructions`), as the file may be another by then
-than the one in force.
+The parent makes the listening socket and starts each worker with it; the kernel distributes the clients. A worker that
+dies is started again. Workers get the configuration from the parent (`Instructions`), as the file may have been edited
+since it was read.
 
-A CancelRequest arrives at any worker. Its process ID names the worker whose session is meant (`Workplace.first_pid`),
-and it is passed on there by a datagram socket in a directory that only this user can enter.
+A CancelRequest may arrive at any worker. Its process ID belongs to one worker's range (`Worker.first_pid`), to which
+it is passed on by a datagram socket in a directory that only this user can enter.
 """
 
 import asyncio
@@ -27,28 +27,28 @@ from shardproxy.session.cancel import NUMBERS
 log = logging.getLogger(__name__)
 
 ENVIRONMENT = "SHARDPROXY_WORKER"
-"""Tells a worker what it is: number, listening descriptor, directory."""
+"""The variable that makes a process a worker: number, listening descriptor, directory."""
 
 RESTART_DELAY = 1.0
-"""Seconds before a dead worker is replaced, so that one that cannot start does not spin."""
+"""Seconds before a dead worker is started again, so that one that cannot start does not spin."""
 
 SECRET = "secret"
 """The file in the workers' directory that holds their common secret."""
 
-_cancel = struct.Struct("!i")
+_pid = struct.Struct("!i")
 
 
 @dataclass(frozen=True, slots=True)
-class Workplace:
-    """What a worker has been given."""
+class Worker:
+    """This process as one of several workers: what it has from its parent."""
 
     number: int
     listening: int
     directory: Path
 
     @classmethod
-    def given(cls) -> "Workplace | None":
-        """Return this process's own, None if it is no worker."""
+    def from_environment(cls) -> "Worker | None":
+        """Return that of this process, None if it is not a worker."""
         text = os.environ.get(ENVIRONMENT)
         if text is None:
             return None
@@ -57,19 +57,19 @@ class Workplace:
 
     @property
     def first_pid(self) -> int:
-        """Where this worker's session numbers begin."""
+        """The first process ID of this worker's sessions."""
         return self.number * NUMBERS
 
     def secret(self) -> bytes:
-        """Return what all workers know and nobody else does."""
+        """Return the secret that only the workers share."""
         return (self.directory / SECRET).read_bytes()
 
     def socket(self) -> socket.socket:
         """Return the listening socket."""
         return socket.socket(fileno=self.listening)
 
-    def take_cancels(self, cancel: Callable[[int, bytes], None]) -> None:
-        """Take the CancelRequests that other workers pass on."""
+    def receive_cancels(self, cancel: Callable[[int, bytes], None]) -> None:
+        """Receive the CancelRequests that other workers pass on."""
         receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         receiver.setblocking(False)
         path = self._address(self.number)
@@ -79,17 +79,17 @@ class Workplace:
 
         def receive() -> None:
             packet = receiver.recv(1024)
-            if len(packet) > _cancel.size:
-                cancel(_cancel.unpack_from(packet)[0], packet[_cancel.size :])
+            if len(packet) > _pid.size:
+                cancel(_pid.unpack_from(packet)[0], packet[_pid.size :])
 
         asyncio.get_running_loop().add_reader(receiver, receive)
 
     def pass_on(self, pid: int, key: bytes) -> None:
-        """Pass a CancelRequest to the worker whose session it means; nobody is told if there is none."""
+        """Pass a CancelRequest on to the worker that has the session; if there is none, only the log shows it."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.setblocking(False)
             try:
-                sender.sendto(_cancel.pack(pid) + key, self._address(pid // NUMBERS))
+                sender.sendto(_pid.pack(pid) + key, self._address(pid // NUMBERS))
             except OSError as error:
                 log.debug("a cancel request for no worker: %s", error)
 
@@ -98,10 +98,10 @@ class Workplace:
 
 
 class Parent:
-    """The process that watches over the workers."""
+    """The process that starts and watches the workers."""
 
     def __init__(self, path: Path, text: str, count: int, host: str, port: int, backlog: int) -> None:
-        """`text` is the configuration; `path` is where it was read, for messages."""
+        """`text` is the configuration; `path` is where it was read from, for messages."""
         self._path = path
         self._first = self._text = text
         self._count = count
@@ -113,7 +113,7 @@ class Parent:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where the workers listen."""
+        """The address that the workers listen on."""
         name = self._listening.getsockname()
         return name[0], name[1]
 
@@ -137,7 +137,7 @@ class Parent:
         return 1 if self._failed else 0
 
     def configure(self, text: str) -> None:
-        """Have all workers, those to come included, use this configuration from now on."""
+        """Have all workers, later ones too, use this configuration from now on."""
         self._text = text
         for child in self._children.values():
             _tell(child, text)
@@ -172,11 +172,11 @@ class Parent:
             if self._stopping.is_set():
                 break
             if started.is_set():
-                log.error("worker %d ended with code %d; it is started again", number, code)
+                log.error("worker %d exited with code %d; it is started again", number, code)
                 await asyncio.sleep(RESTART_DELAY)
             else:
-                # What keeps the first one from starting keeps the next from it, too.
-                log.error("worker %d ended with code %d before it accepted clients", number, code)
+                # What keeps one from starting keeps the next from starting too.
+                log.error("worker %d exited with code %d before it accepted clients", number, code)
                 self._failed = True
                 self.stop()
         started.set()

@@ -1,7 +1,7 @@
 """Type bytes, codes and limits of the frontend/backend protocol, version 3. Data only: nothing here parses.
 
 Names are PostgreSQL's own (manual: "Message Formats"; source: src/include/libpq/protocol.h and pqcomm.h). A
-type byte is an int, as it comes out of indexing bytes; it stands nowhere else in the package.
+type byte is an int, as in indexing bytes; no other module of the package spells one out.
 """
 
 from collections.abc import Mapping
@@ -12,10 +12,10 @@ ProtocolVersion = tuple[int, int]
 
 PROTOCOL_3_0: Final[ProtocolVersion] = (3, 0)
 PROTOCOL_3_2: Final[ProtocolVersion] = (3, 2)
-"""PostgreSQL 18: cancel keys of up to 256 bytes. Nobody ever spoke 3.1, which is reserved."""
+"""PostgreSQL 18: cancel keys of up to 256 bytes. 3.1 was never used and is reserved."""
 PROTOCOL_LATEST: Final = PROTOCOL_3_2
 
-# Codes that stand where a StartupMessage has its version.
+# Codes in the place of a StartupMessage's version.
 CANCEL_REQUEST_CODE: Final = (1234 << 16) | 5678
 NEGOTIATE_SSL_CODE: Final = (1234 << 16) | 5679
 NEGOTIATE_GSS_CODE: Final = (1234 << 16) | 5680
@@ -35,7 +35,7 @@ class F:
     FUNCTION_CALL: Final = ord("F")
     PARSE: Final = ord("P")
     PASSWORD: Final = ord("p")
-    """PasswordMessage, SASLInitialResponse and SASLResponse: which one, only the conversation tells."""
+    """PasswordMessage, SASLInitialResponse and SASLResponse: which one depends on the request before it."""
     QUERY: Final = ord("Q")
     SYNC: Final = ord("S")
     TERMINATE: Final = ord("X")
@@ -87,37 +87,37 @@ class Auth:
 
 SCRAM_SHA_256: Final = "SCRAM-SHA-256"
 
-# Limits, in bytes. Those of messages bound the length word, which counts itself but not the type byte.
+# Limits, in bytes. Those of messages apply to the length word, which counts itself but not the type byte.
 
 HEADER_SIZE: Final = 5
 """Type byte and length word."""
 
 MIN_LENGTH: Final = 4
-"""The least that a length word can say: itself."""
+"""The least value of a length word, which counts itself."""
 
 MAX_LENGTH: Final = 2**31 - 1
-"""What an int32 length word can say at most."""
+"""The greatest value of an int32 length word."""
 
 MAX_STARTUP_PACKET_LENGTH: Final = 10_000
 """Startup packet without its length word; pqcomm.h: "arbitrary, to prevent DoS attacks"."""
 
 PQ_SMALL_MESSAGE_LIMIT: Final = 10_000
-"""Messages that hold at most a name; libpq.h."""
+"""Messages that contain at most a name; libpq.h."""
 
 PQ_LARGE_MESSAGE_LIMIT: Final = 0x3FFFFFFF - 1
-"""Messages that hold data: MaxAllocSize - 1, just under 1 GiB; libpq.h."""
+"""Messages that contain data: MaxAllocSize - 1, just under 1 GiB; libpq.h."""
 
 PG_MAX_AUTH_TOKEN_LENGTH: Final = 65_535
-"""Any message before authentication is done; auth.h. It is all that a stranger can make us buffer."""
+"""Any message before authentication is done; auth.h. An unauthenticated peer can make us buffer no more."""
 
 PG_MAX_SASL_MESSAGE_LENGTH: Final = 1024
 """A SASL message, which is text of a few hundred bytes; auth-sasl.h."""
 
 MAX_BACKEND_SMALL_LENGTH: Final = 30_000
-"""Backend messages other than rows and texts; libpq calls a longer one a loss of synchronisation."""
+"""Backend messages other than rows and texts; libpq reports a longer one as a loss of synchronisation."""
 
 MAX_BACKEND_LARGE_LENGTH: Final = 0x3FFFFFFF + 4
-"""A backend builds its message in one StringInfo of at most MaxAllocSize; the length word comes on top."""
+"""A backend builds a message in one StringInfo of at most MaxAllocSize; the length word is added to that."""
 
 MAX_CANCEL_KEY_LENGTH: Final = 256
 MIN_CANCEL_KEY_LENGTH: Final = 4
@@ -176,14 +176,14 @@ _backend = _table(
     | {B.AUTHENTICATION: PG_MAX_AUTH_TOKEN_LENGTH}
 )
 
-# For FrameReader: type byte -> longest length word, 0 for a type that may not come. Plain item access of a
-# tuple: it is called for each message.
+# For FrameReader: type byte -> greatest length word, 0 for a type that is not allowed. Item access of a tuple, as it
+# is called for each message.
 
 frontend_limit: Final = _frontend.__getitem__
-"""Limits behind authentication, as SocketBackend (tcop/postgres.c) has them; PasswordMessage is unknown."""
+"""Limits after authentication, as in SocketBackend (tcop/postgres.c); PasswordMessage is not allowed."""
 
 authentication_limit: Final = _authentication.__getitem__
 """Limits before authentication is done: a password or SASL message, or Terminate."""
 
 backend_limit: Final = _backend.__getitem__
-"""Limits for what a shard sends, as libpq's pqParseInput3 has them, but a ParameterStatus of any length."""
+"""Limits for what a shard sends, as in libpq's pqParseInput3, but a ParameterStatus of any length."""

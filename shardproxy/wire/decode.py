@@ -1,12 +1,12 @@
 """Reading the payloads of protocol messages, both directions. Every function takes one whole payload.
 
-Manual: "Message Formats"; functions are named as the messages there. A malformed payload raises
-ProtocolError with the words of PostgreSQL's src/backend/libpq/pqformat.c, never anything else; one with
-bytes left over is malformed. The framing is not affected: the next message can still be read. A forged count
-or length costs nothing: things are read one by one, or held against the bytes that are there first.
+Manual: "Message Formats"; functions have the names of the messages. A malformed payload raises ProtocolError with
+the message of PostgreSQL's src/backend/libpq/pqformat.c, never anything else; a payload with bytes left over is
+malformed. The framing is not affected: the next message can still be read. A forged count or length costs nothing:
+elements are read one by one, or the length is compared with the bytes that are there first.
 
 Text is decoded as UTF-8 with surrogate escapes, so that bytes of any encoding pass verbatim through `encode`.
-What goes into SQL or names an object of a client stays bytes.
+SQL text and the names of a client's objects stay bytes.
 """
 
 from struct import Struct
@@ -31,7 +31,7 @@ class Parse(NamedTuple):
 
 
 class Bind(NamedTuple):
-    """Bind (F). The formats are as they came: none, one for all, or one each."""
+    """Bind (F). The formats are as sent: none, one for all, or one each."""
 
     portal: bytes
     statement: bytes
@@ -74,7 +74,7 @@ class Column(NamedTuple):
 
 
 class _Cursor:
-    """A position in one payload, as pqformat.c's StringInfo has it."""
+    """A position in one payload, like the StringInfo of pqformat.c."""
 
     __slots__ = ("at", "data")
 
@@ -169,7 +169,7 @@ def parse(payload: bytes) -> Parse:
 
 
 def bind(payload: bytes) -> Bind:
-    """Bind (F). The number of parameter formats is checked as exec_bind_message does, not their values."""
+    """Bind (F). The number of parameter formats is checked as in exec_bind_message, not their values."""
     cursor = _Cursor(payload)
     portal, statement, formats = cursor.bytestring(), cursor.bytestring(), cursor.int16s()
     params = tuple(cursor.values())
@@ -208,7 +208,7 @@ def execute(payload: bytes) -> Execute:
 
 
 def copy_fail(payload: bytes) -> str:
-    """CopyFail (F): the client's reason. What is behind it is not looked at, as CopyGetData() does not."""
+    """CopyFail (F): the client's reason. Bytes after it are ignored, as by CopyGetData()."""
     return _Cursor(payload).string()
 
 
@@ -220,7 +220,7 @@ def password(payload: bytes) -> bytes:
 
 
 def sasl_initial_response(payload: bytes) -> tuple[str, bytes | None]:
-    """SASLInitialResponse (F): mechanism, and the client's first message if it came along."""
+    """SASLInitialResponse (F): mechanism, and the client's first message if there is one."""
     cursor = _Cursor(payload)
     mechanism, size = cursor.string(), cursor.int32()
     if size < -1:
@@ -240,7 +240,7 @@ def authentication(payload: bytes) -> tuple[int, bytes]:
 
 
 def sasl_mechanisms(rest: bytes) -> list[str]:
-    """Read the names behind the code of an AuthenticationSASL (B)."""
+    """Read the names after the code of an AuthenticationSASL (B)."""
     cursor = _Cursor(rest)
     names: list[str] = []
     while name := cursor.string():
@@ -326,9 +326,9 @@ def data_row(payload: bytes) -> list[bytes | None]:
 
 
 def negotiate_protocol_version(payload: bytes) -> tuple[int, list[str]]:
-    """NegotiateProtocolVersion (B): newest minor version that the server speaks, options it does not know.
+    """NegotiateProtocolVersion (B): newest minor version that the server supports, options it does not know.
 
-    PostgreSQL sends the whole version, some other servers the minor number alone, as the manual words it.
+    PostgreSQL sends the whole version; some other servers send only the minor number, as the manual has it.
     """
     cursor = _Cursor(payload)
     version, count = cursor.int32(), cursor.int32()

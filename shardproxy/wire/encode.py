@@ -1,11 +1,10 @@
 """Building protocol messages, both directions. Every function returns one whole message as bytes.
 
-Manual: "Message Formats"; functions are named as the messages there. Nothing here reads, and nothing keeps
-state.
+Manual: "Message Formats"; functions have the names of the messages. Nothing here reads or keeps state.
 
-Text goes out as UTF-8 with surrogate escapes, the inverse of `decode`, so that foreign bytes pass verbatim.
-What cannot be said in the protocol is our own mistake and raises ValueError: a zero byte inside a string
-(it would let a value smuggle in fields of its own), a count over 65,535, a message over 2 GiB.
+Text is encoded as UTF-8 with surrogate escapes, the inverse of `decode`, so that bytes of any encoding pass verbatim.
+What the protocol cannot express is our own bug and raises ValueError: a zero byte inside a string (a value could
+inject fields), a count over 65,535, a message over 2 GiB.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,11 +34,11 @@ _int16 = Struct("!h").pack
 _NULL: Final = _int32(-1)
 
 _TYPE_LENGTHS: Final = {16: 1, 18: 1, 20: 8, 21: 2, 23: 4, 26: 4, 700: 4, 701: 8, 1114: 8, 1184: 8, 2950: 16}
-"""pg_type.typlen of the fixed-length types that the proxy answers with itself; all else is variable (-1)."""
+"""pg_type.typlen of the fixed-length types in the proxy's own answers; all others are variable (-1)."""
 
 
 def message(kind: int, payload: bytes | bytearray | memoryview = b"") -> bytes:
-    """Put type byte and length in front of `payload`."""
+    """Build a message of a type byte, the length and `payload`."""
     length = len(payload) + 4
     if length > MAX_LENGTH:
         raise ValueError(f"a message of {length} bytes does not fit into the protocol")
@@ -133,7 +132,7 @@ def ready_for_query(status: int | bytes) -> bytes:
     if isinstance(status, int):
         status = bytes((status,))
     if status not in {b"I", b"T", b"E"}:
-        raise ValueError(f"{status!r} is no transaction status")
+        raise ValueError(f"{status!r} is not a transaction status")
     return message(B.READY_FOR_QUERY, status)
 
 
@@ -142,7 +141,7 @@ def _fields(fields: Mapping[str, str]) -> bytes:
     for code, text in fields.items():
         data = code.encode("utf-8", "surrogateescape")
         if len(data) != 1 or data == b"\0":
-            raise ValueError(f"{code!r} is no error field code")
+            raise ValueError(f"{code!r} is not an error field code")
         # A text that quotes a peer's input may hold a zero byte. It ends there, as it would in PostgreSQL.
         parts += (data, text.encode("utf-8", "surrogateescape").partition(b"\0")[0], b"\0")
     return b"".join(parts) + b"\0"
@@ -178,9 +177,9 @@ def copy_out_response(copy_format: int, column_formats: Sequence[int]) -> bytes:
 
 
 def negotiate_protocol_version(minor: int, options: Sequence[str]) -> bytes:
-    """NegotiateProtocolVersion (B): the newest 3.x we speak, and the `_pq_.` options we do not know.
+    """NegotiateProtocolVersion (B): the newest 3.x that we support, and the `_pq_.` options that we do not know.
 
-    The manual says "minor version"; on the wire PostgreSQL puts the whole version, and libpq expects that.
+    The manual has "minor version"; PostgreSQL sends the whole version, and libpq expects that.
     """
     payload = _int32((3 << 16) | minor) + _int32(len(options)) + b"".join(map(_string, options))
     return message(B.NEGOTIATE_PROTOCOL_VERSION, payload)
@@ -236,7 +235,7 @@ def query(sql: bytes) -> bytes:
 
 
 def parse(name: bytes, sql: bytes, oids: Sequence[int] = ()) -> bytes:
-    """Parse (F): `oids` are the parameter types, 0 where the server is to find out."""
+    """Parse (F): `oids` are the parameter types, 0 where the server is to infer it."""
     parts = (_string(name), _string(sql), _count(oids, "parameters"), *map(_uint32, oids))
     return message(F.PARSE, b"".join(parts))
 
@@ -286,7 +285,7 @@ def copy_fail(reason: str) -> bytes:
 
 
 def password_message(password: bytes) -> bytes:
-    """PasswordMessage (F): clear, or what `scram.md5_password` gives."""
+    """PasswordMessage (F): clear text, or the result of `scram.md5_password`."""
     return message(F.PASSWORD, _string(password))
 
 

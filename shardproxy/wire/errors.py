@@ -11,12 +11,12 @@ T = TypeVar("T")
 class SilentProtocolError(ProtocolError):
     """The byte stream itself is broken: PostgreSQL logs this one (COMMERROR) and closes without an answer.
 
-    An ErrorResponse would be wrong here: what is at the other end may not speak this protocol at all.
+    An ErrorResponse would be wrong here: the peer may not speak this protocol at all.
     """
 
 
 def malformed(message: str, detail: str | None = None) -> ProtocolError:
-    """Build a ProtocolError with a DETAIL, where PostgreSQL gives one."""
+    """Build a ProtocolError, with a DETAIL if PostgreSQL has one."""
     error = ProtocolError(message)
     if detail is not None:
         error.fields["D"] = detail
@@ -24,7 +24,7 @@ def malformed(message: str, detail: str | None = None) -> ProtocolError:
 
 
 def decoded(decode: Callable[[bytes], T], payload: bytes) -> T:
-    """Read the payload of a client's message; a malformed one is an ERROR and no end, since the framing holds."""
+    """Read the payload of a client's message; a malformed one is an ERROR, not FATAL, since the framing is intact."""
     try:
         return decode(payload)
     except ProtocolError as error:

@@ -5,8 +5,8 @@ payload, never reads ahead of what it was given, and never allocates for a lengt
 forged length costs nothing, and one over the limit of its type is refused as soon as its five header bytes
 are there.
 
-Drive it with `feed(data)`, then `next()` until it gives None. Startup packets, which have no type byte, are
-`startup.StartupReader`'s. Each byte is copied once or twice, however the stream is cut.
+Drive it with `feed(data)`, then `next()` until it returns None. Startup packets, which have no type byte, are read by
+`startup.StartupReader`. Each byte is copied once or twice, however the stream is cut.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from shardproxy.wire.errors import SilentProtocolError
 _unpack_header = Struct("!Bi").unpack_from
 
 LimitOf = Callable[[int], int]
-"""Type byte to the greatest length word that it may have; 0 for a type that may not come."""
+"""Type byte to the greatest length word that it may have; 0 for a type that is not allowed."""
 
 
 class Message(NamedTuple):
@@ -31,10 +31,10 @@ class Message(NamedTuple):
 
 
 class FrameReader:
-    """Messages out of one direction of a connection.
+    """The messages of one direction of a connection.
 
     `limit_of` may be replaced between messages (`constants.authentication_limit` before a login is done,
-    `constants.frontend_limit` behind it); None means a shard's side, `constants.backend_limit`.
+    `constants.frontend_limit` after it); None means a shard's side, `constants.backend_limit`.
 
     After a ProtocolError the stream has no known message boundary any more: each further `next()` raises it
     again.
@@ -45,7 +45,7 @@ class FrameReader:
     def __init__(self, limit_of: LimitOf | None = None) -> None:
         self.limit_of: LimitOf = backend_limit if limit_of is None else limit_of
         self._peer = "backend" if limit_of is None else "frontend"
-        # What is read lies in `_data` from `_offset`. What arrives while a message is incomplete gathers in
+        # What is being read is in `_data`, from `_offset` on. What arrives while a message is incomplete gathers in
         # `_pending` and is joined only when `_need` bytes are there, so that a large message in small
         # pieces is not copied again and again.
         self._data = b""
@@ -72,7 +72,7 @@ class FrameReader:
     def next(self) -> Message | None:
         """Return the next whole message, or None until more is fed.
 
-        Raises ProtocolError for a type byte that may not come here, SilentProtocolError for an impossible
+        Raises ProtocolError for a type byte that is not allowed here, SilentProtocolError for an impossible
         length.
         """
         data, offset = self._data, self._offset
@@ -106,7 +106,7 @@ class FrameReader:
         return Message(kind, data[offset + HEADER_SIZE : end])
 
     def take_rest(self) -> bytes:
-        """Return all bytes that no `next()` has returned, and forget them: somebody else reads on."""
+        """Return all bytes that no `next()` has returned, and drop them: another reader continues."""
         data, offset, _ = self._join()
         self._data = b""
         self._offset = 0
@@ -114,7 +114,7 @@ class FrameReader:
         return data[offset:]
 
     def _join(self) -> tuple[bytes, int, int]:
-        """Put everything unread into `_data`; return it, where it starts, and how much it is."""
+        """Put everything unread into `_data`; return it, its start and its size."""
         if self._pending:
             with memoryview(self._data) as read:
                 self._data = b"".join((read[self._offset :], self._pending))
@@ -127,7 +127,7 @@ class FrameReader:
             self._error = SilentProtocolError(f"invalid message length in {self._peer} message type {kind}")
         else:
             self._error = ProtocolError(f"invalid {self._peer} message type {kind}")
-        # Nothing behind this point can be trusted. With no data, every further `next()` ends up at `_error`.
+        # Nothing after this point can be trusted. With no data, every further `next()` raises `_error`.
         self._data = b""
         self._offset = 0
         self._pending = bytearray()

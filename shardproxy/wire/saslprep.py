@@ -1,6 +1,6 @@
 """SASLprep (RFC 4013) as PostgreSQL applies it to passwords, over the stdlib's stringprep tables.
 
-Follows src/common/saslprep.c. The tables are those of Unicode 3.2, as RFC 3454 wants; the normalization is
+Follows src/common/saslprep.c. The tables are those of Unicode 3.2, as RFC 3454 requires; the normalization is
 that of the current Unicode version, as in PostgreSQL.
 """
 
@@ -22,7 +22,7 @@ _PROHIBITED = (
 
 
 def prepare(password: bytes) -> bytes:
-    """Return the bytes to derive keys from: prepared, or as they are where SASLprep refuses them.
+    """Return the bytes to derive keys from: prepared, or unchanged if SASLprep refuses them.
 
     The fallback is PostgreSQL's: a password need not be UTF-8 to be a password.
     """
@@ -34,7 +34,7 @@ def prepare(password: bytes) -> bytes:
         return password
     # 2.1 Mapping.
     mapped = "".join(" " if stringprep.in_table_c12(char) else char for char in text if not _maps_to_nothing(char))
-    # 2.3 Prohibited output, 2.4 bidirectional characters: saslprep.c looks before normalization, so do we.
+    # 2.3 Prohibited output, 2.4 bidirectional characters: saslprep.c checks before normalization, so do we.
     if not mapped or any(refuses(char) for char in mapped for refuses in _PROHIBITED):
         return password
     if not _bidi_allowed(mapped):
@@ -44,7 +44,7 @@ def prepare(password: bytes) -> bytes:
 
 
 def _maps_to_nothing(char: str) -> bool:
-    # U+200B is in both tables; saslprep.c asks for the space first.
+    # U+200B is in both tables; saslprep.c checks for the space first.
     return stringprep.in_table_b1(char) and not stringprep.in_table_c12(char)
 
 

@@ -1,12 +1,11 @@
-"""SCRAM-SHA-256, both sides, and the md5 answer; no I/O and no clock.
+"""SCRAM-SHA-256, both sides, and the md5 response; no I/O and no clock.
 
-RFC 5802 and 7677, as PostgreSQL does them: src/common/scram-common.c, src/backend/libpq/auth-scram.c,
+RFC 5802 and 7677, as PostgreSQL implements them: src/common/scram-common.c, src/backend/libpq/auth-scram.c,
 src/interfaces/libpq/fe-auth-scram.c; manual: "SASL Authentication". There is no channel binding yet, so the
 server side accepts the flags `n` and `y` and refuses `p`, and the client side sends `n`.
 
-Both exchanges are objects for one login: the methods are called in the order in which they stand.
-Comparisons of secrets take the same time whatever they find, and an unknown user takes the same path as a
-known one.
+Each exchange is an object for one login: its methods are called in the order in which they are defined.
+Secrets are compared in constant time, and an unknown user takes the same path as a known one.
 """
 
 import base64
@@ -31,7 +30,7 @@ SCRAM_DEFAULT_SALT_LEN: Final = 16
 SCRAM_SHA_256_DEFAULT_ITERATIONS: Final = 4096
 
 MAX_CLIENT_ITERATIONS: Final = 5_000_000
-"""What a shard may ask for, about a second: its answer must not hold up the whole event loop."""
+"""The most that a shard may request, about a second: it must not block the whole event loop."""
 
 _VERIFIER: Final = re.compile(r"SCRAM-SHA-256\$([0-9]{1,10}):([^:$]*)\$([^:$]*):([^:$]*)")
 _NOT_PRINTABLE: Final = re.compile(rb"[^\x21-\x2b\x2d-\x7e]")
@@ -47,9 +46,9 @@ def md5_password(user: str, password: str, salt: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Verifier:
-    """What a server keeps of a password (RFC 5803), as it stands in pg_authid.rolpassword.
+    """What a server stores of a password (RFC 5803), as in pg_authid.rolpassword.
 
-    `doomed` is PostgreSQL's word for one that no password fits.
+    `doomed` is PostgreSQL's word for one that no password matches.
     """
 
     iterations: int
@@ -60,7 +59,7 @@ class Verifier:
 
     @classmethod
     def parse(cls, text: str) -> "Verifier":
-        """Read `SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey`, or raise ValueError, not quoting it."""
+        """Read `SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey`, or raise a ValueError that does not quote it."""
         match = _VERIFIER.fullmatch(text)
         if match is None:
             raise ValueError("not a SCRAM-SHA-256 verifier")
@@ -79,7 +78,7 @@ class Verifier:
     def from_password(
         cls, password: str, salt: bytes | None = None, iterations: int = SCRAM_SHA_256_DEFAULT_ITERATIONS
     ) -> "Verifier":
-        """Derive it, as pg_be_scram_build_secret does; a random salt unless one is given."""
+        """Derive it as in pg_be_scram_build_secret; with a random salt unless one is given."""
         if salt is None:
             salt = secrets.token_bytes(SCRAM_DEFAULT_SALT_LEN)
         salted = _salted_password(password, salt, iterations)
@@ -87,7 +86,7 @@ class Verifier:
 
     @classmethod
     def of(cls, password: str) -> "Verifier":
-        """Take a configured password as CREATE ROLE does: a verifier if it reads as one, else clear text."""
+        """Read a configured password as CREATE ROLE does: a verifier if it has that form, else clear text."""
         try:
             return cls.parse(password)
         except ValueError:
@@ -95,10 +94,10 @@ class Verifier:
 
     @classmethod
     def mock(cls, user: str, secret: bytes, iterations: int = SCRAM_SHA_256_DEFAULT_ITERATIONS) -> "Verifier":
-        """Stand in for a user who does not exist or has no password: the same each time, and no login fits.
+        """Build the verifier of a user who does not exist or has no password: the same each time, never matched.
 
-        Without it a changing salt, or none, would tell who exists. `secret` is random and as long-lived as
-        the users are; `iterations` must be what the real verifiers have.
+        Otherwise a changing salt, or none, would reveal which users exist. `secret` is random and lives as long
+        as the users; `iterations` must be that of the real verifiers.
         """
         salt = _hmac(secret, b"salt:" + _raw(user))[:SCRAM_DEFAULT_SALT_LEN]
         stored, server = (_hmac(secret, what + _raw(user)) for what in (b"stored key:", b"server key:"))
@@ -110,23 +109,23 @@ class Verifier:
 
 
 class ScramClient:
-    """The client's side, towards a shard. ProtocolError: the shard does not speak SCRAM as agreed."""
+    """The client's side, towards a shard. ProtocolError: the shard violates SCRAM."""
 
     def __init__(self, password: str, *, nonce: str | None = None, user: str = "") -> None:
-        """Take the password. `nonce` is for test vectors; `user` too, as PostgreSQL ignores it here."""
+        """`nonce` and `user` are for test vectors; PostgreSQL ignores the user here."""
         self._password = password
         self._nonce = (nonce or _new_nonce()).encode()
         self._first_bare = b"n=" + user.encode() + b",r=" + self._nonce
         self._server_signature = b""
         self.verified = False
-        """Whether the server has proved that it knows the password. AuthenticationOk before that is a lie."""
+        """Whether the server has proved that it knows the password. An AuthenticationOk before that is invalid."""
 
     def first(self) -> bytes:
         """Return the client-first-message, for SASLInitialResponse."""
         return b"n,," + self._first_bare
 
     def final(self, server_first: bytes) -> bytes:
-        """Return the client-final-message, for SASLResponse. This derives the key: some milliseconds."""
+        """Return the client-final-message, for SASLResponse. Deriving the key takes some milliseconds."""
         attributes = _Attributes(server_first)
         nonce = attributes.value("r")
         if not nonce.startswith(self._nonce):
@@ -149,7 +148,7 @@ class ScramClient:
         return without_proof + b",p=" + _base64(proof)
 
     def verify(self, server_final: bytes) -> None:
-        """Demand that the server knows the password, too; PgError 28000 if it does not or says `e=`."""
+        """Verify that the server knows the password too; PgError 28000 if it does not, or if it sent `e=`."""
         attributes = _Attributes(server_final)
         if server_final.startswith(b"e="):
             reason = attributes.value("e").decode("utf-8", "backslashreplace")
@@ -173,7 +172,7 @@ class ScramServer:
     """The server's side, towards a client. Its errors (08P01, 0A000, 28P01) are PostgreSQL's."""
 
     def __init__(self, verifier: Verifier, *, user: str = "", nonce: str | None = None) -> None:
-        """Take what is known of the user. `user` is for the error message; `nonce` for test vectors."""
+        """`user` is for the error message; `nonce` for test vectors."""
         self._verifier = verifier
         self._user = user
         self._nonce = (nonce or _new_nonce()).encode()
@@ -194,7 +193,7 @@ class ScramServer:
         if self._first_bare.startswith(b"m"):
             raise _unsupported("client requires an unsupported SCRAM extension")
         attributes = _Attributes(self._first_bare)
-        # The name is not looked at: the one of the startup packet counts.
+        # The name is ignored: that of the startup packet counts.
         attributes.value("n")
         client_nonce = attributes.value("r")
         if _NOT_PRINTABLE.search(client_nonce):

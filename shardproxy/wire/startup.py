@@ -1,14 +1,13 @@
 """Reading the packets without a type byte that open a connection.
 
-Follows ProcessStartupPacket (src/backend/tcop/backend_startup.c) in order, limits, words and SQLSTATEs;
-manual: "Message Flow", Start-up. Answers nothing itself: the caller writes the single byte for an
-encryption request, the NegotiateProtocolVersion, or nothing at all.
+Follows ProcessStartupPacket (src/backend/tcop/backend_startup.c) in order, limits, messages and SQLSTATEs;
+manual: "Message Flow", Start-up. Writes nothing itself: the caller sends the single byte for an encryption request,
+the NegotiateProtocolVersion, or nothing at all.
 
-Drive it with `feed(data)` and `next()`. Behind an SSLRequest or GSSENCRequest `rest()` must be empty, or else
-somebody has put plain bytes where encrypted ones are expected (CVE-2021-23214): raise
-`unencrypted_data(request)`. When the request was declined, go on with the same reader; when it was
-accepted, with a new one for the encrypted stream, `StartupReader(encrypted=True)`. Behind a StartupMessage,
-`rest()` belongs to a FrameReader.
+Drive it with `feed(data)` and `next()`. After an SSLRequest or GSSENCRequest `rest()` must be empty; otherwise
+plaintext was injected where encrypted bytes are expected (CVE-2021-23214): raise `unencrypted_data(request)`. If the
+request was declined, continue with the same reader; if it was accepted, with a new one for the encrypted stream,
+`StartupReader(encrypted=True)`. After a StartupMessage, `rest()` belongs to a FrameReader.
 """
 
 from dataclasses import dataclass, field
@@ -43,7 +42,7 @@ class GSSENCRequest(NamedTuple):
 
 
 class CancelRequest(NamedTuple):
-    """Cancel what the session with this pid and key does. It is never answered."""
+    """Cancel the statement of the session with this pid and key. It is never answered."""
 
     pid: int
     key: bytes
@@ -51,7 +50,7 @@ class CancelRequest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StartupMessage:
-    """A session begins: the version asked for, and run-time parameters, `user` always among them.
+    """The start of a session: the requested version, and run-time parameters, always with `user`.
 
     `protocol_options` are the names that begin with `_pq_.`, which are not run-time parameters.
     """
@@ -72,12 +71,12 @@ class StartupMessage:
 
     @property
     def spoken(self) -> ProtocolVersion:
-        """The version that the session will speak: 3.2 from there on, 3.0 below (3.1 is reserved)."""
+        """The version that the session will use: 3.2 if requested or newer, else 3.0 (3.1 is reserved)."""
         return PROTOCOL_3_2 if self.version >= PROTOCOL_3_2 else PROTOCOL_3_0
 
     @property
     def must_negotiate(self) -> bool:
-        """Whether a NegotiateProtocolVersion with `spoken` and `protocol_options` is due."""
+        """Whether a NegotiateProtocolVersion with `spoken` and `protocol_options` must be sent."""
         return self.version != self.spoken or bool(self.protocol_options)
 
 
@@ -85,7 +84,7 @@ StartupPacket = SSLRequest | GSSENCRequest | CancelRequest | StartupMessage
 
 
 class StartupReader:
-    """Startup packets of one connection, of which each encryption may be asked for once."""
+    """The startup packets of one connection, which may request each kind of encryption once."""
 
     __slots__ = ("_buffer", "_error", "_gss_done", "_ssl_done")
 
@@ -96,14 +95,14 @@ class StartupReader:
         self._error: ProtocolError | None = None
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
-        """Take bytes as they arrived. The caller calls `next()` after each, so little ever gathers here."""
+        """Take bytes as they arrived. The caller calls `next()` after each, so little is ever buffered."""
         if self._error is None:
             self._buffer += data
 
     def next(self) -> StartupPacket | None:
         """Return the next packet, or None until more is fed.
 
-        Raises SilentProtocolError where PostgreSQL closes without a word, else ProtocolError. Either is
+        Raises SilentProtocolError where PostgreSQL closes without an answer, else ProtocolError. Either is
         final.
         """
         if self._error is not None:
@@ -126,7 +125,7 @@ class StartupReader:
         return packet
 
     def rest(self) -> bytes:
-        """Return all bytes behind the last packet, which stay in the reader."""
+        """Return all bytes after the last packet; they stay in the reader."""
         return self._buffer
 
     def _packet(self, body: bytes) -> StartupPacket:
@@ -147,7 +146,7 @@ class StartupReader:
 
 
 def unencrypted_data(request: SSLRequest | GSSENCRequest) -> ProtocolError:
-    """Build PostgreSQL's refusal of bytes that came in plain right behind an encryption request."""
+    """Build PostgreSQL's refusal of plaintext right after an encryption request."""
     what = "SSL" if isinstance(request, SSLRequest) else "GSSAPI encryption"
     return malformed(
         f"received unencrypted data after {what} request",
@@ -171,7 +170,7 @@ def _startup_message(version: ProtocolVersion, body: bytes) -> StartupMessage:
             f"server supports {PROTOCOL_3_0[0]}.0 to {PROTOCOL_LATEST[0]}.{PROTOCOL_LATEST[1]}",
             sqlstate=sqlstate.FEATURE_NOT_SUPPORTED,
         )
-    # Names and values in turn, each with its zero byte, and one more zero byte as the packet's last.
+    # Names and values alternate, each with its zero byte; one more zero byte ends the packet.
     pieces = body[4:].split(b"\0")
     if len(pieces) % 2 or pieces[-2:] != [b"", b""] or b"" in pieces[:-2:2]:
         raise ProtocolError("invalid startup packet layout: expected terminator as last byte")

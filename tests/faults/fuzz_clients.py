@@ -35,7 +35,7 @@ PATIENCE = 20.0
 ROUND = 2000  # sessions of one proxy, in a long run
 TOLD = 3000  # characters of an error
 GROWTH = 48 << 20  # bytes: the plan cache and a few buffers may fill
-OWN_DEFECT = b"internal error of shardproxy"
+OWN_DEFECT = b"internal error in shardproxy"
 STARTUP = encode.startup_message({"user": "postgres", "database": "shop", "application_name": "fuzz"})
 ROWS = [encode.copy_data(b"7\t%d\tx\n" % number) for number in range(5)]
 

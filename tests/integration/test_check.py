@@ -117,12 +117,12 @@ def test_everything_wrong_with_tables_at_once(one_server: Databases, check: Chec
         'table public.doc: key column "id" has type json, which cannot be a sharding key',
         'table public.doc: key column "g" is generated from other columns',
         "table public.seen: it is a view",
-        'table public.orders: unique index "public.orders_pkey" does not contain the key, so it holds within '
+        'table public.orders: unique index "public.orders_pkey" does not contain the key, so it is enforced within '
         "each shard only (on s0, s1)",
         'table public.orders: column "id" differs in its NOT NULL: set on s0, not set on s2',
         'table public.orders: column "customer" differs in its default: none on s0, 3 on s2',
-        "table public.part1: it is a partition of another table, through which rows reach it as well",
-        "table public.nowhere: does not exist on all 3 shards",
+        "table public.part1: it is a partition of another table, through which it also gets rows",
+        "table public.nowhere: does not exist on any shard",
         "table public.afar: it is a foreign table",
         'table public.ranged: key column "other" sorts by collation "bytes", which the proxy cannot compare by',
     ):
@@ -195,7 +195,7 @@ def test_privileges_and_passwords(start_server: StartServer, check: Check, monke
     monkeypatch.setenv("APP_PASSWORD", "a@b/c'd")
     code, text = check(config([dsn], [USERS]))
     assert code == 0, text
-    assert remedies(text)[0][0] == "table public.users: the dsn's user may not INSERT, UPDATE, DELETE"
+    assert remedies(text)[0][0] == "table public.users: the dsn's user lacks the privileges INSERT, UPDATE, DELETE"
     monkeypatch.setenv("APP_PASSWORD", "wrong-secret")
     code, text = check(config([dsn], [USERS]))
     assert code == 1

@@ -58,7 +58,7 @@ def wait_until_silent(where: list[int]) -> None:
 
 def test_once_loads_checks_and_ends() -> None:
     with start("--once", "--port", "0", "--rows", "30000", "--shards", "3") as demo:
-        text = read_until(demo, "gives them all back")
+        text = read_until(demo, "returns all of them")
         assert demo.wait(PATIENCE) == 0
     assert re.search(r"^COPY 30,000 rows, .* rows/s, .* MB/s$", text, re.MULTILINE)
     shards = re.findall(r"^  s(\d) +\d+ +([\d,]+) +[\d.]+% +all$", text, re.MULTILINE)
@@ -76,7 +76,7 @@ def test_serves_the_pasted_psql_line_until_a_signal(signum: signal.Signals) -> N
             demo = stack.enter_context(start("--port", "0", "--rows", "5000", "--shards", "2"))
         finally:
             signal.signal(signal.SIGINT, ours)
-        text = read_until(demo, "Ctrl-C ends it all.")
+        text = read_until(demo, "Press Ctrl-C to stop.")
         pasted = re.search(r"^  (\S.*postgresql://\S+)$", text, re.MULTILINE)
         assert pasted
         answer = subprocess.run(
@@ -100,7 +100,7 @@ def test_nothing_outlives_a_killed_demo(monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setenv("TMPDIR", scratch)
         monkeypatch.delenv(SCRATCH_VARIABLE, raising=False)
         with start("--port", "0", "--rows", "1000", "--shards", "2") as demo:
-            text = read_until(demo, "Ctrl-C ends it all.")
+            text = read_until(demo, "Press Ctrl-C to stop.")
             assert all(map(listens, ports(text)))
             assert len(list(Path(scratch).glob("shardproxy-[dp]*"))) == 3  # the proxy's, and each shard's
             demo.kill()
@@ -128,7 +128,7 @@ def test_a_taken_port_is_said_in_words() -> None:
             assert demo.stdout is not None
             text = demo.stdout.read()
             assert demo.wait(PATIENCE) == 1
-    assert "--port takes another port" in text
+    assert "choose another port with --port" in text
     assert "Traceback" not in text
 
 

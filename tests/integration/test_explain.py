@@ -28,7 +28,7 @@ def config(one_server: Databases, tmp_path: Path) -> Path:
         ("SELECT * FROM users WHERE id = 5", "is bound to one shard"),
         ("SELECT name FROM users", "all shards (s0, s1, s2)"),
         ("INSERT INTO countries VALUES ('de')", "every shard makes the same change"),
-        ("SELECT * FROM pg_class", "one shard, whichever"),
+        ("SELECT * FROM pg_class", "one shard, the session's home shard"),
     ],
 )
 def test_tells_where(config: Path, capsys: pytest.CaptureFixture[str], sql: str, words: str) -> None:

@@ -54,7 +54,7 @@ def test_a_command_that_this_version_has_not_got_says_so(
     monkeypatch.setattr(cli, "COMMANDS", (*cli.COMMANDS[:-1], absent))
     assert cli.main(["load", *arguments]) == 2
     assert capsys.readouterr().err.startswith(
-        r"shardproxy: this version has no `load` yet. Load data through the proxy, by psql's \copy"
+        r"shardproxy: this version has no command `load` yet. Load data through the proxy, with psql's \copy"
     )
     with pytest.raises(SystemExit):
         cli.main(["--help"])

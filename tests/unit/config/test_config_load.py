@@ -112,7 +112,7 @@ def test_values_keep_their_spelling() -> None:
         '2024-01-02T03:04:05Z, nan, -inf, "x", { value = "NULL" }, "NULL", { value = "MINVALUE" }, "MINVALUE"] }]'
     )
     # MINVALUE has no meaning in a list, so both spellings are the text, and one of them is too many.
-    assert the_error(text)[1:] == ("databases[0].tables[0].values[0].in[13]", "'MINVALUE' has a shard already")
+    assert the_error(text)[1:] == ("databases[0].tables[0].values[0].in[13]", "'MINVALUE' already has a shard")
     (entry,) = parse(text.replace(', { value = "MINVALUE" }', "")).databases[0].tables[0].values
     assert entry.values == (
         "1", "0.1234567890123456789", "10.50", "true", "2024-01-02", "2024-01-02 03:04:05",
@@ -157,20 +157,20 @@ ONE_ERROR = {
     "listen on all": (f'{SHOP}[server]\nlisten = "*:1"', 8, "server.listen", "is not an address"),
     "listen on port 65536": (f'{SHOP}[server]\nlisten = "[::1]:65536"', 8, "server.listen", "is not an address"),
     "listen on no address": (f'{SHOP}[server]\nlisten = "1.2.3:4"', 8, "server.listen", "1.2.3"),
-    "trust on the network": (f'{SHOP}[server]\nlisten = "0.0.0.0:1"', 8, "server.listen", "everybody is let in"),
-    "trust on a host name": (f'{SHOP}[server]\nlisten = "db:1"', 8, "server.listen", "everybody is let in"),
+    "trust on the network": (f'{SHOP}[server]\nlisten = "0.0.0.0:1"', 8, "server.listen", "all clients are trusted"),
+    "trust on a host name": (f'{SHOP}[server]\nlisten = "db:1"', 8, "server.listen", "all clients are trusted"),
     "one address twice": (
         f'{SHOP}[server]\nlisten = "[::1]:7"\n[admin]\nlisten = "[::1]:7"', 10, "admin.listen", "the same address",
     ),
-    "commit": (f'{SHOP}commit = "fast"', 7, "databases[0].commit", "is 'fast', which is none of the choices"),
+    "commit": (f'{SHOP}commit = "fast"', 7, "databases[0].commit", "is 'fast', which is not one of the choices"),
     "unlisted_tables": (f'{SHOP}unlisted_tables = "s2"', 7, "databases[0].unlisted_tables", 'no shard "s2"'),
     "a database twice": (SHOP + SHOP, 8, "databases[1].name", 'another database "shop"'),
     "a shard twice": (SHOP.replace("s1", "s0"), 5, "databases[0].shards[1].name", 'another shard "s0"'),
-    "a shard named error": (SHOP.replace("s1", "error"), 5, "databases[0].shards[1].name", "means something else"),
-    "a name that does not print": (SHOP.replace("s1", "s\\n1"), 5, "databases[0].shards[1].name", "do not print"),
+    "a shard named error": (SHOP.replace("s1", "error"), 5, "databases[0].shards[1].name", "has a special meaning"),
+    "an unprintable name": (SHOP.replace("s1", "s\\n1"), 5, "databases[0].shards[1].name", "unprintable"),
     "one database for two shards": (SHOP.replace(":2", ":1"), 5, "databases[0].shards[1].dsn", 'as that of shard "s0"'),
     "no placement": (table(""), 7, "databases[0].tables[0].placement", "is missing"),
-    "placement": (table('placement = "hsah"'), 9, "databases[0].tables[0].placement", "none of the choices"),
+    "placement": (table('placement = "hsah"'), 9, "databases[0].tables[0].placement", "not one of the choices"),
     "hash without key": (table('placement = "hash"'), 7, "databases[0].tables[0]", "needs `key`"),
     "hash with empty key": (table('placement = "hash"\nkey = []'), 10, "databases[0].tables[0].key", "needs `key`"),
     "hash with values": (
@@ -181,7 +181,7 @@ ONE_ERROR = {
         table('placement = "hash"\nkey = ["a", "A"]'), 10, "databases[0].tables[0].key[1]", '"a" twice',
     ),
     "a bad column": (
-        table('placement = "hash"\nkey = ["a", "b c"]'), 10, "databases[0].tables[0].key[1]", "not a name",
+        table('placement = "hash"\nkey = ["a", "b c"]'), 10, "databases[0].tables[0].key[1]", "not a valid SQL name",
     ),
     "a key that is no array": (
         table('placement = "hash"\nkey = "a"'), 10, "databases[0].tables[0].key", "not an array",
@@ -193,7 +193,7 @@ ONE_ERROR = {
     ),
     "a value of two shards": (
         table('placement = "list"\nkey = ["a"]\nvalues = [\n{ shard = "s0", in = [1] },\n'
-              '{ shard = "s1", in = ["1"] }]'), 13, "databases[0].tables[0].values[1].in[0]", "'1' has a shard already",
+              '{ shard = "s1", in = ["1"] }]'), 13, "databases[0].tables[0].values[1].in[0]", "'1' already has a shard",
     ),
     "a value that is none": (
         table('placement = "list"\nkey = ["a"]\nvalues = [{ shard = "s0", in = [[1]] }]'), 11,
@@ -206,9 +206,9 @@ ONE_ERROR = {
     "range without bounds": (table('placement = "range"\nkey = ["a"]'), 7, "databases[0].tables[0]", "needs `bounds`"),
     "a bound of the wrong width": (
         table('placement = "range"\nkey = ["a", "b"]\nbounds = [{ shard = "s0", from = [1, 2], to = [3] }]'), 11,
-        "databases[0].tables[0].bounds[0].to", "has 1 values, and the key 2 columns",
+        "databases[0].tables[0].bounds[0].to", "has 1 values, but the key has 2 columns",
     ),
-    "a value behind MINVALUE": (
+    "a value after MINVALUE": (
         table('placement = "range"\nkey = ["a", "b"]\nbounds = '
               '[{ shard = "s0", from = ["MINVALUE", 2], to = [3, 4] }]'), 11,
         "databases[0].tables[0].bounds[0].from[1]", "every bound following MINVALUE must also be MINVALUE",
@@ -227,11 +227,11 @@ ONE_ERROR = {
         "databases[0].tables[1].name", "another table",
     ),
     "a table's bad name": (
-        table('placement = "reference"').replace('"t"', '"a..b"'), 8, "databases[0].tables[0].name", "not a name",
+        table('placement = "reference"').replace('"t"', '"a..b"'), 8, "databases[0].tables[0].name", "not a valid",
     ),
     "a catalog": (
         table('placement = "reference"').replace('"t"', '"pg_catalog.pg_class"'), 8, "databases[0].tables[0].name",
-        "PostgreSQL's own schema",
+        "system schema",
     ),
 }  # fmt: skip
 

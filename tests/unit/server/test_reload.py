@@ -25,5 +25,5 @@ def test_no_users_while_strangers_can_connect(tmp_path: Path) -> None:
         asyncio.run(main.examined(path, Server(listen="0.0.0.0:6432")))
     [problem] = error.value.problems
     assert problem.path == "users"
-    assert "0.0.0.0:6432 is listened on until the next start" in problem.message
+    assert "listens on 0.0.0.0:6432 until the next start" in problem.message
     assert problem.remedy
