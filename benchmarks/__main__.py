@@ -75,6 +75,15 @@ def measure(run: Callable[[Scale], list[Figure]], scale: Scale) -> Result:
     return Result(figures, f"{length}, commit {scale.commit}", machine(), at, others, missing)
 
 
+def keep(measured: dict[str, Result], output: Path) -> None:
+    """Write the results, those of an earlier run where there are no new ones."""
+    both = results.load(output) | measured
+    together = {name: both[name] for name in BENCHMARKS if name in both}
+    results.save(together, output)
+    if output == HERE and not results.write_readme(together):
+        print(f"README.md has no place for its table: {results.BEGIN}", file=sys.stderr)
+
+
 def main() -> int:
     """Run, print, write; 1 if something could not be measured."""
     options = parser()
@@ -83,19 +92,14 @@ def main() -> int:
     arguments: argparse.Namespace = options.parse_args()
     scale = Scale(quick=arguments.quick, commit=arguments.commit)
     output = arguments.output or (None if scale.quick else HERE)
-    known = {} if output is None else results.load(output)
     measured: dict[str, Result] = {}
     for name, run in BENCHMARKS.items():
         if not arguments.only or name in arguments.only:
             print(f"{name} ...", file=sys.stderr, flush=True)
             measured[name] = measure(run, scale)
+            if output is not None:  # at once: a run that is interrupted has then lost one benchmark
+                keep(measured, output)
     print(results.text(measured))
-    if output is not None:
-        both = known | measured
-        together = {name: both[name] for name in BENCHMARKS if name in both}
-        results.save(together, output)
-        if output == HERE and not results.write_readme(together):
-            print(f"README.md has no place for its table: {results.BEGIN}", file=sys.stderr)
     return 1 if any(result.missing for result in measured.values()) else 0
 
 
