@@ -15,7 +15,7 @@ their errors the one with the smallest client line is reported.
 import asyncio
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 from shardproxy.backend.connection import IDLE, Connection
 from shardproxy.backend.together import each
@@ -25,7 +25,7 @@ from shardproxy.engine.copy_start import first_replies
 from shardproxy.engine.notices import Fields, NoticeMerger
 from shardproxy.errors import PgError, ProtocolError
 from shardproxy.native import ALL_SHARDS, SplitError
-from shardproxy.sql import Kind, Statement
+from shardproxy.sql import CopyFrom, Statement
 from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED, INTERNAL_ERROR, PROTOCOL_VIOLATION, QUERY_CANCELED
 from shardproxy.wire import decode, encode
 from shardproxy.wire.constants import B
@@ -46,9 +46,9 @@ SETTLE_TIMEOUT = 30.0
 """Seconds for a shard to answer CopyFail before its connection is given up: it has buffers to read first, no more."""
 
 
-def is_copy_in(statement: Statement) -> bool:
+def is_copy_in(statement: Statement) -> TypeGuard[CopyFrom]:
     """Whether a statement asks the client for data."""
-    return statement.kind is Kind.COPY_FROM and statement.copy is not None and statement.copy.source == "stdin"
+    return isinstance(statement, CopyFrom) and statement.endpoint == "client"
 
 
 class Source(Protocol):

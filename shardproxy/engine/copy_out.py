@@ -5,6 +5,7 @@ line, one binary signature, one trailer, and the tag is the total.
 """
 
 from collections.abc import Callable, Sequence
+from typing import TypeGuard
 
 from shardproxy.backend.connection import Connection
 from shardproxy.backend.together import each
@@ -13,14 +14,14 @@ from shardproxy.engine.copy_start import first_replies
 from shardproxy.engine.results import COPY_DATA, Output, Relay, columns_differ, total_tag
 from shardproxy.errors import PgError
 from shardproxy.native import FrameMerge
-from shardproxy.sql.model import Kind, Statement
+from shardproxy.sql import CopyTo, Statement
 from shardproxy.wire import encode
 from shardproxy.wire.constants import B
 
 
-def is_copy_out(statement: Statement) -> bool:
+def is_copy_out(statement: Statement) -> TypeGuard[CopyTo]:
     """Whether a statement sends rows to the client."""
-    return statement.kind is Kind.COPY_TO and statement.copy is not None and statement.copy.source == "stdin"
+    return isinstance(statement, CopyTo) and statement.endpoint == "client"
 
 
 async def copy_out(sql: bytes, options: CopyOptions, connections: Sequence[Connection], output: Output) -> str:

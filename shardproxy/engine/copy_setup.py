@@ -22,10 +22,10 @@ from shardproxy.engine.copy_start import first_replies
 from shardproxy.engine.resolver import Resolver
 from shardproxy.errors import PgError
 from shardproxy.native import ABSENT, ASCII_ONLY, KEY_BPCHAR, KEY_TEXT, Marker, Placement, SplitError, Splitter
-from shardproxy.routing import Route, route
+from shardproxy.routing import CopyFromClient, Replicate, route
 from shardproxy.routing.identifiers import ascii_name
 from shardproxy.routing.relation import Relation
-from shardproxy.sql import CopyStatement, Statement
+from shardproxy.sql import CopyFrom
 from shardproxy.sqlstate import (
     CHECK_VIOLATION,
     FEATURE_NOT_SUPPORTED,
@@ -49,7 +49,7 @@ TEXTUAL = frozenset({KEY_TEXT, KEY_BPCHAR})
 class CopySetup:
     """A COPY ready to start."""
 
-    plan: Route
+    plan: CopyFromClient
     shards: tuple[int, ...]
     relation: str
     splitter: Splitter
@@ -109,11 +109,8 @@ class Look:
     readiness: Sequence[bytes | None]
 
 
-async def prepare_copy(engine: "Engine", statement: Statement, sql: bytes) -> CopySetup:
+async def prepare_copy(engine: "Engine", copy: CopyFrom, sql: bytes) -> CopySetup:
     """Resolve a COPY FROM STDIN's table on its shards and build its splitter."""
-    copy = statement.copy
-    assert copy is not None
-    assert copy.table is not None
     gang = engine.gang
     engine.resolver.forget()
     name = (copy.table.schema, copy.table.name)
@@ -122,13 +119,14 @@ async def prepare_copy(engine: "Engine", statement: Statement, sql: bytes) -> Co
         looks = await _look(engine, gang.everyone, name)
     found = looks[gang.home].relation if looks else None
     if found is None:
-        tables = await engine.resolver.resolve(statement)
+        tables = await engine.resolver.resolve(copy)
     else:
         tables = {copy.table: await engine.resolver.resolved(looks[gang.home].connection, found)}
     if tables[copy.table].kind == "missing":
         [connection] = await gang.join([gang.home])
         raise await _refused_by(connection, sql)
-    plan = route(statement, tables, await engine.resolver.context(statement, tables, ()))
+    plan = route(copy, tables, await engine.resolver.context(copy, tables, ()), engine.memory)
+    assert isinstance(plan, CopyFromClient)
     shards = engine.shards_of(plan)
     if not set(shards) <= looks.keys():
         looks = await _look(engine, shards, name)
@@ -145,7 +143,7 @@ async def prepare_copy(engine: "Engine", statement: Statement, sql: bytes) -> Co
             detail="In this encoding an ASCII byte may be part of another character, so rows cannot be told apart.",
             hint="Convert the data to UTF8, or load them in COPY's binary format.",
         )
-    everywhere = plan.combine == "same"
+    everywhere = isinstance(plan.rows, Replicate)
     nshards = len(gang.addresses)
     encodings = Encodings(gang.client_encoding, encoding, relation.server_encoding)
     placed_by: dict[int, Relation] = {}
@@ -184,7 +182,7 @@ async def _look(engine: "Engine", shards: Sequence[int], name: catalog.Name) -> 
     return looks
 
 
-def _relation_on_all(looks: Sequence[Look], copy: CopyStatement) -> Relation:
+def _relation_on_all(looks: Sequence[Look], copy: CopyFrom) -> Relation:
     """Return the table as every shard has it; they must agree on its columns."""
     connections = [look.connection for look in looks]
     first = looks[0].relation
@@ -212,7 +210,7 @@ def _shape(relation: Relation) -> tuple[object, ...]:
     return relation.schema, relation.name, columns
 
 
-def _columns_known(copy: CopyStatement, relation: Relation) -> bool:
+def _columns_known(copy: CopyFrom, relation: Relation) -> bool:
     """Whether COPY's column list is one that PostgreSQL takes."""
     if copy.columns is None:
         return True
@@ -238,7 +236,7 @@ async def _refused_by(connection: Connection, sql: bytes) -> PgError:
 
 async def _keyed_splitter(
     connection: Connection,
-    copy: CopyStatement,
+    copy: CopyFrom,
     table: "ShardedTable",
     placement: Placement,
     encodings: Encodings,

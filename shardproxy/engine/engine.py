@@ -15,7 +15,7 @@ from shardproxy.backend.connection import Connection
 from shardproxy.backend.together import each
 from shardproxy.config.names import NAMEDATALEN
 from shardproxy.engine.copy_in import CopyIn, Source
-from shardproxy.engine.copy_out import copy_out, is_copy_out
+from shardproxy.engine.copy_out import copy_out
 from shardproxy.engine.copy_setup import prepare_copy
 from shardproxy.engine.database import Database
 from shardproxy.engine.deadlock import LockWatch
@@ -26,17 +26,43 @@ from shardproxy.engine.results import DATA_ROW, Answer, OnAgreed, Output, Relay,
 from shardproxy.engine.slow_client import SlowClient
 from shardproxy.errors import PgError
 from shardproxy.native import FrameMerge
-from shardproxy.routing import ParamValue, Route, route
-from shardproxy.sql import Kind, Statement
-from shardproxy.sql.kinds import IN_BLOCKS
+from shardproxy.routing import (
+    Connected,
+    CopyFromClient,
+    CopyToClient,
+    Gather,
+    Home,
+    Local,
+    Memory,
+    OneShard,
+    ParamValue,
+    Plan,
+    Replicate,
+    Settings,
+    ShardByShard,
+    route,
+)
+from shardproxy.sql import (
+    Begin,
+    Commit,
+    CopyFrom,
+    CopyTo,
+    CreateAs,
+    Empty,
+    Kind,
+    Release,
+    Rollback,
+    RollbackTo,
+    Savepoint,
+    Statement,
+    Utility,
+)
 from shardproxy.sqlstate import (
     ACTIVE_SQL_TRANSACTION,
     CONNECTION_FAILURE,
-    FEATURE_NOT_SUPPORTED,
-    INVALID_CURSOR_NAME,
     NO_ACTIVE_SQL_TRANSACTION,
 )
-from shardproxy.transaction.settings import replay_sql, setting_change
+from shardproxy.transaction.settings import replay_sql
 from shardproxy.transaction.state import FAILED, Transaction
 from shardproxy.wire import encode
 from shardproxy.wire.constants import B
@@ -48,13 +74,6 @@ READS = frozenset({
     Kind.SELECT, Kind.SHOW, Kind.EXPLAIN, Kind.FETCH, Kind.CLOSE_CURSOR, Kind.DEALLOCATE, Kind.COPY_TO,
 })  # fmt: skip
 """Kinds that need no transaction of their own to be the same on several shards."""
-
-SHARD_BY_SHARD = frozenset({"ANALYZE"})
-"""Tags of what gains nothing by one transaction: the locks that it keeps on shared catalogs would meet those of
-another shard in the same server."""
-
-DISCARD_PARTS = frozenset({"DISCARD PLANS", "DISCARD SEQUENCES", "DISCARD TEMP"})
-"""Tags of what leaves the settings as they are."""
 
 
 class Engine:
@@ -78,9 +97,7 @@ class Engine:
         self._on_parameter = on_parameter
         self._notice: Callable[[int, Fields], None] = NoticeMerger(self._say_notice).notice
         self._slow_client = SlowClient(output, lambda: self.gang.connections)
-        self._cursors: dict[str, int] = {}
-        self._held: set[str] = set()  # the cursors that outlive their transaction
-        self._prepared: dict[str, tuple[int, ...]] = {}
+        self.memory = Memory()
 
     @property
     def transaction(self) -> Transaction:
@@ -197,7 +214,7 @@ class Engine:
             self.resolver.forget()
         self.transaction.end(committed=True)
 
-    async def _end_transaction(self, statement: Statement, sql: bytes) -> str:
+    async def _end_transaction(self, statement: Commit | Rollback, sql: bytes) -> str:
         transaction = self.transaction
         begun = transaction.log[0].sql if transaction.open else b"BEGIN"
         if not transaction.open or transaction.implicit:
@@ -215,14 +232,14 @@ class Engine:
                 await self.gang.rollback()
                 self.resolver.forget()
                 tag = "ROLLBACK"
-        self._cursors = {name: shard for name, shard in self._cursors.items() if name in self._held}
+        self.memory = self.memory.transaction_ended()
         if statement.chain:
             transaction.begin(begun)
         return tag
 
-    async def _savepoint(self, statement: Statement, sql: bytes) -> str:
+    async def _savepoint(self, statement: Savepoint | Release | RollbackTo, sql: bytes) -> str:
         transaction = self.transaction
-        name = statement.name or ""
+        name = statement.name
         if not transaction.open or transaction.implicit:
             what = statement.kind.value.removesuffix("SAVEPOINT").rstrip()
             words = f"{what} SAVEPOINT".lstrip()
@@ -276,22 +293,24 @@ class Engine:
         Rows, their description (if `describe`) and notices go to the output; the tag is returned.
         """
         self._notice = NoticeMerger(self._say_notice).notice
-        match statement.kind:
-            case Kind.EMPTY:
+        match statement:
+            case Empty():
                 return None
-            case Kind.BEGIN:
+            case Begin():
                 return self._begin(statement, sql)
-            case Kind.COMMIT | Kind.ROLLBACK:
+            case Commit() | Rollback():
                 return await self._end_transaction(statement, sql)
-            case Kind.SAVEPOINT | Kind.RELEASE | Kind.ROLLBACK_TO:
+            case Savepoint() | Release() | RollbackTo():
                 return await self._savepoint(statement, sql)
         self.transaction.check()
-        if is_copy_out(statement):
-            return await self._copy_to(statement, sql)
         plan = await self._plan(statement, params)
         run = _Run(statement, plan, request or _query(sql), describe, on_agreed)
-        if statement.kind in {Kind.SET, Kind.RESET} or statement.sets_config:
-            return await self._set(run, replay_sql(statement, sql, params), *setting_change(statement, params))
+        match plan:
+            case CopyToClient():
+                assert isinstance(statement, CopyTo)
+                return await copy_out(sql, statement.options, await self.joined(plan), self.output)
+            case Settings():
+                return await self._set(run, replay_sql(sql, params), plan)
         answers = await self._execute(run)
         await self._learn(statement, run)
         if answers[0].suspended:
@@ -299,87 +318,65 @@ class Engine:
         if answers[0].empty:
             return None
         tags = [answer.tag or "" for answer in answers]
-        return tags[0] if plan.combine != "concatenate" else total_tag(tags)
+        return total_tag(tags) if isinstance(plan, Gather) else tags[0]
 
-    async def _plan(self, statement: Statement, params: Sequence[ParamValue]) -> Route:
+    async def _plan(self, statement: Statement, params: Sequence[ParamValue]) -> Plan:
         """Decide where a statement goes."""
-        match statement.kind:
-            case Kind.EXPLAIN if statement.inner is not None and statement.inner.kind is Kind.EXECUTE:
-                return await self._plan(statement.inner, params)
-            case Kind.UTILITY if statement.tag in IN_BLOCKS.values() and not self.transaction.open:
-                # One made for it would hide what PostgreSQL says.
-                return Route("home", "one", "PostgreSQL says that it is of no use outside a transaction block")
-            case Kind.PREPARE_TRANSACTION:
-                raise PgError(
-                    FEATURE_NOT_SUPPORTED,
-                    f"{statement.tag} is not supported through shardproxy",
-                    hint="The proxy itself commits over several shards in two phases. Connect to a shard to "
-                    "prepare a transaction there.",
-                )
-            case Kind.CLOSE_CURSOR | Kind.DEALLOCATE if statement.name is None:
-                await self.gang.open_home()
-                connected = (self.gang.home, *self.gang.others)
-                return Route(connected, "same", "wherever the session has been")
-            case Kind.FETCH | Kind.CLOSE_CURSOR:
-                shard = self._cursors.get(statement.name or "")
-                if shard is None:
-                    raise PgError(INVALID_CURSOR_NAME, f'cursor "{statement.name}" does not exist')
-                return Route((shard,), "one", "where the cursor is")
-            case Kind.EXECUTE:
-                shards = self._prepared.get(statement.name or "")
-                return Route(shards or "home", "one", "where the statement is prepared")
-            case Kind.DEALLOCATE:
-                return Route(self._prepared.get(statement.name or "") or "home", "one", "where it is prepared")
-            case Kind.UTILITY_NO_TRANSACTION if self.transaction.open:
-                return Route("home", "one", "PostgreSQL refuses it inside a transaction block")
         tables = await self.resolver.resolve(statement)
         context = await self.resolver.context(statement, tables, params)
-        return route(statement, tables, context)
+        plan = route(statement, tables, context, replace(self.memory, in_transaction=self.transaction.open))
+        if isinstance(plan, Settings | Connected):
+            await self.gang.open_home()
+        return plan
 
-    def shards_of(self, plan: Route) -> tuple[int, ...]:
-        """Return the numbers of the shards that a route means."""
-        if plan.shards == "home":
-            return (self.gang.home,)
-        if plan.shards == "all":
-            return self.gang.everyone
-        assert isinstance(plan.shards, tuple)
-        return plan.shards
+    def shards_of(self, plan: Plan) -> tuple[int, ...]:
+        """Return the numbers of the shards that a plan means."""
+        match plan.rows if isinstance(plan, CopyFromClient | CopyToClient) else plan:
+            case Home():
+                return (self.gang.home,)
+            case OneShard(shard):
+                return (shard,)
+            case Gather(shards):
+                return shards
+            case Settings() | Connected():
+                return (self.gang.home, *self.gang.others)
+            case Local():
+                return ()
+        return self.gang.everyone
 
     def cursor_at(self, name: str) -> Connection | None:
         """Return the connection that has a cursor of the client's, if one has."""
-        shard = self._cursors.get(name)
+        shard = self.memory.cursors.get(name)
         return None if shard is None else self.gang.standing(shard)
 
     def cursor_opened(self, name: str, connection: Connection) -> None:
         """A protocol portal of this name is open there: to SQL it is a cursor."""
-        self._cursors[name] = self.gang.number_of(connection)
+        self.memory = self.memory.with_cursor(name, self.gang.number_of(connection))
 
     def cursor_closed(self, name: str) -> None:
         """It is no more."""
-        self._cursors.pop(name, None)
+        self.memory = self.memory.without_cursor(name)
 
-    async def connections_of(
-        self, statement: Statement, params: Sequence[ParamValue]
-    ) -> tuple[Route, list[Connection]]:
+    async def connections_of(self, statement: Statement, params: Sequence[ParamValue]) -> tuple[Plan, list[Connection]]:
         """Return where a statement goes, as `run` would run it, with the connections in the state for it."""
         self._notice = NoticeMerger(self._say_notice).notice
         self.transaction.check()
         plan = await self._plan(statement, params)
-        shards = self.shards_of(plan)
-        if len(shards) > 1 and statement.kind not in READS:
+        if isinstance(plan, Replicate):
             self.begin_implicit()
         return plan, await self.joined(plan)
 
-    async def joined(self, plan: Route) -> list[Connection]:
-        """Return the connections for a route, in the transaction if there is one, with the lock that it wants.
+    async def joined(self, plan: Plan) -> list[Connection]:
+        """Return the connections for a plan, in the transaction if there is one, with the lock that it wants.
 
         Of two writers of a reference table one has the lock of the first shard, and only then goes on to the others:
         so they do the same in the same order everywhere, and never wait for each other crosswise. A snapshot is taken
         behind the lock.
         """
         connections = await self.gang.join(self.shards_of(plan))
-        if plan.lock is not None and len(connections) > 1:
-            lock = plan.lock.encode("utf-8", "surrogateescape")
+        change = plan.rows if isinstance(plan, CopyFromClient) else plan
+        if isinstance(change, Replicate) and change.lock is not None:
+            lock = change.lock.encode("utf-8", "surrogateescape")
             await connections[0].execute(lock)
             await self.gang.on_all(connections[1:], lock)
             connections = await self.gang.join(self.shards_of(plan))  # a cancel that came while it waited
@@ -387,13 +384,10 @@ class Engine:
 
     async def _execute(self, run: "_Run") -> list[Answer]:
         """Send the statement to its shards and relay their answers."""
-        shards = self.shards_of(run.plan)
-        several = len(shards) > 1
-        if several and not self.transaction.open:
-            if run.statement.kind is Kind.UTILITY_NO_TRANSACTION or run.statement.tag in SHARD_BY_SHARD:
-                return await self._one_by_one(run, shards)
-            if run.statement.kind not in READS:
-                self.transaction.begin(implicit=True)
+        if isinstance(run.plan, ShardByShard):
+            return await self._one_by_one(run, self.gang.everyone)
+        if isinstance(run.plan, Replicate):
+            self.begin_implicit()
         return await self._relay(run, await self.joined(run.plan))
 
     async def _relay(self, run: "_Run", connections: Sequence[Connection]) -> list[Answer]:
@@ -401,7 +395,7 @@ class Engine:
             run.request(connection)
         merge = FrameMerge(len(connections), DATA_ROW)
         forward = frozenset({B.ROW_DESCRIPTION, B.NO_DATA}) if run.describe else frozenset()
-        rows_from = 0 if run.plan.combine == "same" else None
+        rows_from = None if isinstance(run.plan, Gather) else 0
         return await Relay(connections, self.output, merge, rows_from, forward, run.on_agreed).run()
 
     async def _one_by_one(self, run: "_Run", shards: Sequence[int]) -> list[Answer]:
@@ -419,44 +413,26 @@ class Engine:
                 raise
         return answers
 
-    async def _set(self, run: "_Run", replay: bytes, name: str | None, local: bool) -> str | None:
+    async def _set(self, run: "_Run", replay: bytes, plan: Settings) -> str | None:
         """Change a setting on every connection of the session, and by `replay` on those to come."""
-        statement = run.statement
-        await self.gang.open_home()
-        connections = await self.gang.join([self.gang.home, *self.gang.others])
-        run = replace(run, plan=Route("all", "same", "settings hold for all shards"))
-        answers = await self._relay(run, connections)
-        if statement.tag not in DISCARD_PARTS:
-            self.transaction.set(replay, name, local=local)
+        answers = await self._relay(run, await self.joined(plan))
+        if plan.lasting:
+            self.transaction.set(replay, plan.name, local=plan.local)
         self.resolver.forget()
-        if statement.tag == "DISCARD ALL":
-            self._cursors.clear()
-            self._held.clear()
-            self._prepared.clear()
+        self.memory = self.memory.after(run.statement, self.gang.home)
         return answers[0].tag
 
     async def _learn(self, statement: Statement, run: "_Run") -> None:
         """Note what a statement has changed that later ones depend on."""
-        if statement.definition:
+        if isinstance(statement, CreateAs) or (isinstance(statement, Utility) and statement.defines):
             self.resolver.forget()
             self.database.definitions_changed()
             self.transaction.defined = self.transaction.open
-        shards = self.shards_of(run.plan)
-        if statement.kind is Kind.DECLARE_CURSOR and statement.name is not None:
-            self._cursors[statement.name] = shards[0]
-            if statement.hold:
-                self._held.add(statement.name)
-        elif statement.kind is Kind.CLOSE_CURSOR:
-            closed = list(self._cursors) if statement.name is None else [statement.name]
-            for name in closed:
-                self._cursors.pop(name, None)
-                self._held.discard(name)
-        elif statement.kind is Kind.PREPARE and statement.name is not None:
-            self._prepared[statement.name] = shards
+        self.memory = self.memory.after(statement, self.shards_of(run.plan)[0])
 
     # COPY.
 
-    async def copy_in(self, statement: Statement, sql: bytes, source: Source) -> CopyIn:
+    async def copy_in(self, statement: CopyFrom, sql: bytes, source: Source) -> CopyIn:
         """Start COPY FROM STDIN on its shards; the caller feeds it, and ends it by `finish` or `stop`.
 
         It runs in a transaction: an implicit one, if none is open, which the caller ends.
@@ -475,14 +451,6 @@ class Engine:
         """Let go of the COPY, whose log of lines and last row may be many megabytes; the session may now be idle."""
         self._notice = NoticeMerger(self._say_notice).notice
 
-    async def _copy_to(self, statement: Statement, sql: bytes) -> str:
-        tables = await self.resolver.resolve(statement)
-        context = await self.resolver.context(statement, tables, ())
-        plan = route(statement, tables, context)
-        connections = await self.gang.join(self.shards_of(plan))
-        assert statement.copy is not None
-        return await copy_out(sql, statement.copy.options, connections, self.output)
-
 
 SUSPENDED = "portal suspended"
 """Not a tag: `run` returns it when Execute's row limit was reached."""
@@ -491,7 +459,7 @@ SUSPENDED = "portal suspended"
 @dataclass(frozen=True, slots=True)
 class _Run:
     statement: Statement
-    plan: Route
+    plan: Plan
     request: Request
     describe: bool
     on_agreed: OnAgreed | None = None

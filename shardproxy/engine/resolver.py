@@ -14,7 +14,7 @@ from shardproxy.copy.encoding import python_codec
 from shardproxy.engine.database import Database
 from shardproxy.engine.gang import Gang
 from shardproxy.errors import PgError
-from shardproxy.routing import Context, ParamValue, Resolved
+from shardproxy.routing import Context, ParamValue, Resolved, functions_of
 from shardproxy.routing.keytypes import spells
 from shardproxy.routing.relation import Relation
 from shardproxy.routing.resolved import TableKind
@@ -37,7 +37,7 @@ LOCKABLE = frozenset({"r", "p", VIEW})
 TEMPORARY = "pg_temp"
 """What the names of the schemas with temporary relations begin with."""
 
-UTILITIES = frozenset({Kind.UTILITY, Kind.UTILITY_NO_TRANSACTION})
+DEFINITIONS = frozenset({Kind.UTILITY, Kind.CREATE_AS})
 
 Names = frozenset[tuple[str | None, str]]
 
@@ -80,7 +80,7 @@ class Resolver:
             relations = await self.relations(connection, names)
             for name, relation in zip(names, relations, strict=True):
                 unfit = None if relation is None else self._unfit(relation)
-                if unfit is not None and statement.kind in UTILITIES:
+                if unfit is not None and statement.kind in DEFINITIONS:
                     misfits[name] = unfit
                 elif relation is None:
                     self._known[name] = await self._elsewhere(name)
@@ -110,7 +110,7 @@ class Resolver:
         self, statement: Statement, tables: Mapping[TableRef, Resolved], params: Sequence[ParamValue]
     ) -> Context:
         """Return what routing has to know besides; functions are looked up only where it matters."""
-        functions: Names = statement.functions
+        functions: Names = functions_of(statement, tables)
         aggregate = False
         if functions and any(table.sharded for table in tables.values()):
             if functions not in self._aggregates:

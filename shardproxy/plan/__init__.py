@@ -1,11 +1,9 @@
 """The names of `sql` and `routing` under the one that they had together."""
 
-from shardproxy.routing import Context, KeyColumn, ParamValue, Resolved, Route, route
+from shardproxy.routing import Context, KeyColumn, ParamValue, Resolved, route
 from shardproxy.sql import (
     Binding,
-    Column,
     Const,
-    CopyStatement,
     Default,
     Equality,
     FromFunction,
@@ -27,10 +25,8 @@ from shardproxy.sql import (
 
 __all__ = [
     "Binding",
-    "Column",
     "Const",
     "Context",
-    "CopyStatement",
     "Default",
     "Equality",
     "FromFunction",
@@ -45,7 +41,6 @@ __all__ = [
     "ParamValue",
     "ParseFailed",
     "Resolved",
-    "Route",
     "SetConfig",
     "Statement",
     "TableRef",

@@ -1,11 +1,48 @@
 """Where statements and rows go: a table's placement, the values of its key, and a statement's plan. No I/O.
 
-`route` decides from the facts of a statement (`shardproxy.sql`) and what the caller has found out about its
-relations. A row's shard is computed by the native core alone.
+`route` decides from the facts of a statement (`shardproxy.sql`), what the caller has found out about its relations,
+and what the session remembers. A row's shard is computed by the native core alone.
 """
 
 from shardproxy.routing.keytypes import KeyColumn
-from shardproxy.routing.resolved import Context, ParamValue, Resolved, Route
+from shardproxy.routing.memory import Memory
+from shardproxy.routing.plan import (
+    ByKey,
+    Connected,
+    CopyFromClient,
+    CopyToClient,
+    Gather,
+    Home,
+    Local,
+    OneShard,
+    Plan,
+    Replicate,
+    Settings,
+    ShardByShard,
+)
+from shardproxy.routing.resolved import Context, ParamValue, Resolved, Tables
 from shardproxy.routing.route import route
+from shardproxy.routing.select import functions_of
 
-__all__ = ["Context", "KeyColumn", "ParamValue", "Resolved", "Route", "route"]
+__all__ = [
+    "ByKey",
+    "Connected",
+    "Context",
+    "CopyFromClient",
+    "CopyToClient",
+    "Gather",
+    "Home",
+    "KeyColumn",
+    "Local",
+    "Memory",
+    "OneShard",
+    "ParamValue",
+    "Plan",
+    "Replicate",
+    "Resolved",
+    "Settings",
+    "ShardByShard",
+    "Tables",
+    "functions_of",
+    "route",
+]

@@ -9,14 +9,14 @@ from typing import Final
 from shardproxy.routing.keytypes import TYPES
 from shardproxy.routing.refusals import copies_differ, refused
 from shardproxy.routing.resolved import Resolved
-from shardproxy.sql.model import Statement
+from shardproxy.sql import Utility
 
 # Families of types to which a key may change: each value keeps its hash and its order.
 _COMPATIBLE: Final = frozenset({"integer_ops", "text_ops"})
 _FAMILIES: Final = {row.name: row.family for row in TYPES.values() if row.family in _COMPATIBLE and row.name != "name"}
 
 
-def check_rewrites(statement: Statement, table: Resolved) -> None:
+def check_rewrites(statement: Utility, table: Resolved) -> None:
     """Refuse what would leave rows of a sharded table misplaced, or the copies of a reference table different."""
     for rewrite in statement.rewrites:
         if table.kind == "reference" and rewrite.varying is not None:

@@ -7,8 +7,8 @@ from typing import Final
 from shardproxy import native
 from shardproxy.routing.keytypes import TYPES, KeyColumn
 from shardproxy.routing.keyvalues import UNBOUND, key_text
-from shardproxy.routing.resolved import Context, Resolved
-from shardproxy.sql.model import Column, Statement, TableRef, Value, tables_in
+from shardproxy.routing.resolved import Context, Tables
+from shardproxy.sql import ColumnRef, Modify, Query, TableRef, Value, tables_in
 
 # A key of several columns with IN lists on each multiplies: beyond this it is cheaper to ask all shards.
 COMBINATIONS: Final = 4096
@@ -19,11 +19,10 @@ _Place = tuple[TableRef, str]
 class Bound:
     """The conditions of one statement's outermost query, read against the tables that stand in it."""
 
-    def __init__(self, statement: Statement, tables: dict[TableRef, Resolved], context: Context) -> None:
-        self._context = context
+    def __init__(self, statement: Query, tables: Tables) -> None:
         self._uses = dict(statement.params)
         standing = list(tables_in(statement.source))
-        if statement.target is not None:
+        if isinstance(statement, Modify):
             standing.append(statement.target)
         self._standing = {ref: tables[ref] for ref in standing}
         self._values: dict[_Place, list[tuple[Value, ...]]] = {}
@@ -37,7 +36,14 @@ class Bound:
                     if source != place and self._alike(source, place):
                         self._equal.setdefault(place, set()).add(source)
 
-    def shards(self, ref: TableRef) -> frozenset[int] | None:
+    def lists(self, ref: TableRef) -> list[list[tuple[Value, ...]]] | None:
+        """For each key column of a table the lists of values that conditions leave to it; None if it has no key."""
+        resolved = self._standing.get(ref)
+        if resolved is None or resolved.placement is None:
+            return None
+        return [self._lists(ref, column) for column in resolved.key]
+
+    def shards(self, ref: TableRef, context: Context) -> frozenset[int] | None:
         """The shards with all rows of this table that can be in the result; None: any shard may have some.
 
         The empty set says that no row of any shard is in it (or that every shard raises the same error).
@@ -45,7 +51,7 @@ class Bound:
         resolved = self._standing.get(ref)
         if resolved is None or resolved.placement is None:
             return None
-        columns = [self._column(ref, column) for column in resolved.key]
+        columns = [self._column(ref, column, context) for column in resolved.key]
         lists = [values for values in columns if values is not None]
         if len(lists) < len(columns) or prod(map(len, lists)) > COMBINATIONS:
             return None
@@ -60,24 +66,30 @@ class Bound:
                 shards.add(shard)
         return frozenset(shards)
 
-    def _column(self, ref: TableRef, column: KeyColumn) -> list[bytes | None] | None:
+    def _column(self, ref: TableRef, column: KeyColumn, context: Context) -> list[bytes | None] | None:
         """The fewest values that a condition leaves to a key column."""
+        best: list[bytes | None] | None = None
+        for values in self._lists(ref, column):
+            texts = [key_text(one, column.type, context, self._uses, storing=False) for one in values]
+            known = [text for text in texts if text is not UNBOUND]
+            if len(known) == len(texts) and (best is None or len(known) < len(best)):
+                best = known
+        return best
+
+    def _lists(self, ref: TableRef, column: KeyColumn) -> list[tuple[Value, ...]]:
+        """The values that each condition leaves to a key column, or to one that is equal to it."""
+        found: list[tuple[Value, ...]] = []
         reached = {(ref, column.name)}
         pending = [(ref, column.name)]
-        best: list[bytes | None] | None = None
         while pending:
             place = pending.pop()
-            for values in self._values.get(place, ()):
-                texts = [key_text(one, column.type, self._context, self._uses, storing=False) for one in values]
-                known = [text for text in texts if text is not UNBOUND]
-                if len(known) == len(texts) and (best is None or len(known) < len(best)):
-                    best = known
+            found += self._values.get(place, ())
             new = self._equal.get(place, set()) - reached
             reached |= new
             pending += new
-        return best
+        return found
 
-    def _places(self, column: Column, only: tuple[TableRef, ...] | None = None) -> list[_Place]:
+    def _places(self, column: ColumnRef, only: tuple[TableRef, ...] | None = None) -> list[_Place]:
         """The sharded tables' columns that a name means.
 
         An unqualified name that several tables have is either an error, on every shard the same, or merged by
@@ -100,7 +112,7 @@ class Bound:
         return next((TYPES[key.type].family for key in self._standing[ref].key if key.name == name), None)
 
 
-def _is_called(ref: TableRef, column: Column) -> bool:
+def _is_called(ref: TableRef, column: ColumnRef) -> bool:
     if ref.alias is not None:
         return column.schema is None and ref.alias == column.table
     return ref.name == column.table and column.schema in {None, ref.schema}

@@ -10,7 +10,7 @@ from shardproxy import native
 from shardproxy import sqlstate as states
 from shardproxy.routing.relation import Column
 
-Kind = Literal["hash", "list", "range", "reference", "single"]
+PlacementKind = Literal["hash", "list", "range", "reference", "single"]
 
 TYPES: Final = {row.code: row for row in native.key_types()}
 """The native core's rows (core/types/types.def), by code."""
@@ -50,7 +50,7 @@ class KeyColumn:
     """The base type's oid."""
 
 
-def key_column(column: Column, kind: Kind) -> KeyColumn | Refusal:
+def key_column(column: Column, kind: PlacementKind) -> KeyColumn | Refusal:
     """Return the column as part of a key of this kind of placement, or why it cannot be one."""
     what = f'key column "{column.name}"'
     native_type = NATIVE_TYPES.get(column.type_oid)

@@ -5,13 +5,15 @@ readings certainly agree is there a value; any other cast, type or format is UNB
 over all shards or a refusal, never a wrong shard.
 """
 
+from collections.abc import Mapping
 from enum import Enum
+from functools import cache
 from typing import Final
 
 from shardproxy import native
 from shardproxy.routing.keytypes import TYPES
 from shardproxy.routing.resolved import Context, ParamValue
-from shardproxy.sql.model import Const, Param, Value
+from shardproxy.sql import Const, Value
 
 
 class Unbound(Enum):
@@ -22,6 +24,10 @@ class Unbound(Enum):
 
 UNBOUND: Final = Unbound.UNBOUND
 
+INTEGER_WIDTHS: Final = {"int2": 2, "int4": 4, "int8": 8}
+"""Bytes of their binary format."""
+TEXTS: Final = frozenset(row.name for row in TYPES.values() if row.collatable)
+"""Types whose binary format is their text."""
 _STRING_TYPES: Final = frozenset({"text", "varchar"})
 _NUMBERS: Final = frozenset({"numeric", "float4", "float8"})
 _CODES: Final = {row.name: row.code for row in TYPES.values()}
@@ -30,22 +36,24 @@ _UNKNOWN_OIDS: Final = frozenset({0, 705})
 
 
 def key_text(
-    value: Value, key: int, context: Context, uses: dict[int, int], *, storing: bool
+    value: Value, key: int, context: Context, uses: Mapping[int, int], *, storing: bool
 ) -> bytes | Unbound | None:
     """The value as text in the server's encoding, None for NULL.
 
-    `uses` counts each parameter's occurrences: where nobody has told a parameter's type PostgreSQL takes it
+    `uses` counts each parameter's occurrences: where a parameter's type is not given PostgreSQL takes it
     from the first place that it meets, so with several places it is not known here. `storing` is INSERT,
     which converts more than a comparison does.
     """
     if isinstance(value, Const):
-        return _constant(value, key, context, storing=storing)
+        return constant_text(value, key, context, storing=storing)
     if value.number < 1 or value.number > len(context.params):
         return UNBOUND
-    return _parameter(value, context.params[value.number - 1], key, context, uses.get(value.number, 0))
+    given = context.params[value.number - 1]
+    return parameter_text(value.cast, given, key, context, once=uses.get(value.number) == 1)
 
 
-def _constant(const: Const, key: int, context: Context, *, storing: bool) -> bytes | Unbound | None:
+def constant_text(const: Const, key: int, context: Context, *, storing: bool) -> bytes | Unbound | None:
+    """The text of a constant; see `key_text`."""
     if const.kind == "null":
         return None
     same = TYPES[key].same
@@ -80,21 +88,35 @@ def _encode(text: str, codec: str | None) -> bytes | Unbound:
         return UNBOUND
 
 
-def _parameter(param: Param, given: ParamValue, key: int, context: Context, uses: int) -> bytes | Unbound | None:
+@cache
+def readings(cast: str | None, key: int, *, once: bool) -> Mapping[int, str]:
+    """The types, by oid, that a parameter can have to be read for a key, each with the name of what it is read as.
+
+    `once` tells that it occurs in one place: only then an unknown type is the one that stands there.
+    """
     same = TYPES[key].same
-    if param.cast is not None and param.cast not in same:
+    if cast is not None and cast not in same:
+        return {}
+    found = dict(_NAMES)
+    if once:
+        found |= dict.fromkeys(_UNKNOWN_OIDS, cast or TYPES[key].name)
+    if cast is None:
+        return {oid: name for oid, name in found.items() if name in same}
+    # A cast reads a string as its own type does, and keeps an integer; of other types it may round the value.
+    kept = {cast, *_STRING_TYPES, *INTEGER_WIDTHS}
+    return {oid: name for oid, name in found.items() if name in kept and (name in same or name in _STRING_TYPES)}
+
+
+def parameter_text(
+    cast: str | None, given: ParamValue, key: int, context: Context, *, once: bool
+) -> bytes | Unbound | None:
+    """The text of a parameter under a cast; see `key_text` and `readings`."""
+    if cast is not None and cast not in TYPES[key].same:
         return UNBOUND
     if given.value is None:
         return None
-    if given.oid in _UNKNOWN_OIDS:
-        if uses != 1:
-            return UNBOUND
-        name = param.cast or TYPES[key].name
-    elif given.oid in _NAMES:
-        name = _NAMES[given.oid]
-    else:
-        return UNBOUND
-    if name not in same and not (name in _STRING_TYPES and param.cast is not None):
+    name = readings(cast, key, once=once).get(given.oid)
+    if name is None:
         return UNBOUND
     text = _from_binary(name, given.value) if given.format else given.value
     if isinstance(text, Unbound) or text.isascii():

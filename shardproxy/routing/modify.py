@@ -1,57 +1,71 @@
 """Where INSERT, UPDATE, DELETE, MERGE and CREATE TABLE AS go."""
 
-from collections.abc import Mapping
+from typing import assert_never
 
 from shardproxy import native
 from shardproxy.errors import PgError
 from shardproxy.routing.bound import Bound
 from shardproxy.routing.keytypes import KeyColumn
 from shardproxy.routing.keyvalues import Unbound, key_text
+from shardproxy.routing.plan import Home, OneShard, Replicate
 from shardproxy.routing.refusals import copies_differ, key_of, read_elsewhere, refused, unbound
-from shardproxy.routing.resolved import Context, Resolved, Route, in_turn
+from shardproxy.routing.resolved import Context, Resolved, Tables, in_turn
+from shardproxy.sql import (
+    Const,
+    CopyFrom,
+    CreateAs,
+    Default,
+    Delete,
+    Insert,
+    Merge,
+    Param,
+    RowValue,
+    Select,
+    Update,
+)
 from shardproxy.sql.kinds import IMMUTABLE
-from shardproxy.sql.model import Const, Default, Insert, Kind, Param, RowValue, Statement, TableRef
 from shardproxy.sqlstate import CHECK_VIOLATION
 
-Tables = Mapping[TableRef, Resolved]
+Change = Insert | Update | Delete | Merge
 
 
-def route_modify(statement: Statement, tables: Tables, context: Context) -> Route:
+def route_modify(statement: Change, tables: Tables, context: Context) -> Home | OneShard | Replicate:
     """Route a statement whose target is a user table."""
     ref = statement.target
-    assert ref is not None
     table = tables[ref]
     reads = {other: resolved for other, resolved in tables.items() if other != ref}
     verb = statement.kind.value
     if table.kind == "reference":
         check_replicated(verb, statement, table, reads)
-        reason = f"{table} is a reference table: every shard makes the same change"
-        return Route("all", "same", reason, _in_turn(statement, table, reads))
+        return Replicate(_in_turn(statement, table, reads))
     if table.kind == "single":
         shard = _shard_of(table)
         check_reads(verb, reads, shard)
-        return Route((shard,), "one", f"{table} lies on one shard")
-    if statement.kind is Kind.MERGE:
-        raise refused(
-            f'MERGE into sharded table "{table}" is not supported',
-            "Use INSERT ... ON CONFLICT, or UPDATE and INSERT with the key bound.",
-        )
+        return OneShard(shard)
     changed = [column.name for column in table.key if column.name in statement.set_columns]
-    if changed:
+    if changed and not isinstance(statement, Merge):
         raise refused(
             f'{verb} sets key column "{changed[0]}" of sharded table "{table}"',
             "A row with another key may belong to another shard: DELETE it and INSERT it anew.",
         )
-    if statement.kind is Kind.INSERT:
-        return _insert(statement, table, reads, context)
-    return _update_or_delete(statement, ref, dict(tables), context)
+    match statement:
+        case Insert():
+            return _insert(statement, table, reads, context)
+        case Update() | Delete():
+            return _update_or_delete(statement, tables, context)
+        case Merge():
+            raise refused(
+                f'MERGE into sharded table "{table}" is not supported',
+                "Use INSERT ... ON CONFLICT, or UPDATE and INSERT with the key bound.",
+            )
+        case _:
+            assert_never(statement)
 
 
-def _in_turn(statement: Statement, table: Resolved, reads: Tables) -> str | None:
-    """The locks behind which every shard makes this change, and others of the tables it reads, in one order."""
-    insert = statement.insert
+def _in_turn(statement: Change, table: Resolved, reads: Tables) -> str | None:
+    """The locks under which every shard makes this change, and others of the tables it reads, in one order."""
     # Rows that are added without a look at others may come in any order.
-    adds = insert is not None and not insert.select and insert.conflict is None
+    adds = isinstance(statement, Insert) and not statement.select and statement.conflict is None
     return in_turn((table, "ROW EXCLUSIVE" if adds else "SHARE ROW EXCLUSIVE"), *_held_still(reads, table))
 
 
@@ -74,7 +88,7 @@ def check_reads(verb: str, reads: Tables, shard: int) -> None:
             raise read_elsewhere(verb, other)
 
 
-def check_replicated(verb: str, statement: Statement, table: Resolved, reads: Tables) -> None:
+def check_replicated(verb: str, statement: Change | Select | CopyFrom, table: Resolved, reads: Tables) -> None:
     """Refuse what would not be the same on every shard."""
     for other in reads.values():
         if other.kind != "reference":
@@ -86,16 +100,23 @@ def check_replicated(verb: str, statement: Statement, table: Resolved, reads: Ta
         raise copies_differ(table, f"function {varying[0]}()")
     if statement.varying:
         raise copies_differ(table, statement.varying[0])
-    left_out = set(statement.set_defaults)
-    if statement.insert is not None:
-        left_out |= _left_out(statement.insert, table)
-    elif statement.kind is Kind.MERGE:
-        left_out |= set(table.columns)
-    elif statement.copy is not None and statement.copy.columns is not None:
-        left_out |= set(table.columns) - set(statement.copy.columns)
-    computed = sorted(left_out - table.defaults.keys())
+    computed = sorted(_defaulted(statement, table) - table.defaults.keys())
     if computed:
         raise copies_differ(table, f'the computed default of column "{computed[0]}"')
+
+
+def _defaulted(statement: Change | Select | CopyFrom, table: Resolved) -> set[str]:
+    """The columns that may take their default."""
+    match statement:
+        case Insert():
+            return {*statement.set_defaults} | _left_out(statement, table)
+        case Merge():
+            return {*statement.set_defaults, *table.columns}
+        case Update() | Delete():
+            return {*statement.set_defaults}
+        case CopyFrom(columns=tuple(columns)):
+            return set(table.columns) - set(columns)
+    return set()
 
 
 def _left_out(insert: Insert, table: Resolved) -> set[str]:
@@ -110,30 +131,25 @@ def _left_out(insert: Insert, table: Resolved) -> set[str]:
     return left_out
 
 
-def _update_or_delete(statement: Statement, ref: TableRef, tables: dict[TableRef, Resolved], context: Context) -> Route:
-    verb = statement.kind.value
-    table = tables[ref]
-    bound = Bound(statement, tables, context)
-    shards = bound.shards(ref)
+def _update_or_delete(statement: Update | Delete, tables: Tables, context: Context) -> Home | OneShard:
+    verb, ref = statement.kind.value, statement.target
+    bound = Bound(statement, tables)
+    shards = bound.shards(ref, context)
     if shards is None or len(shards) > 1:
-        raise unbound(verb, table)
+        raise unbound(verb, tables[ref])
     for other, resolved in tables.items():
         if other == ref or resolved.kind in {"reference", "catalog"}:
             continue
         if resolved.kind == "single":
             theirs: frozenset[int] | None = frozenset({_shard_of(resolved)})
         else:
-            theirs = None if other.nested else bound.shards(other)
+            theirs = None if other.nested else bound.shards(other, context)
         if theirs is None or not theirs <= shards:
             raise read_elsewhere(verb, resolved)
-    if not shards:
-        return Route("home", "one", f"no row of {table} fulfils the conditions on ({key_of(table)})")
-    return Route(tuple(shards), "one", f"the key ({key_of(table)}) of {table} is bound to one shard")
+    return OneShard(*shards) if shards else Home()
 
 
-def _insert(statement: Statement, table: Resolved, reads: Tables, context: Context) -> Route:
-    insert = statement.insert
-    assert insert is not None
+def _insert(insert: Insert, table: Resolved, reads: Tables, context: Context) -> Home | OneShard:
     if insert.select:
         raise refused(
             f'INSERT ... SELECT into sharded table "{table}" is not supported',
@@ -141,22 +157,20 @@ def _insert(statement: Statement, table: Resolved, reads: Tables, context: Conte
         )
     shards: set[int] = set()
     names = table.columns if insert.columns is None else insert.columns
-    uses = dict(statement.params)
+    uses = dict(insert.params)
     for row in insert.rows:
-        shard = _place_row(dict(zip(names, row, strict=False)), table, context, uses)
-        if shard is not None:
-            shards.add(shard)
+        placed = _place_row(dict(zip(names, row, strict=False)), table, context, uses)
+        if placed is not None:
+            shards.add(placed)
     if len(shards) > 1:
         raise refused(
             f'INSERT into sharded table "{table}" has rows for {len(shards)} shards',
             "Use COPY, or one INSERT for each row or shard.",
         )
-    if not shards:
-        check_reads("INSERT", reads, context.home)
-        return Route("home", "one", "PostgreSQL refuses a key value: any shard says so in its words")
-    [shard] = shards
+    [shard] = shards or {context.home}
     check_reads("INSERT", reads, shard)
-    return Route((shard,), "one", f"the key ({key_of(table)}) of every row lies on one shard")
+    # PostgreSQL refuses every row that has no shard: any of them says so in its words.
+    return OneShard(shard) if shards else Home()
 
 
 def _place_row(row: dict[str, RowValue], table: Resolved, context: Context, uses: dict[int, int]) -> int | None:
@@ -203,18 +217,17 @@ def _no_partition(table: Resolved, key: list[bytes | None]) -> PgError:
     )
 
 
-def route_create_as(statement: Statement, tables: Tables, context: Context) -> Route:
+def route_create_as(statement: CreateAs, tables: Tables, context: Context) -> OneShard | Replicate:
     """Route CREATE TABLE AS, CREATE MATERIALIZED VIEW and SELECT INTO: their relation comes first."""
-    ref = statement.tables[0]
+    query = statement.query
     reads = {other: tables[other] for other in statement.tables[1:]}
-    query = statement.inner or statement
-    if query.kind not in {Kind.SELECT} or any(other.role == "write" for other in reads):
+    if not isinstance(query, Select) or any(other.role == "write" for other in reads):
         raise refused(
             "CREATE TABLE AS of a statement other than SELECT is not supported",
             "Create the table first, then fill it.",
         )
     spread = next((resolved for resolved in reads.values() if resolved.sharded), None)
-    target = tables.get(ref)
+    target = tables.get(statement.target)
     if target is not None and target.kind in {"missing", "catalog"}:
         target = None
     if spread is not None or (target is not None and target.sharded):
@@ -225,8 +238,7 @@ def route_create_as(statement: Statement, tables: Tables, context: Context) -> R
     if statement.temporary or (target is not None and target.kind == "single"):
         shard = context.home if statement.temporary or target is None else _shard_of(target)
         check_reads("CREATE TABLE AS", reads, shard)
-        return Route((shard,), "one", f"{ref} is made on one shard")
-    target = target or Resolved("reference", ref.schema or "public", ref.name)
+        return OneShard(shard)
+    target = target or Resolved("reference", statement.target.schema or "public", statement.target.name)
     check_replicated("CREATE TABLE AS", query, target, reads)
-    reason = f"{ref} is made on every shard from what is the same on all"
-    return Route("all", "same", reason, in_turn(*_held_still(reads, target)))
+    return Replicate(in_turn(*_held_still(reads, target)))

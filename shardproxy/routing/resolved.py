@@ -1,12 +1,13 @@
-"""What `route` is given besides the statement, and what it answers. Plain values; nothing here decides."""
+"""What `route` is given besides the statement. Plain values; nothing here decides."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from shardproxy.native import Placement
 from shardproxy.routing.identifiers import ascii_name
 from shardproxy.routing.keytypes import KeyColumn
+from shardproxy.sql import TableRef
 
 NOTIFICATIONS: Final = 0
 """The shard of LISTEN, NOTIFY and pg_notify(): sessions hear each other only where all go to the same one."""
@@ -53,13 +54,16 @@ class Resolved:
         return f"{self.schema}.{self.name}" if self.schema else self.name
 
 
-@dataclass(frozen=True, slots=True)
-class ParamValue:
-    """One parameter as Bind gives it. `oid` is its type, 0 while nobody has said; `format` 1 is binary."""
+class ParamValue(NamedTuple):
+    """One parameter as Bind gives it. `oid` is its type, 0 while it is not known; `format` 1 is binary."""
 
     oid: int
     format: int
     value: bytes | None
+
+
+Tables = Mapping[TableRef, Resolved]
+"""Who each relation of a statement is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,26 +84,8 @@ class Context:
     server_codec: str | None = "utf-8"
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Where a statement goes.
-
-    shards: "home" (any one shard would do; the session's home keeps it steady), "all", or shard numbers.
-    combine: "one" (a single shard answers), "concatenate" (rows one behind the other, tags summed), "same"
-    (every shard does the same and its answer counts once).
-    reason: a sentence for people.
-    lock: a statement that has to be run before, on the first shard and then on the others: it makes writers of a
-    table's copies wait for each other in the same order everywhere.
-    """
-
-    shards: Literal["home", "all"] | tuple[int, ...]
-    combine: Literal["one", "concatenate", "same"]
-    reason: str
-    lock: str | None = None
-
-
 def in_turn(*locks: tuple[Resolved, str]) -> str | None:
-    """The locks, with their modes, behind which every shard makes the same change; None if there are none to take.
+    """The locks, with their modes, under which every shard makes the same change; None if there are none to take.
 
     What cannot be locked is left to PostgreSQL: it is only read, or cannot be written either.
     """

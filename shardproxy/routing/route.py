@@ -1,307 +1,331 @@
 """Where a statement goes, and how the answers of several shards become one.
 
-`route` decides from the facts of the statement and the placement of its tables, and does nothing else. Its
-rule: a statement goes to one shard that has everything it needs; or to several, only if their answers put
-together are what one server would say; else it is refused with SQLSTATE 0A000 and a hint. In doubt it is
+`route` decides from the facts of the statement, the placement of its tables and what the session remembers, and does
+nothing else. Its rule: a statement goes to one shard that has everything it needs; or to several, only if their
+answers put together are what one server would say; else it is refused with SQLSTATE 0A000 and a hint. In doubt it is
 refused.
 """
 
-from collections.abc import Mapping
-from typing import Final
+from typing import Final, assert_never
 
 from shardproxy.errors import PgError
 from shardproxy.routing.alter import check_rewrites
-from shardproxy.routing.bound import Bound
+from shardproxy.routing.memory import Memory
 from shardproxy.routing.modify import check_replicated, route_create_as, route_modify
-from shardproxy.routing.refusals import HINT_KEY, derived, key_of, refused, unlisted
-from shardproxy.routing.resolved import NOTIFICATIONS, Context, Resolved, Route, in_turn
-from shardproxy.sql.model import (
-    FromFunction,
-    FromItem,
-    FromJoin,
-    FromOther,
-    FromTable,
-    Kind,
+from shardproxy.routing.plan import (
+    ByKey,
+    Connected,
+    CopyFromClient,
+    CopyToClient,
+    Gather,
+    Home,
+    Local,
+    OneShard,
+    Plan,
+    Replicate,
+    Settings,
+    ShardByShard,
+)
+from shardproxy.routing.refusals import derived, read_elsewhere, refused, unlisted
+from shardproxy.routing.resolved import NOTIFICATIONS, Context, Tables, in_turn
+from shardproxy.routing.select import HINT_SET, elsewhere, route_select
+from shardproxy.routing.settings import route_settings
+from shardproxy.sql import (
+    Begin,
+    CloseCursor,
+    Code,
+    Commit,
+    CopyFrom,
+    CopyTo,
+    CreateAs,
+    Deallocate,
+    DeclareCursor,
+    Delete,
+    Discard,
+    Empty,
+    Execute,
+    Explain,
+    Fetch,
+    Insert,
+    Listen,
+    Merge,
+    Notify,
+    Prepare,
+    PrepareTransaction,
+    Release,
+    Reset,
+    Rollback,
+    RollbackTo,
+    Savepoint,
+    Select,
+    Set,
+    Show,
     Statement,
     TableRef,
+    Unlisten,
+    Update,
+    Utility,
 )
+from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED, INVALID_CURSOR_NAME
 
-Tables = Mapping[TableRef, Resolved]
+NOTHING: Final = Memory()
+"""A session that has just begun."""
 
-_CONTROL: Final = {
-    Kind.BEGIN,
-    Kind.COMMIT,
-    Kind.ROLLBACK,
-    Kind.SAVEPOINT,
-    Kind.RELEASE,
-    Kind.ROLLBACK_TO,
-    Kind.PREPARE_TRANSACTION,
-}
-_REMEMBERED: Final = {Kind.EXECUTE, Kind.FETCH, Kind.CLOSE_CURSOR, Kind.DEALLOCATE}
-_MODIFYING: Final = {Kind.INSERT, Kind.UPDATE, Kind.DELETE, Kind.MERGE}
-# Each shard would do it for itself, though it is meant once.
-_ONCE: Final = frozenset({"nextval", "setval"})
-_HINT_SET: Final = "A setting is changed on every shard: use SET, or SELECT set_config(...) as a statement of its own."
-_HINT_ONE: Final = f"{HINT_KEY} Or read the rows with a plain SELECT and combine them in the client."
+Rows = Select | Insert | Update | Delete | Merge | CreateAs
 
 
-def route(statement: Statement, tables: Tables, context: Context) -> Route:
-    """Decide where a statement goes.
+def route(statement: Statement, tables: Tables, context: Context, memory: Memory = NOTHING) -> Plan:
+    """Decide where a statement goes; PgError where it is refused.
 
-    `tables` resolves each of statement.tables; only for Kind.UTILITY may some be missing. Call it when the
-    values of parameters are known: without them `$1` binds nothing. Kinds that belong to what an earlier
-    statement made (EXECUTE, FETCH, CLOSE, DEALLOCATE) are "home" here: they must follow that statement.
+    `tables` resolves each of statement.tables; only for a Utility may some be missing. Call it when the values of
+    parameters are known: without them `$1` binds nothing.
     """
-    kind = statement.kind
-    if kind in _CONTROL:
-        return Route("all", "same", "transaction control: every shard that takes part")
-    if kind in {Kind.SET, Kind.RESET}:
-        return Route("all", "same", "settings are the same on every shard")
-    if kind in _REMEMBERED:
-        return Route("home", "one", "goes where the statement went that made it")
-    if kind in {Kind.LISTEN, Kind.UNLISTEN, Kind.NOTIFY}:
-        return Route((NOTIFICATIONS,), "one", "notifications pass through one shard, where all sessions meet")
-    if kind in {Kind.EMPTY, Kind.SHOW}:
-        return Route("home", "one", f"{kind.value} needs no table: the session's home shard answers")
-    if context.nshards > 1 and kind is Kind.CODE:
+    match statement:
+        case Empty() | Begin() | Commit() | Rollback() | Savepoint() | Release() | RollbackTo():
+            return Local()
+        case PrepareTransaction(tag=tag):
+            raise PgError(
+                FEATURE_NOT_SUPPORTED,
+                f"{tag} is not supported through shardproxy",
+                hint="The proxy itself commits over several shards in two phases. Connect to a shard to "
+                "prepare a transaction there.",
+            )
+        case Set() | Reset() | Discard():
+            return route_settings(statement, context.params)
+        case Show():
+            return Home()
+        case Listen() | Unlisten() | Notify():
+            return OneShard(NOTIFICATIONS)
+        case Fetch() | CloseCursor():
+            return _of_cursor(statement.name, memory)
+        case Execute() | Deallocate():
+            return _of_prepared(statement.name, memory)
+        case Explain(query=Execute(name=name)):
+            return _of_prepared(name, memory)
+        case Utility():
+            return _utility(statement, tables, context, memory)
+        case Code():
+            return _code(context)
+        case CopyFrom():
+            return _copy_from(statement, tables, context)
+        case CopyTo():
+            return _copy_to(statement, tables, context)
+        case Explain() | Prepare() | DeclareCursor():
+            _check_placed(tables)
+            return _around(statement, tables, context) if _has_choice(tables, context) else Home()
+        case Select() | Insert() | Update() | Delete() | Merge() | CreateAs():
+            return _rows(statement, tables, context)
+        case _:
+            assert_never(statement)
+
+
+def _of_cursor(name: str | None, memory: Memory) -> Connected | OneShard:
+    """What is about a cursor goes where that is; None stands for all of them."""
+    if name is None:
+        return Connected()
+    if name not in memory.cursors:
+        raise PgError(INVALID_CURSOR_NAME, f'cursor "{name}" does not exist')
+    return OneShard(memory.cursors[name])
+
+
+def _of_prepared(name: str | None, memory: Memory) -> Connected | OneShard | Home:
+    """What is about a prepared statement goes where that is; None stands for all of them."""
+    if name is None:
+        return Connected()
+    return OneShard(memory.prepared[name]) if name in memory.prepared else Home()
+
+
+def _code(context: Context) -> Home:
+    if context.nshards > 1:
         raise refused(
             "DO and CALL are not supported over several shards, for nobody can tell what their code touches",
             "Run it on each shard directly.",
         )
-    if kind in {Kind.UTILITY, Kind.UTILITY_NO_TRANSACTION} and not statement.into:
-        return _utility(statement, tables)
+    return Home()
+
+
+def _utility(statement: Utility, tables: Tables, context: Context, memory: Memory) -> Plan:
+    if statement.block == "required" and not memory.in_transaction:
+        # PostgreSQL says that it is of no use. A transaction made for it would hide that.
+        return Home()
+    if statement.block == "refused" and memory.in_transaction:
+        return Home()
+    if statement.temporary:
+        return Home()
+    found = [tables.get(ref) for ref in statement.tables]
+    for altered in found[:1]:
+        if altered is not None:
+            check_rewrites(statement, altered)
+    shards = {resolved.shard if resolved is not None else None for resolved in found}
+    if len(shards) == 1 and (shard := shards.pop()) is not None:  # also a temporary view
+        return OneShard(shard)
+    if context.nshards == 1:
+        return Home()
+    # ANALYZE gains nothing by one transaction: the locks that it keeps on shared catalogs would meet those of another
+    # shard in the same server.
+    alone = statement.block == "refused" or (statement.tag == "ANALYZE" and not memory.in_transaction)
+    return ShardByShard() if alone else Replicate()
+
+
+def _check_placed(tables: Tables) -> None:
     for resolved in tables.values():
         if resolved.kind == "unlisted":
             raise unlisted(resolved)
         if resolved.kind == "derived":
             raise derived(resolved)
+
+
+def _has_choice(tables: Tables, context: Context, made: TableRef | None = None) -> bool:
+    """Whether shards differ for a statement. Where a table is missing the home shard says so; `made` may be."""
     if context.nshards == 1:
-        return Route("home", "one", "there is only one shard")
-    made = statement.tables[0] if statement.into else None
-    for ref, resolved in tables.items():
-        if resolved.kind == "missing" and ref != made:
-            return Route("home", "one", f"{resolved} does not exist, as the home shard will say")
-    found = _query(statement, tables, context)
-    return _notifying(statement, tables, found) if statement.notifies else found
+        return False
+    return all(resolved.kind != "missing" or ref == made for ref, resolved in tables.items())
 
 
-def _notifying(statement: Statement, tables: Tables, found: Route) -> Route:
-    """Keep what calls pg_notify() on the shard where sessions listen."""
-    if found.shards == "home":
-        return Route((NOTIFICATIONS,), "one", "pg_notify() passes through one shard, where all sessions meet")
-    if found.shards != (NOTIFICATIONS,) or any(table.sharded for table in tables.values()):
-        raise refused(
-            "pg_notify() is supported only where no shard but the first takes part",
-            "Sessions listen on the first shard. Send NOTIFY or SELECT pg_notify(...) as a statement of its own.",
-        )
-    return found
+# Rows.
 
 
-def _query(statement: Statement, tables: Tables, context: Context) -> Route:
-    if statement.kind is Kind.EXPLAIN:
-        return _explain(statement, tables, context)
-    if statement.kind in {Kind.PREPARE, Kind.DECLARE_CURSOR}:
-        return _one_shard(statement, tables, context)
-    if statement.copy is not None:
-        return _copy(statement, tables, context)
-    if statement.calls_set_config and (statement.into or statement.kind in _MODIFYING):
-        raise refused("set_config() in a statement that writes rows is not supported", _HINT_SET)
-    if statement.into:
+def _rows(statement: Rows, tables: Tables, context: Context) -> Home | OneShard | Gather | Replicate | Settings:
+    _check_placed(tables)
+    if not _has_choice(tables, context, statement.target if isinstance(statement, CreateAs) else None):
+        sets = context.nshards == 1 and isinstance(statement, Select) and statement.sets_config
+        return route_settings(statement, context.params) if sets and isinstance(statement, Select) else Home()
+    found = _select_or_change(statement, tables, context)
+    return _notifying(tables, found) if statement.calls("pg_notify") else found
+
+
+def _select_or_change(
+    statement: Rows, tables: Tables, context: Context
+) -> Home | OneShard | Gather | Replicate | Settings:
+    if not isinstance(statement, Select) and statement.calls("set_config"):
+        raise refused("set_config() in a statement that writes rows is not supported", HINT_SET)
+    if isinstance(statement, CreateAs):
         return route_create_as(statement, tables, context)
     for ref, resolved in tables.items():
         if ref.role == "write" and ref.nested and resolved.kind not in {"single", "catalog"}:
             raise refused(
                 f'a change of "{resolved}" inside WITH is not supported', "Send it as a statement of its own."
             )
-    if statement.kind in _MODIFYING:
-        target = statement.target
-        if target is not None and tables[target].kind != "catalog":
-            return route_modify(statement, tables, context)
-    return _select(statement, tables, context)
-
-
-def _select(statement: Statement, tables: Tables, context: Context) -> Route:
-    singles = {resolved.shard: resolved for resolved in tables.values() if resolved.kind == "single"}
-    if len(singles) > 1:
-        first, second, *_ = singles.values()
-        raise refused(
-            f'"{first}" and "{second}" lie on different shards',
-            "Read them one by one and join in the client.",
-        )
-    sharded = {ref: resolved for ref, resolved in tables.items() if resolved.sharded}
-    if statement.sets_config and (singles or sharded):
-        raise refused("set_config() together with rows that not every shard has is not supported", _HINT_SET)
-    if sharded:
-        return _select_sharded(statement, tables, sharded, context)
-    for shard, resolved in singles.items():
-        assert shard is not None
-        return Route((shard,), "one", f"{resolved} lies on one shard")
-    if statement.sets_config:
-        return Route("all", "same", "set_config() changes a setting, which every shard has to see")
-    if any(resolved.kind == "reference" for resolved in tables.values()):
-        return Route("home", "one", "reference tables are the same on every shard: one is read")
-    return Route("home", "one", "no user table: the session's home shard answers")
-
-
-def _select_sharded(statement: Statement, tables: Tables, sharded: dict[TableRef, Resolved], context: Context) -> Route:
-    bound = Bound(statement, dict(tables), context)
-    lists = {ref: None if ref.nested else bound.shards(ref) for ref in sharded}
-    single = {resolved.shard for resolved in tables.values() if resolved.kind == "single"}
-    if None not in lists.values():
-        common = set.union(*(set(shards or ()) for shards in lists.values())) | single
-        if not common:
-            return Route("home", "one", "no row of any shard fulfils the conditions on the key")
-        if len(common) == 1:
-            [shard] = common
-            assert shard is not None
-            bound_keys = " and ".join(f"({key_of(table)}) of {table}" for table in sharded.values())
-            return Route((shard,), "one", f"the key {bound_keys} is bound to one shard")
-    why = _not_concatenable(statement, tables, sharded, context)
-    if why is not None:
-        raise why
-    [(ref, table)] = sharded.items()
-    known = lists[ref]
-    if known is None or len(known) == context.nshards:
-        return Route("all", "concatenate", f"rows of {table} come from every shard as they arrive")
-    return Route(tuple(sorted(known)), "concatenate", f"the key ({key_of(table)}) is bound to {len(known)} shards")
-
-
-def _not_concatenable(
-    statement: Statement, tables: Tables, sharded: dict[TableRef, Resolved], context: Context
-) -> PgError | None:
-    """Say why the rows of several shards, one behind the other, would not be the answer; None: they are."""
-    names = " and ".join(f'"{table}"' for table in sharded.values())
-    if statement.combining:
-        return refused(f"{statement.combining[0]} over several shards of {names} is not supported", _HINT_ONE)
-    if len(sharded) > 1:
-        return refused(f"the sharded tables {names} are not bound to one shard", _HINT_ONE)
-    if next(iter(sharded)).nested:
-        return refused(f"sharded table {names} in a sub-query or WITH is not supported", _HINT_ONE)
+    if isinstance(statement, Select):
+        return route_select(statement, tables, context)
+    if tables[statement.target].kind != "catalog":
+        return route_modify(statement, tables, context)
     for resolved in tables.values():
-        if not resolved.sharded and resolved.kind != "reference":
-            return refused(f'"{resolved}" together with several shards of {names} is not supported', _HINT_ONE)
-    once = sorted(name for _, name in statement.functions if name in _ONCE)
-    if once:
-        return refused(f"{once[0]}() over several shards of {names} is not supported", _HINT_ONE)
-    if statement.functions and context.is_aggregate(statement.functions):
-        functions = ", ".join(sorted(f"{name}()" for _, name in statement.functions))
-        return refused(
-            f"an aggregate or window function over several shards of {names} is not supported",
-            _HINT_ONE,
-            f"The functions of this statement are {functions}.",
-        )
-    why = _joined(statement.source, tables)[1]
-    return None if why is None else refused(f"{why} over several shards of {names} is not supported", _HINT_ONE)
+        if resolved.sharded:
+            raise read_elsewhere(statement.kind.value, resolved)
+    single = elsewhere(tables)
+    return Home() if single is None else OneShard(single)
 
 
-def _joined(item: FromItem | None, tables: Tables) -> tuple[bool, str | None]:
-    """Tell of a part of FROM whether it holds the sharded table, and why concatenation would be wrong."""
-    if isinstance(item, FromTable):
-        return tables[item.table].sharded, None
-    if isinstance(item, FromOther):
-        return False, item.what
-    if not isinstance(item, FromJoin):
-        assert item is None or isinstance(item, FromFunction)
-        return False, None
-    (left, why_left), (right, why_right) = _joined(item.left, tables), _joined(item.right, tables)
-    why = why_left or why_right
-    # A row of the replicated side that finds no partner on one shard may find it on another.
-    kept = {"inner": False, "left": right, "right": left, "full": left or right}[item.kind]
-    if why is None and kept:
-        why = f"an outer join that keeps the rows of the other side ({item.kind.upper()} JOIN)"
-    return left or right, why
-
-
-def _explain(statement: Statement, tables: Tables, context: Context) -> Route:
-    inner = statement.inner
-    assert inner is not None
-    found = route(inner, tables, context)
-    if found.combine == "one":
-        return Route(found.shards, "one", f"EXPLAIN goes with its statement: {found.reason}")
-    if statement.analyze:
+def _notifying(tables: Tables, found: Home | OneShard | Gather | Replicate | Settings | ByKey) -> OneShard:
+    """Keep what calls pg_notify() on the shard where sessions listen."""
+    here = OneShard(NOTIFICATIONS)
+    if isinstance(found, Home):
+        return here
+    if found != here or any(table.sharded for table in tables.values()):
         raise refused(
-            "EXPLAIN ANALYZE of a statement for several shards is not supported",
-            "EXPLAIN without ANALYZE shows one shard's plan. Or run it on the shards directly.",
+            "pg_notify() is supported only where no shard but the first takes part",
+            "Sessions listen on the first shard. Send NOTIFY or SELECT pg_notify(...) as a statement of its own.",
         )
-    first: int = found.shards[0] if isinstance(found.shards, tuple) else 0
-    return Route((first,), "one", f"the plan of the first of its shards; as a statement: {found.reason}")
+    return here
 
 
-def _one_shard(statement: Statement, tables: Tables, context: Context) -> Route:
-    inner = statement.inner
-    assert inner is not None
+# Statements around another.
+
+
+def _around(statement: Explain | Prepare | DeclareCursor, tables: Tables, context: Context) -> Home | OneShard:
+    if isinstance(statement, Explain):
+        return _explain(statement, tables, context)
     try:
-        found = route(inner, tables, context)
+        found = route(statement.query, tables, context)
     except PgError as error:
         raise refused(
             f"{statement.kind.value} is supported for a statement of one shard only: {error.message}",
             _hint_one_shard(statement),
         ) from None
-    if found.combine != "one":
-        raise refused(
-            f"{statement.kind.value} is supported for a statement of one shard only",
-            _hint_one_shard(statement),
-        )
-    return Route(found.shards, "one", f"{statement.kind.value} goes with its statement: {found.reason}")
+    if isinstance(found, Home | OneShard):
+        return found
+    raise refused(f"{statement.kind.value} is supported for a statement of one shard only", _hint_one_shard(statement))
 
 
-def _hint_one_shard(statement: Statement) -> str:
-    if statement.kind is Kind.PREPARE:
+def _hint_one_shard(statement: Prepare | DeclareCursor) -> str:
+    if isinstance(statement, Prepare):
         return "Use the protocol's prepared statements (Parse, Bind, Execute), as drivers do."
     return "Read with a plain SELECT; a portal of the extended protocol gives its rows in portions."
 
 
-def _copy(statement: Statement, tables: Tables, context: Context) -> Route:
-    copy = statement.copy
-    assert copy is not None
-    if copy.query is not None:
-        found = route(copy.query, tables, context)
-        if found.combine == "same":
-            raise refused(
-                "COPY of a statement that changes every shard is not supported",
-                "Send the statement by itself; its RETURNING gives the rows.",
-            )
-    else:
-        found = _copy_table(statement, tables, context)
-    if copy.source != "stdin" and found.combine != "one":
+def _explain(statement: Explain, tables: Tables, context: Context) -> Home | OneShard:
+    """EXPLAIN goes with its statement; the first of several shards shows the plan."""
+    found = route(statement.query, tables, context)
+    if isinstance(found, Home | OneShard):
+        return found
+    if statement.analyze:
         raise refused(
-            f"COPY with a {copy.source} of the server is not supported over several shards",
-            r"Use \copy of psql, or COPY ... FROM STDIN and TO STDOUT.",
+            "EXPLAIN ANALYZE of a statement for several shards is not supported",
+            "EXPLAIN without ANALYZE shows one shard's plan. Or run it on the shards directly.",
         )
-    return found
+    return OneShard(found.shards[0] if isinstance(found, Gather) else 0)
 
 
-def _copy_table(statement: Statement, tables: Tables, context: Context) -> Route:
-    copy = statement.copy
-    assert copy is not None
-    assert copy.table is not None
-    table = tables[copy.table]
-    if table.kind == "single":
-        return _select(statement, tables, context)
-    if statement.kind is Kind.COPY_TO:
-        if table.sharded:
-            return Route("all", "concatenate", f"rows of {table} come from every shard as they arrive")
-        return Route("home", "one", f"{table} is read from one shard")
-    if table.kind == "reference":
-        check_replicated("COPY", statement, table, {})
-        reason = f"{table} is a reference table: every shard gets every row"
-        # Rows that are added may come in any order, if only no change comes in between on some shards.
-        return Route("all", "same", reason, in_turn((table, "ROW EXCLUSIVE")))
+# COPY.
+
+
+def _copy_from(statement: CopyFrom, tables: Tables, context: Context) -> Home | OneShard | CopyFromClient:
+    _check_placed(tables)
+    rows = _rows_go(statement, tables, context)
+    if context.nshards > 1 and statement.calls("pg_notify"):
+        rows = _notifying(tables, rows)
+    if statement.endpoint == "client":
+        return CopyFromClient(rows)
+    if isinstance(rows, Home | OneShard):
+        return rows
+    if context.nshards == 1:
+        return Home()
+    raise _files_of_servers(statement)
+
+
+def _rows_go(statement: CopyFrom, tables: Tables, context: Context) -> Home | OneShard | ByKey | Replicate:
+    table = tables[statement.table]
     if table.sharded:
-        return Route("all", "concatenate", f"each row goes to the shard of its key ({key_of(table)})")
-    return Route("home", "one", f"{table} is a relation of the system catalog")
+        return ByKey()
+    if context.nshards == 1 or (table.shard is None and table.kind != "reference"):
+        return Home()  # also a relation of the system catalog, and one that does not exist
+    if table.shard is not None:
+        return OneShard(table.shard)
+    check_replicated("COPY", statement, table, {})
+    # Rows that are added may come in any order, if only no change comes in between on some shards.
+    return Replicate(in_turn((table, "ROW EXCLUSIVE")))
 
 
-def _utility(statement: Statement, tables: Tables) -> Route:
-    if statement.temporary:
-        return Route("home", "one", "temporary relations live on the session's home shard")
-    found = [tables.get(ref) for ref in statement.tables]
-    for altered in found[:1]:
-        if altered is not None:
-            check_rewrites(statement, altered)
-    shards = {resolved.shard if resolved is not None else None for resolved in found}
-    if len(shards) == 1 and None not in shards:  # also a temporary view
-        [shard] = shards
-        assert shard is not None
-        return Route((shard,), "one", "all its relations lie on one shard")
-    return Route("all", "same", "definitions and utility statements are carried out on every shard")
+def _copy_to(statement: CopyTo, tables: Tables, context: Context) -> Home | OneShard | CopyToClient:
+    rows = _rows_come(statement, tables, context)
+    if statement.endpoint == "client":
+        return CopyToClient(rows)
+    if isinstance(rows, Gather):
+        raise _files_of_servers(statement)
+    return rows
+
+
+def _rows_come(statement: CopyTo, tables: Tables, context: Context) -> Home | OneShard | Gather:
+    _check_placed(tables)
+    if not _has_choice(tables, context):
+        return Home()
+    if isinstance(statement.data, TableRef):
+        table = tables[statement.data]
+        if table.sharded:
+            return Gather(tuple(range(context.nshards)))
+        return Home() if table.shard is None else OneShard(table.shard)
+    found = route(statement.data, tables, context)
+    if isinstance(found, Home | OneShard | Gather):
+        return found
+    raise refused(
+        "COPY of a statement that changes every shard is not supported",
+        "Send the statement by itself; its RETURNING gives the rows.",
+    )
+
+
+def _files_of_servers(statement: CopyFrom | CopyTo) -> PgError:
+    return refused(
+        f"COPY with a {statement.endpoint} of the server is not supported over several shards",
+        r"Use \copy of psql, or COPY ... FROM STDIN and TO STDOUT.",
+    )

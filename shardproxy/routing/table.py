@@ -14,7 +14,7 @@ from shardproxy.errors import PgError
 from shardproxy.native import Infinite, Placement
 from shardproxy.routing.describe import describe_key, describe_value, text_of_binary
 from shardproxy.routing.encodings import codec_of
-from shardproxy.routing.keytypes import KeyColumn, Kind, Refusal, key_column
+from shardproxy.routing.keytypes import KeyColumn, PlacementKind, Refusal, key_column
 from shardproxy.routing.relation import Relation
 
 UTC_NAMES: Final = frozenset(
@@ -63,7 +63,7 @@ class TableConfig(Protocol):
     """What the configuration says of a table."""
 
     @property
-    def placement(self) -> Kind:
+    def placement(self) -> PlacementKind:
         """How rows are placed."""
 
     @property
@@ -95,7 +95,7 @@ class ShardedTable:
     """A table whose rows have a place."""
 
     relation: Relation
-    kind: Kind
+    kind: PlacementKind
     key: tuple[KeyColumn, ...]
     """In the order of the configuration; empty for reference and single."""
     placement: Placement

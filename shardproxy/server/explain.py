@@ -9,8 +9,10 @@ from shardproxy.engine.database import Database
 from shardproxy.engine.gang import Gang
 from shardproxy.engine.resolver import Resolver
 from shardproxy.errors import PgError
-from shardproxy.routing import Route, route
-from shardproxy.sql import Kind, Statement, analyze
+from shardproxy.routing import Memory
+from shardproxy.routing.explain import Explanation
+from shardproxy.routing.explain import explain as explained
+from shardproxy.sql import analyze
 
 FAILED = 1
 USAGE = 2
@@ -34,17 +36,24 @@ async def explain(config: Config, sql: str, name: str) -> int:
     database = Database(next(entry for entry in config.databases if entry.name == name))
     gang = Gang(database.addresses, {}, lambda shard, connection: None)
     resolver = Resolver(database, gang)
+    names = [address.name for address in database.addresses]
     refused = False
     try:
-        for statement in analyze(sql):
+        statements = analyze(sql)
+        # As one Query: several statements are one transaction.
+        memory = Memory(in_transaction=len(statements) > 1)
+        for statement in statements:
             print(" ".join(statement.text.split()))
             tables = await resolver.resolve(statement)
             context = await resolver.context(statement, tables, ())
             try:
-                print(_described(database, statement, route(statement, tables, context)))
+                found = explained(statement, tables, context, memory, names)
             except PgError as error:
                 refused = True
                 print(_refusal(error))
+            else:
+                memory = memory.after(statement, found.first(context.home))
+                print(_described(found))
     except PgError as error:
         print(_refusal(error), file=sys.stderr)
         return FAILED
@@ -53,22 +62,10 @@ async def explain(config: Config, sql: str, name: str) -> int:
     return FAILED if refused else 0
 
 
-def _described(database: Database, statement: Statement, found: Route) -> str:
-    names = [address.name for address in database.addresses]
-    match found.shards:
-        case "home":
-            where = "one shard, the session's home shard"
-        case "all":
-            where = f"all shards ({', '.join(names)})"
-        case shards:
-            where = ", ".join(names[shard] for shard in shards)
-    lines = [f"  goes to:  {where}", f"  because:  {found.reason}"]
-    if statement.kind is Kind.COPY_FROM and found.combine == "concatenate":
-        lines.append("  answer:   the shards' counts added up")
-    elif found.combine == "concatenate":
-        lines.append("  answer:   the shards' rows concatenated, counts added up")
-    elif found.combine == "same":
-        lines.append("  answer:   the same from every shard, counted once")
+def _described(found: Explanation) -> str:
+    lines = [f"  goes to:  {found.where}", f"  because:  {found.why}"]
+    if found.answer is not None:
+        lines.append(f"  answer:   {found.answer}")
     return "\n".join(lines)
 
 

@@ -19,7 +19,7 @@ from shardproxy.engine.engine import SUSPENDED
 from shardproxy.errors import PgError
 from shardproxy.session.limited import PIECEWISE, run_cursor, run_limited
 from shardproxy.session.portals import Portal, Prepared
-from shardproxy.sql import Kind, Statement
+from shardproxy.sql import Deallocate, Kind, Select, Statement
 from shardproxy.sqlstate import (
     DUPLICATE_PREPARED_STATEMENT,
     INVALID_CURSOR_NAME,
@@ -428,12 +428,11 @@ class Extended:
         engine = self._session.engine
         self._describing = None
         statement = portal.prepared.statement
-        if statement.kind is Kind.DEALLOCATE and self.deallocate(statement):
+        if isinstance(statement, Deallocate) and self.deallocate(statement):
             self._pay()
             return statement.tag
-        if portal.reading is not None or (
-            execute.max_rows > 0 and statement.kind in PIECEWISE and not statement.sets_config
-        ):
+        sets = isinstance(statement, Select) and statement.sets_config
+        if portal.reading is not None or (execute.max_rows > 0 and statement.kind in PIECEWISE and not sets):
             self._asked = True
             return await run_limited(engine, portal, execute.portal, execute.max_rows, self._agreed)
         describe, portal.describe = portal.describe, False
@@ -477,7 +476,7 @@ class Extended:
             for connection in self._session.engine.gang.connections:
                 prepared.close_on(connection)
 
-    def deallocate(self, statement: Statement) -> bool:
+    def deallocate(self, statement: Deallocate) -> bool:
         """DEALLOCATE by SQL what was prepared by protocol: one name space in PostgreSQL. Whether that was all."""
         name = (statement.name or "").encode(errors="surrogateescape")
         if not name or name not in self._statements:

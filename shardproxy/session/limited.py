@@ -16,6 +16,7 @@ from shardproxy.engine.copy_out import Discard
 from shardproxy.engine.engine import READS, SUSPENDED, Engine
 from shardproxy.engine.results import DATA_ROW, Answer, OnAgreed, Output, Relay
 from shardproxy.native import FrameMerge
+from shardproxy.routing import Connected, Replicate
 from shardproxy.session.portals import Portal
 from shardproxy.sql import Kind
 from shardproxy.wire import encode
@@ -128,7 +129,7 @@ async def run_limited(engine: Engine, portal: Portal, name: bytes, limit: int, o
     if portal.reading is None:
         statement = portal.prepared.statement
         plan, connections = await engine.connections_of(statement, portal.parameters())
-        same = plan.combine == "same"
+        same = isinstance(plan, Replicate | Connected)
         reading = portal.reading = Reading(
             portal, connections, same, same or len(connections) == 1, statement.kind not in READS
         )

@@ -20,7 +20,7 @@ from shardproxy.session import extended
 from shardproxy.session.cancel import CancelKeys
 from shardproxy.session.extended import Extended
 from shardproxy.session.login import Identity
-from shardproxy.sql import Kind, Statement, analyze
+from shardproxy.sql import CopyFrom, Deallocate, Statement, analyze
 from shardproxy.sqlstate import ADMIN_SHUTDOWN, FEATURE_NOT_SUPPORTED, QUERY_CANCELED
 from shardproxy.wire import decode, encode
 from shardproxy.wire.constants import F
@@ -212,13 +212,13 @@ class Session:
         """Run one statement of a simple query; return its tag."""
         if is_copy_in(statement):
             return await self.copy_in(statement, text)
-        if statement.kind is Kind.DEALLOCATE:
+        if isinstance(statement, Deallocate):
             self.engine.transaction.check()
             if self._extended.deallocate(statement):
                 return statement.tag
         return await self.engine.run(statement, text.encode(statement.text))
 
-    async def copy_in(self, statement: Statement, text: Text) -> str:
+    async def copy_in(self, statement: CopyFrom, text: Text) -> str:
         """Serve COPY FROM STDIN up to its tag."""
         stream = self.stream
         copy = await self.engine.copy_in(statement, text.encode(statement.text), stream)

@@ -1,20 +1,19 @@
 """What ALTER TABLE does to columns that have values."""
 
-from dataclasses import replace
 from typing import Final
 
+from shardproxy.sql.facts import Rewrite
 from shardproxy.sql.kinds import IMMUTABLE
-from shardproxy.sql.model import Rewrite, Statement
 from shardproxy.sql.parse import Node
 from shardproxy.sql.walk import walk
 
 _SERIAL: Final = frozenset({"smallserial", "serial2", "serial", "serial4", "bigserial", "serial8"})
 
 
-def with_rewrites(base: Statement, node: Node) -> Statement:
-    """Add to an ALTER TABLE what it does to columns that have values."""
+def rewrites(node: Node) -> tuple[Rewrite, ...]:
+    """Read an AlterTableStmt."""
     commands = [item["AlterTableCmd"] for item in node.get("cmds", ())]
-    return replace(base, rewrites=tuple(filter(None, map(_rewrite, commands))))
+    return tuple(filter(None, map(_rewrite, commands)))
 
 
 def _rewrite(command: Node) -> Rewrite | None:

@@ -1,74 +1,15 @@
-"""Which kind a statement is, by the type of its node: tables, and the few nodes that need a closer look."""
+"""Which utility statements are what, by the name of their node, and the few nodes that need a closer look."""
 
 from typing import Final
 
-from shardproxy.sql.model import Kind
 from shardproxy.sql.parse import Node
 
-SIMPLE: Final = {
-    "SelectStmt": Kind.SELECT,
-    "InsertStmt": Kind.INSERT,
-    "UpdateStmt": Kind.UPDATE,
-    "DeleteStmt": Kind.DELETE,
-    "MergeStmt": Kind.MERGE,
-    "VariableShowStmt": Kind.SHOW,
-    "DiscardStmt": Kind.RESET,
-    "PrepareStmt": Kind.PREPARE,
-    "ExecuteStmt": Kind.EXECUTE,
-    "DeallocateStmt": Kind.DEALLOCATE,
-    "DeclareCursorStmt": Kind.DECLARE_CURSOR,
-    "FetchStmt": Kind.FETCH,
-    "ClosePortalStmt": Kind.CLOSE_CURSOR,
-    "ListenStmt": Kind.LISTEN,
-    "UnlistenStmt": Kind.UNLISTEN,
-    "NotifyStmt": Kind.NOTIFY,
-    "ExplainStmt": Kind.EXPLAIN,
-    "DoStmt": Kind.CODE,
-    "CallStmt": Kind.CODE,
+PREPARED_TRANSACTIONS: Final = {
+    "TRANS_STMT_PREPARE": "PREPARE TRANSACTION",
+    "TRANS_STMT_COMMIT_PREPARED": "COMMIT PREPARED",
+    "TRANS_STMT_ROLLBACK_PREPARED": "ROLLBACK PREPARED",
 }
-
-TRANSACTION: Final = {
-    "TRANS_STMT_BEGIN": (Kind.BEGIN, "BEGIN"),
-    "TRANS_STMT_START": (Kind.BEGIN, "START TRANSACTION"),
-    "TRANS_STMT_COMMIT": (Kind.COMMIT, "COMMIT"),
-    "TRANS_STMT_ROLLBACK": (Kind.ROLLBACK, "ROLLBACK"),
-    "TRANS_STMT_SAVEPOINT": (Kind.SAVEPOINT, "SAVEPOINT"),
-    "TRANS_STMT_RELEASE": (Kind.RELEASE, "RELEASE"),
-    "TRANS_STMT_ROLLBACK_TO": (Kind.ROLLBACK_TO, "ROLLBACK"),
-    "TRANS_STMT_PREPARE": (Kind.PREPARE_TRANSACTION, "PREPARE TRANSACTION"),
-    "TRANS_STMT_COMMIT_PREPARED": (Kind.PREPARE_TRANSACTION, "COMMIT PREPARED"),
-    "TRANS_STMT_ROLLBACK_PREPARED": (Kind.PREPARE_TRANSACTION, "ROLLBACK PREPARED"),
-}
-
-# Where a node keeps the name that the statement is about.
-NAMES: Final = {
-    "VariableSetStmt": "name",
-    "VariableShowStmt": "name",
-    "PrepareStmt": "name",
-    "ExecuteStmt": "name",
-    "DeallocateStmt": "name",
-    "DeclareCursorStmt": "portalname",
-    "FetchStmt": "portalname",
-    "ClosePortalStmt": "portalname",
-    "ListenStmt": "conditionname",
-    "UnlistenStmt": "conditionname",
-    "NotifyStmt": "conditionname",
-}
-
-TAGS: Final = {
-    Kind.SHOW: "SHOW",
-    Kind.SET: "SET",
-    Kind.RESET: "RESET",
-    Kind.PREPARE: "PREPARE",
-    Kind.DEALLOCATE: "DEALLOCATE",
-    Kind.DECLARE_CURSOR: "DECLARE CURSOR",
-    Kind.FETCH: "FETCH",
-    Kind.CLOSE_CURSOR: "CLOSE CURSOR",
-    Kind.LISTEN: "LISTEN",
-    Kind.UNLISTEN: "UNLISTEN",
-    Kind.NOTIFY: "NOTIFY",
-    Kind.EXPLAIN: "EXPLAIN",
-}
+"""Kinds of a TransactionStmt, to their tags."""
 
 # Utility statements that leave what is known of relations as it is.
 NOT_DEFINING: Final = {
@@ -121,9 +62,9 @@ _SUBSCRIPTIONS: Final = {"AlterSubscriptionStmt", "CreateSubscriptionStmt", "Dro
 _WHOLE_REINDEX: Final = {"REINDEX_OBJECT_SCHEMA", "REINDEX_OBJECT_SYSTEM", "REINDEX_OBJECT_DATABASE"}
 
 
-def utility_kind(name: str, node: Node) -> Kind:
-    """Tell whether a utility statement may stand in a transaction block."""
-    alone = (
+def stands_alone(name: str, node: Node) -> bool:
+    """Tell whether PostgreSQL refuses a utility statement in a transaction block."""
+    return (
         name in _ALONE
         or name in _SUBSCRIPTIONS
         or (name == "VacuumStmt" and node.get("is_vacuumcmd", False))
@@ -134,7 +75,6 @@ def utility_kind(name: str, node: Node) -> Kind:
         or (name == "AlterDatabaseStmt" and "tablespace" in option_names(node, "options"))
         or (name == "AlterTableStmt" and any(map(_detaches_concurrently, node.get("cmds", ()))))
     )
-    return Kind.UTILITY_NO_TRANSACTION if alone else Kind.UTILITY
 
 
 def _detaches_concurrently(command: Node) -> bool:

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from shardproxy.sql.model import TableRef
+from shardproxy.sql.facts import TableRef
 from shardproxy.sql.parse import Node
 
 _MODIFYING: Final = {"InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"}
@@ -21,6 +21,8 @@ _AGGREGATES: Final = {
 }
 # Nodes that hold nothing but names and values, the most frequent ones.
 _LEAVES: Final = frozenset({"A_Const", "ColumnRef", "String", "SetToDefault"})
+# WITH is read before the rest; a locking clause has names of FROM, and INTO a relation that is not there yet.
+_NO_RELATIONS: Final = frozenset({"withClause", "lockingClause", "intoClause"})
 # Spellings of date and time input that depend on the moment.
 _MOMENTS: Final = {"now", "today", "tomorrow", "yesterday"}
 # Columns that every table has, and every server fills in its own way.
@@ -36,8 +38,8 @@ class Found:
     """What a walk collects."""
 
     tables: dict[TableRef, None] = field(default_factory=dict)
-    created: list[Node] = field(default_factory=list)
     functions: set[tuple[str | None, str]] = field(default_factory=set)
+    attributes: set[str] = field(default_factory=set)
     params: Counter[int] = field(default_factory=Counter)
     aggregate_syntax: dict[str, None] = field(default_factory=dict)
     limits: Counter[str] = field(default_factory=Counter)
@@ -45,7 +47,6 @@ class Found:
     varying: dict[str, None] = field(default_factory=dict)
     set_columns: dict[str, None] = field(default_factory=dict)
     set_defaults: dict[str, None] = field(default_factory=dict)
-    locking: bool = False
     set_config: list[list[Node]] = field(default_factory=list)
     """The arguments of each call of set_config()."""
 
@@ -90,12 +91,8 @@ def walk(tree: Node, outer: set[int] | None, role: Role = "read") -> Found:
         for key, child in reversed(node.items()):
             if isinstance(child, list) and key != "lockingClause":
                 pending.append((child, scope, role))
-            elif key == "withClause" or not child or isinstance(child, str | int | float):
+            elif key in _NO_RELATIONS or not child or isinstance(child, str | int | float):
                 continue
-            elif key == "lockingClause":  # its relations are names of FROM, not relations
-                found.locking = True
-            elif key == "intoClause" or (key == "into" and "rel" in child):
-                found.created.append(child["rel"])
             elif key in _MODIFYING:
                 _modifying(found, child, scope, pending, outer)
             else:
@@ -160,6 +157,8 @@ def _assignments(found: Found, targets: list[Node]) -> None:
 def _leaf(found: Found, node: Node) -> None:
     fields = node.get("ColumnRef", {}).get("fields", ())
     column = fields[-1].get("String", {}).get("sval", "") if fields else ""
+    if len(fields) > 1 and column:
+        found.attributes.add(column)
     if column in _SYSTEM_COLUMNS:
         found.varying[f"system column {column}"] = None
     text = node.get("A_Const", {}).get("sval", {}).get("sval", "")
@@ -176,6 +175,9 @@ def _facts(found: Found, node: Node) -> None:
         found.functions.add((None, operation))
     elif "ParamRef" in node:
         found.params[node["ParamRef"].get("number", 0)] += 1
+    elif "A_Indirection" in node:
+        steps = node["A_Indirection"].get("indirection", ())
+        found.attributes.update(step["String"]["sval"] for step in steps if "String" in step)
     elif "RangeTableSample" in node:
         found.varying["TABLESAMPLE"] = None
     elif "limitOption" in node:

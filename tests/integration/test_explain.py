@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from shardproxy.cli import main
+from tests.conftest import RunProxy
 from tests.support.databases import Databases
 
 TABLES: list[Mapping[str, object]] = [
@@ -48,6 +50,40 @@ def test_a_refusal_exits_1_and_gives_the_way_out(config: Path, capsys: pytest.Ca
     shown = capsys.readouterr().out
     assert "0A000" in shown
     assert "hint:" in shown
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "PREPARE TRANSACTION 'x'",
+        "COMMIT PREPARED 'x'",
+        "FETCH c",
+        "CLOSE c",
+        "SELECT count(*) FROM users",
+        "EXPLAIN ANALYZE SELECT * FROM users",
+        "DECLARE c CURSOR FOR SELECT * FROM users",
+        "DO $$BEGIN END$$",
+        "UPDATE users SET name = 'x'",
+        "SELECT users.count FROM users",
+    ],
+)
+def test_explain_refuses_what_the_proxy_refuses(
+    config: Path, run_proxy: RunProxy, capsys: pytest.CaptureFixture[str], sql: str
+) -> None:
+    proxy = run_proxy(config.read_text())
+    with psycopg.connect(proxy.dsn("shop"), autocommit=True) as connection, pytest.raises(psycopg.Error) as refused:
+        connection.execute(sql.encode())
+    assert main(["explain", "-c", str(config), sql]) == 1
+    shown = capsys.readouterr().out
+    assert f"refused:  {refused.value.sqlstate}: {refused.value.diag.message_primary}" in shown
+
+
+def test_statements_that_depend_on_each_other(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sql = "DECLARE c CURSOR FOR SELECT * FROM users WHERE id = 5; FETCH c; VACUUM"
+    assert main(["explain", "-c", str(config), sql]) == 0
+    shown = capsys.readouterr().out
+    assert "the cursor is there" in shown
+    assert "PostgreSQL refuses it inside a transaction block" in shown
 
 
 def test_a_database_must_exist(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,13 +3,13 @@
 import pytest
 
 from shardproxy.copy.options import STAR, CopyOptions
-from shardproxy.sql import analyze
+from shardproxy.sql import CopyFrom, CopyTo, analyze
 
 
 def options(rest: str) -> CopyOptions:
     [statement] = analyze(f"COPY t {rest}")
-    assert statement.copy is not None
-    return statement.copy.options
+    assert isinstance(statement, CopyFrom | CopyTo)
+    return statement.options
 
 
 @pytest.mark.parametrize(

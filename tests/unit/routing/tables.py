@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from shardproxy import native
-from shardproxy.routing import Context, KeyColumn, ParamValue, Resolved, Route, route
-from shardproxy.sql import TableRef, analyze
+from shardproxy.routing import Context, KeyColumn, Memory, ParamValue, Plan, Resolved, route
+from shardproxy.sql import Statement, TableRef, analyze
 
 NSHARDS = 4
+NOTHING = Memory()
 AGGREGATES = {"count", "sum", "max", "row_number"}
 
 
@@ -63,6 +64,7 @@ DATABASE = {
     "fixed": spread("fixed", "k v", ("k", native.KEY_INT4), k=b"7"),
     "computed": spread("computed", "k* v", ("k", native.KEY_INT4)),
     "moment": spread("moment", "at v", ("at", native.KEY_TIMESTAMPTZ)),
+    "price": spread("price", "n v", ("n", native.KEY_NUMERIC)),
     "country": LISTED,
     "event": RANGED,
     "ref": replicated("ref", "id name serial*"),
@@ -83,10 +85,13 @@ def context(params: Sequence[ParamValue] = (), nshards: int = NSHARDS) -> Contex
     return Context(nshards, is_aggregate=is_aggregate, params=params)
 
 
-def routed(sql: str, *params: ParamValue, nshards: int = NSHARDS) -> Route:
+def tables_of(statement: Statement) -> dict[TableRef, Resolved]:
+    return {ref: DATABASE[ref.name] for ref in statement.tables if ref.name in DATABASE}
+
+
+def routed(sql: str, *params: ParamValue, nshards: int = NSHARDS, memory: Memory = NOTHING) -> Plan:
     [statement] = analyze(sql)
-    tables: dict[TableRef, Resolved] = {ref: DATABASE[ref.name] for ref in statement.tables if ref.name in DATABASE}
-    return route(statement, tables, context(params, nshards))
+    return route(statement, tables_of(statement), context(params, nshards), memory)
 
 
 def shard_of(name: str, *values: bytes | None) -> int:

@@ -13,7 +13,7 @@ import pytest
 
 from shardproxy import native
 from shardproxy.errors import PgError
-from shardproxy.routing import Context, KeyColumn, ParamValue, Resolved, Route, route
+from shardproxy.routing import Context, Gather, Home, KeyColumn, OneShard, ParamValue, Plan, Resolved, route
 from shardproxy.sql import analyze
 from tests.support.databases import Databases, Servers
 
@@ -132,7 +132,7 @@ def table(request: pytest.FixtureRequest, connection: psycopg.Connection[Any]) -
     return sql_type, Resolved("hash", "public", "t", None, placement, key, ("k", "v"), {"k": None, "v": None})
 
 
-def routed(sql: str, table: Resolved, *params: ParamValue) -> Route | None:
+def routed(sql: str, table: Resolved, *params: ParamValue) -> Plan | None:
     [statement] = analyze(sql)
     try:
         return route(statement, dict.fromkeys(statement.tables, table), Context(SHARDS, params=params))
@@ -149,11 +149,18 @@ def lies_on(connection: psycopg.Connection[Any], sql: str, params: Any = None) -
     return {int(name[1:]) for (name,) in rows}
 
 
-def check(found: Route, truth: set[int] | None, sql: str) -> bool:
+def check(found: Plan, truth: set[int] | None, sql: str) -> bool:
     """Hold the route against the truth; True when the key was bound."""
-    if found.shards == "all":
-        return False
-    shards = set() if found.shards == "home" else set(found.shards)
+    match found:
+        case OneShard(shard):
+            shards = {shard}
+        case Gather(several) if len(several) < SHARDS:
+            shards = set(several)
+        case Gather():
+            return False
+        case _:
+            assert found == Home()
+            shards = set()
     assert truth is None or truth <= shards, sql
     return bool(shards)
 
@@ -180,7 +187,7 @@ def test_insert(connection: psycopg.Connection[Any], table: tuple[str, Resolved]
         found = routed(sql, resolved)
         if found is None:
             continue
-        assert found.shards != "all"
+        assert isinstance(found, Home | OneShard)
         with connection.transaction(force_rollback=True):
             bound += check(found, lies_on(connection, sql + " RETURNING tableoid::regclass::text"), sql)
     assert bound >= 1

@@ -6,16 +6,22 @@ import pytest
 
 from shardproxy.sql import (
     Binding,
-    Column,
+    ColumnRef,
     Const,
+    CopyTo,
+    CreateAs,
     Default,
     Equality,
     FromFunction,
     FromJoin,
     FromOther,
     FromTable,
+    Insert,
     Kind,
+    Modify,
     Param,
+    Query,
+    Select,
     Statement,
     TableRef,
     Unknown,
@@ -26,6 +32,30 @@ from shardproxy.sql import (
 def one(sql: str) -> Statement:
     [statement] = analyze(sql)
     return statement
+
+
+def query(sql: str) -> Query:
+    statement = one(sql)
+    assert isinstance(statement, Query)
+    return statement
+
+
+def select(sql: str) -> Select:
+    statement = one(sql)
+    assert isinstance(statement, Select)
+    return statement
+
+
+def read(name: str, schema: str | None = None, alias: str | None = None, nested: bool = False) -> TableRef:
+    return TableRef(schema, name, alias, "read", nested)
+
+
+def write(name: str, schema: str | None = None, alias: str | None = None, nested: bool = False) -> TableRef:
+    return TableRef(schema, name, alias, "write", nested)
+
+
+def hidden(name: str) -> TableRef:
+    return read(name, nested=True)
 
 
 KINDS: list[tuple[str, Kind, dict[str, Any]]] = [
@@ -45,19 +75,19 @@ KINDS: list[tuple[str, Kind, dict[str, Any]]] = [
     (
         "SET search_path TO a, 'B'",
         Kind.SET,
-        {"name": "search_path", "set_values": ("a", "B"), "local": False},
+        {"name": "search_path", "values": ("a", "B"), "local": False},
     ),
-    ("SET LOCAL work_mem = 5", Kind.SET, {"name": "work_mem", "set_values": ("5",), "local": True}),
-    ("SET work_mem TO DEFAULT", Kind.SET, {"name": "work_mem", "set_values": None}),
+    ("SET LOCAL work_mem = 5", Kind.SET, {"name": "work_mem", "values": ("5",), "local": True}),
+    ("SET work_mem TO DEFAULT", Kind.SET, {"name": "work_mem", "values": None}),
     ("SET TRANSACTION READ ONLY", Kind.SET, {"name": "TRANSACTION", "local": True}),
     ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", Kind.SET, {"local": False}),
-    ("SET NAMES 'latin1'", Kind.SET, {"name": "client_encoding", "set_values": ("latin1",)}),
-    ("SET TIME ZONE 'UTC'", Kind.SET, {"name": "timezone", "set_values": ("UTC",)}),
+    ("SET NAMES 'latin1'", Kind.SET, {"name": "client_encoding", "values": ("latin1",)}),
+    ("SET TIME ZONE 'UTC'", Kind.SET, {"name": "timezone", "values": ("UTC",)}),
     ("SET ROLE x", Kind.SET, {"name": "role"}),
     ("RESET ALL", Kind.RESET, {"tag": "RESET", "name": None}),
     ("RESET work_mem", Kind.RESET, {"tag": "RESET", "name": "work_mem"}),
-    ("DISCARD ALL", Kind.RESET, {"tag": "DISCARD ALL"}),
-    ("DISCARD TEMP", Kind.RESET, {"tag": "DISCARD TEMP"}),
+    ("DISCARD ALL", Kind.DISCARD, {"tag": "DISCARD ALL"}),
+    ("DISCARD TEMP", Kind.DISCARD, {"tag": "DISCARD TEMP"}),
     ("SHOW server_version", Kind.SHOW, {"tag": "SHOW", "name": "server_version"}),
     ("PREPARE p AS SELECT $1", Kind.PREPARE, {"name": "p", "tag": "PREPARE"}),
     ("EXECUTE p(1)", Kind.EXECUTE, {"name": "p"}),
@@ -78,47 +108,47 @@ KINDS: list[tuple[str, Kind, dict[str, Any]]] = [
     ("EXPLAIN (ANALYZE off) SELECT 1", Kind.EXPLAIN, {"analyze": False}),
     ("DO $$BEGIN END$$", Kind.CODE, {}),
     ("CALL p(1)", Kind.CODE, {}),
-    ("SELECT 1 INTO x", Kind.SELECT, {"into": True, "definition": True, "temporary": False}),
-    ("SELECT 1 INTO TEMP x", Kind.SELECT, {"into": True, "temporary": True}),
+    ("SELECT 1 INTO x", Kind.CREATE_AS, {"target": write("x"), "temporary": False}),
+    ("SELECT 1 INTO TEMP x", Kind.CREATE_AS, {"temporary": True}),
     ("VALUES (1), (2)", Kind.SELECT, {}),
-    ("TABLE t", Kind.SELECT, {"single_table": True}),
+    ("TABLE t", Kind.SELECT, {"source": FromTable(read("t")), "tables": (read("t"),)}),
     ("MERGE INTO t USING s ON t.a = s.a WHEN MATCHED THEN DELETE", Kind.MERGE, {}),
-    ("CREATE TABLE t (a int)", Kind.UTILITY, {"definition": True, "temporary": False}),
+    ("CREATE TABLE t (a int)", Kind.UTILITY, {"defines": True, "temporary": False}),
     ("CREATE TEMP TABLE t (a int)", Kind.UTILITY, {"temporary": True}),
     ("CREATE TABLE pg_temp.t (a int)", Kind.UTILITY, {"temporary": True}),
     ("CREATE TEMP VIEW v AS SELECT 1", Kind.UTILITY, {"temporary": True}),
     ("CREATE TEMP SEQUENCE s", Kind.UTILITY, {"temporary": True}),
-    ("CREATE TABLE t AS SELECT 1", Kind.UTILITY, {"into": True, "temporary": False}),
-    ("CREATE UNLOGGED TABLE t AS TABLE u", Kind.UTILITY, {"into": True}),
-    ("CREATE TEMP TABLE t AS SELECT 1", Kind.UTILITY, {"into": True, "temporary": True}),
-    ("CREATE MATERIALIZED VIEW v AS SELECT 1", Kind.UTILITY, {"into": True}),
-    ("TRUNCATE t", Kind.UTILITY, {"definition": False}),
-    ("LOCK TABLE t", Kind.UTILITY, {"definition": False}),
-    ("ANALYZE t", Kind.UTILITY, {"definition": False}),
-    ("SET CONSTRAINTS ALL DEFERRED", Kind.UTILITY, {"definition": False}),
-    ("REINDEX TABLE t", Kind.UTILITY, {}),
-    ("CLUSTER t USING i", Kind.UTILITY, {}),
-    ("REFRESH MATERIALIZED VIEW CONCURRENTLY v", Kind.UTILITY, {}),
-    ("CREATE INDEX i ON t (a)", Kind.UTILITY, {}),
-    ("ALTER DATABASE d SET work_mem = 5", Kind.UTILITY, {}),
-    ("ALTER TABLE t DETACH PARTITION p", Kind.UTILITY, {}),
-    ("VACUUM t", Kind.UTILITY_NO_TRANSACTION, {}),
-    ("VACUUM (ANALYZE)", Kind.UTILITY_NO_TRANSACTION, {}),
-    ("CREATE DATABASE d", Kind.UTILITY_NO_TRANSACTION, {}),
-    ("DROP DATABASE d", Kind.UTILITY_NO_TRANSACTION, {}),
-    ("ALTER DATABASE d SET TABLESPACE x", Kind.UTILITY_NO_TRANSACTION, {}),
-    ("CREATE TABLESPACE x LOCATION '/x'", Kind.UTILITY_NO_TRANSACTION, {}),
-    ("DROP TABLESPACE x", Kind.UTILITY_NO_TRANSACTION, {}),
-    ("ALTER SYSTEM SET work_mem = 5", Kind.UTILITY_NO_TRANSACTION, {}),
-    ("CREATE INDEX CONCURRENTLY i ON t (a)", Kind.UTILITY_NO_TRANSACTION, {}),
-    ("DROP INDEX CONCURRENTLY i", Kind.UTILITY_NO_TRANSACTION, {}),
-    ("REINDEX TABLE CONCURRENTLY t", Kind.UTILITY_NO_TRANSACTION, {}),
-    ("REINDEX (CONCURRENTLY) TABLE t", Kind.UTILITY_NO_TRANSACTION, {}),
-    ("REINDEX (CONCURRENTLY false) TABLE t", Kind.UTILITY, {}),
-    ("REINDEX SCHEMA s", Kind.UTILITY_NO_TRANSACTION, {}),
-    ("CLUSTER", Kind.UTILITY_NO_TRANSACTION, {}),
-    ("ALTER TABLE t DETACH PARTITION p CONCURRENTLY", Kind.UTILITY_NO_TRANSACTION, {}),
-    ("DROP SUBSCRIPTION s", Kind.UTILITY_NO_TRANSACTION, {}),
+    ("CREATE TABLE t AS SELECT 1", Kind.CREATE_AS, {"target": write("t"), "temporary": False}),
+    ("CREATE UNLOGGED TABLE t AS TABLE u", Kind.CREATE_AS, {"temporary": False}),
+    ("CREATE TEMP TABLE t AS SELECT 1", Kind.CREATE_AS, {"temporary": True}),
+    ("CREATE MATERIALIZED VIEW v AS SELECT 1", Kind.CREATE_AS, {"temporary": False}),
+    ("TRUNCATE t", Kind.UTILITY, {"defines": False, "block": "allowed"}),
+    ("LOCK TABLE t", Kind.UTILITY, {"defines": False, "block": "required"}),
+    ("ANALYZE t", Kind.UTILITY, {"defines": False, "block": "allowed"}),
+    ("SET CONSTRAINTS ALL DEFERRED", Kind.UTILITY, {"defines": False, "block": "required"}),
+    ("REINDEX TABLE t", Kind.UTILITY, {"block": "allowed"}),
+    ("CLUSTER t USING i", Kind.UTILITY, {"block": "allowed"}),
+    ("REFRESH MATERIALIZED VIEW CONCURRENTLY v", Kind.UTILITY, {"block": "allowed"}),
+    ("CREATE INDEX i ON t (a)", Kind.UTILITY, {"block": "allowed"}),
+    ("ALTER DATABASE d SET work_mem = 5", Kind.UTILITY, {"block": "allowed"}),
+    ("ALTER TABLE t DETACH PARTITION p", Kind.UTILITY, {"block": "allowed"}),
+    ("VACUUM t", Kind.UTILITY, {"block": "refused"}),
+    ("VACUUM (ANALYZE)", Kind.UTILITY, {"block": "refused"}),
+    ("CREATE DATABASE d", Kind.UTILITY, {"block": "refused"}),
+    ("DROP DATABASE d", Kind.UTILITY, {"block": "refused"}),
+    ("ALTER DATABASE d SET TABLESPACE x", Kind.UTILITY, {"block": "refused"}),
+    ("CREATE TABLESPACE x LOCATION '/x'", Kind.UTILITY, {"block": "refused"}),
+    ("DROP TABLESPACE x", Kind.UTILITY, {"block": "refused"}),
+    ("ALTER SYSTEM SET work_mem = 5", Kind.UTILITY, {"block": "refused"}),
+    ("CREATE INDEX CONCURRENTLY i ON t (a)", Kind.UTILITY, {"block": "refused"}),
+    ("DROP INDEX CONCURRENTLY i", Kind.UTILITY, {"block": "refused"}),
+    ("REINDEX TABLE CONCURRENTLY t", Kind.UTILITY, {"block": "refused"}),
+    ("REINDEX (CONCURRENTLY) TABLE t", Kind.UTILITY, {"block": "refused"}),
+    ("REINDEX (CONCURRENTLY false) TABLE t", Kind.UTILITY, {"block": "allowed"}),
+    ("REINDEX SCHEMA s", Kind.UTILITY, {"block": "refused"}),
+    ("CLUSTER", Kind.UTILITY, {"block": "refused"}),
+    ("ALTER TABLE t DETACH PARTITION p CONCURRENTLY", Kind.UTILITY, {"block": "refused"}),
+    ("DROP SUBSCRIPTION s", Kind.UTILITY, {"block": "refused"}),
 ]
 
 
@@ -127,18 +157,6 @@ def test_kind(sql: str, kind: Kind, facts: dict[str, Any]) -> None:
     statement = one(sql)
     assert statement.kind is kind
     assert {name: getattr(statement, name) for name in facts} == facts
-
-
-def read(name: str, schema: str | None = None, alias: str | None = None, nested: bool = False) -> TableRef:
-    return TableRef(schema, name, alias, "read", nested)
-
-
-def write(name: str, schema: str | None = None, alias: str | None = None, nested: bool = False) -> TableRef:
-    return TableRef(schema, name, alias, "write", nested)
-
-
-def hidden(name: str) -> TableRef:
-    return read(name, nested=True)
 
 
 TABLES: list[tuple[str, set[TableRef]]] = [
@@ -262,11 +280,11 @@ def test_functions_wherever_they_stand() -> None:
     ],
 )
 def test_what_combines_rows(sql: str, combining: tuple[str, ...]) -> None:
-    assert one(sql).combining == combining
+    assert select(sql).combining == combining
 
 
 def test_the_join_tree() -> None:
-    statement = one("SELECT * FROM a LEFT JOIN (b CROSS JOIN f()) ON true, (TABLE c) x")
+    statement = select("SELECT * FROM a LEFT JOIN (b CROSS JOIN f()) ON true, (TABLE c) x")
     assert statement.source == FromJoin(
         "inner",
         FromJoin("left", FromTable(read("a")), FromJoin("inner", FromTable(read("b")), FromFunction())),
@@ -275,13 +293,32 @@ def test_the_join_tree() -> None:
 
 
 def test_a_common_table_expression_in_from_is_no_table() -> None:
-    statement = one("WITH t AS (SELECT 1) SELECT * FROM t")
+    statement = select("WITH t AS (SELECT 1) SELECT * FROM t")
     assert statement.source == FromOther("a common table expression")
-    assert not statement.single_table
+    assert statement.tables == ()
+
+
+def test_a_join_with_an_alias_hides_the_names_of_its_tables() -> None:
+    statement = select("SELECT * FROM (t AS x CROSS JOIN r) AS y CROSS JOIN t AS x")
+    assert statement.source == FromJoin("inner", FromOther("an alias of a join"), FromTable(read("t", alias="x")))
+    assert set(statement.tables) == {read("t", alias="x"), read("t", alias="x", nested=True), hidden("r")}
+
+
+@pytest.mark.parametrize(
+    ("sql", "attributes"),
+    [
+        ("SELECT a FROM t", set()),
+        ("SELECT t.count FROM t WHERE s.t.b > 1", {"count", "b"}),
+        ("SELECT (t).json_agg, (f(t)).c FROM t", {"json_agg", "c"}),
+        ("SELECT t.* FROM t", set()),
+    ],
+)
+def test_attributes_may_be_functions(sql: str, attributes: set[str]) -> None:
+    assert one(sql).attributes == attributes
 
 
 def bound(name: str, *values: Const | Param, table: str | None = None, schema: str | None = None) -> Binding:
-    return Binding(Column(name, table, schema), values)
+    return Binding(ColumnRef(name, table, schema), values)
 
 
 def number(text: str, cast: str | None = None) -> Const:
@@ -299,6 +336,7 @@ def string(text: str, cast: str | None = None) -> Const:
         ("5 = id", [bound("id", number("5"))]),
         ("id = -5", [bound("id", number("-5"))]),
         ("id = 0", [bound("id", number("0"))]),
+        ("id = 00000099999999999", [bound("id", number("99999999999"))]),
         ("id = 99999999999", [bound("id", number("99999999999"))]),
         ("id = -9223372036854775808", [bound("id", number("-9223372036854775808"))]),
         ("id = 9223372036854775808", [bound("id", Const("float", "9223372036854775808"))]),
@@ -357,15 +395,15 @@ def string(text: str, cast: str | None = None) -> Const:
 )
 def test_bindings(condition: str, bindings: list[Binding]) -> None:
     for sql in (f"SELECT * FROM t WHERE {condition}", f"DELETE FROM t WHERE {condition}"):
-        assert list(one(sql).bindings) == bindings
+        assert list(query(sql).bindings) == bindings
 
 
 def equal(one: str, other: str, *only: TableRef) -> Equality:
-    return Equality(Column(*reversed(one.split("."))), Column(*reversed(other.split("."))), only or None)
+    return Equality(ColumnRef(*reversed(one.split("."))), ColumnRef(*reversed(other.split("."))), only or None)
 
 
 def inner(name: str, table: str, *only: TableRef) -> Binding:
-    return Binding(Column(name, table), (number("5"),), only or None)
+    return Binding(ColumnRef(name, table), (number("5"),), only or None)
 
 
 A, B, C = read("a"), read("b"), read("c")
@@ -389,18 +427,17 @@ A, B, C = read("a"), read("b"), read("c")
     ],
 )
 def test_conditions_of_joins_bind_what_they_can(sql: str, bindings: list[Binding], equalities: list[Equality]) -> None:
-    statement = one("SELECT * FROM " + sql)
+    statement = select("SELECT * FROM " + sql)
     assert list(statement.bindings) == bindings
     assert list(statement.equal) == equalities
 
 
 def test_insert_rows() -> None:
-    statement = one("INSERT INTO t (a, b, c) VALUES (1, DEFAULT, now()), ($1, 'x', NULL) RETURNING a")
-    insert = statement.insert
-    assert insert is not None
+    insert = one("INSERT INTO t (a, b, c) VALUES (1, DEFAULT, now()), ($1, 'x', NULL) RETURNING a")
+    assert isinstance(insert, Insert)
     assert insert.columns == ("a", "b", "c")
     assert insert.rows == ((number("1"), Default(), Unknown()), (Param(1), string("x"), Const("null", "")))
-    assert (insert.select, insert.conflict, statement.returning) == (False, None, True)
+    assert (insert.select, insert.conflict, insert.returning) == (False, None, True)
 
 
 @pytest.mark.parametrize(
@@ -416,7 +453,7 @@ def test_insert_rows() -> None:
     ],
 )
 def test_insert_facts(rest: str, facts: dict[str, Any]) -> None:
-    insert = one("INSERT INTO t " + rest).insert
+    insert = one("INSERT INTO t " + rest)
     assert {name: getattr(insert, name) for name in facts} == facts
 
 
@@ -433,6 +470,7 @@ def test_insert_facts(rest: str, facts: dict[str, Any]) -> None:
 )
 def test_assigned_columns(sql: str, columns: tuple[str, ...], defaults: tuple[str, ...]) -> None:
     statement = one(sql)
+    assert isinstance(statement, Modify)
     assert statement.set_columns == columns
     assert statement.set_defaults == defaults
 
@@ -440,26 +478,42 @@ def test_assigned_columns(sql: str, columns: tuple[str, ...], defaults: tuple[st
 @pytest.mark.parametrize(
     ("sql", "expected"),
     [
-        ('COPY t (a, "B") FROM STDIN', {"columns": ("a", "B"), "source": "stdin", "has_where": False}),
+        (
+            'COPY t (a, "B") FROM STDIN',
+            {"columns": ("a", "B"), "endpoint": "client", "has_where": False, "table": write("t")},
+        ),
         ("COPY t FROM STDIN WHERE a > 5", {"columns": None, "has_where": True}),
-        ("COPY t FROM '/x'", {"source": "file"}),
-        ("COPY t TO PROGRAM 'x'", {"source": "program"}),
-        ("COPY BINARY t FROM STDIN", {"source": "stdin"}),
+        ("COPY t FROM '/x'", {"endpoint": "file"}),
+        ("COPY t TO PROGRAM 'x'", {"endpoint": "program"}),
+        ("COPY BINARY t FROM STDIN", {"endpoint": "client"}),
     ],
 )
 def test_copy_facts(sql: str, expected: dict[str, Any]) -> None:
-    copy = one(sql).copy
-    assert copy is not None
+    copy = one(sql)
     assert {name: getattr(copy, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT a INTO x FROM t",
+        "SELECT a INTO x FROM t UNION SELECT b FROM t",
+        "CREATE TABLE x AS SELECT a FROM t",
+    ],
+)
+def test_a_table_made_of_rows(sql: str) -> None:
+    statement = one(sql)
+    assert isinstance(statement, CreateAs)
+    assert isinstance(statement.query, Select)
+    assert statement.target == write("x")
+    assert statement.tables[0] == write("x")
 
 
 def test_copy_of_a_query() -> None:
     statement = one("COPY (SELECT a FROM t WHERE id = 5 ORDER BY a) TO STDOUT (FORMAT csv)")
-    assert statement.kind is Kind.COPY_TO
-    assert statement.copy is not None
-    assert statement.copy.table is None
-    query = statement.copy.query
-    assert query is not None
+    assert isinstance(statement, CopyTo)
+    query = statement.data
+    assert isinstance(query, Select)
     assert (query.kind, query.combining) == (Kind.SELECT, ("ORDER BY",))
     assert query.bindings == (bound("id", number("5")),)
     assert one("COPY (DELETE FROM t RETURNING a) TO STDOUT").tables == (write("t"),)
@@ -479,7 +533,7 @@ def test_parameters_are_counted() -> None:
     ],
 )
 def test_set_config(sql: str, sets: bool) -> None:
-    assert one(sql).sets_config is sets
+    assert select(sql).sets_config is sets
 
 
 def test_equal_text_is_parsed_once() -> None:

@@ -3,9 +3,9 @@
 import re
 from typing import Any, Final, Literal
 
-from shardproxy.sql.model import (
+from shardproxy.sql.facts import (
     Binding,
-    Column,
+    ColumnRef,
     Const,
     Default,
     Equality,
@@ -35,7 +35,7 @@ _FUNCTIONS: Final = {"RangeFunction", "RangeTableFunc", "JsonTable"}
 _OTHERS: Final = {"RangeSubselect": "a sub-select in FROM", "RangeTableSample": "TABLESAMPLE"}
 
 
-class Shape:
+class Level:
     """FROM and the conditions of one query level, gathered while its join tree is read."""
 
     def __init__(self, scope: Scope) -> None:
@@ -58,7 +58,7 @@ class Shape:
         [(name, node)] = item.items()
         if name == "RangeVar":
             return self._table(node)
-        if name == "JoinExpr" and "colnames" not in node.get("alias", {}):
+        if name == "JoinExpr" and "alias" not in node:
             kind = _JOINS[node["jointype"]]
             left, right = self._item(node["larg"]), self._item(node["rarg"])
             # A row that finds no partner is kept whatever ON says of it.
@@ -71,7 +71,7 @@ class Shape:
             return FromJoin(kind, left, right)
         if name in _FUNCTIONS:
             return FromFunction()
-        return FromOther(_OTHERS.get(name, "an alias with column names"))
+        return FromOther(_OTHERS.get(name, "an alias of a join"))
 
     def _table(self, node: Node) -> FromItem:
         if "schemaname" not in node and node["relname"] in self.scope:
@@ -114,7 +114,7 @@ class Shape:
         elif other_column is not None:
             self._bind(right, [left])
 
-    def _equate(self, one: Column, other: Column) -> None:
+    def _equate(self, one: ColumnRef, other: ColumnRef) -> None:
         if self._only != ():
             self.equal.append(Equality(one, other, self._only))
 
@@ -131,19 +131,19 @@ def _is_equality(expression: Node) -> bool:
     return names in (["="], ["pg_catalog", "="])
 
 
-def _column_of(table: TableRef, column: str) -> Column:
+def _column_of(table: TableRef, column: str) -> ColumnRef:
     if table.alias is not None:
-        return Column(column, table.alias)
-    return Column(column, table.name, table.schema)
+        return ColumnRef(column, table.alias)
+    return ColumnRef(column, table.name, table.schema)
 
 
-def column_of(node: Node) -> Column | None:
+def column_of(node: Node) -> ColumnRef | None:
     """Read a plain column reference, with up to a schema and a table before it."""
     fields = node.get("ColumnRef", {}).get("fields", ())
     names = [part["String"]["sval"] for part in fields if "String" in part]
     if not names or len(names) != len(fields) or len(names) > 3:
         return None
-    return Column(*reversed(names))
+    return ColumnRef(*reversed(names))
 
 
 def value_of(node: Node) -> Value | None:
@@ -170,8 +170,9 @@ def _constant(node: Node, cast: str | None) -> Const | None:
         return Const("bool", "true" if node["boolval"].get("boolval") else "false", cast)
     if "fval" in node:
         text = node["fval"]["fval"]
-        whole = _INTEGER.fullmatch(text) is not None and -(2**63) <= int(text) < 2**63
-        return Const("int" if whole else "float", text, cast)
+        if _INTEGER.fullmatch(text) is not None and -(2**63) <= (number := int(text)) < 2**63:
+            return Const("int", str(number), cast)
+        return Const("float", text, cast)
     return None
 
 

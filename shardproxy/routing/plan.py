@@ -1,0 +1,89 @@
+"""What is done with a statement: one value for each way, with what its executor has to know and nothing else.
+
+`route` makes a plan, the session carries it out, and `explain` tells it. A way of its own is a class here, a case in
+`explain`, and its executor; the type checker names what is forgotten.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """The session answers by itself: transaction control, and nothing at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Any shard could answer, and the session's home shard does."""
+
+
+@dataclass(frozen=True, slots=True)
+class OneShard:
+    """The answer of this shard is the answer."""
+
+    shard: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """The rows of several shards, as they arrive; counts are added. It changes nothing."""
+
+    shards: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Replicate:
+    """Every shard does the same, in one transaction, and its answer counts once.
+
+    `lock` is the SQL that is run before on the first shard and then on the others, so that writers of a table's copies
+    wait for each other in the same order everywhere.
+    """
+
+    lock: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShardByShard:
+    """On all shards, one after the other, outside of any transaction block; the answer counts once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A change of settings: on every connection of the session, and on those to come.
+
+    `name` is the setting that an earlier change of the same need not be kept for; None is all of them. `local` tells
+    that the transaction ends it. Connections to come need not hear of it without `lasting`.
+    """
+
+    name: str | None
+    local: bool = False
+    lasting: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """On every connection of the session; the answer counts once."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByKey:
+    """Each row of a COPY goes to the shard of its key."""
+
+
+@dataclass(frozen=True, slots=True)
+class CopyFromClient:
+    """COPY FROM STDIN; `rows` tells where its rows go."""
+
+    rows: Home | OneShard | ByKey | Replicate
+
+
+@dataclass(frozen=True, slots=True)
+class CopyToClient:
+    """COPY TO STDOUT; `rows` tells where its rows come from."""
+
+    rows: Home | OneShard | Gather
+
+
+Plan = (
+    Local | Home | OneShard | Gather | Replicate | ShardByShard | Settings | Connected | CopyFromClient | CopyToClient
+)

@@ -1,0 +1,352 @@
+"""From the tree of one statement to its facts."""
+
+from collections.abc import Callable
+from typing import Any, Final, TypedDict
+
+from shardproxy.copy.options import CopyOptions, OptionValue
+from shardproxy.sql import kinds, query
+from shardproxy.sql.alter import rewrites
+from shardproxy.sql.facts import Const, FunctionName, SetConfig, TableRef
+from shardproxy.sql.parse import Node
+from shardproxy.sql.statements import (
+    Begin,
+    CloseCursor,
+    Code,
+    Commit,
+    CopyFrom,
+    CopyTo,
+    CreateAs,
+    Deallocate,
+    DeclareCursor,
+    Delete,
+    Discard,
+    Endpoint,
+    Execute,
+    Explain,
+    Fetch,
+    Insert,
+    Listen,
+    Merge,
+    Notify,
+    Prepare,
+    PrepareTransaction,
+    Release,
+    Reset,
+    Rollback,
+    RollbackTo,
+    Savepoint,
+    Select,
+    Set,
+    Show,
+    Statement,
+    Unlisten,
+    Update,
+    Utility,
+)
+from shardproxy.sql.walk import Found, scope_of, table_ref, walk
+
+CURSOR_OPT_HOLD: Final = 0x20
+"""src/include/nodes/parsenodes.h"""
+
+
+class _Place(TypedDict):
+    """Where a statement stands in the query string."""
+
+    text: str
+    location: int
+
+
+class _Seen(TypedDict):
+    """What a walk over the whole statement has found."""
+
+    tables: tuple[TableRef, ...]
+    functions: frozenset[FunctionName]
+    attributes: frozenset[str]
+    varying: tuple[str, ...]
+    params: tuple[tuple[int, int], ...]
+
+
+def statement_of(text: str, location: int, tree: Node) -> Statement:
+    """Describe a statement: its text, the offset of its first character, and its node under the node's name."""
+    return _statement({"text": text, "location": location}, tree)
+
+
+def _statement(at: _Place, tree: Node) -> Statement:
+    [(name, node)] = tree.items()
+    if name in {"InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"}:
+        return _modify(at, name, node, tree)
+    return _BUILDERS.get(name, _utility)(at, name, node)
+
+
+def _seen(found: Found) -> _Seen:
+    return {
+        "tables": tuple(found.tables),
+        "functions": frozenset(found.functions),
+        "attributes": frozenset(found.attributes),
+        "varying": (*found.varying, *(+found.limits)),
+        "params": tuple(sorted(found.params.items())),
+    }
+
+
+def _inside(statement: Statement) -> _Seen:
+    """What a statement that holds another has of it."""
+    return {
+        "tables": statement.tables,
+        "functions": statement.functions,
+        "attributes": statement.attributes,
+        "varying": (),
+        "params": statement.params,
+    }
+
+
+# Rows.
+
+
+def _select(at: _Place, _: str, node: Node) -> Statement:
+    level = query.Level(scope_of(node))
+    source = level.source(node.get("fromClause", []))
+    level.conditions(node.get("whereClause"))
+    found = walk(node, level.outer)
+    reasons = [*query.combining(node), *found.aggregate_syntax]
+    own = {"LIMIT": "limitCount" in node or "limitOffset" in node, "DISTINCT ON": "DISTINCT ON" in reasons}
+    reasons += [f"{name} in a sub-query" for name, number in found.limits.items() if number > own[name]]
+    select = Select(
+        **at,
+        **_seen(found),
+        source=source,
+        bindings=tuple(level.bindings),
+        equal=tuple(level.equal),
+        combining=tuple(reasons),
+        set_configs=tuple(map(_set_config, found.set_config)),
+    )
+    first = node
+    while "larg" in first:  # INTO of a UNION stands in the first of its queries
+        first = first["larg"]
+    return _create_as(at, first["intoClause"], select) if "intoClause" in first else select
+
+
+def _set_config(arguments: list[Node]) -> SetConfig:
+    if len(arguments) != 3:
+        return SetConfig(None, None)
+    return SetConfig(query.value_of(arguments[0]), query.value_of(arguments[2]))
+
+
+def _create_as(at: _Place, into: Node, inner: Statement) -> CreateAs:
+    seen = _inside(inner)
+    target = table_ref(into["rel"], "write", nested=False)
+    seen["tables"] = (target, *seen["tables"])
+    return CreateAs(**at, **seen, target=target, query=inner, temporary=_is_temporary(into["rel"]))
+
+
+def _create_table_as(at: _Place, _: str, node: Node) -> Statement:
+    return _create_as(at, node["into"], _statement(at, node["query"]))
+
+
+def _modify(at: _Place, name: str, node: Node, tree: Node) -> Statement:
+    level = query.Level(scope_of(node))
+    level.outer.add(id(node["relation"]))
+    source = level.source(node.get("fromClause") or node.get("usingClause") or [])
+    level.conditions(node.get("whereClause"))
+    found = walk(tree, level.outer)
+    more: dict[str, Any] = {
+        **at,
+        **_seen(found),
+        "source": source,
+        "bindings": tuple(level.bindings),
+        "equal": tuple(level.equal),
+        "target": table_ref(node["relation"], "write", nested=False),
+        "set_columns": tuple(found.set_columns),
+        "set_defaults": tuple(found.set_defaults),
+        "returning": "returningClause" in node,
+    }
+    if name == "InsertStmt":
+        return Insert(**more, **_rows(node))
+    if name == "UpdateStmt":
+        return Update(**more)
+    return Delete(**more) if name == "DeleteStmt" else Merge(**more)
+
+
+def _rows(node: Node) -> dict[str, Any]:
+    columns = None
+    if "cols" in node:
+        columns = tuple(column["ResTarget"]["name"] for column in node["cols"])
+    action = node.get("onConflictClause", {}).get("action", "ONCONFLICT_NONE")
+    conflict = {"ONCONFLICT_NOTHING": "nothing", "ONCONFLICT_UPDATE": "update"}.get(action)
+    source = node.get("selectStmt", {}).get("SelectStmt")
+    if source is None:
+        return {"columns": (), "rows": ((),), "select": False, "conflict": conflict}
+    if "valuesLists" not in source or {"sortClause", "limitCount", "limitOffset", "withClause"} & source.keys():
+        return {"columns": columns, "rows": (), "select": True, "conflict": conflict}
+    rows = tuple(tuple(query.row_value(item) for item in row["List"]["items"]) for row in source["valuesLists"])
+    return {"columns": columns, "rows": rows, "select": False, "conflict": conflict}
+
+
+def _copy(at: _Place, _: str, node: Node) -> Statement:
+    incoming = node.get("is_from", False)
+    pairs = [_option(item["DefElem"]) for item in node.get("options", ())]
+    options = CopyOptions.read("from" if incoming else "to", pairs)
+    endpoint: Endpoint = "program" if node.get("is_program") else "file" if "filename" in node else "client"
+    if "query" in node:
+        inner = _statement(at, node["query"])
+        return CopyTo(**at, **_inside(inner), data=inner, columns=None, options=options, endpoint=endpoint)
+    table = table_ref(node["relation"], "write" if incoming else "read", nested=False)
+    columns = tuple(column["String"]["sval"] for column in node["attlist"]) if "attlist" in node else None
+    seen = _seen(walk({key: value for key, value in node.items() if key != "relation"}, None))
+    seen["tables"] = (table,)
+    if not incoming:
+        return CopyTo(**at, **seen, data=table, columns=columns, options=options, endpoint=endpoint)
+    where = "whereClause" in node
+    return CopyFrom(**at, **seen, table=table, columns=columns, options=options, endpoint=endpoint, has_where=where)
+
+
+def _option(element: Node) -> tuple[str, OptionValue]:
+    return element["defname"], _option_value(element.get("arg"))
+
+
+def _option_value(node: dict[str, Any] | None) -> OptionValue:
+    if node is None:
+        return None
+    [(kind, value)] = node.items()
+    if kind == "Integer":
+        return int(value.get("ival", 0))
+    if kind == "Boolean":
+        return bool(value.get("boolval", False))
+    if kind == "List":
+        return tuple(str(_option_value(item)) for item in value["items"])
+    if kind == "A_Star":
+        return ("*",)
+    return str(value.get("sval", value.get("fval", "")))
+
+
+# Definitions.
+
+
+def _is_temporary(relation: Node) -> bool:
+    return relation.get("relpersistence") == "t" or relation.get("schemaname") == "pg_temp"
+
+
+def _utility(at: _Place, name: str, node: Node) -> Statement:
+    seen = _seen(walk(node, None, "write"))
+    if name == "DropStmt" and node["removeType"] in kinds.DROPPED_RELATIONS:
+        seen["tables"] = tuple(map(_dropped, node["objects"]))
+    created = [node[key] for key in ("relation", "view", "sequence") if "relname" in node.get(key, ())]
+    tag = kinds.IN_BLOCKS.get(name, "")
+    if name == "VacuumStmt" and not node.get("is_vacuumcmd", False):
+        tag = "ANALYZE"
+    return Utility(
+        **at,
+        **seen,
+        tag=tag,
+        block="required" if name in kinds.IN_BLOCKS else "refused" if kinds.stands_alone(name, node) else "allowed",
+        defines=name not in kinds.NOT_DEFINING,
+        temporary=name in {"CreateStmt", "ViewStmt", "CreateSeqStmt"} and any(map(_is_temporary, created)),
+        rewrites=rewrites(node) if name == "AlterTableStmt" else (),
+    )
+
+
+def _dropped(item: Node) -> TableRef:
+    names = [part["String"]["sval"] for part in item["List"]["items"]]
+    return TableRef(names[-2] if len(names) > 1 else None, names[-1], role="write")
+
+
+def _code(at: _Place, _: str, node: Node) -> Statement:
+    return Code(**at, **_seen(walk(node, None)))
+
+
+# Settings and transactions.
+
+
+def _set(at: _Place, _: str, node: Node) -> Statement:
+    if node["kind"] in {"VAR_RESET", "VAR_RESET_ALL"}:
+        return Reset(**at, tag="RESET", name=node.get("name"))
+    values = None
+    if node["kind"] == "VAR_SET_VALUE":
+        read = [query.value_of(item) for item in node["args"]]
+        values = tuple(value.text if isinstance(value, Const) else "" for value in read)
+    local = node.get("is_local", False) or node["name"] == "TRANSACTION"
+    return Set(**at, tag="SET", name=node["name"], local=local, values=values)
+
+
+def _transaction(at: _Place, _: str, node: Node) -> Statement:
+    kind, chain = node["kind"], node.get("chain", False)
+    match kind:
+        case "TRANS_STMT_BEGIN":
+            return Begin(**at, tag="BEGIN")
+        case "TRANS_STMT_START":
+            return Begin(**at, tag="START TRANSACTION")
+        case "TRANS_STMT_COMMIT":
+            return Commit(**at, tag="COMMIT", chain=chain)
+        case "TRANS_STMT_ROLLBACK":
+            return Rollback(**at, tag="ROLLBACK", chain=chain)
+        case "TRANS_STMT_SAVEPOINT":
+            return Savepoint(**at, tag="SAVEPOINT", name=node["savepoint_name"])
+        case "TRANS_STMT_RELEASE":
+            return Release(**at, tag="RELEASE", name=node["savepoint_name"])
+        case "TRANS_STMT_ROLLBACK_TO":
+            return RollbackTo(**at, tag="ROLLBACK", name=node["savepoint_name"])
+        case _:
+            return PrepareTransaction(**at, tag=kinds.PREPARED_TRANSACTIONS[kind], name=node["gid"])
+
+
+# What goes by a name, and what holds another statement.
+
+
+def _prepare(at: _Place, _: str, node: Node) -> Statement:
+    inner = _statement(at, node["query"])
+    return Prepare(**at, **_inside(inner), tag="PREPARE", name=node["name"], query=inner)
+
+
+def _declare(at: _Place, _: str, node: Node) -> Statement:
+    inner = _statement(at, node["query"])
+    hold = bool(node.get("options", 0) & CURSOR_OPT_HOLD)
+    return DeclareCursor(**at, **_inside(inner), tag="DECLARE CURSOR", name=node["portalname"], query=inner, hold=hold)
+
+
+def _explain(at: _Place, _: str, node: Node) -> Statement:
+    inner = _statement(at, node["query"])
+    analyze = kinds.is_on(node, "options", "analyze")
+    return Explain(**at, **_inside(inner), tag="EXPLAIN", query=inner, analyze=analyze)
+
+
+def _execute(at: _Place, _: str, node: Node) -> Statement:
+    return Execute(**at, **_seen(walk(node, None)), name=node["name"])
+
+
+def _deallocate(at: _Place, _: str, node: Node) -> Statement:
+    tag = "DEALLOCATE ALL" if node.get("isall") else "DEALLOCATE"
+    return Deallocate(**at, tag=tag, name=node.get("name"))
+
+
+def _fetch(at: _Place, _: str, node: Node) -> Statement:
+    return Fetch(**at, tag="MOVE" if node.get("ismove") else "FETCH", name=node["portalname"])
+
+
+def _close(at: _Place, _: str, node: Node) -> Statement:
+    name = node.get("portalname")
+    return CloseCursor(**at, tag="CLOSE CURSOR ALL" if name is None else "CLOSE CURSOR", name=name)
+
+
+_BUILDERS: Final[dict[str, Callable[[_Place, str, Node], Statement]]] = {
+    "SelectStmt": _select,
+    "CopyStmt": _copy,
+    "CreateTableAsStmt": _create_table_as,
+    "DoStmt": _code,
+    "CallStmt": _code,
+    "VariableSetStmt": _set,
+    "VariableShowStmt": lambda at, _, node: Show(**at, tag="SHOW", name=node["name"]),
+    "DiscardStmt": lambda at, _, node: Discard(**at, tag=node["target"].replace("_", " ")),
+    "TransactionStmt": _transaction,
+    "PrepareStmt": _prepare,
+    "ExecuteStmt": _execute,
+    "DeallocateStmt": _deallocate,
+    "DeclareCursorStmt": _declare,
+    "FetchStmt": lambda at, _, node: Fetch(
+        **at, tag="MOVE" if node.get("ismove") else "FETCH", name=node["portalname"]
+    ),
+    "ClosePortalStmt": _close,
+    "ListenStmt": lambda at, _, node: Listen(**at, tag="LISTEN", name=node["conditionname"]),
+    "UnlistenStmt": lambda at, _, node: Unlisten(**at, tag="UNLISTEN", name=node.get("conditionname")),
+    "NotifyStmt": lambda at, _, node: Notify(**at, tag="NOTIFY", name=node["conditionname"]),
+    "ExplainStmt": _explain,
+}
+"""By the node's name; every other statement is a utility."""

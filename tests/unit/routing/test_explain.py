@@ -1,0 +1,71 @@
+"""`explain` says what `route` does, of every statement that the routing tests know."""
+
+import pytest
+
+from shardproxy.errors import PgError
+from shardproxy.routing import Memory
+from shardproxy.routing.explain import Explanation, explain
+from shardproxy.sql import analyze
+from tests.unit.routing.tables import NSHARDS, context, routed, tables_of
+from tests.unit.routing.test_route import REFUSED, REMEMBERED, ROUTES
+
+NAMES = [f"s{number}" for number in range(NSHARDS)]
+
+
+def explained(sql: str, memory: Memory = REMEMBERED, nshards: int = NSHARDS) -> Explanation:
+    [statement] = analyze(sql)
+    return explain(statement, tables_of(statement), context((), nshards), memory, NAMES[:nshards])
+
+
+EVERYWHERE = [(sql, NSHARDS) for sql, _ in ROUTES]
+ALONE = [(sql, 1) for sql, _ in ROUTES if not any(name in sql for name in ("solo3", " c", "EXECUTE p"))]
+
+
+@pytest.mark.parametrize(("sql", "nshards"), EVERYWHERE + ALONE)
+def test_explain_agrees_with_route(sql: str, nshards: int) -> None:
+    found = explained(sql, nshards=nshards)
+    assert found.plan == routed(sql, nshards=nshards, memory=REMEMBERED)
+    assert len(found.why) > 10
+    assert found.where
+
+
+@pytest.mark.parametrize("sql", REFUSED)
+def test_explain_refuses_what_route_refuses(sql: str) -> None:
+    with pytest.raises(PgError) as told:
+        explained(sql)
+    with pytest.raises(PgError) as refused:
+        routed(sql, memory=REMEMBERED)
+    assert told.value.fields == refused.value.fields
+
+
+@pytest.mark.parametrize(
+    ("sql", "where", "why"),
+    [
+        ("SELECT * FROM solo3", "s3", "public.solo3 lies on one shard"),
+        ("SELECT * FROM users WHERE id = 1", "s", "the key (id) of public.users is bound to one shard"),
+        ("INSERT INTO users (id) VALUES (1)", "s", "the key (id) of public.users of every row belongs to one shard"),
+        ("SELECT name FROM users", "all shards (s0, s1, s2, s3)", "rows of public.users come from every shard"),
+        ("SELECT * FROM country WHERE code IN ('de', 'fr')", "s0, s1", "the key (code) is bound to 2 shards"),
+        ("INSERT INTO ref2 VALUES (1, 'x')", "all shards", "public.ref2 is a reference table: every shard makes the"),
+        ("COPY ref2 FROM STDIN", "all shards", "every shard gets every row"),
+        ("COPY users FROM STDIN", "all shards", "each row goes to the shard of its key (id)"),
+        ("SELECT * FROM nowhere", "one shard, the session's home", "public.nowhere does not exist, as the home shard will say"),
+        ("SELECT * FROM users WHERE id = NULL", "one shard, the session's home", "no row of any shard fulfils the conditions"),
+        ("INSERT INTO users (id) VALUES ('x')", "one shard, the session's home", "PostgreSQL refuses a key value"),
+        ("EXPLAIN SELECT name FROM users", "s0", "the plan of the first of its shards; as a statement: rows of"),
+        ("EXPLAIN SELECT * FROM solo3", "s3", "EXPLAIN goes with its statement: public.solo3 lies on one shard"),
+        ("FETCH c", "s2", "the cursor is there"),
+        ("EXECUTE p", "s3", "the statement is prepared there"),
+        ("VACUUM users", "all shards", "one shard after the other, in no transaction"),
+        ("LOCK TABLE users", "one shard, the session's home", "of no use outside a transaction block"),
+        ("BEGIN", "the proxy", "transaction control"),
+        ("CREATE TABLE n (a int)", "all shards", "definitions and utility statements are carried out on every shard"),
+        ("NOTIFY x", "s0", "notifications pass through one shard"),
+        ("SELECT pg_notify('x', '')", "s0", "pg_notify() passes through one shard"),
+        ("CREATE TEMP TABLE n (a int)", "one shard, the session's home", "temporary relations are on"),
+    ],
+)
+def test_words(sql: str, where: str, why: str) -> None:
+    found = explained(sql)
+    assert found.where.startswith(where)
+    assert why in found.why
