@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from shardproxy.backend.together import each
 from shardproxy.config import Database
 from shardproxy.errors import PgError
+from shardproxy.net.gather import each
 from shardproxy.server.check_rules import Finding, Level
 from shardproxy.shard.address import Address, addresses_of
 from shardproxy.sqlstate import OBJECT_NOT_IN_PREREQUISITE_STATE

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from shardproxy.backend import catalog
-from shardproxy.backend.together import each
 from shardproxy.config import Database, Shard, Table
 from shardproxy.errors import PgError
+from shardproxy.net.gather import each
 from shardproxy.routing.relation import Relation
+from shardproxy.shard import catalog
 from shardproxy.shard.address import Address, addresses_of
 from shardproxy.shard.control import session
 

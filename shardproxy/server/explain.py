@@ -2,16 +2,17 @@
 
 import asyncio
 import sys
+from collections.abc import Hashable
 from pathlib import Path
 
 from shardproxy.config import Config, load
-from shardproxy.engine.database import Database
-from shardproxy.engine.gang import Gang
-from shardproxy.engine.resolver import Resolver
 from shardproxy.errors import PgError
 from shardproxy.routing import Memory
 from shardproxy.routing.explain import Explanation
 from shardproxy.routing.explain import explain as explained
+from shardproxy.session.database import Database
+from shardproxy.session.names import Resolver
+from shardproxy.session.shards import Shards
 from shardproxy.sql import analyze
 
 FAILED = 1
@@ -31,11 +32,23 @@ def run(path: Path, sql: str, database: str | None) -> int:
     return asyncio.run(explain(config, sql, database or names[0]))
 
 
+class NoClient:
+    """Nothing is sent to a client, and nothing comes from one."""
+
+    writable = True
+
+    def pause_reading(self, reason: Hashable) -> None:
+        """Nothing comes."""
+
+    def resume_reading(self, reason: Hashable) -> None:
+        """Nothing comes."""
+
+
 async def explain(config: Config, sql: str, name: str) -> int:
     """Print where each statement goes."""
     database = Database(next(entry for entry in config.databases if entry.name == name))
-    gang = Gang(database.addresses, {}, lambda shard, connection: None)
-    resolver = Resolver(database, gang)
+    shards = Shards(database.addresses, {}, NoClient(), lambda shard, connection: None, {}, database.deadlocks)
+    resolver = Resolver(database, shards)
     names = [address.name for address in database.addresses]
     refused = False
     try:
@@ -58,7 +71,7 @@ async def explain(config: Config, sql: str, name: str) -> int:
         print(_refusal(error), file=sys.stderr)
         return FAILED
     finally:
-        await gang.close()
+        shards.close()
     return FAILED if refused else 0
 
 

@@ -9,12 +9,12 @@ import logging
 import secrets
 import socket
 
-from shardproxy.backend.stream import Stream
 from shardproxy.config import Config
-from shardproxy.engine.database import Database
 from shardproxy.errors import ConnectionLost, PgError
+from shardproxy.net.stream import Stream
 from shardproxy.server.workers import Worker
 from shardproxy.session.cancel import CancelKeys
+from shardproxy.session.database import Database
 from shardproxy.session.login import Login
 from shardproxy.session.session import Session
 from shardproxy.sqlstate import CANNOT_CONNECT_NOW, INTERNAL_ERROR, TOO_MANY_CONNECTIONS

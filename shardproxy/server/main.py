@@ -14,13 +14,13 @@ from functools import partial
 from pathlib import Path
 
 from shardproxy.config import Config, ConfigErrors, Problem, Server, is_loopback, parse, read
-from shardproxy.engine.database import Database
 from shardproxy.errors import PgError
 from shardproxy.server.descriptors import allow_descriptors
 from shardproxy.server.instructions import Instructions
 from shardproxy.server.listener import BACKLOG, Listener
 from shardproxy.server.startup import examine_shards
 from shardproxy.server.workers import Parent, Worker
+from shardproxy.session.database import Database
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from shardproxy.backend.stream import Stream
 from shardproxy.config import Config
 from shardproxy.errors import ConnectionLost, PgError, ProtocolError
+from shardproxy.net.stream import Stream
 from shardproxy.session.cancel import CancelKeys
 from shardproxy.sqlstate import (
     FEATURE_NOT_SUPPORTED,

@@ -1,21 +1,22 @@
-"""The client's prepared statements and portals, and what of them the shards have. No I/O.
+"""The client's prepared statements and portals. No I/O.
 
 On a shard a statement is prepared when first needed there, under a name of the proxy's own, so that a name which
-the client uses again never meets its old meaning.
+the client uses again never meets its old meaning. A portal is bound on a shard when it is executed.
 """
 
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING
 
-from shardproxy.backend.connection import Connection
 from shardproxy.copy.encoding import Text
 from shardproxy.routing import ParamValue
+from shardproxy.shard.statements import UNNAMED, Statements
 from shardproxy.sql import Statement
 from shardproxy.wire import decode, encode
+from shardproxy.wire.replies import HOUSEKEEPING, Expect, Owed
 
 if TYPE_CHECKING:
-    from shardproxy.session.limited import Reading
+    from shardproxy.session.pieces import Reading
 
 _numbers = count(1)
 
@@ -29,6 +30,8 @@ class Prepared:
     oids: tuple[int, ...]
     unnamed: bool
     described: bool = False
+    accepted: bool = False
+    """A shard has accepted it."""
     number: int = field(default_factory=lambda: next(_numbers))
 
     @property
@@ -39,45 +42,36 @@ class Prepared:
     @property
     def shard_name(self) -> bytes:
         """The name on the shards."""
-        return b"" if self.unnamed else b"shardproxy_%d" % self.number
+        return UNNAMED if self.unnamed else b"shardproxy_%d" % self.number
 
-    def is_on(self, connection: Connection) -> bool:
+    def is_on(self, statements: Statements) -> bool:
         """Whether a shard has it prepared."""
-        return connection.prepared.get(self.shard_name) == self.number
+        return statements.has(self.shard_name, self.number)
 
-    def prepare_on(self, connection: Connection) -> bytes:
-        """Return the Parse that the connection lacks, or nothing."""
-        closing = b"".join(connection.closing)
-        connection.closing.clear()
-        if self.is_on(connection):
-            return closing
-        connection.prepared[self.shard_name] = self.number
-        # A shard may have the statement although nothing is known of it: an error hid whether Parse was accepted.
-        anew = b"" if self.unnamed else encode.close(b"S", self.shard_name)
-        return closing + anew + encode.parse(self.shard_name, self.sql, self.oids)
+    def parse(self) -> bytes:
+        """Return the Parse message for a shard."""
+        return encode.parse(self.shard_name, self.sql, self.oids)
 
-    def close_on(self, connection: Connection) -> None:
-        """Have a shard forget the statement, with whatever is sent to it next."""
-        if not self.unnamed and connection.prepared.pop(self.shard_name, None) is not None:
-            connection.closing.append(encode.close(b"S", self.shard_name))
+    def takes_binary(self, bind: decode.Bind) -> bool:
+        """Whether a parameter comes in binary whose type is not known."""
+        if self.described or not any(bind.param_formats):
+            return False
+        return len(self.oids) < len(bind.params) or 0 in self.oids
 
 
 @dataclass(slots=True, eq=False)
 class Portal:
-    """A bound statement. Shards bind it when it is executed; `reading` is there when that happens in pieces."""
+    """A bound statement; `reading` is there when it is executed in pieces."""
 
     prepared: Prepared
     bind: decode.Bind
-    describe: bool = False
     done: bool = False
     reading: "Reading | None" = None
 
-    def bind_on(self, connection: Connection, portal: bytes) -> bytes:
-        """Return Bind for a shard, with the Parse in front of it where that is needed."""
+    def bind_as(self, name: bytes) -> bytes:
+        """Return the Bind message for a shard, with the portal's name there."""
         bind = self.bind
-        return self.prepared.prepare_on(connection) + encode.bind(
-            portal, self.prepared.shard_name, bind.param_formats, bind.params, bind.result_formats
-        )
+        return encode.bind(name, self.prepared.shard_name, bind.param_formats, bind.params, bind.result_formats)
 
     def parameters(self) -> tuple[ParamValue, ...]:
         """Return the parameters as routing reads them."""
@@ -87,3 +81,66 @@ class Portal:
             form = formats[number] if len(formats) > 1 else formats[0] if formats else 0
             values.append(ParamValue(oids[number] if number < len(oids) else 0, form, value))
         return tuple(values)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pending:
+    """A message of the client's that no shard has got yet; a portal belongs to it unless it is about a statement."""
+
+    expect: Expect
+    prepared: Prepared
+    portal: Portal | None = None
+
+    def about(self, portal: Portal) -> bool:
+        """Whether it is about this portal or its statement."""
+        return self.portal is portal or (self.portal is None and self.prepared is portal.prepared)
+
+
+@dataclass(slots=True)
+class Request:
+    """Messages for one shard, and what it will answer."""
+
+    data: list[bytes] = field(default_factory=list)
+    owed: list[Owed] = field(default_factory=list)
+
+    def add(self, message: bytes, owed: Owed) -> None:
+        """Add a message."""
+        self.data.append(message)
+        self.owed.append(owed)
+
+    def prepare(self, statements: Statements, prepared: Prepared, *, forward: bool) -> None:
+        """Add the Parse that a shard lacks."""
+        if not prepared.is_on(statements):
+            statements.parsed(prepared.shard_name, prepared.number)
+            self.add(prepared.parse(), Owed(Expect.PARSE, forward, prepared.shard_name))
+
+
+def request(
+    statements: Statements, pending: list[Pending], portal: Portal | None, name: bytes = b"", *, forward: bool = True
+) -> Request:
+    """Return what brings the pending messages to a shard, and with a portal what binds it there under `name`.
+
+    What the client has not been answered yet is forwarded (if `forward`), what the shard lacks besides is swallowed.
+    """
+    made = Request()
+    for closing in statements.closing():
+        made.add(closing, HOUSEKEEPING[0])
+    bound = False
+    for item in pending:
+        prepared = item.prepared
+        made.prepare(statements, prepared, forward=forward and item.expect is Expect.PARSE)
+        if item.expect is Expect.DESCRIBE_STATEMENT:
+            made.add(encode.describe(b"S", prepared.shard_name), Owed(item.expect, forward))
+        elif item.portal is not None:
+            if item.expect is Expect.BIND:
+                bound = True
+                made.add(item.portal.bind_as(name), Owed(Expect.BIND, forward))
+            else:
+                if not bound:
+                    bound = True
+                    made.add(item.portal.bind_as(name), Owed(Expect.BIND, forward=False))
+                made.add(encode.describe(b"P", name), Owed(item.expect, forward))
+    if portal is not None and not bound:
+        made.prepare(statements, portal.prepared, forward=False)
+        made.add(portal.bind_as(name), Owed(Expect.BIND, forward=False))
+    return made

@@ -1,4 +1,1 @@
-"""What all connections to a shard have in common: its address, and the errors of one that fails.
-
-`control` has the connections of the proxy's own; those that carry clients' statements are `backend`'s.
-"""
+"""One shard as a session sees it: its connection and protocol, what was prepared there, its catalogs."""

@@ -19,10 +19,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from shardproxy.backend.connection import Connection
-from shardproxy.backend.together import each
 from shardproxy.errors import PgError
+from shardproxy.net.gather import each
 from shardproxy.shard.address import Address
+from shardproxy.shard.connection import Connection
 from shardproxy.shard.control import control, is_transient
 from shardproxy.sqlstate import (
     CONNECTION_FAILURE,

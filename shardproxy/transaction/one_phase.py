@@ -6,9 +6,9 @@ to fail first: deferred constraints are checked on all shards before any commits
 
 from collections.abc import Sequence
 
-from shardproxy.backend.connection import Connection
-from shardproxy.backend.together import each
 from shardproxy.errors import PgError
+from shardproxy.net.gather import each
+from shardproxy.shard.connection import Connection
 from shardproxy.sqlstate import TRANSACTION_RESOLUTION_UNKNOWN
 
 

@@ -12,8 +12,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from shardproxy.backend.together import each
 from shardproxy.errors import PgError
+from shardproxy.net.gather import each
 from shardproxy.shard.address import Address
 from shardproxy.shard.control import control
 from shardproxy.sqlstate import OBJECT_NOT_IN_PREREQUISITE_STATE

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import asyncpg
 
-from shardproxy.backend.together import each
 from shardproxy.errors import PgError
+from shardproxy.net.gather import each
 from shardproxy.shard.address import Address
 from shardproxy.shard.control import control
 from shardproxy.sqlstate import OBJECT_NOT_IN_PREREQUISITE_STATE, OUT_OF_MEMORY

@@ -10,12 +10,12 @@ import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from shardproxy.backend.connection import Connection
 from shardproxy.errors import ConnectionLost, PgError
+from shardproxy.shard.connection import Connection
 from shardproxy.shard.control import persist
 from shardproxy.sqlstate import CONNECTION_FAILURE, TRANSACTION_RESOLUTION_UNKNOWN, TRANSACTION_ROLLBACK
 from shardproxy.transaction.fence import committed
-from shardproxy.wire import decode, encode
+from shardproxy.wire import decode
 from shardproxy.wire.constants import B
 
 T = TypeVar("T")
@@ -32,16 +32,15 @@ async def commit_alone(connection: Connection, timeout: float) -> None:
     before COMMIT begins.
     """
     refuse_lost(connection)
-    connection.write(encode.query(_WHO.encode()))
-    connection.write(encode.query(b"COMMIT"))
+    connection.query(_WHO.encode())
+    connection.query(b"COMMIT")
     xid: str | None = None
     clock = 0.0
     tag = ""
     error: PgError | None = None
-    answered = 0
     try:
         async with asyncio.timeout(timeout):
-            while answered < 2:
+            while connection.replies:
                 message = await connection.read()
                 match message.type:
                     case B.DATA_ROW:
@@ -52,12 +51,7 @@ async def commit_alone(connection: Connection, timeout: float) -> None:
                         tag = decode.command_complete(message.payload)
                     case B.ERROR_RESPONSE:
                         error = error or PgError.from_fields(decode.fields(message.payload))
-                    case B.READY_FOR_QUERY:
-                        answered += 1
-                        if answered < 2:
-                            # The connection takes itself for idle now, but the COMMIT's answer is to come.
-                            connection.write(b"")
-                    case B.ROW_DESCRIPTION:
+                    case B.ROW_DESCRIPTION | B.READY_FOR_QUERY:
                         pass
                     case _:
                         raise connection.unexpected(message)

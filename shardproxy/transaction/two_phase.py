@@ -24,11 +24,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
-from shardproxy.backend.connection import IDLE, Connection
-from shardproxy.backend.together import each
 from shardproxy.config import Database
 from shardproxy.errors import PgError
+from shardproxy.net.gather import each
 from shardproxy.shard.address import Address
+from shardproxy.shard.connection import IDLE, Connection
 from shardproxy.shard.control import persist
 from shardproxy.sqlstate import (
     DEADLOCK_DETECTED,

@@ -59,6 +59,22 @@ class FrameReader:
         """Bytes that have been fed and not yet returned."""
         return len(self._data) - self._offset + len(self._pending)
 
+    @property
+    def whole(self) -> bool:
+        """Whether `next` would return a message or raise an error, as far as its header tells."""
+        if self._error is not None:
+            return True
+        buffered = self.buffered
+        if buffered < HEADER_SIZE or buffered < self._need:
+            return False
+        data, offset, available = (self._data, self._offset, len(self._data) - self._offset)
+        if available < HEADER_SIZE:
+            data, offset, available = self._join()
+        kind, length = _unpack_header(data, offset)
+        if MIN_LENGTH <= length <= self.limit_of(kind):
+            self._need = 1 + length
+        return buffered >= self._need
+
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take bytes as they arrived, cut anywhere. They are copied: the caller may reuse the buffer."""
         if self._error is not None:

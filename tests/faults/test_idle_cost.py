@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from shardproxy.config import load
-from shardproxy.engine.database import Database
 from shardproxy.server.listener import Listener
+from shardproxy.session.database import Database
 from shardproxy.wire import encode
 from tests.conftest import RunProxy
 from tests.faults import idle_cost

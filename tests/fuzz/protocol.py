@@ -16,17 +16,18 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from shardproxy.backend.connection import Connection
-from shardproxy.backend.stream import Stream
 from shardproxy.copy.options import CopyOptions
-from shardproxy.engine.copy_out import copy_out
-from shardproxy.engine.results import DATA_ROW, Relay
 from shardproxy.errors import ConnectionLost, PgError, ProtocolError
-from shardproxy.native import FrameMerge
+from shardproxy.net.stream import Stream
+from shardproxy.session.copy_out import copy_out
+from shardproxy.session.relay import Relay
 from shardproxy.shard.address import Address
+from shardproxy.shard.connect import start
+from shardproxy.shard.connection import Connection
 from shardproxy.wire import encode
 from shardproxy.wire.constants import authentication_limit, frontend_limit
 from shardproxy.wire.framing import FrameReader
+from shardproxy.wire.replies import Expect, Owed
 from shardproxy.wire.startup import StartupReader
 from tests.faults.record import Figure, Record, Recorder, add_options
 from tests.fuzz.mutation import damage, pieces
@@ -149,6 +150,10 @@ class _Transport(asyncio.Transport):
         return self._closed
 
 
+async def _alive() -> bool:
+    return True
+
+
 class _Shard(Connection):
     """A connection whose other side is the fuzzer."""
 
@@ -156,10 +161,11 @@ class _Shard(Connection):
         stream = Stream(FrameReader())
         self.transport = _Transport(stream)
         stream.connection_made(self.transport)
-        super().__init__(Address(f"s{number}", "127.0.0.1", 1, "u", "d"), stream)
+        super().__init__(Address(f"s{number}", "127.0.0.1", 1, "u", "d"), stream, _alive)
 
-    async def cancel(self) -> None:
-        """There is nobody to ask."""
+    def cancel(self) -> "asyncio.Task[None]":
+        """There is no server to ask."""
+        return asyncio.ensure_future(asyncio.sleep(0))
 
     def deliver(self, data: bytes) -> None:
         """Let bytes arrive."""
@@ -195,7 +201,7 @@ Job = Callable[[list[_Shard], _Client], Awaitable[object]]
 
 
 async def _start(shards: list[_Shard], client: _Client) -> None:
-    await shards[0]._start({})
+    await start(shards[0], {})
 
 
 async def _execute(shards: list[_Shard], client: _Client) -> None:
@@ -208,8 +214,8 @@ async def _fetch(shards: list[_Shard], client: _Client) -> None:
 
 async def _relay(shards: list[_Shard], client: _Client) -> None:
     for shard in shards:
-        shard.write(encode.query(b"SELECT"))
-    await Relay(shards, client, FrameMerge(len(shards), DATA_ROW)).run()
+        shard.query(b"SELECT", (Owed(Expect.QUERY),))
+    await Relay(shards, client).run()
 
 
 async def _copy_text(shards: list[_Shard], client: _Client) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from shardproxy.backend import catalog
 from shardproxy.errors import PgError
 from shardproxy.routing.relation import Relation
+from shardproxy.shard import catalog
 from tests.support.databases import Databases, Servers
 
 Session = psycopg.Connection[Any]

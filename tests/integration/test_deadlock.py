@@ -7,11 +7,12 @@ import time
 import psycopg
 import pytest
 
-from shardproxy.backend.connection import Connection
-from shardproxy.engine.deadlock import LockWatch
-from shardproxy.engine.gang import Gang
 from shardproxy.errors import PgError
+from shardproxy.server.explain import NoClient
+from shardproxy.session.deadlock import DeadlockWatch
+from shardproxy.session.shards import Shards
 from shardproxy.shard.address import Address
+from shardproxy.shard.connection import Connection
 from tests.conftest import RunProxy
 from tests.support.databases import Databases
 
@@ -67,27 +68,26 @@ async def test_a_cancel_that_came_too_late_leaves_no_reason(
     """The race: the lock is granted while the watch asks, so the cancel meets nothing; the next one is the user's."""
     info = psycopg.conninfo.conninfo_to_dict(one_server.shards[0])
     address = Address("s0", str(info["host"]), int(info["port"] or 0), str(info["user"]), str(info["dbname"]))
-    gang = Gang([address, address], {}, lambda *_: None)
-    watch = LockWatch(gang, 0.2)
+    watch = DeadlockWatch(0.2)
+    shards = Shards([address, address], {}, NoClient(), lambda *_: None, {}, watch)
 
     async def waits(_: Connection) -> bool:
         return True
 
-    monkeypatch.setattr(watch, "_waits", waits)
-    gang.transaction.begin()
-    connection = (await gang.join([0, 1]))[0]
-    watch.start()
+    monkeypatch.setattr(watch, "_waiting", waits)
+    shards.transaction.begin()
+    connection = (await shards.join([0, 1]))[0]
     sleeping = asyncio.ensure_future(
         connection.execute("DO $$ BEGIN PERFORM pg_sleep(1); EXCEPTION WHEN query_canceled THEN NULL; END $$")
     )
     await asyncio.sleep(0.5)
-    await watch.stop()
+    watch.close()
     await sleeping
     with pytest.raises(PgError) as caught:
         await asyncio.gather(connection.execute("SELECT pg_sleep(60)"), _cancel_soon(connection))
     assert caught.value.sqlstate == "57014"
-    await gang.rollback()
-    await gang.close()
+    await shards.rollback()
+    shards.close()
 
 
 async def _cancel_soon(connection: Connection) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from shardproxy.backend.connection import Connection
 from shardproxy.embedded import Server
 from shardproxy.errors import PgError
+from shardproxy.shard.connection import Connection
 from shardproxy.shard.control import control
 from shardproxy.transaction import recover, recovery, setup
 from shardproxy.transaction.coordinator import Coordinator

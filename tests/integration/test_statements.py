@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from shardproxy.backend.connection import Connection
 from shardproxy.embedded import Server
 from shardproxy.errors import PgError
 from shardproxy.shard.address import Address
+from shardproxy.shard.connect import connect
 from shardproxy.wire import encode
 from tests.conftest import RunProxy, StartServer
 from tests.support.databases import Servers, execute, query, toml
@@ -234,7 +234,7 @@ async def test_a_server_that_does_not_know_the_password_is_refused() -> None:
     async with await asyncio.start_server(lie, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(PgError) as refused:
-            await Connection.connect(Address("s0", "127.0.0.1", port, "app", "shop", "s3cret"), {})
+            await connect(Address("s0", "127.0.0.1", port, "app", "shop", "s3cret"), {})
         await told.wait()
     assert refused.value.sqlstate == "08001"
     assert "without proving itself" in (refused.value.detail or "")

@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from shardproxy.backend.connection import Connection
 from shardproxy.embedded import Server
 from shardproxy.errors import PgError
+from shardproxy.shard.connect import connect
+from shardproxy.shard.connection import Connection
 from shardproxy.transaction import two_phase
 from shardproxy.transaction.setup import READY, check_ready, set_up
 from shardproxy.transaction.two_phase import Limits
@@ -260,12 +261,12 @@ class _advisory_lock:  # noqa: N801
         self._address = shards.addresses[shard]
 
     async def __aenter__(self) -> Connection:
-        self._connection = await Connection.connect(self._address, {})
+        self._connection = await connect(self._address, {})
         await self._connection.execute("SELECT pg_advisory_lock(7)")
         return self._connection
 
     async def __aexit__(self, *_: object) -> None:
-        await self._connection.close()
+        self._connection.close()
 
 
 @pytest.mark.parametrize("patience", [2.0, 0.0])

@@ -9,8 +9,9 @@ from typing import Any
 
 import psycopg
 
-from shardproxy.backend.connection import IDLE, Connection
 from shardproxy.shard.address import Address
+from shardproxy.shard.connect import connect
+from shardproxy.shard.connection import IDLE, Connection
 from shardproxy.transaction.coordinator import Coordinator
 from shardproxy.transaction.two_phase import Limits
 from tests.support.databases import Databases, execute, query
@@ -49,7 +50,7 @@ class Shards:
         self.connections = []
         for shard, statement in enumerate(statements):
             if statement is not None:
-                connection = await Connection.connect(self.addresses[shard], {})
+                connection = await connect(self.addresses[shard], {})
                 await connection.execute(begin)
                 await connection.execute(statement)
                 self.connections.append(connection)
@@ -65,7 +66,7 @@ class Shards:
         for connection in self.connections:
             if connection.usable and connection.status != IDLE:
                 await connection.execute("ROLLBACK")
-            await connection.close()
+            connection.close()
         self.connections = []
 
     def counts(self, number: int) -> list[int]:

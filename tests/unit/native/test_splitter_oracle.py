@@ -14,8 +14,8 @@ import pytest
 from psycopg import sql
 from psycopg.pq import DiagnosticField
 
-from shardproxy.engine.copy_in import UNENDING
 from shardproxy.native import KEY_TEXT, Placement, SplitError, Splitter
+from shardproxy.session.copy_in import UNENDING
 from tests.support.databases import Databases, Servers
 from tests.support.reference_splitter import Options
 from tests.unit.native.test_splitter import (

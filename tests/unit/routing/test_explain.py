@@ -49,8 +49,16 @@ def test_explain_refuses_what_route_refuses(sql: str) -> None:
         ("INSERT INTO ref2 VALUES (1, 'x')", "all shards", "public.ref2 is a reference table: every shard makes the"),
         ("COPY ref2 FROM STDIN", "all shards", "every shard gets every row"),
         ("COPY users FROM STDIN", "all shards", "each row goes to the shard of its key (id)"),
-        ("SELECT * FROM nowhere", "one shard, the session's home", "public.nowhere does not exist, as the home shard will say"),
-        ("SELECT * FROM users WHERE id = NULL", "one shard, the session's home", "no row of any shard fulfils the conditions"),
+        (
+            "SELECT * FROM nowhere",
+            "one shard, the session's home",
+            "public.nowhere does not exist, as the home shard will say",
+        ),
+        (
+            "SELECT * FROM users WHERE id = NULL",
+            "one shard, the session's home",
+            "no row of any shard fulfils the conditions",
+        ),
         ("INSERT INTO users (id) VALUES ('x')", "one shard, the session's home", "PostgreSQL refuses a key value"),
         ("EXPLAIN SELECT name FROM users", "s0", "the plan of the first of its shards; as a statement: rows of"),
         ("EXPLAIN SELECT * FROM solo3", "s3", "EXPLAIN goes with its statement: public.solo3 lies on one shard"),

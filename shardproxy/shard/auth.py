@@ -3,8 +3,8 @@
 Manual: "Frontend/Backend Protocol", Start-up. Drives the sans-IO parts of `wire`; knows no client.
 """
 
-from shardproxy.backend.stream import Stream
 from shardproxy.errors import PgError, ProtocolError
+from shardproxy.net.stream import Stream
 from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED, INVALID_PASSWORD
 from shardproxy.wire import decode, encode
 from shardproxy.wire.constants import SCRAM_SHA_256, Auth, B

@@ -1,30 +1,27 @@
-"""Who the relations of a statement are, seen with the session's own eyes.
+"""Who the relations and functions of a statement are, seen with the session's own eyes.
 
-Names are resolved on one of the session's own connections, so that its search_path, its temporary tables and the
-DDL of its open transaction count. What was found is kept per session for `KEEP` seconds, and dropped at every
-change of settings or definitions that passes through the proxy.
+Names are looked up on one of the session's own connections, so that its search_path, its temporary tables and the
+DDL of its open transaction count. What was found is kept for `KEEP` seconds in a `NameCache`, which sessions that see
+names alike share, and dropped at every change of a definition that passes through the proxy. A session whose names
+may be its own has a cache of its own: one with temporary relations, with settings or definitions in its open
+transaction, or with a search_path that its server does not report.
 """
 
-import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 
-from shardproxy.backend import catalog
-from shardproxy.backend.connection import Connection
 from shardproxy.copy.encoding import python_codec
-from shardproxy.engine.database import Database
-from shardproxy.engine.gang import Gang
 from shardproxy.errors import PgError
 from shardproxy.routing import Context, ParamValue, Resolved, functions_of
 from shardproxy.routing.keytypes import spells
 from shardproxy.routing.relation import Relation
 from shardproxy.routing.resolved import TableKind
 from shardproxy.routing.table import ShardedTable
+from shardproxy.session.database import Database
+from shardproxy.session.name_cache import NameCache, Names
+from shardproxy.session.shards import Shards
+from shardproxy.shard import catalog
+from shardproxy.shard.connection import Connection
 from shardproxy.sql import Kind, Statement, TableRef
-from shardproxy.sqlstate import INVALID_SQL_STATEMENT_NAME
-
-KEEP = 1.0
-"""Seconds for which a relation is not looked up again: how late DDL from outside the proxy may be noticed by SELECT,
-INSERT, UPDATE and DELETE. COPY FROM always looks."""
 
 CATALOGS = frozenset({"pg_catalog", "information_schema", "pg_toast"})
 
@@ -39,62 +36,95 @@ TEMPORARY = "pg_temp"
 
 DEFINITIONS = frozenset({Kind.UTILITY, Kind.CREATE_AS})
 
-Names = frozenset[tuple[str | None, str]]
-
 
 class Resolver:
     """One session's view of the relations and functions that its statements name."""
 
-    def __init__(self, database: Database, gang: Gang) -> None:
+    def __init__(self, database: Database, shards: Shards, parameters: Hashable = None) -> None:
+        """`parameters` stands for the start-up parameters: sessions that have the same may see names alike."""
         self._database = database
-        self._gang = gang
-        self._known: dict[tuple[str | None, str], Resolved | None] = {}
-        self._aggregates: dict[Names, bool] = {}
+        self._shards = shards
+        self._parameters = parameters
+        self._cache: NameCache | None = None
+        self._temporary = False
         self._tables: dict[Relation, ShardedTable] = {}
-        self._expires = 0.0
-        self._generation = -1
 
-    def forget(self) -> None:
-        """Look everything up again: a name may mean something else now."""
-        self._known.clear()
-        self._aggregates.clear()
+    # What is known.
 
     @property
-    def temporary(self) -> bool:
-        """Whether a name is known as that of a temporary relation, which may end with the transaction."""
-        return any(one is not None and one.schema.startswith(TEMPORARY) for one in self._known.values())
+    def cache(self) -> NameCache:
+        """What is known of names now. It is another object after anything that may change what a name means."""
+        cache = self._cache
+        if cache is None:
+            cache = self._cache = self._choose()
+        cache.refresh(self._database.generation)
+        return cache
+
+    def _choose(self) -> NameCache:
+        shards, transaction = self._shards, self._shards.transaction
+        search_path = shards.parameter("search_path", "")
+        own = self._temporary or not search_path or (transaction.open and (transaction.has_set or transaction.defined))
+        if own:
+            return NameCache()
+        settings = tuple(entry.sql for entry in transaction.settings)
+        return self._database.names_alike((self._parameters, search_path, shards.timezone, settings))
+
+    def forget(self) -> None:
+        """Names may mean something else now: settings, definitions or the transaction have changed."""
+        self._cache = None
+        self._temporary = False
+
+    def transaction_ended(self) -> None:
+        """What was the transaction's own view is over."""
+        if self._cache is not None and not self._cache.shared:
+            self.forget()
+
+    def connected(self) -> None:
+        """A connection was opened: its server may report other settings than were assumed before."""
+        cache = self._cache
+        if cache is not None and cache.shared:
+            self._cache = self._choose()
+
+    def look_anew(self) -> None:
+        """Look everything up again."""
+        self.cache.clear()
 
     async def resolve(self, statement: Statement) -> dict[TableRef, Resolved]:
         """Return who each of the statement's relations is."""
         if not statement.tables:
             return {}
-        if time.monotonic() > self._expires or self._generation != self._database.generation:
-            self.forget()
-            self._expires = time.monotonic() + KEEP
-            self._generation = self._database.generation
-        missing = {(ref.schema, ref.name) for ref in statement.tables} - self._known.keys()
+        known = self.cache.relations
+        missing = {(ref.schema, ref.name) for ref in statement.tables} - known.keys()
         misfits: dict[tuple[str | None, str], Resolved | None] = {}
         if missing:
+            transaction = self._shards.transaction
+            if self.cache.shared and transaction.open and not transaction.implicit:
+                # Its snapshot may be an old one.
+                self._cache = NameCache(dict(self.cache.relations), dict(self.cache.aggregates))
             connection = await self._reader()
             names = sorted(missing, key=str)
-            relations = await self.relations(connection, names)
-            for name, relation in zip(names, relations, strict=True):
+            for name, relation in zip(names, await self.relations(connection, names), strict=True):
                 unfit = None if relation is None else self._unfit(relation)
                 if unfit is not None and statement.kind in DEFINITIONS:
                     misfits[name] = unfit
-                elif relation is None:
-                    self._known[name] = await self._elsewhere(name)
-                else:
-                    self._known[name] = await self.resolved(connection, relation)
-        known = self._known | misfits if misfits else self._known
-        found = {ref: known[ref.schema, ref.name] for ref in statement.tables}
-        return {ref: resolved or Resolved("missing", ref.schema or "", ref.name) for ref, resolved in found.items()}
+                    continue
+                found = await (self._elsewhere(name) if relation is None else self.resolved(connection, relation))
+                if found is not None and found.schema.startswith(TEMPORARY) and not self._temporary:
+                    self._temporary = True
+                    self._cache = NameCache(dict(self.cache.relations))
+                # The connection may have shown that the session sees names in another way than was assumed.
+                self.cache.relations[name] = found
+        known = self.cache.relations | misfits if misfits else self.cache.relations
+        if missing and any((ref.schema, ref.name) not in known for ref in statement.tables):
+            return await self.resolve(statement)
+        found_all = {ref: known[ref.schema, ref.name] for ref in statement.tables}
+        return {ref: one or Resolved("missing", ref.schema or "", ref.name) for ref, one in found_all.items()}
 
     async def _elsewhere(self, name: tuple[str | None, str]) -> Resolved | None:
         """Look for a `single` table, which its own shard alone may have."""
         for shard in self._database.single_shards(*name):
-            if shard != self._gang.home:
-                [connection] = await self._gang.join([shard])
+            if shard != self._shards.home:
+                [connection] = await self._shards.join([shard])
                 [relation] = await self.relations(connection, [name])
                 if relation is not None:
                     return await self.resolved(connection, relation)
@@ -104,7 +134,7 @@ class Resolver:
         """Return a shard that has all relations of a statement, as far as any one has: home, or a `single` one's."""
         singles = {one.shard for one in (await self.resolve(statement)).values() if one.kind == "single"}
         [shard] = singles if len(singles) == 1 else {None}
-        return self._gang.home if shard is None else shard
+        return self._shards.home if shard is None else shard
 
     async def context(
         self, statement: Statement, tables: Mapping[TableRef, Resolved], params: Sequence[ParamValue]
@@ -113,43 +143,38 @@ class Resolver:
         functions: Names = functions_of(statement, tables)
         aggregate = False
         if functions and any(table.sharded for table in tables.values()):
-            if functions not in self._aggregates:
+            aggregates = self.cache.aggregates
+            if functions not in aggregates:
                 connection = await self._reader()
                 [answer] = await connection.fetch_row(catalog.function_kinds_sql(sorted(functions, key=str)), 1)
-                self._aggregates[functions] = bool(catalog.parse_function_kinds(catalog.text(answer)))
-            aggregate = self._aggregates[functions]
+                aggregates[functions] = bool(catalog.parse_function_kinds(catalog.text(answer)))
+            aggregate = aggregates[functions]
         return Context(
-            nshards=len(self._gang.addresses),
-            home=self._gang.home,
+            nshards=len(self._shards.addresses),
+            home=self._shards.home,
             is_aggregate=lambda _: aggregate,
             params=params,
-            client_codec=python_codec(self._gang.client_encoding),
-            server_codec=python_codec(self._gang.server_encoding),
+            client_codec=python_codec(self._shards.client_encoding),
+            server_codec=python_codec(self._shards.server_encoding),
         )
 
     async def _reader(self) -> Connection:
         """Return the connection to read the catalog with: inside the transaction, once that has done anything."""
-        connection = await self._gang.open_home()
-        transaction = self._gang.transaction
+        connection = await self._shards.open_home()
+        transaction = self._shards.transaction
         if transaction.open and (transaction.joined or len(transaction.log) > 1):
-            [connection] = await self._gang.join([self._gang.home])
+            [connection] = await self._shards.join([self._shards.home])
         return connection
 
     @staticmethod
     async def relations(connection: Connection, names: Sequence[tuple[str | None, str]]) -> list[Relation | None]:
         """Look relations up on one connection; None for each that does not exist there."""
-        sql = catalog.relations_sql(names)
-        try:
-            [answer] = await connection.fetch_row(connection.planned(sql), 1)
-        except PgError as error:
-            if error.sqlstate != INVALID_SQL_STATEMENT_NAME:
-                raise
-            [answer] = await connection.fetch_row(sql, 1)
+        [answer] = await connection.fetch_row(catalog.relations_sql(names), 1)
         return catalog.parse_relations(catalog.text(answer))
 
     async def resolved(self, connection: Connection, relation: Relation) -> Resolved:
         """Return who a relation is that has been looked up on this connection."""
-        home = self._gang.home
+        home = self._shards.home
         schema = relation.schema
         columns = tuple(column.name for column in relation.columns)
         if schema in CATALOGS:
@@ -166,7 +191,7 @@ class Resolver:
             schema,
             relation.name,
             shard=table.shard,
-            placement=table.placement_in(self._gang.timezone),
+            placement=table.placement_in(self._shards.timezone),
             key=table.key,
             columns=columns,
             defaults=defaults,

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from shardproxy.backend.connection import Connection
-from shardproxy.backend.together import each
 from shardproxy.errors import PgError, ProtocolError
+from shardproxy.net.gather import each
+from shardproxy.shard.connection import Connection
 from shardproxy.wire import decode
 from shardproxy.wire.constants import B
 

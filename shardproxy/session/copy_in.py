@@ -5,7 +5,8 @@ Driven by: `start()`; then `feed()` with raw CopyData messages, synchronously fr
 is gone. The transaction around it is the caller's: nothing here commits or rolls back.
 
 The data path is one call chain from the client's socket to the shards' sockets. A shard that takes data more
-slowly than they come pauses the source; nothing is queued in between but the sealed buffers of `native.Splitter`.
+slowly than they come pauses the client (`Shards`); nothing is queued in between but the sealed buffers of
+`native.Splitter`.
 
 When a row is refused, the other shards still hold rows of earlier lines that they have not read yet. One server
 would have stopped at the first bad line, so all shards are ended by CopyFail behind what they have got, and of
@@ -13,18 +14,20 @@ their errors the one with the smallest client line is reported.
 """
 
 import asyncio
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeGuard
+from typing import TypeGuard
 
-from shardproxy.backend.connection import IDLE, Connection
-from shardproxy.backend.together import each
+from shardproxy.combine.notices import Fields, NoticeMerger
 from shardproxy.copy.lines import map_context
-from shardproxy.engine.copy_setup import CopySetup
-from shardproxy.engine.copy_start import first_replies
-from shardproxy.engine.notices import Fields, NoticeMerger
 from shardproxy.errors import PgError, ProtocolError
 from shardproxy.native import ALL_SHARDS, SplitError
+from shardproxy.net.gather import each
+from shardproxy.session.copy_setup import CopySetup
+from shardproxy.session.copy_start import first_replies
+from shardproxy.session.shards import Shards
+from shardproxy.shard.connection import IDLE, Connection
+from shardproxy.shard.errors import reported_by
 from shardproxy.sql import CopyFrom, Statement
 from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED, INTERNAL_ERROR, PROTOCOL_VIOLATION, QUERY_CANCELED
 from shardproxy.wire import decode, encode
@@ -51,16 +54,6 @@ def is_copy_in(statement: Statement) -> TypeGuard[CopyFrom]:
     return isinstance(statement, CopyFrom) and statement.endpoint == "client"
 
 
-class Source(Protocol):
-    """Where the data come from; it can be held back."""
-
-    def pause_reading(self, reason: Hashable) -> None:
-        """Hold the data back."""
-
-    def resume_reading(self, reason: Hashable) -> None:
-        """Let them come."""
-
-
 @dataclass(slots=True)
 class Refusal:
     """An error and the client line that it is about; None where PostgreSQL names no line."""
@@ -82,7 +75,7 @@ class CopyIn:
         sql: bytes,
         setup: CopySetup,
         connections: Mapping[int, Connection],
-        source: Source,
+        shards: Shards,
         notices: NoticeMerger,
     ) -> None:
         self._sql = sql
@@ -91,11 +84,10 @@ class CopyIn:
         self._splitter = setup.splitter
         self._skipped = setup.skipped
         self._setup = setup
-        self._source = source
+        self._shards = shards
         self._notices = notices
         self._stopped = False
         self._loop = asyncio.get_running_loop()
-        self._behind: set[int] = set()
         self._ended: set[int] = set()  # shards that were sent CopyFail
         self._tags: dict[int, str] = {}
         self._refusals: list[Refusal] = []
@@ -110,7 +102,7 @@ class CopyIn:
         """Send the COPY to every shard, see that all wait for data; if one refuses, end all and raise."""
         connections = list(self._connections.values())
         for connection in connections:
-            connection.write(encode.query(self._sql))
+            connection.query(self._sql)
         replies = await first_replies(connections, B.COPY_IN_RESPONSE)
         refused = next((reply for reply in replies if isinstance(reply, PgError)), None)
         if refused is not None:
@@ -118,15 +110,14 @@ class CopyIn:
             await each(self._end_waiting(one) for one, reply in waiting if not isinstance(reply, PgError))
             raise refused
         for shard, connection in self._connections.items():
-            connection.stream.on_writable = self._on_writable(shard)
             self._readers[shard] = asyncio.ensure_future(self._read(shard, connection))
         assert not isinstance(replies[0], PgError)
         self.response = replies[0]
 
     async def _end_waiting(self, connection: Connection) -> None:
-        connection.write(encode.copy_fail("another shard refused the COPY"))
-        while (await connection.read()).type != B.READY_FOR_QUERY:
-            continue
+        connection.stream.write(encode.copy_fail("another shard refused the COPY"))
+        while connection.replies:
+            await connection.read()
 
     # Data.
 
@@ -166,18 +157,6 @@ class CopyIn:
         if not self._refusals:
             self._send(self._splitter.flush())
 
-    def _on_writable(self, shard: int) -> Callable[[bool], None]:
-        def on_writable(writable: bool) -> None:
-            if writable:
-                self._behind.discard(shard)
-                if not self._behind:
-                    self._source.resume_reading(self)
-            else:
-                self._behind.add(shard)
-                self._source.pause_reading(self)
-
-        return on_writable
-
     # Answers.
 
     async def _read(self, shard: int, connection: Connection) -> None:
@@ -201,9 +180,6 @@ class CopyIn:
                         raise connection.unexpected(message)
         except PgError as error:
             self._refuse(Refusal(error, None))
-        finally:
-            connection.stream.on_writable = None
-            self._on_writable(shard)(True)
 
     def _shard_refused(self, shard: int, error: PgError) -> None:
         if shard in self._ended and error.sqlstate == QUERY_CANCELED:
@@ -212,8 +188,7 @@ class CopyIn:
         if error.context is not None:
             error.fields["W"], line = map_context(error.context, self._relation, self._lines_of(shard))
         if len(self._connections) > 1:
-            said_by = f'Reported by shard "{self._connections[shard].name}".'
-            error.fields["D"] = f"{error.detail}\n{said_by}" if error.detail else said_by
+            reported_by(error, self._connections[shard].name)
         self._refuse(Refusal(error, line))
 
     def _refuse(self, refusal: Refusal) -> None:
@@ -221,7 +196,7 @@ class CopyIn:
         if not self.failed.done():
             self.failed.set_result(None)
         # What still comes is dropped, so there is nothing to wait for.
-        self._source.resume_reading(self)
+        self._shards.release_client()
 
     def _lines_of(self, shard: int) -> Callable[[int], int | None]:
         return lambda line: self._splitter.client_line(shard, line)
@@ -248,7 +223,7 @@ class CopyIn:
         if not self._refusals:
             self._stop_timer()
             for connection in self._connections.values():
-                connection.write(encode.COPY_DONE)
+                connection.stream.write(encode.COPY_DONE)
             await asyncio.wait(self._readers.values())
         if self._refusals:
             raise await self.stop("another shard refused a row")
@@ -271,7 +246,7 @@ class CopyIn:
         for shard, connection in self._connections.items():
             if not self._readers[shard].done() and connection.usable and shard not in self._tags:
                 self._ended.add(shard)
-                connection.write(unblocking + encode.copy_fail(reason))
+                connection.stream.write(unblocking + encode.copy_fail(reason))
         _, silent = await asyncio.wait(self._readers.values(), timeout=SETTLE_TIMEOUT)
         for shard, reader in self._readers.items():
             if reader in silent:

@@ -13,18 +13,21 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from shardproxy.backend import catalog
-from shardproxy.backend.connection import Connection
 from shardproxy.copy.encoding import Encodings, same_encoding, splits_bytewise, utf8_table
 from shardproxy.copy.options import STAR, CopyOptions
 from shardproxy.copy.skipped import SkippedRows
-from shardproxy.engine.copy_start import first_replies
-from shardproxy.engine.resolver import Resolver
 from shardproxy.errors import PgError
 from shardproxy.native import ABSENT, ASCII_ONLY, KEY_BPCHAR, KEY_TEXT, Marker, Placement, SplitError, Splitter
 from shardproxy.routing import CopyFromClient, Replicate, route
 from shardproxy.routing.identifiers import ascii_name
 from shardproxy.routing.relation import Relation
+from shardproxy.session.copy_start import first_replies
+from shardproxy.session.database import Database
+from shardproxy.session.execute import Executor
+from shardproxy.session.names import Resolver
+from shardproxy.session.shards import Shards
+from shardproxy.shard import catalog
+from shardproxy.shard.connection import Connection
 from shardproxy.sql import CopyFrom
 from shardproxy.sqlstate import (
     CHECK_VIOLATION,
@@ -37,7 +40,6 @@ from shardproxy.wire import encode
 from shardproxy.wire.constants import B
 
 if TYPE_CHECKING:
-    from shardproxy.engine.engine import Engine
     from shardproxy.routing.table import ShardedTable
 
 Constant = bytes | None | Literal[Marker.ABSENT]
@@ -109,33 +111,34 @@ class Look:
     readiness: Sequence[bytes | None]
 
 
-async def prepare_copy(engine: "Engine", copy: CopyFrom, sql: bytes) -> CopySetup:
+async def prepare_copy(
+    database: Database, shards: Shards, names: Resolver, executor: Executor, copy: CopyFrom, sql: bytes
+) -> CopySetup:
     """Resolve a COPY FROM STDIN's table on its shards and build its splitter."""
-    gang = engine.gang
-    engine.resolver.forget()
+    names.look_anew()
     name = (copy.table.schema, copy.table.name)
     looks: dict[int, Look] = {}
-    if engine.database.listed_everywhere(*name):
-        looks = await _look(engine, gang.everyone, name)
-    found = looks[gang.home].relation if looks else None
+    if database.listed_everywhere(*name):
+        looks = await _look(database, shards, shards.everyone, name)
+    found = looks[shards.home].relation if looks else None
     if found is None:
-        tables = await engine.resolver.resolve(copy)
+        tables = await names.resolve(copy)
     else:
-        tables = {copy.table: await engine.resolver.resolved(looks[gang.home].connection, found)}
+        tables = {copy.table: await names.resolved(looks[shards.home].connection, found)}
     if tables[copy.table].kind == "missing":
-        [connection] = await gang.join([gang.home])
+        [connection] = await shards.join([shards.home])
         raise await _refused_by(connection, sql)
-    plan = route(copy, tables, await engine.resolver.context(copy, tables, ()), engine.memory)
+    plan = route(copy, tables, await names.context(copy, tables, ()), executor.memory)
     assert isinstance(plan, CopyFromClient)
-    shards = engine.shards_of(plan)
-    if not set(shards) <= looks.keys():
-        looks = await _look(engine, shards, name)
-    connections = [looks[shard].connection for shard in shards]
-    relation = _relation_on_all([looks[shard] for shard in shards], copy)
-    table = engine.resolver.sharded_table(relation)
+    numbers = executor.shards_of(plan)
+    if not set(numbers) <= looks.keys():
+        looks = await _look(database, shards, numbers, name)
+    connections = [looks[shard].connection for shard in numbers]
+    relation = _relation_on_all([looks[shard] for shard in numbers], copy)
+    table = names.sharded_table(relation)
     if copy.options.opaque or not _columns_known(copy, relation):
         raise await _refused_by(connections[0], sql)
-    encoding = copy.options.encoding or gang.client_encoding
+    encoding = copy.options.encoding or shards.client_encoding
     if copy.options.format != "binary" and not splits_bytewise(encoding):
         raise PgError(
             FEATURE_NOT_SUPPORTED,
@@ -144,40 +147,40 @@ async def prepare_copy(engine: "Engine", copy: CopyFrom, sql: bytes) -> CopySetu
             hint="Convert the data to UTF8, or load them in COPY's binary format.",
         )
     everywhere = isinstance(plan.rows, Replicate)
-    nshards = len(gang.addresses)
-    encodings = Encodings(gang.client_encoding, encoding, relation.server_encoding)
+    nshards = len(shards.addresses)
+    encodings = Encodings(shards.client_encoding, encoding, relation.server_encoding)
     placed_by: dict[int, Relation] = {}
     if table is not None and tables[copy.table].sharded:
-        placed_by = {shard: one for shard in shards if (one := looks[shard].relation) is not None}
-        splitter = await _keyed_splitter(connections[0], copy, table, table.placement_in(gang.timezone), encodings)
+        placed_by = {shard: one for shard in numbers if (one := looks[shard].relation) is not None}
+        splitter = await _keyed_splitter(connections[0], copy, table, table.placement_in(shards.timezone), encodings)
     elif everywhere:
         splitter = _splitter(Placement.reference(nshards), copy.options, encodings, relation.server_version)
     else:
-        splitter = _splitter(Placement.single(nshards, shards[0]), copy.options, encodings, relation.server_version)
+        splitter = _splitter(Placement.single(nshards, numbers[0]), copy.options, encodings, relation.server_version)
     skipped = SkippedRows(
         on_error_ignore=copy.options.on_error == "ignore",
         reject_limit=copy.options.reject_limit,
         everywhere=everywhere,
     )
-    engine.database.check_readiness({shard: looks[shard].readiness for shard in shards})
+    database.check_readiness({shard: looks[shard].readiness for shard in numbers})
     refusal = partial(_refusal, table, copy.options.format)
-    return CopySetup(plan, shards, relation.name, splitter, skipped, everywhere, refusal, placed_by)
+    return CopySetup(plan, numbers, relation.name, splitter, skipped, everywhere, refusal, placed_by)
 
 
-async def _look(engine: "Engine", shards: Sequence[int], name: catalog.Name) -> dict[int, Look]:
+async def _look(database: Database, shards: Shards, numbers: Sequence[int], name: catalog.Name) -> dict[int, Look]:
     """Look a table up on several shards inside the transaction, and ask whether they can commit together."""
-    readiness = engine.database.readiness_sql
-
-    def question(connection: Connection) -> str:
-        look = connection.planned(catalog.relations_sql([name]))
-        return look if readiness is None else f"{look}; {readiness}"
-
+    readiness = database.readiness_sql
+    question = catalog.relations_sql([name])
+    if readiness is not None:
+        question = f"{question}; {readiness}"
     # Or else a new session's home would be the shard that is connected first.
-    await engine.gang.open_home()
-    answers = await engine.gang.ask(shards, question, [1, *([] if readiness is None else [3])])
+    await shards.open_home()
+    answers = await shards.ask(numbers, question, [1, *([] if readiness is None else [3])])
     looks = {}
-    for shard, (connection, [[found], *ready]) in zip(shards, answers, strict=True):
+    for shard, [[found], *ready] in zip(numbers, answers, strict=True):
         [relation] = catalog.parse_relations(catalog.text(found))
+        connection = shards.standing(shard)
+        assert connection is not None
         looks[shard] = Look(connection, relation, ready[0] if ready else ())
     return looks
 
@@ -220,13 +223,13 @@ def _columns_known(copy: CopyFrom, relation: Relation) -> bool:
 
 async def _refused_by(connection: Connection, sql: bytes) -> PgError:
     """Have a shard say what is wrong with a COPY; it gets no data if it takes it."""
-    connection.write(encode.query(sql))
+    connection.query(sql)
     [reply] = await first_replies([connection], B.COPY_IN_RESPONSE)
     if isinstance(reply, PgError):
         return reply
-    connection.write(encode.copy_fail("shardproxy cannot split this COPY's rows"))
-    while (await connection.read()).type != B.READY_FOR_QUERY:
-        continue
+    connection.stream.write(encode.copy_fail("shardproxy cannot split this COPY's rows"))
+    while connection.replies:
+        await connection.read()
     return PgError(
         FEATURE_NOT_SUPPORTED,
         "COPY has options that shardproxy does not know, so it cannot tell the rows apart",

@@ -1,12 +1,15 @@
 """What all sessions of one configured database share: the shards' addresses, the tables, and how it commits."""
 
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping, Sequence
 
-from shardproxy.backend.connection import Connection
 from shardproxy.config import Database as DatabaseConfig
 from shardproxy.config import Table
 from shardproxy.errors import PgError
+from shardproxy.session.deadlock import DeadlockWatch
+from shardproxy.session.name_cache import NameCache
 from shardproxy.shard.address import addresses_of
+from shardproxy.shard.connection import Connection
 from shardproxy.transaction import one_phase
 from shardproxy.transaction.coordinator import Coordinator
 from shardproxy.transaction.setup import READY, check_ready
@@ -14,6 +17,10 @@ from shardproxy.transaction.two_phase import Limits
 
 PARAMETER_SETS = 100
 """Different sets of start-up parameters whose ParameterStatus are remembered; applications use a handful."""
+
+
+NAME_CACHES = 100
+"""Different ways of seeing names (start-up parameters, search_path, settings) that are remembered."""
 
 
 class Database:
@@ -28,6 +35,8 @@ class Database:
         self.generation = 0
         self._tables = {(table.schema, table.relation): table for table in config.tables}
         self._parameters: dict[frozenset[tuple[str, str]], dict[str, str]] = {}
+        self._names: OrderedDict[Hashable, NameCache] = OrderedDict()
+        self.deadlocks = DeadlockWatch(config.deadlock_timeout)
 
     def table(self, schema: str, relation: str) -> Table | None:
         """Return a table's configuration, None if it is not listed."""
@@ -52,13 +61,23 @@ class Database:
         """A statement has changed a definition: what sessions know of tables may be wrong."""
         self.generation += 1
 
+    def names_alike(self, key: Hashable) -> NameCache:
+        """Return what is known of names by the sessions of this key: what decides how they see names."""
+        cache = self._names.get(key)
+        if cache is None:
+            cache = self._names[key] = NameCache(shared=True)
+            if len(self._names) > NAME_CACHES:
+                self._names.popitem(last=False)
+        self._names.move_to_end(key)
+        return cache
+
     def known_parameters(self, settings: Mapping[str, str]) -> dict[str, str] | None:
         """Return what a shard reported to an earlier session with these start-up parameters."""
-        return self._parameters.get(_key(settings))
+        return self._parameters.get(parameters_key(settings))
 
     def remember_parameters(self, settings: Mapping[str, str], reported: dict[str, str]) -> None:
         """Keep what a shard reports to sessions with these start-up parameters."""
-        key = _key(settings)
+        key = parameters_key(settings)
         if key in self._parameters or len(self._parameters) < PARAMETER_SETS:
             self._parameters[key] = reported
 
@@ -69,6 +88,7 @@ class Database:
 
     async def close(self) -> None:
         """Let the commits under way end, and stop recovering."""
+        self.deadlocks.close()
         if self.coordinator is not None:
             await self.coordinator.close()
 
@@ -95,6 +115,7 @@ class Database:
         return []
 
 
-def _key(settings: Mapping[str, str]) -> frozenset[tuple[str, str]]:
+def parameters_key(settings: Mapping[str, str]) -> frozenset[tuple[str, str]]:
+    """Return what two sessions' start-up parameters have in common if their servers report the same."""
     # Whether a client has named itself counts, how does not: who has not gets the name that the server has for it.
     return frozenset((name, "" if name == "application_name" else value) for name, value in settings.items())

@@ -35,6 +35,9 @@ LOW_WATER = 256 * 1024
 READ_AHEAD = 1024 * 1024
 """Bytes of unread messages before the peer is paused."""
 
+CORKED = 16 * 1024
+"""Bytes from which a write is not held for others: copying it would cost more than a call of its own."""
+
 Sink = Callable[[memoryview], int]
 
 _scratch: WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview] = WeakKeyDictionary()
@@ -68,6 +71,11 @@ class Stream(asyncio.BufferedProtocol):
         self.on_writable: Callable[[bool], None] | None = None
         self.on_lost: Callable[[], None] | None = None
         self.on_idle_data: Callable[[], None] | None = None
+        self.received = 0
+        """Counts reads: who sees the same number again has heard nothing since."""
+        self._closed: asyncio.Future[None] | None = None
+        self._corked: list[bytes] | None = None
+        self._corked_size = 0
 
     # The event loop's side.
 
@@ -84,8 +92,13 @@ class Stream(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Pass on what the event loop has read."""
+        self.received += 1
         view = self._scratch[:nbytes]
-        if self._sink is not None and not self._frames.buffered:
+        if self._sink is None or self._frames.buffered:
+            self._frames.feed(view)
+            if self._sink is not None and self._frames.whole:
+                self._pour()
+        else:
             try:
                 used = self._sink(view)
             except ProtocolError as error:
@@ -93,13 +106,15 @@ class Stream(asyncio.BufferedProtocol):
                 return
             if used == nbytes:
                 return
-            view = view[used:]
-        self._frames.feed(view)
+            self._frames.feed(view[used:])
+        if not self._frames.buffered:
+            return
         if self._waiter is not None:
-            self._wake()
+            if self._frames.whole:
+                self._wake()
         elif self.on_idle_data is not None:
             self.on_idle_data()
-        elif self._frames.buffered > READ_AHEAD:
+        if self._frames.buffered > READ_AHEAD and self._waiter is None:
             self.pause_reading(self)
 
     def eof_received(self) -> bool:
@@ -113,6 +128,8 @@ class Stream(asyncio.BufferedProtocol):
         self._transport = None
         self._wake()
         self._end_drain()
+        if self._closed is not None and not self._closed.done():
+            self._closed.set_result(None)
         if self.on_lost is not None:
             self.on_lost()
 
@@ -181,15 +198,22 @@ class Stream(asyncio.BufferedProtocol):
     def tap(self, sink: Sink) -> None:
         """Give all that arrives to `sink` from now on, first what has been buffered."""
         self._sink = sink
+        if self._frames.buffered:
+            self._pour()
+
+    def _pour(self) -> None:
+        """Give what has been buffered to the sink, and keep what it leaves."""
         rest = self._frames.take_rest()
-        if rest:
-            try:
-                used = sink(memoryview(rest))
-            except ProtocolError as error:
-                self.fail(error)
-                return
-            if used < len(rest):
-                self._frames.feed(memoryview(rest)[used:])
+        assert self._sink is not None
+        try:
+            used = self._sink(memoryview(rest))
+        except ProtocolError as error:
+            self.fail(error)
+            return
+        if used < len(rest):
+            self._frames.feed(memoryview(rest)[used:])
+        if self in self._paused and self._frames.buffered < READ_AHEAD // 2:
+            self.resume_reading(self)
 
     def untap(self) -> None:
         """Read messages again."""
@@ -213,11 +237,35 @@ class Stream(asyncio.BufferedProtocol):
 
     def write(self, data: bytes) -> None:
         """Queue bytes. On a lost connection they vanish; the reader learns of the loss."""
-        if self._transport is not None and data:
+        if self._transport is None or not data:
+            return
+        if self._corked is None:
             self._transport.write(data)
+        elif len(data) >= CORKED:
+            self.flush()
+            self._transport.write(data)
+        else:
+            if not self._corked:
+                self._loop.call_soon(self.flush)
+            self._corked.append(data)
+            self._corked_size += len(data)
+            if self._corked_size >= CORKED:
+                self.flush()
+
+    def cork(self) -> None:
+        """Let small writes of one turn of the event loop leave together."""
+        self._corked = []
+
+    def flush(self) -> None:
+        """Send what is corked now."""
+        if self._corked:
+            data, self._corked, self._corked_size = b"".join(self._corked), [], 0
+            if self._transport is not None:
+                self._transport.write(data)
 
     async def drain(self) -> None:
         """Wait until the peer has taken enough. Returns at once on a lost connection."""
+        self.flush()
         if self.writable or self._transport is None:
             return
         if self._drained is None:
@@ -231,6 +279,7 @@ class Stream(asyncio.BufferedProtocol):
 
     def close(self) -> None:
         """Send what is queued, then close."""
+        self.flush()
         if self._transport is not None:
             self._transport.close()
 
@@ -241,6 +290,24 @@ class Stream(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.abort()
         self._wake()
+
+    async def closed(self) -> None:
+        """Wait until the peer has closed the connection; what it sends before is read and dropped."""
+        self.tap(len)
+        if self._transport is None:
+            return
+        self._closed = self._loop.create_future()
+        await self._closed
+
+    @property
+    def reading_paused(self) -> bool:
+        """Whether this side holds the peer back."""
+        return bool(self._paused)
+
+    @property
+    def error(self) -> Exception | None:
+        """Why the connection is lost, once it is."""
+        return self._error
 
     @property
     def lost(self) -> bool:

@@ -4,16 +4,18 @@ The shards' CopyData messages pass as they arrive, whole messages only, in whate
 line, one binary signature, one trailer, and the tag is the total.
 """
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Sequence
 from typing import TypeGuard
 
-from shardproxy.backend.connection import Connection
-from shardproxy.backend.together import each
+from shardproxy.combine.answers import columns_differ
+from shardproxy.combine.tags import total_tag
 from shardproxy.copy.options import CopyOptions
-from shardproxy.engine.copy_start import first_replies
-from shardproxy.engine.results import COPY_DATA, Output, Relay, columns_differ, total_tag
 from shardproxy.errors import PgError
 from shardproxy.native import FrameMerge
+from shardproxy.session.copy_start import first_replies
+from shardproxy.session.relay import COPY_DATA, Discard, Output, Relay
+from shardproxy.shard.connection import Connection
 from shardproxy.sql import CopyTo, Statement
 from shardproxy.wire import encode
 from shardproxy.wire.constants import B
@@ -27,7 +29,7 @@ def is_copy_out(statement: Statement) -> TypeGuard[CopyTo]:
 async def copy_out(sql: bytes, options: CopyOptions, connections: Sequence[Connection], output: Output) -> str:
     """Run the COPY on the connections, stream to `output`, return the tag; no CopyOutResponse before all agree."""
     for connection in connections:
-        connection.write(encode.query(sql))
+        connection.query(sql)
     replies = await first_replies(connections, B.COPY_OUT_RESPONSE)
     response = replies[0]
     for reply in replies:
@@ -54,24 +56,11 @@ async def copy_out(sql: bytes, options: CopyOptions, connections: Sequence[Conne
 
 async def _give_up(connections: Sequence[Connection]) -> None:
     """Cancel and read to the end those that have begun, because another one refused."""
-    await each(connection.cancel() for connection in connections)
-    if connections:
-        nowhere = Discard()
-        try:
-            await Relay(connections, nowhere, FrameMerge(len(connections), COPY_DATA)).run()
-        except PgError:
-            # Their being cancelled is what was wanted; the refusal is what the client reads.
-            return
-
-
-class Discard:
-    """An output that nobody reads."""
-
-    writable = True
-    on_writable: Callable[[bool], None] | None = None
-
-    def write(self, data: bytes) -> None:
-        """Drop the bytes."""
-
-    async def drain(self) -> None:
-        """Nobody is slow."""
+    if not connections:
+        return
+    await asyncio.wait({connection.cancel() for connection in connections})
+    try:
+        await Relay(connections, Discard(), FrameMerge(len(connections), COPY_DATA)).run()
+    except PgError:
+        # Their being cancelled is what was wanted; the refusal is what the client reads.
+        return

@@ -1,0 +1,1 @@
+"""How the answers of several shards become the answer of one server: messages in, messages out. Sans-IO."""

@@ -1,0 +1,69 @@
+"""What a client reads: its stream, and the messages that the proxy itself writes to it."""
+
+from collections.abc import Callable
+
+from shardproxy.combine.notices import Fields, NoticeMerger
+from shardproxy.copy.encoding import Text
+from shardproxy.errors import PgError
+from shardproxy.net.stream import Stream
+from shardproxy.sql import Statement, analyze
+from shardproxy.wire import encode
+from shardproxy.wire.constants import B
+
+
+class Client:
+    """One client's side of its session."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.parameters: dict[str, str] = {}
+        """What ParameterStatus has told the client."""
+        self.on_notice: Callable[[int, Fields], None] = NoticeMerger(self.notice).notice
+        """Takes a shard's NoticeResponse during the statement that runs."""
+
+    def write(self, data: bytes) -> None:
+        """Queue whole messages."""
+        self.stream.write(data)
+
+    def statement_begins(self) -> None:
+        """Notices are merged within one statement."""
+        self.on_notice = NoticeMerger(self.notice).notice
+
+    def error(self, error: PgError, offset: int = 0) -> None:
+        """Send ErrorResponse; `offset` characters of the query stand in front of the statement."""
+        if offset and "P" in error.fields:
+            error.fields["P"] = str(int(error.fields["P"]) + offset)
+        self.write(encode.error_response(error.fields))
+
+    def notice(self, fields: Fields) -> None:
+        """Send NoticeResponse."""
+        self.write(encode.notice_response(fields))
+
+    def warn(self, state: str, message: str, *, hint: str | None = None) -> None:
+        """Send a WARNING of the proxy's own."""
+        self.notice(PgError(state, message, severity="WARNING", hint=hint).fields)
+
+    def notification(self, payload: bytes) -> None:
+        """Pass a NotificationResponse on."""
+        self.write(encode.message(B.NOTIFICATION_RESPONSE, payload))
+
+    def parameter(self, name: str, value: str) -> None:
+        """Send ParameterStatus, if the client does not know it yet."""
+        if self.parameters.get(name) != value:
+            self.parameters[name] = value
+            self.write(encode.parameter_status(name, value))
+
+    def complete(self, tag: str | None) -> None:
+        """Send CommandComplete; None stands for an empty query."""
+        self.write(encode.EMPTY_QUERY_RESPONSE if tag is None else encode.command_complete(tag))
+
+    # What a client sends.
+
+    def text(self, sql: bytes) -> Text:
+        """Return the client's bytes as characters, in a way that gives the same bytes back."""
+        return Text(sql, self.parameters.get("client_encoding", "UTF8"))
+
+    def analyze(self, text: Text) -> tuple[Statement, ...]:
+        """Parse; ParseFailed in PostgreSQL's words."""
+        conforming = self.parameters.get("standard_conforming_strings", "on") == "on"
+        return analyze(text.characters, standard_conforming_strings=conforming)

@@ -1,0 +1,251 @@
+"""What a statement does to the shards, in either protocol: it is routed, and each kind of plan has its executor.
+
+`run` takes one statement, finds where it goes, and writes its rows to the client; it returns how the statement ended.
+It never sends CommandComplete, ErrorResponse or ReadyForQuery: when a client may read them is the caller's business.
+Errors leave as PgError; the caller then calls `Transactions.statement_failed`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from shardproxy.combine.answers import Answer
+from shardproxy.combine.tags import total_tag
+from shardproxy.errors import PgError
+from shardproxy.routing import (
+    Connected,
+    CopyFromClient,
+    CopyToClient,
+    Gather,
+    Home,
+    Local,
+    Memory,
+    OneShard,
+    ParamValue,
+    Plan,
+    Replicate,
+    Settings,
+    ShardByShard,
+    route,
+)
+from shardproxy.session.client import Client
+from shardproxy.session.copy_out import copy_out
+from shardproxy.session.database import Database
+from shardproxy.session.names import Resolver
+from shardproxy.session.relay import Discard, Output, Relay
+from shardproxy.session.shards import Shards
+from shardproxy.session.transactions import Transactions
+from shardproxy.shard.connection import Connection
+from shardproxy.sql import (
+    Begin,
+    Commit,
+    CopyTo,
+    CreateAs,
+    Empty,
+    Kind,
+    Release,
+    Rollback,
+    RollbackTo,
+    Savepoint,
+    Statement,
+    Utility,
+)
+from shardproxy.transaction.settings import replay_sql
+from shardproxy.wire.replies import Expect, Owed
+
+Request = Callable[[Connection], None]
+"""Sends to a connection what makes it run the statement, up to Query or Sync."""
+
+READS = frozenset({
+    Kind.SELECT, Kind.SHOW, Kind.EXPLAIN, Kind.FETCH, Kind.CLOSE_CURSOR, Kind.DEALLOCATE, Kind.COPY_TO,
+})  # fmt: skip
+"""Kinds that need no transaction of their own to be the same on several shards."""
+
+_QUERY = (Owed(Expect.QUERY),)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a statement ended: its command tag, None for an empty one; or suspended by Execute's row limit."""
+
+    tag: str | None
+    suspended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    statement: Statement
+    sql: bytes
+    params: Sequence[ParamValue]
+    request: Request
+    plan: Plan
+
+
+def query(sql: bytes) -> Request:
+    """Return the request of the simple protocol."""
+    return lambda connection: connection.query(sql, _QUERY)
+
+
+class Executor:
+    """One session's statements on the shards."""
+
+    def __init__(
+        self, database: Database, shards: Shards, names: Resolver, transactions: Transactions, client: Client
+    ) -> None:
+        self.memory = Memory()
+        self._database = database
+        self._shards = shards
+        self._names = names
+        self._transactions = transactions
+        self._client = client
+
+    async def run(
+        self, statement: Statement, sql: bytes, params: Sequence[ParamValue] = (), request: Request | None = None
+    ) -> Outcome:
+        """Run one statement that is no COPY with the client's data; `request` is the extended protocol's."""
+        self._client.statement_begins()
+        match statement:
+            case Empty():
+                return Outcome(None)
+            case Begin() | Commit() | Rollback() | Savepoint() | Release() | RollbackTo():
+                tag = await self._transactions.control(statement, sql)
+                if isinstance(statement, Commit | Rollback):
+                    self.memory = self.memory.transaction_ended()
+                return Outcome(tag)
+        plan = await self.planned(statement, params)
+        run = _Run(statement, sql, params, request or query(sql), plan)
+        match plan:
+            case CopyToClient():
+                assert isinstance(statement, CopyTo)
+                return Outcome(await copy_out(sql, statement.options, await self.joined(plan), self._client))
+            case Settings():
+                answers = await self._set(run, plan)
+            case ShardByShard():
+                answers = await self._one_by_one(run)
+            case _:
+                if isinstance(plan, Replicate):
+                    self._transactions.begin_implicit()
+                answers = await self._relay(run, await self.joined(plan))
+        self._learn(run)
+        if answers[0].suspended:
+            return Outcome(None, suspended=True)
+        if answers[0].empty:
+            return Outcome(None)
+        tags = [answer.tag or "" for answer in answers]
+        return Outcome(total_tag(tags) if isinstance(plan, Gather) else tags[0])
+
+    # Where it goes.
+
+    async def planned(self, statement: Statement, params: Sequence[ParamValue] = ()) -> Plan:
+        """Return where a statement goes; these shards are connected."""
+        transaction, names = self._shards.transaction, self._names
+        transaction.check()
+        while True:
+            cache = names.cache
+            tables = await names.resolve(statement)
+            context = await names.context(statement, tables, params)
+            plan = route(statement, tables, context, replace(self.memory, in_transaction=transaction.open))
+            if isinstance(plan, Settings | Connected):
+                await self._shards.open_home()
+            await self._shards.open(self.shards_of(plan))
+            # A new connection may have shown that the session sees names in another way than was assumed.
+            if names.cache is cache or not cache.shared:
+                return plan
+
+    def shards_of(self, plan: Plan) -> tuple[int, ...]:
+        """Return the numbers of the shards that a plan means."""
+        match plan.rows if isinstance(plan, CopyFromClient | CopyToClient) else plan:
+            case Home():
+                return (self._shards.home,)
+            case OneShard(shard):
+                return (shard,)
+            case Gather(shards):
+                return shards
+            case Settings() | Connected():
+                return self._shards.connected
+            case Local():
+                return ()
+        return self._shards.everyone
+
+    async def joined(self, plan: Plan) -> list[Connection]:
+        """Return the connections for a plan, in the transaction if there is one, with the lock that it wants.
+
+        Of two writers of a reference table one has the lock of the first shard, and only then goes on to the others:
+        so they do the same in the same order everywhere, and never wait for each other crosswise. A snapshot is taken
+        after the lock.
+        """
+        shards = self._shards
+        connections = await shards.join(self.shards_of(plan))
+        change = plan.rows if isinstance(plan, CopyFromClient) else plan
+        if isinstance(change, Replicate) and change.lock is not None:
+            lock = change.lock.encode("utf-8", "surrogateescape")
+            await connections[0].execute(lock)
+            await shards.on_all(connections[1:], lock)
+            connections = await shards.join(self.shards_of(plan))  # a cancel that came while it waited
+        return connections
+
+    async def in_pieces(self, statement: Statement, params: Sequence[ParamValue]) -> tuple[Plan, list[Connection]]:
+        """Return where a statement goes whose rows are read in pieces, with its connections in the state for it."""
+        self._client.statement_begins()
+        plan = await self.planned(statement, params)
+        if isinstance(plan, Replicate):
+            self._transactions.begin_implicit()
+        return plan, await self.joined(plan)
+
+    # Executors.
+
+    async def _relay(self, run: _Run, connections: Sequence[Connection]) -> list[Answer]:
+        for connection in connections:
+            run.request(connection)
+        rows_from = None if isinstance(run.plan, Gather) else 0
+        # A setting is refused for what it is, wherever that is seen.
+        name_shard = not isinstance(run.plan, Settings)
+        return await Relay(connections, self._client, rows_from=rows_from, name_shard=name_shard).run()
+
+    async def _one_by_one(self, run: _Run) -> list[Answer]:
+        """Run what PostgreSQL allows in no transaction block. Where it fails, say where it has been done."""
+        connections = await self._shards.open(self._shards.everyone)
+        answers: list[Answer] = []
+        for number, connection in enumerate(connections):
+            run.request(connection)
+            try:
+                output: Output = self._client if number == 0 else Discard()
+                answers += await Relay([connection], output).run()
+            except PgError as error:
+                done = ", ".join(other.name for other in connections[: len(answers)])
+                if done:
+                    said = f'Failed on shard "{connection.name}"; already done, and not undone, on: {done}.'
+                    error.fields["D"] = f"{error.detail}\n{said}" if error.detail else said
+                raise
+        return answers
+
+    async def _set(self, run: _Run, plan: Settings) -> list[Answer]:
+        """Change a setting on every connection of the session, and by replay on those to come."""
+        answers = await self._relay(run, await self.joined(plan))
+        if plan.lasting:
+            self._shards.transaction.set(replay_sql(run.sql, run.params), plan.name, local=plan.local)
+        self._names.forget()
+        return answers
+
+    def _learn(self, run: _Run) -> None:
+        """Note what a statement has changed that later ones depend on."""
+        statement = run.statement
+        if isinstance(statement, CreateAs) or (isinstance(statement, Utility) and statement.defines):
+            self._database.definitions_changed()
+            self._shards.transaction.defined = self._shards.transaction.open
+            self._names.forget()
+        self.memory = self.memory.after(statement, self.shards_of(run.plan)[0])
+
+    # Cursors, which are portals to the protocol.
+
+    def cursor_at(self, name: str) -> Connection | None:
+        """Return the connection that has a cursor of the client's, if one has."""
+        shard = self.memory.cursors.get(name)
+        return None if shard is None else self._shards.standing(shard)
+
+    def cursor_opened(self, name: str, connection: Connection) -> None:
+        """A protocol portal of this name is open there: to SQL it is a cursor."""
+        self.memory = self.memory.with_cursor(name, self._shards.number_of(connection))
+
+    def cursor_closed(self, name: str) -> None:
+        """It is no more."""
+        self.memory = self.memory.without_cursor(name)

@@ -1,0 +1,139 @@
+"""One request's way back: every shard is read to its end, and the client gets the answer of one server.
+
+Rows pass from a shard's socket to the client in one synchronous call, whole messages only; what else comes is
+`combine.Answers`'. A client that reads slowly pauses the shards (`shards.Shards` sees to that). The first error
+cancels the other shards, and is the only one reported, after all have ended.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+from shardproxy.combine.answers import Answer, Answers
+from shardproxy.errors import PgError, ProtocolError
+from shardproxy.native import FrameMerge
+from shardproxy.net.gather import each
+from shardproxy.net.stream import Sink
+from shardproxy.shard.connection import Connection
+from shardproxy.shard.errors import reported_by
+from shardproxy.wire.constants import B
+from shardproxy.wire.encode import message as encode_message
+
+DATA_ROW = bytes((B.DATA_ROW,))
+COPY_DATA = bytes((B.COPY_DATA,))
+ROWS = frozenset({B.DATA_ROW, B.COPY_DATA})
+
+
+EVERYWHERE = frozenset({"08", "0A", "25", "26", "34", "42"})
+"""Classes of errors that are about the statement, and the same on whichever shard they are seen first."""
+
+
+class Output(Protocol):
+    """Where results go: a client's stream, or whatever collects them."""
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes for the client."""
+
+
+class Discard:
+    """An output that drops all."""
+
+    def write(self, data: bytes) -> None:
+        """Drop the bytes."""
+
+
+class Kept:
+    """An output that keeps the bytes: at most a row, or a description."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def write(self, data: bytes) -> None:
+        """Keep the bytes."""
+        self.data += data
+
+
+class Relay:
+    """The answers of `connections` on their way to `output`.
+
+    `merge` knows the row messages. `rows_from` is the only shard whose rows count, or None for all.
+    With `name_shard` an error of one of several shards tells which.
+    """
+
+    def __init__(
+        self,
+        connections: Sequence[Connection],
+        output: Output,
+        merge: FrameMerge | None = None,
+        rows_from: int | None = None,
+        *,
+        name_shard: bool = True,
+    ) -> None:
+        self._connections = connections
+        self._output = output
+        self._merge = merge or FrameMerge(len(connections), DATA_ROW)
+        self._rows_from = rows_from
+        self._name_shard = name_shard
+        self._answers = Answers(len(connections))
+        self._failed: PgError | None = None
+        self._cancelling: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> list[Answer]:
+        """Read every shard until it owes nothing; raise the first error."""
+        await each(self._collect(number, connection) for number, connection in enumerate(self._connections))
+        if self._cancelling:
+            # A cancel request that arrives late would hit the connection's next statement.
+            await asyncio.wait(self._cancelling)
+        if self._failed is not None:
+            raise self._failed
+        return self._answers.shards
+
+    async def _collect(self, number: int, connection: Connection) -> None:
+        sink = self._sink(number)
+        stream = connection.stream
+        stream.tap(sink)
+        try:
+            while connection.replies.queue:
+                reply = await connection.read()
+                with connection.trusted():
+                    if reply.type in ROWS:
+                        # It was buffered after a notice, which `read` has passed on.
+                        if not sink(memoryview(encode_message(reply.type, reply.payload))):
+                            raise ProtocolError(f"unexpected message of type {chr(reply.type)!r}")
+                    elif reply.type == B.ERROR_RESPONSE:
+                        self._fail(connection, connection.error(reply))
+                    elif out := self._answers.take(number, reply.type, reply.payload, reply.owed):
+                        self._write(out)
+                # What is buffered after this message may be rows again.
+                stream.tap(sink)
+        except PgError as error:
+            self._fail(connection, error)
+        finally:
+            stream.untap()
+
+    def _sink(self, number: int) -> Sink:
+        merge, write = self._merge, self._output.write
+        discard = self._rows_from is not None and number != self._rows_from
+
+        def sink(view: memoryview) -> int:
+            used, rows = merge.feed(number, view)
+            if rows and not discard and self._failed is None:
+                write(rows)
+            return used
+
+        return sink
+
+    def _write(self, data: bytes) -> None:
+        if self._failed is None:
+            self._output.write(data)
+
+    def _fail(self, connection: Connection, error: PgError) -> None:
+        """Note the first error and stop the others: what they still send has no reader."""
+        if self._failed is not None:
+            return
+        self._failed = error
+        if len(self._connections) > 1:
+            others = [one for one in self._connections if one.busy and one is not connection]
+            self._cancelling = {one.cancel() for one in others}
+            if connection.usable and self._name_shard and error.sqlstate[:2] not in EVERYWHERE:
+                reported_by(error, connection.name)

@@ -1,0 +1,303 @@
+"""The shard connections of one session: opened when first needed, brought to the session's state, joined to its
+transaction.
+
+A connection that a statement uses has run every SET of the session, and inside a transaction its BEGIN and
+savepoints. Back-pressure between the client and its shards is kept here, whatever runs: a shard that reads too slowly
+holds the client back, a client that reads too slowly holds every shard back.
+"""
+
+import asyncio
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Protocol
+
+from shardproxy.errors import PgError
+from shardproxy.net.gather import each
+from shardproxy.session.deadlock import DeadlockWatch
+from shardproxy.shard.address import Address
+from shardproxy.shard.connect import connect
+from shardproxy.shard.connection import IDLE, Connection
+from shardproxy.shard.lease import Lease, SessionState
+from shardproxy.sqlstate import QUERY_CANCELED, SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION, TOO_MANY_CONNECTIONS
+from shardproxy.transaction.state import Transaction
+
+
+class Source(Protocol):
+    """Where requests and data come from: a client's stream, or whatever stands for one."""
+
+    writable: bool
+
+    def pause_reading(self, reason: Hashable) -> None:
+        """Hold what comes back."""
+
+    def resume_reading(self, reason: Hashable) -> None:
+        """Let it come."""
+
+
+class Shards:
+    """One session's connections by shard number."""
+
+    def __init__(
+        self,
+        addresses: Sequence[Address],
+        parameters: Mapping[str, str],
+        client: Source,
+        on_connect: Callable[[int, Connection], None],
+        assumed: Mapping[str, str],
+        deadlocks: DeadlockWatch,
+    ) -> None:
+        self.addresses = addresses
+        self.transaction = Transaction()
+        self.on_lost: Callable[[Connection], None] | None = None
+        self._client = client
+        self._parameters = parameters
+        self._assumed = assumed
+        self._deadlocks = deadlocks
+        self._on_connect = on_connect
+        self._leases: dict[int, Lease] = {}
+        self._home: int | None = None
+        self.cancelled = False  # the client wants the statement that runs to end
+
+    @property
+    def everyone(self) -> tuple[int, ...]:
+        """The numbers of all shards."""
+        return tuple(range(len(self.addresses)))
+
+    @property
+    def connections(self) -> list[Connection]:
+        """The connections that stand."""
+        return [lease.connection for lease in self._leases.values() if lease.connection.usable]
+
+    @property
+    def connected(self) -> tuple[int, ...]:
+        """The shards whose connections stand, home first."""
+        others = tuple(shard for shard, lease in self._leases.items() if lease.connection.usable and shard != self.home)
+        return (self.home, *others)
+
+    @property
+    def home(self) -> int:
+        """The shard for what any one can answer, the same as long as its connection stands."""
+        home = self._leases.get(self._home) if self._home is not None else None
+        if home is None or not home.connection.usable:
+            standing = (shard for shard, lease in self._leases.items() if lease.connection.usable)
+            self._home = next(standing, 0)
+        assert self._home is not None
+        return self._home
+
+    def parameter(self, name: str, default: str) -> str:
+        """Return a setting that the shards report, as the session has it, or is assumed to before it is connected."""
+        for lease in self._leases.values():
+            if lease.connection.usable:
+                return lease.connection.parameters.get(name, default)
+        return self._assumed.get(name, default)
+
+    @property
+    def client_encoding(self) -> str:
+        """The session's client_encoding."""
+        return self.parameter("client_encoding", "UTF8")
+
+    @property
+    def server_encoding(self) -> str:
+        """The shards' server_encoding."""
+        return self.parameter("server_encoding", "UTF8")
+
+    @property
+    def timezone(self) -> str:
+        """The session's TimeZone."""
+        return self.parameter("TimeZone", "")
+
+    # Connecting.
+
+    async def open_home(self) -> Connection:
+        """Return a connection to any shard: the first that can be reached when none is open yet."""
+        if self.connections:
+            return await self._get(self.home)
+        for shard in self.everyone[:-1]:
+            try:
+                return await self._get(shard)
+            except PgError as error:
+                if error.sqlstate not in {SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION, TOO_MANY_CONNECTIONS}:
+                    raise
+        return await self._get(self.everyone[-1])
+
+    async def open(self, shards: Sequence[int]) -> list[Connection]:
+        """Return the shards' connections, in no transaction that they are not in yet."""
+        return await each(self._get(shard) for shard in shards)
+
+    async def _get(self, shard: int) -> Connection:
+        lease = self._leases.get(shard)
+        if lease is not None and lease.connection.usable:
+            connection = lease.connection
+            if connection.cancelling is not None:
+                await asyncio.wait({connection.cancelling})
+            return connection
+        if shard in self.transaction.joined:
+            self.transaction.doomed = True
+            assert lease is not None
+            raise lease.connection.lost_error(Exception("Its part of the transaction is rolled back."))
+        connection = await connect(self.addresses[shard], self._parameters)
+        lease = self._leases[shard] = Lease(shard, connection, SessionState())
+        self._hold_back(connection)
+        self._on_connect(shard, connection)
+        state = SessionState(tuple(entry.sql for entry in self.transaction.settings))
+        settings = lease.state.sql_to(state)
+        if settings:
+            try:
+                await connection.execute(settings)
+            except PgError:
+                self._leases.pop(shard).connection.abort()
+                raise
+        lease.state = state
+        return connection
+
+    # Back-pressure.
+
+    def _hold_back(self, connection: Connection) -> None:
+        def on_writable(writable: bool) -> None:
+            if writable:
+                self._client.resume_reading(connection)
+            else:
+                self._client.pause_reading(connection)
+
+        def on_lost() -> None:
+            self._client.resume_reading(connection)
+            if self.on_lost is not None:
+                self.on_lost(connection)
+
+        connection.stream.on_writable = on_writable
+        connection.stream.on_lost = on_lost
+        if not self._client.writable:
+            connection.stream.pause_reading(self)
+
+    def client_writable(self, writable: bool) -> None:
+        """The client has fallen behind in reading, or has caught up."""
+        for connection in self.connections:
+            if writable:
+                connection.stream.resume_reading(self)
+            else:
+                connection.stream.pause_reading(self)
+
+    def release_client(self) -> None:
+        """Let the client's data come whatever the shards read: they are dropped."""
+        for connection in self.connections:
+            self._client.resume_reading(connection)
+
+    # The transaction.
+
+    async def join(self, shards: Sequence[int]) -> list[Connection]:
+        """Return the shards' connections, each inside the session's transaction if there is one.
+
+        Every statement passes here before it is sent: one whose cancel came earlier ends here.
+        """
+        self._check_cancelled()
+        connections = await each(self._join(shard) for shard in shards)
+        # A shard that has run BEGIN takes no notice of a cancel before it has the statement.
+        self._check_cancelled()
+        return connections
+
+    async def ask(self, shards: Sequence[int], question: str, columns: Sequence[int]) -> list[list[list[bytes | None]]]:
+        """Join the shards, and on the way ask each a question, whose answers are rows of so many columns."""
+        self._check_cancelled()
+        answers = await each(self._ask(shard, question, columns) for shard in shards)
+        self._check_cancelled()
+        return answers
+
+    def _check_cancelled(self) -> None:
+        if self.cancelled:
+            raise PgError(QUERY_CANCELED, "canceling statement due to user request")
+
+    async def _join(self, shard: int) -> Connection:
+        connection = await self._get(shard)
+        if joining := self.joining(shard):
+            await connection.execute(joining)
+        return connection
+
+    async def _ask(self, shard: int, question: str, columns: Sequence[int]) -> list[list[bytes | None]]:
+        connection = await self._get(shard)
+        # A setting that is replayed may answer with a row, too: set_config().
+        return await connection.fetch_last(b"%s\n;\n%s" % (self.joining(shard), question.encode()), columns)
+
+    def joining(self, shard: int) -> bytes:
+        """Return what a shard must run to be in the transaction, as it will from now on; nothing if it has."""
+        transaction = self.transaction
+        if not transaction.open or shard in transaction.joined:
+            return b""
+        # The shards may have left a failed one (`leave`): nothing is to begin it anew.
+        transaction.check()
+        transaction.joined.add(shard)
+        if len(transaction.joined) == 2:
+            self._deadlocks.watch(self)
+        return transaction.joining_sql()
+
+    def standing(self, shard: int) -> Connection | None:
+        """Return a shard's connection if it stands."""
+        lease = self._leases.get(shard)
+        return lease.connection if lease is not None and lease.connection.usable else None
+
+    def number_of(self, connection: Connection) -> int:
+        """Return the shard that a connection leads to."""
+        return next(lease.shard for lease in self._leases.values() if lease.connection is connection)
+
+    def participants(self) -> list[Connection]:
+        """Return the connections inside the transaction, in the order of the shards."""
+        return [self._leases[shard].connection for shard in sorted(self.transaction.joined)]
+
+    async def on_all(self, connections: Sequence[Connection], sql: str | bytes) -> list[str]:
+        """Run a statement without a result on several connections; return the tags."""
+        return await each(connection.execute(sql) for connection in connections)
+
+    async def rollback(self) -> None:
+        """Roll back wherever the transaction is open, and end it."""
+        await self.leave()
+        self.end(committed=False)
+
+    def end(self, *, committed: bool) -> None:
+        """The transaction is over on every shard."""
+        self._deadlocks.ended(self)
+        self.transaction.end(committed=committed)
+
+    async def leave(self) -> None:
+        """Roll back wherever the transaction is open. A connection that cannot is given up, which does the same."""
+        # A failed COMMIT may have ended the transaction on some shards already.
+        participants = [one for one in self.participants() if one.usable and one.status != IDLE]
+
+        async def roll_back(connection: Connection) -> None:
+            try:
+                await connection.execute("ROLLBACK")
+            except PgError:
+                connection.abort()
+
+        await each(roll_back(connection) for connection in participants)
+        self.transaction.joined.clear()
+        self._deadlocks.ended(self)
+
+    async def restore(self, connections: Sequence[Connection], sql: bytes) -> None:
+        """Run what brings settings back where the transaction was; a connection that cannot is given up."""
+
+        async def run(connection: Connection) -> None:
+            try:
+                await connection.execute(sql)
+            except PgError:
+                connection.abort()
+
+        await each(run(connection) for connection in connections if connection.usable)
+
+    def cancel(self) -> None:
+        """Cancel whatever runs, and what is about to."""
+        self.cancelled = True
+        for connection in self.connections:
+            if connection.busy:
+                connection.cancel()
+
+    async def cancel_sent(self) -> None:
+        """Wait for the cancel requests under way: one would hit what is sent next."""
+        under_way = {one.cancelling for one in self.connections if one.cancelling is not None}
+        if under_way:
+            await asyncio.wait(under_way)
+
+    def close(self) -> None:
+        """Leave all shards; an open transaction is rolled back by them."""
+        self.end(committed=False)
+        for lease in self._leases.values():
+            lease.connection.stream.on_lost = None
+            lease.connection.close()
+        self._leases.clear()

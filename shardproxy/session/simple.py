@@ -1,0 +1,69 @@
+"""The simple query protocol of one client. Manual: "Simple Query".
+
+The statements of one Query are one implicit transaction if there are several, and get one ReadyForQuery.
+"""
+
+from shardproxy.copy.encoding import Text
+from shardproxy.errors import ConnectionLost, PgError
+from shardproxy.session.client import Client
+from shardproxy.session.copy_client import CopyClient
+from shardproxy.session.copy_in import is_copy_in
+from shardproxy.session.execute import Executor
+from shardproxy.session.extended import Extended
+from shardproxy.session.transactions import Transactions
+from shardproxy.sql import Deallocate, Statement
+from shardproxy.wire import decode
+from shardproxy.wire.errors import decoded
+
+FORGETTING = frozenset({"DISCARD ALL", "DEALLOCATE ALL"})
+"""Tags of what ends all prepared statements."""
+
+
+class Simple:
+    """The Queries of one session."""
+
+    def __init__(
+        self, client: Client, executor: Executor, transactions: Transactions, extended: Extended, copies: CopyClient
+    ) -> None:
+        self._client = client
+        self._executor = executor
+        self._transactions = transactions
+        self._extended = extended
+        self._copies = copies
+
+    async def query(self, payload: bytes) -> None:
+        """Serve a Query message."""
+        client, transactions = self._client, self._transactions
+        offset = 0
+        try:
+            await self._extended.end_batch()
+            text = client.text(decoded(decode.query, payload))
+            statements = client.analyze(text)
+            for statement in statements:
+                if client.stream.lost:
+                    raise ConnectionLost("the client left between two statements")
+                if len(statements) > 1:
+                    # Anew after a COMMIT among them: what follows is one transaction again.
+                    transactions.begin_implicit()
+                offset = statement.location
+                tag = await self._run(statement, text)
+                if statement is statements[-1]:
+                    # As PostgreSQL: the last tag is sent after the commit, for it may still fail.
+                    await transactions.end_implicit()
+                if tag in FORGETTING:
+                    self._extended.forget_statements()
+                client.complete(tag)
+                await client.stream.drain()
+        except PgError as error:
+            await transactions.fail(error, offset)
+        self._extended.ready()
+
+    async def _run(self, statement: Statement, text: Text) -> str | None:
+        """Run one statement; return its tag."""
+        if is_copy_in(statement):
+            return await self._copies.run(statement, text)
+        if isinstance(statement, Deallocate):
+            self._transactions.check()
+            if self._extended.deallocate(statement):
+                return statement.tag
+        return (await self._executor.run(statement, text.encode(statement.text))).tag

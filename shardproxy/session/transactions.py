@@ -1,0 +1,175 @@
+"""The client's transaction on its shards: begun, marked by savepoints, committed or rolled back everywhere alike.
+
+What state it is in is `transaction.state`'s, how a commit over several shards is made atomic is `Database.commit`'s;
+this module carries the client's words to the shards that take part.
+"""
+
+from shardproxy.errors import PgError, ProtocolError
+from shardproxy.session.client import Client
+from shardproxy.session.database import Database
+from shardproxy.session.names import Resolver
+from shardproxy.session.shards import Shards
+from shardproxy.sql import Begin, Commit, Release, Rollback, RollbackTo, Savepoint
+from shardproxy.sqlstate import ACTIVE_SQL_TRANSACTION, CONNECTION_FAILURE, NO_ACTIVE_SQL_TRANSACTION
+from shardproxy.transaction.state import FAILED
+
+Control = Begin | Commit | Rollback | Savepoint | Release | RollbackTo
+"""The statements that `Transactions.control` carries out."""
+
+
+class Transactions:
+    """Begins and ends of one session's transactions."""
+
+    def __init__(self, database: Database, shards: Shards, names: Resolver, client: Client) -> None:
+        self._database = database
+        self._shards = shards
+        self._names = names
+        self._client = client
+        self._transaction = shards.transaction
+        self.committing = False
+
+    async def control(self, statement: Control, sql: bytes) -> str:
+        """Carry out BEGIN, COMMIT, ROLLBACK or what is about a savepoint; return the tag."""
+        match statement:
+            case Begin():
+                return self._begin(statement, sql)
+            case Commit() | Rollback():
+                return await self._end(statement)
+        return await self._savepoint(statement, sql)
+
+    def check(self) -> None:
+        """Refuse a statement in a failed transaction."""
+        self._transaction.check()
+
+    # Implicit transactions.
+
+    def begin_implicit(self) -> None:
+        """Make what follows one transaction, which `end_implicit` commits."""
+        if not self._transaction.open:
+            self._transaction.begin(implicit=True)
+
+    async def end_implicit(self) -> None:
+        """Commit an implicit transaction, if one is open."""
+        if self._transaction.open and self._transaction.implicit:
+            await self._commit()
+
+    async def statement_failed(self) -> None:
+        """A statement has failed: an implicit transaction ends, the client's own one waits for its ROLLBACK."""
+        transaction = self._transaction
+        if not transaction.open:
+            return
+        if transaction.implicit:
+            await self._shards.rollback()
+        else:
+            transaction.fail()
+            if not transaction.has_savepoints:
+                # Nothing of it can come back: PostgreSQL, too, lets its locks go before the client sends ROLLBACK.
+                await self._shards.leave()
+        self._names.forget()
+
+    async def fail(self, error: PgError, offset: int = 0) -> None:
+        """Bring the transaction to where an error leaves it, and send the error. A broken protocol ends it all."""
+        if isinstance(error, ProtocolError):
+            raise error
+        await self.statement_failed()
+        self._client.error(error, offset)
+
+    # The client's own.
+
+    def _begin(self, statement: Begin, sql: bytes) -> str:
+        if self._transaction.open and not self._transaction.implicit:
+            self._transaction.check()
+            self._client.warn(ACTIVE_SQL_TRANSACTION, "there is already a transaction in progress")
+        else:
+            self._transaction.begin(sql)
+        return statement.tag
+
+    async def _commit(self) -> None:
+        """Commit everywhere or nowhere; the transaction is over in either case."""
+        shards, transaction = self._shards, self._transaction
+        # A request on its way would hit the commit on some shards and not on others.
+        await shards.cancel_sent()
+        participants = shards.participants()
+        self.committing = True
+        try:
+            if any(not connection.usable for connection in participants):
+                raise PgError(
+                    CONNECTION_FAILURE,
+                    "the transaction is rolled back: the connection to a shard that took part was lost",
+                    detail=", ".join(connection.name for connection in participants if not connection.usable),
+                )
+            if participants:
+                for warning in await self._database.commit(participants):
+                    self._client.notice(warning.fields)
+        except BaseException:
+            restoring = transaction.restoring_sql()
+            await shards.rollback()
+            if restoring:
+                await shards.restore(participants, restoring)
+            # Nor do the definitions hold that were seen inside it.
+            self._names.forget()
+            raise
+        finally:
+            self.committing = False
+        if transaction.defined:
+            # Again: who has asked since the statement has seen, and may have kept, what was before.
+            self._database.definitions_changed()
+        changed = transaction.has_set
+        shards.end(committed=True)
+        if changed:
+            self._names.forget()
+        else:
+            self._names.transaction_ended()
+
+    async def _end(self, statement: Commit | Rollback) -> str:
+        transaction = self._transaction
+        begun = transaction.log[0].sql if transaction.open else b"BEGIN"
+        if not transaction.open or transaction.implicit:
+            if statement.chain:
+                raise PgError(
+                    NO_ACTIVE_SQL_TRANSACTION,
+                    f"{statement.tag} AND CHAIN can only be used in transaction blocks",
+                )
+            self._client.warn(NO_ACTIVE_SQL_TRANSACTION, "there is no transaction in progress")
+        tag = statement.tag
+        if transaction.open:
+            if isinstance(statement, Commit) and transaction.state is not FAILED:
+                await self._commit()
+            else:
+                await self._shards.rollback()
+                self._names.forget()
+                tag = "ROLLBACK"
+        if statement.chain:
+            transaction.begin(begun)
+        return tag
+
+    async def _savepoint(self, statement: Savepoint | Release | RollbackTo, sql: bytes) -> str:
+        transaction = self._transaction
+        name = statement.name
+        if not transaction.open or transaction.implicit:
+            what = statement.kind.value.removesuffix("SAVEPOINT").rstrip()
+            words = f"{what} SAVEPOINT".lstrip()
+            raise PgError(NO_ACTIVE_SQL_TRANSACTION, f"{words} can only be used in transaction blocks")
+        if not isinstance(statement, RollbackTo):
+            transaction.check()
+        if not isinstance(statement, Savepoint):
+            transaction.find_savepoint(name)
+        participants = self._shards.participants()
+        if transaction.doomed or any(not connection.usable for connection in participants):
+            transaction.fail()
+            raise PgError(
+                CONNECTION_FAILURE,
+                "the transaction cannot go on: the connection to a shard that took part was lost",
+                hint="ROLLBACK, and run the transaction again.",
+            )
+        await self._shards.cancel_sent()
+        await self._shards.on_all(participants, sql)
+        match statement:
+            case Savepoint():
+                transaction.savepoint(name, sql)
+            case Release():
+                transaction.release(name)
+            case _:
+                transaction.rollback_to(name)
+                self._names.forget()
+        return statement.tag

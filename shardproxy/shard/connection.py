@@ -1,0 +1,343 @@
+"""One connection to one shard: messages in order, and what the server still owes. It knows no client, no other shard.
+
+Driven by `connect.connect`; then `send` with what will be answered, and `read` up to ReadyForQuery, or a tap on
+`stream` for bulk data. What a server may send at any time (NoticeResponse, ParameterStatus, NotificationResponse)
+never reaches the reader: it goes to the callbacks, also while no statement runs.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from shardproxy.errors import ConnectionLost, PgError, ProtocolError
+from shardproxy.net import dial
+from shardproxy.net.stream import Stream
+from shardproxy.shard import errors
+from shardproxy.shard.address import Address
+from shardproxy.shard.statements import Statements
+from shardproxy.sqlstate import QUERY_CANCELED
+from shardproxy.wire import decode, encode
+from shardproxy.wire.constants import B
+from shardproxy.wire.framing import Message
+from shardproxy.wire.replies import HOUSEKEEPING, SWALLOWED_QUERY, SWALLOWED_SYNC, Expect, Owed, Replies
+
+IDLE = ord("I")
+
+ENDINGS = frozenset({"FATAL", "PANIC"})
+"""Severities after which a server closes the connection."""
+
+
+class Reply(NamedTuple):
+    """A message that answers a request."""
+
+    type: int
+    payload: bytes
+    owed: Owed
+
+
+class Connection:
+    """An authenticated connection to a shard."""
+
+    def __init__(self, address: Address, stream: Stream, alive: Callable[[], Coroutine[Any, Any, bool]]) -> None:
+        self.address = address
+        self.stream = stream
+        self.replies = Replies()
+        self.statements = Statements()
+        self.parameters: dict[str, str] = {}
+        self.pid = 0
+        self.secret = b""
+        self.status = IDLE
+        self.cancelling: asyncio.Task[None] | None = None
+        self.cancelled_for: PgError | None = None
+        """Why the proxy has cancelled what runs: the error to report."""
+        self.on_notice: Callable[[dict[str, str]], None] | None = None
+        self.on_parameter: Callable[[str, str], None] | None = None
+        self.on_notification: Callable[[bytes], None] | None = None
+        self._alive = alive
+        self._stalled: asyncio.TimerHandle | None = None
+        stream.on_idle_data = self.idle_data
+        self._probing: asyncio.Future[bool] | None = None
+
+    @property
+    def name(self) -> str:
+        """The shard's name in the configuration."""
+        return self.address.name
+
+    @property
+    def usable(self) -> bool:
+        """Whether the connection still stands."""
+        return not self.stream.lost
+
+    @property
+    def busy(self) -> bool:
+        """Whether the server owes an answer."""
+        return bool(self.replies.queue) and self.usable
+
+    # Requests and answers.
+
+    def send(self, data: bytes, owed: Iterable[Owed]) -> None:
+        """Queue whole messages, and note what the server will answer to them."""
+        if not self.replies.queue:
+            # A cancel that came too late does not give its reason to what comes next.
+            self.cancelled_for = None
+        self.replies.expect(owed)
+        self.stream.write(data)
+        if self._stalled is None:
+            self.watch_stall()
+
+    def query(self, sql: bytes, owed: Iterable[Owed] = SWALLOWED_QUERY) -> None:
+        """Queue a simple Query, after the Close messages that wait."""
+        self.statements.queried()
+        closing = self.statements.closing()
+        if closing:
+            close, sync = HOUSEKEEPING
+            self.send(b"".join(closing) + encode.SYNC, [*[close] * len(closing), sync])
+        self.send(encode.query(sql), owed)
+
+    async def read(self) -> Reply:
+        """Return the next message that answers a request; note the status of ReadyForQuery.
+
+        A lost connection raises PgError 08006 that names the shard; so does an error by which the server ends it,
+        since the client's own connection stands.
+        """
+        while True:
+            with self.trusted():
+                try:
+                    message = self.stream.take() or await self.stream.message()
+                except ConnectionLost as error:
+                    raise self.lost_error(error) from error
+                if not self.asynchronous(message):
+                    reply = self.answer(message)
+                    if reply.owed not in HOUSEKEEPING:
+                        return reply
+
+    def answer(self, message: Message) -> Reply:
+        """Move on by one answer; ProtocolError for one that nothing asked for, 08006 for one that ends it all."""
+        owed = self.replies.take(message.type)
+        if message.type == B.READY_FOR_QUERY:
+            self.status = decode.ready_for_query(message.payload)
+        elif message.type == B.ERROR_RESPONSE:
+            for dropped in self.replies.dropped:
+                self.statements.dropped(dropped)
+            self.replies.dropped = ()
+            error = PgError.from_fields(decode.fields(message.payload))
+            if error.fields.get("V", error.fields.get("S")) in ENDINGS:
+                self.abort()
+                raise self.lost_error(error)
+        return Reply(message.type, message.payload, owed)
+
+    @contextlib.contextmanager
+    def trusted(self) -> Iterator[None]:
+        """Read answers inside: a server that breaks the protocol loses its connection, as its state is unknown.
+
+        The ProtocolError leaves as 08006: it is not the client who has broken the protocol.
+        """
+        try:
+            yield
+        except ProtocolError as error:
+            self.abort()
+            raise self.lost_error(error) from error
+
+    # A server that does not answer.
+
+    def watch_stall(self) -> None:
+        """Look again after `stall_timeout` whether anything has been heard. One timer, not one for each request."""
+        heard = self.stream.received
+        loop = asyncio.get_running_loop()
+        self._stalled = loop.call_later(self.address.stall_timeout, self._look, heard)
+
+    def _look(self, heard: int) -> None:
+        self._stalled = None
+        if not self.busy:
+            return
+        if heard == self.stream.received and not self.stream.reading_paused and self._probing is None:
+            self._probing = asyncio.ensure_future(self._alive())
+            self._probing.add_done_callback(self._probed)
+        self.watch_stall()
+
+    def _probed(self, probing: asyncio.Future[bool]) -> None:
+        self._probing = None
+        if not probing.cancelled() and not probing.result():
+            self.stream.abort(ConnectionLost("The server does not answer any more."))
+
+    # The proxy's own statements.
+
+    async def execute(self, sql: str | bytes) -> str:
+        """Run statements that return nothing of interest; return the last command tag.
+
+        Reads up to ReadyForQuery; raises the server's first error.
+        """
+        tag, _ = await self._run(sql)
+        return tag
+
+    async def fetch(self, sql: str | bytes) -> list[list[bytes | None]]:
+        """Run a query and return its rows, text format."""
+        _, rows = await self._run(sql)
+        return rows
+
+    async def fetch_row(self, sql: str | bytes, columns: int) -> list[bytes | None]:
+        """Run a query whose answer is one row of that many columns; a server that sees it otherwise is given up."""
+        rows = await self.fetch(sql)
+        self._expect(rows, [columns])
+        return rows[0]
+
+    async def fetch_last(self, sql: str | bytes, columns: Sequence[int]) -> list[list[bytes | None]]:
+        """Run several statements, the last of which answer with one row each, of `columns` columns; return these."""
+        rows = (await self.fetch(sql))[-len(columns) :]
+        self._expect(rows, columns)
+        return rows
+
+    def _expect(self, rows: Sequence[Sequence[bytes | None]], columns: Sequence[int]) -> None:
+        with self.trusted():
+            if [len(row) for row in rows] != list(columns):
+                raise ProtocolError("it gave another number of rows or columns than it was asked for")
+
+    async def describe(self, sql: bytes) -> list[decode.Column]:
+        """Return what a query would answer with. It is parsed, which takes its tables' ACCESS SHARE locks, and not run.
+
+        Unlike a query of the catalogs, this sees tables as they are now, also with an older snapshot.
+        """
+        self.statements.queried()
+        self.send(encode.parse(b"", sql) + encode.describe(b"S", b"") + encode.SYNC, _DESCRIBED)
+        columns: list[decode.Column] = []
+        for reply in await self.complete():
+            if reply.type == B.ROW_DESCRIPTION:
+                with self.trusted():
+                    columns = decode.row_description(reply.payload)
+        return columns
+
+    async def _run(self, sql: str | bytes) -> tuple[str, list[list[bytes | None]]]:
+        self.query(sql.encode() if isinstance(sql, str) else sql)
+        tag: str | None = None
+        rows: list[list[bytes | None]] = []
+        replies = await self.complete()
+        with self.trusted():
+            for reply in replies:
+                if reply.type == B.COMMAND_COMPLETE:
+                    tag = decode.command_complete(reply.payload)
+                elif reply.type == B.DATA_ROW:
+                    rows.append(decode.data_row(reply.payload))
+                elif reply.type == B.EMPTY_QUERY_RESPONSE:
+                    tag = tag or ""
+            if tag is None:
+                raise ProtocolError("it ended a statement without a CommandComplete")
+        return tag, rows
+
+    async def complete(self) -> list[Reply]:
+        """Read until nothing is owed any more; return the answers, raise the first error after their end."""
+        error: PgError | None = None
+        replies: list[Reply] = []
+        while self.replies.queue:
+            reply = await self.read()
+            if reply.type == B.ERROR_RESPONSE:
+                error = error or self.error(reply)
+            elif reply.type in COPYING:
+                # Data would have to be sent or read: no statement of the proxy's own does that.
+                raise self.unexpected(reply)
+            else:
+                replies.append(reply)
+        if error is not None:
+            raise error
+        return replies
+
+    # The end.
+
+    def cancel(self) -> asyncio.Task[None]:
+        """Ask the server to cancel what this connection runs; whether it came in time is not known.
+
+        Until the returned task has ended nothing else may be sent, or the request could hit that.
+        """
+        if self.cancelling is None:
+            request = dial.cancel(self.address.host, self.address.port, self.pid, self.secret)
+            self.cancelling = asyncio.ensure_future(request)
+            self.cancelling.add_done_callback(self._cancel_sent)
+        return self.cancelling
+
+    def _cancel_sent(self, _: asyncio.Task[None]) -> None:
+        self.cancelling = None
+
+    def close(self) -> None:
+        """Send Terminate and close."""
+        self._stop()
+        self.stream.on_idle_data = None
+        self.stream.write(encode.TERMINATE)
+        self.stream.close()
+
+    def abort(self) -> None:
+        """Close at once: the server rolls back what is open."""
+        self._stop()
+        self.stream.abort()
+
+    def _stop(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+        if self._probing is not None:
+            self._probing.cancel()
+
+    # Errors.
+
+    def error(self, reply: Message | Reply) -> PgError:
+        """Return what an ErrorResponse means; of a statement that the proxy has cancelled, why it has."""
+        error = PgError.from_fields(decode.fields(reply.payload))
+        reason, self.cancelled_for = self.cancelled_for, None
+        return reason if reason is not None and error.sqlstate == QUERY_CANCELED else error
+
+    def lost_error(self, cause: BaseException | None = None) -> PgError:
+        """Return the error of a connection that broke."""
+        return errors.lost(self.name, cause or self.stream.error)
+
+    def unexpected(self, reply: Message | Reply) -> PgError:
+        """Return the error of a message that has no place here, and give the connection up."""
+        self.abort()
+        return self.lost_error(ProtocolError(f"it sent an unexpected message of type {chr(reply.type)!r}"))
+
+    # What comes at any time.
+
+    def asynchronous(self, message: Message) -> bool:
+        """Take a message that answers nothing; False if it is none of these."""
+        match message.type:
+            case B.NOTICE_RESPONSE:
+                if self.on_notice is not None:
+                    self.on_notice(decode.fields(message.payload))
+            case B.PARAMETER_STATUS:
+                name, value = decode.parameter_status(message.payload)
+                self.parameters[name] = value
+                if self.on_parameter is not None:
+                    self.on_parameter(name, value)
+            case B.NOTIFICATION_RESPONSE:
+                if self.on_notification is not None:
+                    self.on_notification(message.payload)
+            case _:
+                return False
+        return True
+
+    def idle_data(self) -> None:
+        """Take what came while no statement runs. Anything but the asynchronous messages ends the connection."""
+        if self.replies.queue:
+            # An answer, though its reader may be waiting for another shard first.
+            return
+        try:
+            while (message := self.stream.take()) is not None:
+                if not self.asynchronous(message):
+                    error: Exception = ConnectionLost("the server ended the connection")
+                    if message.type == B.ERROR_RESPONSE:
+                        with contextlib.suppress(ProtocolError):
+                            error = ConnectionLost(str(PgError.from_fields(decode.fields(message.payload))))
+                    self.stream.abort(error)
+                    return
+        except ProtocolError as error:
+            self.stream.abort(ConnectionLost(str(error)))
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.name} pid={self.pid} {chr(self.status)} {self.replies!r} {self.stream!r}>"
+
+
+COPYING = frozenset({B.COPY_IN_RESPONSE, B.COPY_OUT_RESPONSE})
+
+_DESCRIBED = (
+    Owed(Expect.PARSE, forward=False),
+    Owed(Expect.DESCRIBE_STATEMENT, forward=False),
+    SWALLOWED_SYNC,
+)

@@ -1,0 +1,56 @@
+"""The prepared statements that a server has for one connection, by name: facts of the protocol, whoever uses it.
+
+A name is noted when its Parse is sent, since the next request may follow at once, and taken back if an error drops
+the Parse before it was answered. A simple Query destroys the unnamed statement.
+"""
+
+from shardproxy.wire import encode
+from shardproxy.wire.replies import Expect, Owed
+
+UNNAMED = b""
+
+
+class Statements:
+    """Which statement each name means to the server; a statement is known by its number."""
+
+    __slots__ = ("_closing", "_numbers")
+
+    def __init__(self) -> None:
+        self._numbers: dict[bytes, int] = {}
+        self._closing: list[bytes] = []
+
+    def has(self, name: bytes, number: int) -> bool:
+        """Whether the server has this statement under that name."""
+        return self._numbers.get(name) == number
+
+    def parsed(self, name: bytes, number: int) -> None:
+        """A Parse is on its way."""
+        self._numbers[name] = number
+
+    def dropped(self, owed: Owed) -> None:
+        """An error has dropped a request."""
+        if owed.expect is Expect.PARSE:
+            self._numbers.pop(owed.name, None)
+
+    def queried(self) -> None:
+        """A simple Query is on its way."""
+        self._numbers.pop(UNNAMED, None)
+
+    def close(self, name: bytes) -> None:
+        """Have the server forget a statement, with whatever is sent to it next."""
+        if self._numbers.pop(name, None) is not None and name != UNNAMED:
+            self._closing.append(encode.close(b"S", name))
+
+    def close_portal(self, name: bytes) -> None:
+        """Have the server forget a portal, with whatever is sent to it next."""
+        self._closing.append(encode.close(b"P", name))
+
+    def closing(self) -> list[bytes]:
+        """Return the Close messages to send first, and forget them."""
+        closing, self._closing = self._closing, []
+        return closing
+
+    def forget(self) -> None:
+        """DISCARD ALL or DEALLOCATE ALL has run."""
+        self._numbers.clear()
+        self._closing.clear()
