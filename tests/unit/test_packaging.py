@@ -83,6 +83,18 @@ def test_the_readme_has_each_command_once(ending: str) -> None:
     assert subprocess.run(["bash", "-n", "-c", command], check=False).returncode == 0
 
 
+def test_the_map_of_the_tests_names_every_file() -> None:
+    """tests/README.md: subject to file, and what helps."""
+    tests = ROOT / "tests"
+    words = set(re.findall(r"`([\w./]+)`", (tests / "README.md").read_text()))
+    files = {path.stem for path in (tests / "integration").glob("test_*.py")}
+    files |= {path.name for path in (tests / "support").glob("*.py")} - {"__init__.py"}
+    assert not files - words
+    assert not {
+        word for word in words if word.startswith("test_") and not list(tests.rglob(f"{word.removesuffix('.py')}.py"))
+    }
+
+
 def test_the_compose_file_and_its_configuration_agree() -> None:
     compose = (ROOT / "docker-compose.yml").read_text()
     path = ROOT / "config" / "compose.toml"
