@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 # What the installation is made from. The generated _native.c is not among it.
 SOURCES := pyproject.toml $(wildcard setup.py) \
 	$(wildcard shardproxy/native/*.pyx shardproxy/native/*.pxi) \
-	$(shell find shardproxy/native/core -name '*.[ch]')
+	$(shell find shardproxy/native/core -name '*.[ch]' -o -name '*.def')
 
 .DEFAULT_GOAL := help
 .PHONY: help dev lint types test test-fast sanitize fuzz demo bench
@@ -34,8 +34,8 @@ types: dev ## mypy --strict
 test: dev ## all tests, on PostgreSQL servers that the tests start
 	$(BIN)/pytest $(ARGS)
 
-test-fast: dev ## the unit tests that start no server; a minute or two
-	$(BIN)/pytest -q tests/unit --ignore-glob='*_oracle.py' --ignore=tests/unit/embedded $(ARGS)
+test-fast: dev ## the unit tests that start no server; under a minute
+	$(BIN)/pytest -q -m 'not server' --ignore=tests/unit/embedded tests/unit $(ARGS)
 
 sanitize: ## the C core under ASan and UBSan, with a fuzz run of a minute
 	.ci/sanitize $(ARGS)

@@ -48,6 +48,20 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(int(WORKERS_PER_CORE * len(os.sched_getaffinity(0))), MOST_WORKERS)
 
 
+SERVER_FIXTURES = {"servers", "servers16", "servers18", "start_server"}
+"""A test that uses one of them, directly or not, gets the mark `server`; `make test-fast` leaves it out."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "server: starts PostgreSQL servers (set by the fixtures that do)")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function) and SERVER_FIXTURES & set(item.fixturenames):
+            item.add_marker("server")
+
+
 @pytest.fixture(scope="session")
 def servers16() -> Iterator[Servers]:
     """The servers of version 16."""
