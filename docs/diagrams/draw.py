@@ -194,35 +194,25 @@ def flow() -> None:
 
 def layers() -> None:
     """The layers and the import rule."""
-    d = Drawing(940, 530, "The layers of shardproxy: an import goes down only")
+    d = Drawing(940, 590, "The layers of shardproxy: an import goes down only")
     rows = [
-        ("6-7", [("cli", "arguments, exit codes", 2), ("demo, embedded", "PostgreSQL from a pip package", 3)], PLAIN),
-        ("5", [("server", "listener, workers, signals; check, explain", 1)], SAND),
-        ("4", [("session", "one client: login, simple and extended protocol", 1)], SAND),
-        ("3", [("engine", "what a statement does to the shards: COPY in and out, results, transaction", 1)], SAND),
-        (
-            "2",
-            [("shard, backend", "one connection to one shard", 1), ("transaction", "state, commit, recovery", 1)],
-            ROSE,
-        ),
+        ("7-8", [("cli", "arguments, exit codes", 2), ("demo, embedded", "PostgreSQL from a pip package", 3)], PLAIN),
+        ("6", [("server", "listener, workers, signals; check, explain", 1)], SAND),
+        ("5", [("session", "one client: login, both protocols, COPY, what each kind of plan does", 1)], SAND),
+        ("4", [("transaction", "its state, two-phase commit, recovery", 1)], ROSE),
+        ("3", [("shard", "one connection to one shard", 1)], ROSE),
+        ("2", [("net", "the only sockets", 1)], ROSE),
         (
             "1",
             [
-                ("routing", "keys, tables, a statement's plan", 2),
-                ("sql", "facts of a statement; alone imports pglast", 2),
+                ("sql", "a statement's facts", 1),
+                ("routing", "keys, tables, a plan", 1),
+                ("combine", "answers made one", 1),
                 ("config", "the file", 1),
             ],
             BLUE,
         ),
-        (
-            "0",
-            [
-                ("wire", "protocol v3", 1),
-                ("native", "C core", 1),
-                ("copy", "options, lines", 1),
-            ],
-            GREEN,
-        ),
+        ("0", [("wire", "protocol v3", 1), ("native", "C core", 1), ("copy", "options, lines", 1)], GREEN),
         ("", [("errors, sqlstate", "what every layer may raise", 1)], PLAIN),
     ]
     for number, (height, boxes, fill) in enumerate(rows):
@@ -233,14 +223,14 @@ def layers() -> None:
             width = (700 - 10 * (len(boxes) - 1)) * weight / total
             d.box(x, y, width, 52, name, line, fill=fill, mono=True)
             x += width + 10
-    d.arrow(800, 30, 800, 505)
+    d.arrow(800, 30, 800, 567)
     d.words(815, 260, "imports", anchor="start", color=SOFT, bold=True)
     d.words(815, 278, "go down", anchor="start", color=SOFT, bold=True)
-    d.line(776, 334, 786, 334)
-    d.line(786, 334, 786, 506)
-    d.line(776, 506, 786, 506)
-    d.words(815, 425, "sans-IO:", anchor="start", color=SOFT)
-    d.words(815, 443, "all but config", anchor="start", color=SOFT)
+    d.line(776, 396, 786, 396)
+    d.line(786, 396, 786, 568)
+    d.line(776, 568, 786, 568)
+    d.words(815, 487, "sans-IO:", anchor="start", color=SOFT)
+    d.words(815, 505, "all but config", anchor="start", color=SOFT)
     d.save("layers.svg")
 
 
