@@ -4,6 +4,7 @@
 and what the session remembers. A row's shard is computed by the native core alone.
 """
 
+from shardproxy.routing.keyed import Keyed, keyed
 from shardproxy.routing.keytypes import KeyColumn
 from shardproxy.routing.memory import Memory
 from shardproxy.routing.plan import (
@@ -33,6 +34,7 @@ __all__ = [
     "Gather",
     "Home",
     "KeyColumn",
+    "Keyed",
     "Local",
     "Memory",
     "OneShard",
@@ -44,5 +46,6 @@ __all__ = [
     "ShardByShard",
     "Tables",
     "functions_of",
+    "keyed",
     "route",
 ]

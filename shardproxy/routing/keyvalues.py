@@ -30,6 +30,7 @@ TEXTS: Final = frozenset(row.name for row in TYPES.values() if row.collatable)
 """Types whose binary format is their text."""
 _STRING_TYPES: Final = frozenset({"text", "varchar"})
 _NUMBERS: Final = frozenset({"numeric", "float4", "float8"})
+_KEEP_DIGITS: Final = _NUMBERS | _STRING_TYPES | {"int2", "int4", "int8", "oid"}
 _CODES: Final = {row.name: row.code for row in TYPES.values()}
 _NAMES: Final = {row.oid: row.name for row in TYPES.values()}
 _UNKNOWN_OIDS: Final = frozenset({0, 705})
@@ -56,25 +57,37 @@ def constant_text(const: Const, key: int, context: Context, *, storing: bool) ->
     """The text of a constant; see `key_text`."""
     if const.kind == "null":
         return None
-    same = TYPES[key].same
-    if const.cast is not None:
-        readable = const.cast in same and (const.kind == "str" or const.cast in _written_as(const))
-    elif const.kind == "str":
-        readable = True  # of type unknown: it takes the key's
+    if const.kind == "str":
+        readable = takes_strings(const.cast, key)
     elif const.kind == "int":
-        readable = "int4" in same or (storing and TYPES[key].family == "text_ops")
+        readable = takes_digits(const.cast, key) or (storing and const.cast is None and _is_text(key))
+    elif const.cast is not None:
+        readable = const.cast in TYPES[key].same and const.cast in _written_as(const)
     elif const.kind == "float":
-        readable = "numeric" in same and not set(const.text) - set("0123456789.eE+-")
+        readable = "numeric" in TYPES[key].same and not set(const.text) - set("0123456789.eE+-")
     else:
-        readable = "bool" in same
+        readable = "bool" in TYPES[key].same
     return _encode(const.text, context.server_codec) if readable else UNBOUND
 
 
+def takes_strings(cast: str | None, key: int) -> bool:
+    """Whether a string under this cast is read as the key is; without a cast it is of type unknown, and takes it."""
+    return cast is None or cast in TYPES[key].same
+
+
+def takes_digits(cast: str | None, key: int) -> bool:
+    """Whether the digits of an integer under this cast are a spelling of the key's value."""
+    same = TYPES[key].same
+    return "int4" in same if cast is None else cast in same and cast in _KEEP_DIGITS
+
+
+def _is_text(key: int) -> bool:
+    return TYPES[key].family == "text_ops"
+
+
 def _written_as(const: Const) -> frozenset[str]:
-    """The types to which a cast leaves the constant's text a spelling of its value."""
-    if const.kind == "bool":
-        return frozenset({"bool"})
-    return _NUMBERS if const.kind == "float" else _NUMBERS | _STRING_TYPES | {"int2", "int4", "int8", "oid"}
+    """The types to which a cast leaves the text of a boolean or a number with a point a spelling of its value."""
+    return frozenset({"bool"}) if const.kind == "bool" else _NUMBERS
 
 
 def _encode(text: str, codec: str | None) -> bytes | Unbound:

@@ -22,7 +22,6 @@ LEVELS = {
     "copy": 0,
     "sql": 1,
     "routing": 1,
-    "plan": 1,
     "config": 1,
     "combine": 1,
     "net": 2,
@@ -43,7 +42,6 @@ SIBLINGS = {
     "errors": {"sqlstate"},
     "copy": {"native"},
     "routing": {"sql"},
-    "plan": {"sql", "routing"},
     "demo": {"embedded"},
 }
 
