@@ -62,7 +62,7 @@ class Stream(asyncio.BufferedProtocol):
         self._frames = frames
         self._on_connect = on_connect
         self._transport: asyncio.Transport | None = None
-        self._sink: Sink | None = None
+        self.sink: Sink | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
         self._paused: set[Hashable] = set()
@@ -94,13 +94,13 @@ class Stream(asyncio.BufferedProtocol):
         """Pass on what the event loop has read."""
         self.received += 1
         view = self._scratch[:nbytes]
-        if self._sink is None or self._frames.buffered:
+        if self.sink is None or self._frames.buffered:
             self._frames.feed(view)
-            if self._sink is not None and self._frames.whole:
+            if self.sink is not None and self._frames.whole:
                 self._pour()
         else:
             try:
-                used = self._sink(view)
+                used = self.sink(view)
             except ProtocolError as error:
                 self.fail(error)
                 return
@@ -114,7 +114,7 @@ class Stream(asyncio.BufferedProtocol):
                 self._wake()
         elif self.on_idle_data is not None:
             self.on_idle_data()
-        if self._frames.buffered > READ_AHEAD and self._waiter is None:
+        if self._frames.buffered > READ_AHEAD and self._waiter is None and self._frames.whole:
             self.pause_reading(self)
 
     def eof_received(self) -> bool:
@@ -197,16 +197,16 @@ class Stream(asyncio.BufferedProtocol):
 
     def tap(self, sink: Sink) -> None:
         """Give all that arrives to `sink` from now on, first what has been buffered."""
-        self._sink = sink
+        self.sink = sink
         if self._frames.buffered:
             self._pour()
 
     def _pour(self) -> None:
         """Give what has been buffered to the sink, and keep what it leaves."""
         rest = self._frames.take_rest()
-        assert self._sink is not None
+        assert self.sink is not None
         try:
-            used = self._sink(memoryview(rest))
+            used = self.sink(memoryview(rest))
         except ProtocolError as error:
             self.fail(error)
             return
@@ -217,7 +217,7 @@ class Stream(asyncio.BufferedProtocol):
 
     def untap(self) -> None:
         """Read messages again."""
-        self._sink = None
+        self.sink = None
 
     def pause_reading(self, reason: Hashable) -> None:
         """Stop reading from the peer until `reason` and all others are gone. Idempotent."""
@@ -251,6 +251,13 @@ class Stream(asyncio.BufferedProtocol):
             self._corked_size += len(data)
             if self._corked_size >= CORKED:
                 self.flush()
+
+    def write_now(self, data: bytes) -> None:
+        """Send bytes after what is corked."""
+        if self._corked:
+            self.flush()
+        if self._transport is not None:
+            self._transport.write(data)
 
     def cork(self) -> None:
         """Let small writes of one turn of the event loop leave together."""
@@ -300,6 +307,11 @@ class Stream(asyncio.BufferedProtocol):
         await self._closed
 
     @property
+    def pending(self) -> bool:
+        """Whether a whole message waits to be read."""
+        return self._frames.whole
+
+    @property
     def reading_paused(self) -> bool:
         """Whether this side holds the peer back."""
         return bool(self._paused)
@@ -337,4 +349,4 @@ class Stream(asyncio.BufferedProtocol):
 
     def __repr__(self) -> str:
         state = "lost" if self.lost else "paused" if self._paused else "open"
-        return f"<Stream {self.peer} {state}{' tapped' if self._sink else ''}>"
+        return f"<Stream {self.peer} {state}{' tapped' if self.sink else ''}>"

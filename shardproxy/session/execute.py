@@ -30,7 +30,9 @@ from shardproxy.routing import (
 from shardproxy.session.client import Client
 from shardproxy.session.copy_out import copy_out
 from shardproxy.session.database import Database
+from shardproxy.session.lane_plans import Facts, ParameterPlan
 from shardproxy.session.names import Resolver
+from shardproxy.session.portals import Prepared, next_number
 from shardproxy.session.relay import Discard, Output, Relay
 from shardproxy.session.shards import Shards
 from shardproxy.session.transactions import Transactions
@@ -92,6 +94,7 @@ class Executor:
         self, database: Database, shards: Shards, names: Resolver, transactions: Transactions, client: Client
     ) -> None:
         self.memory = Memory()
+        self._facts: Facts | None = None
         self._database = database
         self._shards = shards
         self._names = names
@@ -149,6 +152,7 @@ class Executor:
             await self._shards.open(self.shards_of(plan))
             # A new connection may have shown that the session sees names in another way than was assumed.
             if names.cache is cache or not cache.shared:
+                self._facts = Facts(statement, tables, context)
                 return plan
 
     def shards_of(self, plan: Plan) -> tuple[int, ...]:
@@ -190,6 +194,14 @@ class Executor:
         if isinstance(plan, Replicate):
             self._transactions.begin_implicit()
         return plan, await self.joined(plan)
+
+    def offer(self, prepared: Prepared) -> None:
+        """Let the lane take a statement that has just been run, from its next time on."""
+        facts, plans = self._facts, self._names.cache.plans
+        if facts is not None and facts.statement is prepared.statement and prepared.key not in plans:
+            unnamed = replace(prepared, unnamed=True, number=next_number())
+            plan = ParameterPlan(unnamed, facts, tuple(number for number, _ in facts.statement.params))
+            self._names.cache.keep_plan(prepared.key, plan if facts.eligible else None)
 
     # Executors.
 

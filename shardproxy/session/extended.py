@@ -50,6 +50,8 @@ _SHARD_NAME = re.compile(r'(portal )?"(shardproxy_[0-9]+)"')
 TEXT_AND_BINARY = (0, 1)
 """The format codes of the protocol."""
 
+NO_VALUES = decode.Bind(b"", b"", (), (), ())
+
 TYPES = frozenset({F.PARSE, F.BIND, F.DESCRIBE, F.EXECUTE, F.CLOSE, F.FLUSH, F.SYNC})
 """The messages of the extended protocol."""
 
@@ -82,6 +84,8 @@ class Extended:
     ) -> None:  # fmt: skip
         self.statements: dict[bytes, Prepared] = {}
         self.skipping = False
+        self.executed = False
+        """A statement has been executed since the last Sync."""
         self._client = client
         self._executor = executor
         self._transactions = transactions
@@ -91,13 +95,12 @@ class Extended:
         self._copies = copies
         self._portals: dict[bytes, Portal] = {}
         self._pending: list[Pending] = []
-        self._executed = False
         self._put_back: Message | None = None
 
     @property
-    def idle(self) -> bool:
-        """Whether nothing of a batch is under way."""
-        return not self._pending and not self.skipping and not self._executed
+    def waiting(self) -> bool:
+        """Whether messages wait for their Execute."""
+        return bool(self._pending)
 
     async def take(self, message: Message) -> Message | None:
         """Serve one message; return the one after it if that was looked at and is not served yet."""
@@ -115,7 +118,8 @@ class Extended:
     async def _take(self, message: Message) -> None:
         match message.type:
             case F.PARSE:
-                await self._parse(decoded(decode.parse, message.payload))
+                parse = decoded(decode.parse, message.payload)
+                await self._parse(parse, message.payload[len(parse.name) + 1 :])
             case F.BIND:
                 await self._bind(decoded(decode.bind, message.payload))
             case F.DESCRIBE:
@@ -132,9 +136,9 @@ class Extended:
         try:
             await self.settle()
         except PgError:
-            self._give_up()
+            self.give_up()
             raise
-        self._executed = False
+        self.executed = False
         self.statements.pop(b"", None)
         self._drop_portal(b"")
         await self._transactions.end_implicit()
@@ -154,7 +158,7 @@ class Extended:
     def batch_ended(self) -> None:
         """A Sync has been served."""
         self.skipping = False
-        self._executed = False
+        self.executed = False
 
     def ready(self) -> None:
         """Send ReadyForQuery."""
@@ -175,7 +179,7 @@ class Extended:
 
     async def _fail(self, error: PgError) -> None:
         self.own_names(error)
-        self._give_up()
+        self.give_up()
         await self._transactions.fail(error)
 
     def own_names(self, error: PgError) -> None:
@@ -194,7 +198,7 @@ class Extended:
             if field in error.fields:
                 error.fields[field] = _SHARD_NAME.sub(own, error.fields[field])
 
-    def _give_up(self) -> None:
+    def give_up(self) -> None:
         """Forget what no shard has accepted, and all portals: they end with the transaction."""
         for name, prepared in list(self.statements.items()):
             # Its Parse may have been accepted before a later message failed.
@@ -241,7 +245,7 @@ class Extended:
 
     # Messages.
 
-    async def _parse(self, parse: decode.Parse) -> None:
+    async def _parse(self, parse: decode.Parse, key: bytes) -> None:
         text = self._client.text(parse.sql)
         statements = self._client.analyze(text)
         if len(statements) > 1:
@@ -251,7 +255,7 @@ class Extended:
             self._transaction.check()
         if parse.name and parse.name in self.statements:
             raise PgError(DUPLICATE_PREPARED_STATEMENT, f'prepared statement "{_shown(parse.name)}" already exists')
-        prepared = Prepared(text, statement, parse.oids, unnamed=not parse.name)
+        prepared = Prepared(text, statement, parse.oids, unnamed=not parse.name, key=key)
         if _unprepared(statement):
             await self._answer(encode.PARSE_COMPLETE)
         else:
@@ -347,8 +351,8 @@ class Extended:
         if not is_copy_in(statement):
             # A Sync that has already come tells that this is the only statement of its transaction.
             self._put_back = client.stream.take()
-            alone = not self._executed and self._put_back is not None and self._put_back.type == F.SYNC
-        self._executed = True
+            alone = not self.executed and self._put_back is not None and self._put_back.type == F.SYNC
+        self.executed = True
         if not alone and statement.kind not in LOCAL:
             self._transactions.begin_implicit()
         if is_copy_in(statement):
@@ -407,6 +411,7 @@ class Extended:
         prepared.accepted = True
         if outcome.tag in {"DISCARD ALL", "DEALLOCATE ALL"}:
             self.forget_statements()
+        self._executor.offer(prepared)
         return outcome
 
     async def _know_types(self, portal: Portal) -> None:
@@ -432,6 +437,27 @@ class Extended:
         else:
             self._drop_portal(target.name)
         self._client.write(encode.CLOSE_COMPLETE)
+
+    # What the lane does.
+
+    def ran_unnamed(self, prepared: Prepared, *, keep: bool) -> None:
+        """The lane has run a statement by the unnamed portal; `keep` if that may be named again."""
+        if self._portals:
+            self._drop_portal(b"")
+        if keep:
+            self._portals[b""] = Portal(prepared, NO_VALUES, done=True)
+
+    def forget_unnamed(self) -> None:
+        """The lane has sent a Query, which ends the unnamed statement and portal."""
+        self.statements.pop(b"", None)
+        if self._portals:
+            self._drop_portal(b"")
+
+    def parse_failed(self, connection: Connection) -> None:
+        """A unit of the lane has failed; if that was its Parse, the statement is none."""
+        unnamed = self.statements.get(b"")
+        if unnamed is not None and not unnamed.is_on(connection.statements):
+            del self.statements[b""]
 
     # Names.
 

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 _numbers = count(1)
 
 
+def next_number() -> int:
+    """Return a number that no other statement has."""
+    return next(_numbers)
+
+
 @dataclass(slots=True, eq=False)
 class Prepared:
     """A prepared statement of the client. `oids` are the parameters' types as far as known, 0 where not."""
@@ -29,10 +34,12 @@ class Prepared:
     statement: Statement
     oids: tuple[int, ...]
     unnamed: bool
+    key: bytes = b""
+    """The Parse message after the name: text and types as the client gave them."""
     described: bool = False
     accepted: bool = False
     """A shard has accepted it."""
-    number: int = field(default_factory=lambda: next(_numbers))
+    number: int = field(default_factory=next_number)
 
     @property
     def sql(self) -> bytes:

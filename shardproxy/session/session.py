@@ -19,6 +19,7 @@ from shardproxy.session.copy_client import CopyClient
 from shardproxy.session.database import Database, parameters_key
 from shardproxy.session.execute import Executor
 from shardproxy.session.extended import TYPES, Extended
+from shardproxy.session.lane import Lane
 from shardproxy.session.login import Identity
 from shardproxy.session.names import Resolver
 from shardproxy.session.shards import Shards
@@ -55,7 +56,9 @@ class Session:
         self._known = known
         self._busy = False
         self._task: asyncio.Task[None] | None = None
-        self._drain: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._draining = False
+        self._wake: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._lane = Lane(self.client, self.shards, self._names, self._transactions, self._extended, self._attend)
 
     # The life of a session.
 
@@ -98,16 +101,41 @@ class Session:
         return self._known if name is None else {**self._known, "application_name": name}
 
     async def _message(self) -> Message:
+        """Return the next message that is not the lane's, when the lane has answered all that came before it."""
         while True:
-            draining = None if self.shards.transaction.open else self._drain
-            message = await self.stream.read(until=draining)
-            if message is None:
-                raise _shutdown()
-            if message.type in COPY:
-                # What a client had under way when its COPY failed.
-                continue
+            self.stream.tap(self._lane.feed)
+            if self._draining and not self.shards.transaction.open and not self._lane.busy:
+                self._attend()
+            message = await self.stream.read(until=self._wake)
             self.stream.untap()
-            return message
+            if self._wake.done():
+                self._wake = asyncio.get_running_loop().create_future()
+            if self._lane.busy or self._lane.failed:
+                await self._lane_ends()
+            if message is None:
+                if self._draining and not self.shards.transaction.open:
+                    raise _shutdown()
+            elif message.type not in COPY:
+                # Those are what a client had under way when its COPY failed.
+                return message
+
+    async def _lane_ends(self) -> None:
+        """Wait for what the lane has under way; after an error in a transaction bring the shards to its end."""
+        self._busy = True
+        try:
+            await self._lane.settled()
+            if self._lane.failed:
+                await self._transactions.statement_failed()
+                self._extended.give_up()
+                self._extended.skipping = self._lane.skipping
+                self._lane.failed = self._lane.skipping = False
+        finally:
+            self._busy = False
+
+    def _attend(self) -> None:
+        """Wake the session's task, which waits for a message."""
+        if not self._wake.done():
+            self._wake.set_result(None)
 
     async def _serve(self, message: Message) -> Message | None:
         """Serve one message; return the one after it if that was looked at and is not served yet."""
@@ -150,13 +178,13 @@ class Session:
         """Cancel what runs now, if anything does; but not a commit over several: it ends as all or none by itself."""
         if self._transactions.committing and len(self.shards.transaction.joined) > 1:
             return
-        if self._busy:
+        if self._busy or self._lane.busy:
             self.shards.cancel()
 
     def drain(self) -> None:
         """End the session as soon as no transaction is open."""
-        if not self._drain.done():
-            self._drain.set_result(None)
+        self._draining = True
+        self._attend()
 
     def _client_lost(self) -> None:
         if self._busy and not self._transactions.committing and self._task is not None:

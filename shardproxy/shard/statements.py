@@ -45,6 +45,11 @@ class Statements:
         """Have the server forget a portal, with whatever is sent to it next."""
         self._closing.append(encode.close(b"P", name))
 
+    @property
+    def closes(self) -> bool:
+        """Whether Close messages wait."""
+        return bool(self._closing)
+
     def closing(self) -> list[bytes]:
         """Return the Close messages to send first, and forget them."""
         closing, self._closing = self._closing, []

@@ -85,7 +85,8 @@ STEPS: Final[dict[Expect, dict[int, Step]]] = {
 }
 """For each entry the messages that may come, and what they do to it. Any other breaks the protocol."""
 
-_FLAT: Final = {(expect, kind): step for expect, steps in STEPS.items() for kind, step in steps.items()}
+STEP: Final = {(expect, kind): step for expect, steps in STEPS.items() for kind, step in steps.items()}
+"""The same by entry and type byte."""
 
 SWALLOWED_QUERY: Final = (Owed(Expect.QUERY, forward=False),)
 SWALLOWED_SYNC: Final = Owed(Expect.SYNC, forward=False)
@@ -120,7 +121,7 @@ class Replies:
         if not queue:
             raise ProtocolError(f"unexpected message of type {chr(kind)!r}: nothing was asked")
         owed = queue[0]
-        step = _FLAT.get((owed.expect, kind))
+        step = STEP.get((owed.expect, kind))
         if step is Step.ENDS:
             queue.popleft()
         elif step is Step.SKIPS:
