@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from shardproxy.combine.answers import Answer
 from shardproxy.combine.tags import total_tag
 from shardproxy.errors import PgError
+from shardproxy.native import shape
 from shardproxy.routing import (
     Connected,
     CopyFromClient,
@@ -30,7 +31,7 @@ from shardproxy.routing import (
 from shardproxy.session.client import Client
 from shardproxy.session.copy_out import copy_out
 from shardproxy.session.database import Database
-from shardproxy.session.lane_plans import Facts, ParameterPlan
+from shardproxy.session.lane_plans import Facts, lane_plan, query_plan
 from shardproxy.session.names import Resolver
 from shardproxy.session.portals import Prepared, next_number
 from shardproxy.session.relay import Discard, Output, Relay
@@ -44,12 +45,14 @@ from shardproxy.sql import (
     CreateAs,
     Empty,
     Kind,
+    ParseFailed,
     Release,
     Rollback,
     RollbackTo,
     Savepoint,
     Statement,
     Utility,
+    analyze,
 )
 from shardproxy.transaction.settings import replay_sql
 from shardproxy.wire.replies import Expect, Owed
@@ -152,7 +155,7 @@ class Executor:
             await self._shards.open(self.shards_of(plan))
             # A new connection may have shown that the session sees names in another way than was assumed.
             if names.cache is cache or not cache.shared:
-                self._facts = Facts(statement, tables, context)
+                self._facts = Facts(statement, tables, context, plan)
                 return plan
 
     def shards_of(self, plan: Plan) -> tuple[int, ...]:
@@ -195,13 +198,29 @@ class Executor:
             self._transactions.begin_implicit()
         return plan, await self.joined(plan)
 
+    # What the lane may take from its next time on.
+
     def offer(self, prepared: Prepared) -> None:
-        """Let the lane take a statement that has just been run, from its next time on."""
-        facts, plans = self._facts, self._names.cache.plans
-        if facts is not None and facts.statement is prepared.statement and prepared.key not in plans:
-            unnamed = replace(prepared, unnamed=True, number=next_number())
-            plan = ParameterPlan(unnamed, facts, tuple(number for number, _ in facts.statement.params))
-            self._names.cache.keep_plan(prepared.key, plan if facts.eligible else None)
+        """A prepared statement has been run."""
+        facts, cache = self._facts, self._names.cache
+        if facts is None or facts.statement is not prepared.statement or prepared.key in cache.plans:
+            return
+        unnamed = replace(prepared, unnamed=True, number=next_number())
+        cache.plans.keep(prepared.key, lane_plan(facts, unnamed))
+
+    def offer_query(self, payload: bytes) -> None:
+        """A Query of one statement has been run."""
+        found = shape(payload, 0, len(payload) - 1)
+        facts, cache = self._facts, self._names.cache
+        if found is None or facts is None or found[:2] in cache.queries:
+            return
+        text, kinds, texts = found
+        try:
+            statements = analyze(text.decode())
+        except ParseFailed:
+            statements = ()
+        plan = query_plan(facts, statements[0], kinds, texts) if len(statements) == 1 else None
+        cache.queries.keep((text, kinds), plan)
 
     # Executors.
 

@@ -23,11 +23,9 @@ from typing import Final, NamedTuple
 
 from shardproxy.combine.notices import Fields
 from shardproxy.errors import PgError, ProtocolError
-from shardproxy.native import MessageWalk, bind_parameter, read_bind, rebind, run_end, shape
-from shardproxy.routing import ParamValue
+from shardproxy.native import MessageWalk, read_bind, rebind, run_end, shape
 from shardproxy.session.client import Client
 from shardproxy.session.extended import Extended
-from shardproxy.session.lane_plans import ConstantPlan
 from shardproxy.session.names import Resolver
 from shardproxy.session.portals import Prepared
 from shardproxy.session.shards import Shards
@@ -183,14 +181,7 @@ class Lane:
         if types[execute : execute + 1] != b"E" or view[starts[execute] : starts[execute + 1]] != _EXECUTE_UNNAMED:
             return 0
         start, end = starts[bind] + _HEADER, starts[bind + 1]
-        oids = prepared.oids
-        values: dict[int, ParamValue] = {}
-        for number in plan.numbers:
-            found = bind_parameter(view, start, end, number)
-            if found is None:
-                return 0
-            values[number] = ParamValue(oids[number - 1] if number <= len(oids) else 0, *found)
-        shard = plan.shard(values, self._shards.home)
+        shard = plan.shard(view, start, end, prepared.oids, self._shards.home)
         connection = self._shards.standing(shard) if shard is not None else None
         if shard is None or connection is None or connection.cancelling is not None or connection.statements.closes:
             return 0
@@ -242,11 +233,11 @@ class Lane:
         found = shape(view, start + _HEADER, end - 1)
         if found is None:
             return 0
-        text, kinds, values = found
-        plan: ConstantPlan | None = self._names.cache.plans.get((text, kinds))
+        text, kinds, texts = found
+        plan = self._names.cache.queries.get((text, kinds))
         if plan is None:
             return 0
-        shard = plan.shard(values, self._shards.home)
+        shard = plan.shard(kinds, texts, self._shards.home)
         connection = self._shards.standing(shard) if shard is not None else None
         if shard is None or connection is None or connection.cancelling is not None or connection.statements.closes:
             return 0

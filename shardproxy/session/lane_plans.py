@@ -1,61 +1,82 @@
-"""What the fast lane knows of a statement: which parameters or constants decide its shard."""
+"""What the fast lane knows of a statement: how its shard follows from its parameters or constants.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+A plan is made when a statement has been run the general way, is kept with the names that it rests on
+(`NameCache.plans`), and gives the shard that `route` would give. Its key is what a client repeats: the Parse message
+after the statement's name, or a Query's text with the constants taken out (`native.shape`).
+"""
 
-from shardproxy.errors import PgError
-from shardproxy.routing import Context, Home, Memory, OneShard, ParamValue, Resolved, route
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shardproxy.native import bind_parameter
+from shardproxy.routing import Context, Home, OneShard, ParamValue, Plan, Resolved
+from shardproxy.routing.keyed import Keyed, keyed
 from shardproxy.session.portals import Prepared
-from shardproxy.sql import Kind, Select, Statement, TableRef
-
-TAKEN = frozenset({Kind.SELECT, Kind.INSERT, Kind.UPDATE, Kind.DELETE})
+from shardproxy.sql import Statement, TableRef
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What routing knows of a statement."""
+    """What routing has found out about a statement, and its plan."""
 
     statement: Statement
-    tables: Mapping[TableRef, Resolved]
+    tables: dict[TableRef, Resolved]
     context: Context
-
-    @property
-    def eligible(self) -> bool:
-        """Whether the lane may take it."""
-        one = self.statement
-        return one.kind in TAKEN and not (isinstance(one, Select) and one.sets_config)
-
-    def shard(self, params: Sequence[ParamValue], home: int) -> int | None:
-        """Return the shard, or None if the general way has to tell."""
-        try:
-            plan = route(self.statement, self.tables, replace(self.context, params=params, home=home), Memory())
-        except PgError:
-            return None
-        match plan:
-            case Home():
-                return home
-            case OneShard(shard):
-                return shard
-        return None
+    plan: Plan
 
 
 @dataclass(frozen=True, slots=True)
-class ParameterPlan:
-    """A statement of the extended protocol."""
+class LanePlan:
+    """A statement's way to its shard."""
 
+    keyed: Keyed
     prepared: Prepared
-    facts: Facts
-    numbers: tuple[int, ...]
+    """The statement as the unnamed one of any session."""
 
-    def shard(self, params: Mapping[int, ParamValue], home: int) -> int | None:
-        """Return the shard, or None if the general way has to tell."""
-        return self.facts.shard(list(params.values()), home)
+    def shard(self, view: memoryview, start: int, end: int, oids: tuple[int, ...], home: int) -> int | None:
+        """Return the shard for the Bind message with the payload view[start:end]; None if `route` has to tell."""
+        made = self.keyed
+        if made.kind == "home":
+            return home
+        values: dict[int, ParamValue] = {}
+        for number in made.numbers:
+            found = bind_parameter(view, start, end, number)
+            if found is None:
+                return None
+            values[number] = ParamValue(oids[number - 1] if number <= len(oids) else 0, *found)
+        return made.shard(values)
 
 
 @dataclass(frozen=True, slots=True)
-class ConstantPlan:
-    """A statement of the simple protocol, its constants taken out."""
+class QueryPlan:
+    """The way to its shard of a Query whose constants were taken out."""
 
-    def shard(self, constants: Sequence[bytes], home: int) -> int | None:
-        """Return the shard, or None if the general way has to tell."""
-        raise NotImplementedError
+    keyed: Keyed
+
+    def shard(self, kinds: bytes, texts: Sequence[bytes], home: int) -> int | None:
+        """Return the shard for a Query with these constants; None if `route` has to tell."""
+        return home if self.keyed.kind == "home" else self.keyed.shard_of_constants(kinds, texts)
+
+
+def lane_plan(facts: Facts, prepared: Prepared) -> LanePlan | None:
+    """Return the plan of a prepared statement that has been run; `prepared` is unnamed. None: it needs `route`."""
+    made = keyed(facts.statement, facts.tables, facts.context)
+    return None if made is None else LanePlan(made, prepared)
+
+
+def query_plan(facts: Facts, shape: Statement, kinds: bytes, texts: Sequence[bytes]) -> QueryPlan | None:
+    """Return the plan of a Query that has been run; `shape` is its statement with the constants taken out.
+
+    None if it needs `route`, or if the plan would not have given what the Query was routed to.
+    """
+    if shape.kind is not facts.statement.kind or not set(shape.tables) <= facts.tables.keys():
+        return None
+    made = keyed(shape, facts.tables, facts.context)
+    if made is None:
+        return None
+    match facts.plan:
+        case Home() if made.kind == "home":
+            return QueryPlan(made)
+        case OneShard(shard) if made.shard_of_constants(kinds, texts) == shard:
+            return QueryPlan(made)
+    return None

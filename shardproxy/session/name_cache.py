@@ -2,9 +2,12 @@
 
 import time
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from shardproxy.routing import Resolved
+
+if TYPE_CHECKING:
+    from shardproxy.session.lane_plans import LanePlan, QueryPlan
 
 KEEP: Final = 1.0
 """Seconds for which a relation is not looked up again: how late DDL from outside the proxy may be noticed by SELECT,
@@ -16,13 +19,30 @@ PLANS: Final = 2000
 Names = frozenset[tuple[str | None, str]]
 
 
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Plans(dict[K, V | None]):
+    """Plans of the fast lane; None stands for what it does not take."""
+
+    def keep(self, key: K, plan: V | None) -> None:
+        """Keep a plan as long as what it rests on."""
+        if len(self) >= PLANS:
+            self.clear()
+        self[key] = plan
+
+
 @dataclass(slots=True, eq=False)
 class NameCache:
     """Relations, kinds of functions, and the plans that rest on them."""
 
     relations: dict[tuple[str | None, str], Resolved | None] = field(default_factory=dict)
     aggregates: dict[Names, bool] = field(default_factory=dict)
-    plans: dict[Any, Any] = field(default_factory=dict)
+    plans: "Plans[bytes, LanePlan]" = field(default_factory=Plans)
+    """By the Parse message after the statement's name."""
+    queries: "Plans[tuple[bytes, bytes], QueryPlan]" = field(default_factory=Plans)
+    """By the text and kinds of `native.shape`."""
     shared: bool = False
     _expires: float = 0.0
     _generation: int = -1
@@ -41,9 +61,4 @@ class NameCache:
         self.relations.clear()
         self.aggregates.clear()
         self.plans.clear()
-
-    def keep_plan(self, key: Any, plan: Any) -> None:
-        """Keep a plan as long as what it rests on."""
-        if len(self.plans) >= PLANS:
-            self.plans.clear()
-        self.plans[key] = plan
+        self.queries.clear()

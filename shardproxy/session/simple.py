@@ -50,6 +50,8 @@ class Simple:
                 if statement is statements[-1]:
                     # As PostgreSQL: the last tag is sent after the commit, for it may still fail.
                     await transactions.end_implicit()
+                if len(statements) == 1:
+                    self._executor.offer_query(payload)
                 if tag in FORGETTING:
                     self._extended.forget_statements()
                 client.complete(tag)
