@@ -34,7 +34,7 @@ types: dev ## mypy --strict
 test: dev ## all tests, on PostgreSQL servers that the tests start
 	$(BIN)/pytest $(ARGS)
 
-test-fast: dev ## the unit tests that start no server; under a minute
+test-fast: dev ## the unit tests that start no server; a minute or two
 	$(BIN)/pytest -q -m 'not server' --ignore=tests/unit/embedded tests/unit $(ARGS)
 
 sanitize: ## the C core under ASan and UBSan, with a fuzz run of a minute
