@@ -8,7 +8,7 @@ from shardproxy.net.gather import each
 from shardproxy.server.check_rules import Finding, Level
 from shardproxy.shard.address import Address, addresses_of
 from shardproxy.sqlstate import OBJECT_NOT_IN_PREREQUISITE_STATE
-from shardproxy.transaction.recovery import Doubt, look, note_committers
+from shardproxy.transaction.recovery import InDoubt, look, note_committers
 from shardproxy.transaction.setup import check_shard, known_identities, set_up
 
 SUBJECT = "two-phase commit"
@@ -51,22 +51,22 @@ async def _in_doubt(database: Database, addresses: Sequence[Address]) -> list[Fi
     found = await look(addresses, identities, complete=len(identities) == len(database.shards))
     await note_committers(found, addresses, identities)
     findings: list[Finding] = []
-    if waiting := [doubt for doubt in found.doubts if not doubt.alive]:
+    if waiting := [doubt for doubt in found.in_doubt if not doubt.committing]:
         who = "A running proxy resolves them; otherwise run" if database.commit == "two-phase" else "Run"
         findings.append(Finding(Level.WARNING, SUBJECT, f"{_count(waiting)} ago", f"{who} `shardproxy recover`."))
-    if found.strangers:
-        anchors = ", ".join(sorted({doubt.anchor for doubt in found.strangers}))
+    if found.foreign:
+        anchors = ", ".join(sorted({doubt.anchor for doubt in found.foreign}))
         findings.append(
             Finding(
                 Level.WARNING,
                 SUBJECT,
-                f"{_count(found.strangers)} ago, with an anchor that is none of these shards ({anchors})",
+                f"{_count(found.foreign)} ago, with an anchor that is none of these shards ({anchors})",
                 "The decision is on that shard, in shardproxy.decisions: recover with a configuration that has it.",
             )
         )
     return findings
 
 
-def _count(doubts: Sequence[Doubt]) -> str:
+def _count(doubts: Sequence[InDoubt]) -> str:
     several = "transaction" if len(doubts) == 1 else "transactions"
     return f"{len(doubts)} {several} in doubt, the oldest prepared {max(doubt.age for doubt in doubts):.0f} s"

@@ -12,8 +12,8 @@ from shardproxy.shard.address import addresses_of
 from shardproxy.shard.connection import Connection
 from shardproxy.transaction import one_phase
 from shardproxy.transaction.coordinator import Coordinator
+from shardproxy.transaction.participant import Limits
 from shardproxy.transaction.setup import READY, check_ready
-from shardproxy.transaction.two_phase import Limits
 
 PARAMETER_SETS = 100
 """Different sets of start-up parameters whose ParameterStatus are remembered; applications use a handful."""

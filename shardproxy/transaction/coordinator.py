@@ -2,10 +2,10 @@
 
 Driven by: `start()`, `commit(participants)` for each transaction, `close()`. Beside the commits one task
 
-- runs recovery: at the start, every IDLE seconds, and every BUSY seconds behind the start for as long as a PREPARE
-  may take, and while something is in doubt, a shard is away or a commit has left something behind;
+- runs recovery: at the start, every IDLE seconds, and every BUSY seconds after the start for as long as a PREPARE
+  may take, and while something is in doubt, a shard is unreachable or a commit has left something unresolved;
 - fences backends that were lost on their way to PREPARE;
-- deletes decisions of which all participants have confirmed, together, so that no commit waits for it.
+- deletes decisions that all participants have confirmed, many at a time, so that no commit waits for it.
 
 A commit, once begun, is carried to its end even if its caller is cancelled, and that one is held until then: until
 then the participants' connections are the commit's. A ROLLBACK of the caller's between the last PREPARE and the
@@ -16,7 +16,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from shardproxy.errors import PgError
@@ -32,19 +32,20 @@ from shardproxy.sqlstate import (
 from shardproxy.transaction import metrics, recovery
 from shardproxy.transaction.decisions import RETENTION, forget
 from shardproxy.transaction.fence import fence, finish
+from shardproxy.transaction.participant import Limits, Probe, Row
 from shardproxy.transaction.setup import refuse_twins, set_up_one
-from shardproxy.transaction.two_phase import Commit, Limits
+from shardproxy.transaction.two_phase import Commit
 
 log = logging.getLogger(__name__)
 
 IDLE = 10.0
-"""Seconds between looks at shards where nothing is known to be in doubt: for what other proxies leave behind."""
+"""Seconds between looks at shards where nothing is known to be in doubt: other proxies may leave something."""
 
 BUSY = 1.0
 """Seconds between looks while something is: recovery is to be done within 5 s of a shard's return."""
 
-AWAY = 2.0
-"""Seconds for which a shard that is away is left alone."""
+UNREACHABLE_PAUSE = 2.0
+"""Seconds for which an unreachable shard is not tried again."""
 
 FORGET_DELAY = 2.0
 """Seconds for which confirmed decisions are gathered before they are deleted."""
@@ -57,7 +58,7 @@ SWEEP = 900.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Limbo:
+class _LostBackend:
     """A backend that was lost on its way to PREPARE of a transaction that is to abort."""
 
     address: Address
@@ -67,8 +68,8 @@ class _Limbo:
 
 
 @dataclass(slots=True)
-class _Left:
-    """A transaction in doubt on shards that no pass could ask since."""
+class _Unasked:
+    """A transaction in doubt on shards that no pass has reached since."""
 
     shards: set[str]
     since: float  # time.monotonic
@@ -85,12 +86,12 @@ class Coordinator:
         self._identities: dict[str, str] = {}
         self._in_flight: set[str] = set()
         self._commits: set[asyncio.Task[list[PgError]]] = set()
-        self._limbo: list[_Limbo] = []
-        self._left: dict[str, _Left] = {}  # by stem
+        self._lost: list[_LostBackend] = []
+        self._unasked: dict[str, _Unasked] = {}  # by decision key
         self._confirmed: defaultdict[Address, list[str]] = defaultdict(list)
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._away: dict[str, float] = {}  # shards that are away, and when to try again
+        self._unreachable: dict[str, float] = {}  # shards, and when (time.monotonic) to try again
         self._started = self._swept = time.monotonic()
 
     # Life.
@@ -98,7 +99,7 @@ class Coordinator:
     async def start(self) -> None:
         """Make the tables, recover once, and keep recovering in the background.
 
-        A shard that is away now is set up when it is back. Raises for what only a human can mend: 55000, a role
+        A shard that is unreachable now is set up when it is back. Raises for what only a human can mend: 55000, a role
         that may not create the tables, or two shards with one identity.
         """
         for error in await self._set_up():
@@ -110,7 +111,7 @@ class Coordinator:
         self._ensure_task()
 
     async def close(self) -> None:
-        """Let the commits under way end, then stop. What is left is any other proxy's, or the next start's."""
+        """Let the commits under way end, then stop. Another proxy, or the next start, resolves what is left."""
         if self._commits:
             await asyncio.wait(self._commits)
         if self._task is not None:
@@ -121,26 +122,34 @@ class Coordinator:
 
     @property
     def in_doubt(self) -> int:
-        """How many transactions were in doubt behind the last pass of recovery, or are on a shard that is away."""
-        return len({doubt.stem for doubt in self.found.open} | self._left.keys())
+        """How many transactions were in doubt after the last pass of recovery, or are on an unreachable shard."""
+        return len({one.decision_key for one in self.found.unresolved} | self._unasked.keys())
 
     @property
     def oldest(self) -> float:
         """Seconds since the oldest of them was prepared, as of that pass."""
         now = time.monotonic()
-        ages = [doubt.age for doubt in self.found.open] + [now - left.since for left in self._left.values()]
+        ages = [one.age for one in self.found.unresolved] + [now - unasked.since for unasked in self._unasked.values()]
         return max(ages, default=0.0)
 
     # Commits.
 
-    async def commit(self, participants: Sequence[Connection]) -> list[PgError]:
+    async def commit(
+        self,
+        participants: Sequence[Connection],
+        probe: Probe | None = None,
+        answers: Mapping[Connection, Row] | None = None,
+    ) -> list[PgError]:
         """Commit a transaction on all its participants or on none; return warnings.
+
+        `answers` are the rows of those that have been asked `probe` already, with the last statement of theirs: this
+        saves a round trip.
 
         Raises with nothing committed, or 08007 when the outcome could not be found out in time. The participants
         are connections inside a transaction, each to another shard. When it raises, some may still be inside it:
         the caller rolls back those whose `status` says so. Others may have been closed.
         """
-        task = asyncio.ensure_future(self._commit(participants))
+        task = asyncio.ensure_future(self._commit(Commit(participants, self, self.limits, probe, answers)))
         self._commits.add(task)
         task.add_done_callback(self._ended)
         cancelled = False
@@ -155,8 +164,7 @@ class Coordinator:
             caller.cancel()
         return task.result()
 
-    async def _commit(self, participants: Sequence[Connection]) -> list[PgError]:
-        commit = Commit(participants, self, self.limits)
+    async def _commit(self, commit: Commit) -> list[PgError]:
         self._in_flight.add(commit.transaction)
         outcome = "rolled_back"
         try:
@@ -173,11 +181,11 @@ class Coordinator:
 
     def _ended(self, task: "asyncio.Task[list[PgError]]") -> None:
         self._commits.discard(task)
-        # Looked at here, too: its caller may have been cancelled, and then nobody else does.
+        # Looked at here, too: its caller may have been cancelled, and then it would be seen nowhere.
         if not task.cancelled() and task.exception() is not None:
             log.info("commit failed: %s", task.exception())
 
-    # What a commit asks for (two_phase.Keeper).
+    # What a commit asks for (two_phase.Manager).
 
     async def identity(self, address: Address) -> str:
         """Return the identity of a shard, making its tables if they are missing."""
@@ -189,25 +197,25 @@ class Coordinator:
         """Ask the shard again next time."""
         self._identities.pop(address.name, None)
 
-    def in_limbo(self, address: Address, pid: int, clock: float, gid: str) -> None:
+    def lost_in_prepare(self, address: Address, pid: int, clock: float, gid: str) -> None:
         """Fence a backend and see that nothing stays prepared under the gid."""
-        self._limbo.append(_Limbo(address, pid, clock, gid))
+        self._lost.append(_LostBackend(address, pid, clock, gid))
         self._look_soon()
 
-    def unfinished(self, stem: str, shards: Iterable[str]) -> None:
+    def unresolved(self, key: str, shards: Iterable[str]) -> None:
         """Look soon, and count it as in doubt until its shards have been seen."""
-        self._left.setdefault(stem, _Left(set(), time.monotonic())).shards.update(shards)
+        self._unasked.setdefault(key, _Unasked(set(), time.monotonic())).shards.update(shards)
         self._look_soon()
 
     def _look_soon(self) -> None:
         self._wake.set()
         self._ensure_task()
 
-    def confirmed(self, anchor: Address, stem: str) -> None:
-        """Delete the decision some time."""
-        stems = self._confirmed[anchor]
-        if len(stems) < FORGET_MOST:
-            stems.append(stem)
+    def confirmed(self, anchor: Address, key: str) -> None:
+        """Delete the decision later, with others."""
+        keys = self._confirmed[anchor]
+        if len(keys) < FORGET_MOST:
+            keys.append(key)
         self._ensure_task()
 
     # Recovery.
@@ -237,10 +245,10 @@ class Coordinator:
 
     async def _wait(self) -> None:
         """Wait until it is time for a pass; delete what is confirmed meanwhile."""
-        others = any(not doubt.own and (doubt.alive or doubt.open) for doubt in self.found.doubts)
-        # What the backends of a killed proxy were preparing may come into being behind the first pass of the next.
+        others = any(not one.own and (one.committing or one.unresolved) for one in self.found.in_doubt)
+        # What the backends of a killed proxy were preparing may come into being after the first pass of the next.
         young = time.monotonic() < self._started + self.limits.prepare
-        busy = others or self._limbo or self.found.away or young
+        busy = others or self._lost or self.found.unreachable or young
         end = time.monotonic() + (BUSY if busy else IDLE)
         while (left := end - time.monotonic()) > 0:
             try:
@@ -262,7 +270,7 @@ class Coordinator:
             except PgError as error:
                 errors.append(error)
                 if error.sqlstate[:2] == "08":
-                    self._away[address.name] = time.monotonic() + AWAY
+                    self._unreachable[address.name] = time.monotonic() + UNREACHABLE_PAUSE
 
         await each(learn(address) for address in self._here() if address.name not in self._identities)
         return errors
@@ -270,7 +278,7 @@ class Coordinator:
     def _here(self) -> list[Address]:
         """Return the shards to talk to now."""
         now = time.monotonic()
-        return [address for address in self.addresses if self._away.get(address.name, 0.0) <= now]
+        return [address for address in self.addresses if self._unreachable.get(address.name, 0.0) <= now]
 
     async def _learn(self, address: Address) -> None:
         identity = await set_up_one(address)
@@ -281,58 +289,62 @@ class Coordinator:
         await self._fence()
         here = self._here()
         complete = all(address.name in self._identities for address in self.addresses)
-        found = await recovery.look(here, self._identities, complete=complete, returning=self._away)
-        self._away = {name: until for name, until in self._away.items() if name not in {one.name for one in here}}
-        self._away |= dict.fromkeys(found.away, time.monotonic() + AWAY)
-        reached = [address for address in here if address.name not in found.away]
-        limit = self.limits.decide
-        await recovery.resolve(found, reached, self._identities, limit=limit, in_flight=self._in_flight)
-        for name in self._away:
-            # Not asked this time: what was said of it still holds.
-            found.away.setdefault(name, self.found.away.get(name) or PgError(CONNECTION_FAILURE, "it is away"))
-        for name, error in found.away.items():
-            if name not in self.found.away:
-                log.warning('recovery: shard "%s" is away: %s', name, error)
-        for doubt in found.doubts:
-            if doubt.outcome is not None and doubt.worked and not doubt.open:
-                metrics.RECOVERED.labels(self.database, doubt.outcome).inc()
-        self._keep_in_mind(self.found.open, found)
+        # Those too that end between the look and its judgement: they have not left anything to anyone else.
+        in_flight = set(self._in_flight)
+        found = await recovery.look(here, self._identities, complete=complete, returning=self._unreachable)
+        asked = {address.name for address in here}
+        self._unreachable = {name: until for name, until in self._unreachable.items() if name not in asked}
+        self._unreachable |= dict.fromkeys(found.unreachable, time.monotonic() + UNREACHABLE_PAUSE)
+        reached = [address for address in here if address.name not in found.unreachable]
+        in_flight |= self._in_flight
+        await recovery.resolve(found, reached, self._identities, limit=self.limits.decide, in_flight=in_flight)
+        for name in self._unreachable:
+            # Not asked this time: the last error still holds.
+            error = self.found.unreachable.get(name) or PgError(CONNECTION_FAILURE, "it is unreachable")
+            found.unreachable.setdefault(name, error)
+        for name, error in found.unreachable.items():
+            if name not in self.found.unreachable:
+                log.warning('recovery: shard "%s" is unreachable: %s', name, error)
+        for one in found.in_doubt:
+            if one.outcome is not None and one.worked and not one.unresolved:
+                metrics.RECOVERED.labels(self.database, one.outcome).inc()
+        self._remember(self.found.unresolved, found)
         self.found = found
         metrics.IN_DOUBT.labels(self.database).set(self.in_doubt)
         metrics.OLDEST.labels(self.database).set(self.oldest)
 
-    def _keep_in_mind(self, before: Sequence[recovery.Doubt], found: recovery.Found) -> None:
-        """Remember what was in doubt on shards that are away now: they list nothing, and yet hold its locks."""
+    def _remember(self, before: Sequence[recovery.InDoubt], found: recovery.Found) -> None:
+        """Remember what was in doubt on shards that are unreachable now: they list nothing, and yet hold its locks."""
         now = time.monotonic()
-        for doubt in before:
-            left = self._left.setdefault(doubt.stem, _Left(set(), now - doubt.age))
-            left.shards.update(set(doubt.parts) - doubt.finished)
-        for left in self._left.values():
-            left.shards &= found.away.keys()
-        self._left = {stem: left for stem, left in self._left.items() if left.shards}
+        for one in before:
+            unasked = self._unasked.setdefault(one.decision_key, _Unasked(set(), now - one.age))
+            unasked.shards.update(set(one.parts) - one.finished)
+        for unasked in self._unasked.values():
+            unasked.shards &= found.unreachable.keys()
+        self._unasked = {key: unasked for key, unasked in self._unasked.items() if unasked.shards}
 
     async def _fence(self) -> None:
-        async def settle(limbo: _Limbo) -> None:
+        async def settle(lost: _LostBackend) -> None:
             try:
-                async with control(limbo.address, recovery.TIMEOUT) as connection, asyncio.timeout(recovery.TIMEOUT):
-                    await fence(connection, limbo.pid, limbo.clock)
+                async with control(lost.address, recovery.TIMEOUT) as connection, asyncio.timeout(recovery.TIMEOUT):
+                    await fence(connection, lost.pid, lost.clock)
                     # Only its own committer, which has given up, could have decided otherwise.
-                    if await finish(connection, limbo.gid, "abort"):
-                        log.warning('recovery: late PREPARE of %s on shard "%s" undone', limbo.gid, limbo.address.name)
+                    if await finish(connection, lost.gid, "abort"):
+                        log.warning('recovery: late PREPARE of %s on shard "%s" undone', lost.gid, lost.address.name)
             except PgError as error:
-                log.info('recovery: backend %d of shard "%s": %s', limbo.pid, limbo.address.name, error)
+                log.info('recovery: backend %d of shard "%s": %s', lost.pid, lost.address.name, error)
                 return
-            self._limbo.remove(limbo)
+            self._lost.remove(lost)
 
         here = self._here()
-        await each(settle(limbo) for limbo in list(self._limbo) if limbo.address in here)
+        await each(settle(lost) for lost in list(self._lost) if lost.address in here)
 
     async def _forget(self) -> None:
         waiting, self._confirmed = self._confirmed, defaultdict(list)
-        for address, stems in waiting.items():
+        for address, keys in waiting.items():
             try:
                 async with control(address, recovery.TIMEOUT) as connection:
-                    await forget(connection, stems)
+                    await forget(connection, keys)
             except PgError as error:
                 # The sweep does it another time.
                 log.info("decisions are left to the sweep: %s", error)

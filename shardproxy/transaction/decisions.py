@@ -1,14 +1,15 @@
 """The decisions: `shardproxy.decisions` on every shard, and the arbitration that its unique index makes.
 
 A transaction has one row, on its anchor. The committer inserts 'commit' in the anchor's own transaction, so the
-anchor's commit is the decision; whoever doubts inserts 'abort' and reads who won: the insert waits for a commit
-in flight. Without a row and without a committer a transaction is undecided, and the first insert decides.
+anchor's commit is the decision; recovery inserts 'abort' and reads which row is there: the insert waits for a commit
+in flight. Without a row and without a committer a transaction is undecided, and the first insert decides. The row's
+key, in the column `gid`, is what the gids of all participants begin with (`gid.decision_key`).
 
-When a row may go:
-- the committer deletes 'commit' once every participant has confirmed (nobody can be in doubt any more);
+When a row may be deleted:
+- the committer deletes 'commit' once every participant has confirmed (nothing is in doubt any more);
 - what killed proxies left is deleted after RETENTION when no participant has the transaction prepared.
   A row must outlive its committer: a proxy that was stopped for an hour and goes on must not find 'abort' gone
-  and commit. So `decide_sql` refuses, by the anchor's own clock, what comes later than `limit` seconds behind the
+  and commit. So `decide_sql` refuses, by the anchor's own clock, what comes later than `limit` seconds after the
   moment at which the transaction began to prepare, and limits are far below RETENTION.
 """
 
@@ -16,7 +17,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from shardproxy.errors import PgError
-from shardproxy.sqlstate import OBJECT_NOT_IN_PREREQUISITE_STATE
+from shardproxy.shard.address import Address
+from shardproxy.sqlstate import (
+    INSUFFICIENT_PRIVILEGE,
+    NOT_NULL_VIOLATION,
+    OBJECT_NOT_IN_PREREQUISITE_STATE,
+    SERIALIZATION_FAILURE,
+    UNDEFINED_TABLE,
+    UNIQUE_VIOLATION,
+)
 
 if TYPE_CHECKING:
     from shardproxy.shard.control import Control
@@ -26,13 +35,13 @@ Outcome = Literal["commit", "abort"]
 RETENTION = 3600.0
 """Seconds that a row of an unfinished committer stays: far beyond any deadline of a committer."""
 
-SHOWN_SETUP = "`shardproxy check --fix` makes the tables; as a DBA, run the SQL in the detail on the shard."
+SETUP_HINT = "`shardproxy check --fix` makes the tables; as a DBA, run the SQL in the detail on the shard."
 
 
 def setup_sql(role: str | None = None) -> str:
-    """Return the SQL that makes what two-phase commit needs on one shard; fit to be run again.
+    """Return the SQL that makes what two-phase commit needs on one shard; it can be run again.
 
-    `role` is the one of the shard's dsn, where another, a DBA's, runs it.
+    `role` is the role of the shard's dsn, if another one, a DBA's, runs it.
     """
     lines = [
         "CREATE SCHEMA IF NOT EXISTS shardproxy;",
@@ -56,14 +65,14 @@ def setup_sql(role: str | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def decide_sql(anchor: str, stem: str, participants: Sequence[str], before: float) -> str:
-    """Return the anchor's last words: its decision row and COMMIT, one Query.
+def decide_sql(anchor: str, key: str, participants: Sequence[str], before: float) -> str:
+    """Return what the anchor runs last, its decision row and COMMIT, as one Query.
 
     The row cannot be written (23502) on a server that is not the anchor that the gids name, such as a copy of it,
     nor later than `before` (seconds of the epoch). Operators are spelled out, as the session may have any
     search_path.
     """
-    return f"""INSERT INTO shardproxy.decisions (gid, outcome, participants) VALUES ('{stem}',
+    return f"""INSERT INTO shardproxy.decisions (gid, outcome, participants) VALUES ('{key}',
   (SELECT CASE WHEN pg_catalog.clock_timestamp() OPERATOR(pg_catalog.<) pg_catalog.to_timestamp({before!r})
     THEN 'commit' END FROM shardproxy.identity AS i WHERE i.id OPERATOR(pg_catalog.=) '{anchor}'),
   '{{{",".join(participants)}}}'); COMMIT"""
@@ -73,26 +82,26 @@ _ARBITRATE = """INSERT INTO shardproxy.decisions (gid, outcome)
   SELECT $1, 'abort' WHERE $2::float8 IS NULL OR clock_timestamp() < to_timestamp($2) ON CONFLICT DO NOTHING"""
 
 
-async def arbitrate(connection: "Control", stem: str, before: float | None = None) -> Outcome | None:
+async def arbitrate(connection: "Control", key: str, before: float | None = None) -> Outcome | None:
     """Return the outcome of a transaction, 'abort' if it had none; `connection` is to its anchor.
 
     With `before` (seconds of the epoch, the anchor's clock) nothing is decided later, and the answer is then None:
     the row may have been there, and be gone.
     """
-    await connection.execute(_ARBITRATE, stem, before)
+    await connection.execute(_ARBITRATE, key, before)
     # A statement of its own, for its snapshot must see what the insert has waited for.
-    return await read(connection, stem)
+    return await read(connection, key)
 
 
-async def read(connection: "Control", stem: str) -> Outcome | None:
+async def read(connection: "Control", key: str) -> Outcome | None:
     """Return the outcome if there is one."""
-    outcome: Outcome | None = await connection.fetchval("SELECT outcome FROM shardproxy.decisions WHERE gid = $1", stem)
+    outcome: Outcome | None = await connection.fetchval("SELECT outcome FROM shardproxy.decisions WHERE gid = $1", key)
     return outcome
 
 
-async def forget(connection: "Control", stems: Sequence[str]) -> None:
-    """Delete decisions about which nobody can be in doubt any more."""
-    await connection.execute("DELETE FROM shardproxy.decisions WHERE gid = ANY ($1::text[])", list(stems))
+async def forget(connection: "Control", keys: Sequence[str]) -> None:
+    """Delete decisions that no transaction in doubt can need any more."""
+    await connection.execute("DELETE FROM shardproxy.decisions WHERE gid = ANY ($1::text[])", list(keys))
 
 
 def not_set_up(shard: str, role: str, cause: str) -> PgError:
@@ -101,5 +110,27 @@ def not_set_up(shard: str, role: str, cause: str) -> PgError:
         OBJECT_NOT_IN_PREREQUISITE_STATE,
         f'shard "{shard}" is not set up for two-phase commit: {cause}',
         detail=f"SQL: {setup_sql(role)}",
-        hint=SHOWN_SETUP,
+        hint=SETUP_HINT,
     )
+
+
+def refused(error: PgError, anchor: Address) -> PgError | None:
+    """Return what the anchor's refusal to write the decision means; None for an error of the client's own making."""
+    if (error.fields.get("s"), error.fields.get("t")) == ("shardproxy", "decisions"):
+        if error.sqlstate == UNIQUE_VIOLATION:
+            return PgError(
+                SERIALIZATION_FAILURE,
+                "the transaction was rolled back by recovery before it could commit",
+                detail="It took longer to prepare than the limits of its database allow.",
+                hint="The transaction might succeed if retried.",
+            )
+        if error.sqlstate == NOT_NULL_VIOLATION:
+            return PgError(
+                OBJECT_NOT_IN_PREREQUISITE_STATE,
+                f'the decision could not be written on shard "{anchor.name}"',
+                detail="The shard's identity has changed, or the transaction took too long to prepare.",
+                hint="The transaction is rolled back and might succeed if retried.",
+            )
+    if error.sqlstate in {UNDEFINED_TABLE, INSUFFICIENT_PRIVILEGE}:
+        return not_set_up(anchor.name, anchor.user, error.message)
+    return None

@@ -1,17 +1,21 @@
 """What another connection can do about a session that was lost: end its backend, and finish what it prepared.
 
-A backend outlives its connection: it may prepare, or commit, seconds after its client is gone. So before anybody
-says what has become of its transaction, the backend is terminated and waited for. It is found by its pid, and
+A backend outlives its connection: it may prepare, or commit, seconds after its client is gone. So before anything is
+said about its transaction, the backend is terminated and waited for. It is found by its pid, and
 known not to be a later one of the same pid by having started before `clock`, a time of that server (seconds of
 the epoch) at which the session was known to live.
 """
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING
 
 import asyncpg
 
+from shardproxy.errors import PgError
+from shardproxy.shard.address import Address
+from shardproxy.shard.control import persist
 from shardproxy.transaction.decisions import Outcome
 
 if TYPE_CHECKING:
@@ -20,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 POLL = 0.02
-"""Seconds between looks at a backend that is on its way out."""
+"""Seconds between looks at a backend that is ending."""
 
 _TERMINATE = """SELECT pg_terminate_backend(pid), wait_event_type = 'Lock' FROM pg_stat_activity
   WHERE pid = $1 AND backend_start <= to_timestamp($2::float8)"""
@@ -46,7 +50,7 @@ async def fence(connection: "Control", pid: int, clock: float) -> bool:
 async def finish(connection: "Control", gid: str, outcome: Outcome) -> bool:
     """COMMIT or ROLLBACK PREPARED; return False if nothing is prepared under that gid any more.
 
-    Under its owner's name, as PostgreSQL allows nobody else but a superuser: a client may have used SET ROLE.
+    As its owner, since PostgreSQL allows only the owner or a superuser: a client may have used SET ROLE.
     """
     row = await connection.fetchrow(_PREPARED, gid)
     if row is None:
@@ -63,6 +67,26 @@ async def finish(connection: "Control", gid: str, outcome: Outcome) -> bool:
         if not row["own"] and not connection.is_closed():
             await connection.execute("RESET ROLE")
     return True
+
+
+async def end_lost(address: Address, pid: int, clock: float, gid: str, timeout: float) -> bool | None:
+    """End a backend that was lost in PREPARE of `gid`, and roll back what it prepared.
+
+    Returns whether it was waiting for a lock, None if it could not be ended in `timeout` seconds. Its own locks are
+    free then when the client tries again.
+    """
+
+    async def end(connection: "Control") -> bool:
+        waited = await fence(connection, pid, clock)
+        # The decision will not be written after the error that brought us here.
+        await finish(connection, gid, "abort")
+        return waited
+
+    try:
+        async with asyncio.timeout(timeout):
+            return await persist(address, time.monotonic() + timeout, end)
+    except (PgError, TimeoutError):
+        return None
 
 
 async def xact_status(connection: "Control", xid: str) -> str | None:

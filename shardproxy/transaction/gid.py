@@ -1,10 +1,10 @@
-"""Names of distributed transactions: what a gid says, and the lock that its committer holds. No I/O.
+"""Global transaction identifiers (gids), and the lock that a committer holds. No I/O.
 
     shardproxy_<anchor>_<transaction>_<participant>       109 bytes; PostgreSQL takes up to 199
 
 Anchor and participant are identities: a random id that each shard keeps in `shardproxy.identity`. So a gid leads
 to the shard that has the decision whatever the configuration calls it or in which order it lists the shards, and
-a gid whose anchor is none of ours is not ours. The part up to the transaction is the stem: the key of the decision.
+a gid whose anchor is none of ours is not ours. The part up to the transaction is the key of the decision.
 """
 
 import re
@@ -18,7 +18,7 @@ _GID = re.compile(r"shardproxy_(?P<anchor>[0-9a-f]{32})_(?P<transaction>[0-9a-f]
 
 
 def new_transaction() -> str:
-    """Return an id that no other proxy will choose, nor any client guess."""
+    """Return a transaction identifier that no other proxy will choose, nor any client guess."""
     return secrets.token_hex(16)
 
 
@@ -42,14 +42,14 @@ class Gid:
         return cls(**match.groupdict()) if match is not None else None
 
     @property
-    def stem(self) -> str:
-        """The part that all participants share: the decision's key."""
-        return stem(self.anchor, self.transaction)
+    def decision_key(self) -> str:
+        """The key of the decision: the part that the gids of all participants share."""
+        return decision_key(self.anchor, self.transaction)
 
     def __str__(self) -> str:
-        return f"{self.stem}_{self.participant}"
+        return f"{self.decision_key}_{self.participant}"
 
 
-def stem(anchor: str, transaction: str) -> str:
-    """Return what the gids of a transaction begin with."""
+def decision_key(anchor: str, transaction: str) -> str:
+    """Return the key of a transaction's decision, with which all its gids begin."""
     return f"{PREFIX}{anchor}_{transaction}"

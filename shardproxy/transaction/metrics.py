@@ -4,7 +4,7 @@ from prometheus_client import Counter, Gauge
 
 IN_DOUBT = Gauge(
     "shardproxy_in_doubt_transactions",
-    "Transactions that are prepared on some shard and that nobody is committing, as recovery saw them last",
+    "Transactions that are prepared on some shard and have no committer, as recovery saw them last",
     ["database"],
 )
 OLDEST = Gauge(

@@ -1,4 +1,4 @@
-"""Commit on one shard after the other: no state left behind, no guarantee when a shard dies in between.
+"""Commit on one shard after the other: no state left over, no guarantee when a shard dies in between.
 
 For `commit = "one-phase"`, and the way every transaction ends that touched a single shard. What can fail is made
 to fail first: deferred constraints are checked on all shards before any commits.
@@ -15,15 +15,15 @@ from shardproxy.sqlstate import TRANSACTION_RESOLUTION_UNKNOWN
 async def commit(participants: Sequence[Connection]) -> None:
     """Commit on every participant.
 
-    Raises the server's error with nothing committed; or 08007 that names who has committed and who may not have,
-    when a shard failed behind another's commit.
+    Raises the server's error with nothing committed; or 08007 that names the shards that have committed and the one
+    that may not have, when it failed after another's commit.
     """
     if len(participants) > 1:
         await each(connection.execute("SET CONSTRAINTS ALL IMMEDIATE") for connection in participants)
     done: list[str] = []
     for connection in participants:
         try:
-            await commit_plainly(connection)
+            await _commit_one(connection)
         except PgError as error:
             if not done:
                 raise
@@ -36,7 +36,7 @@ async def commit(participants: Sequence[Connection]) -> None:
         done.append(connection.name)
 
 
-async def commit_plainly(connection: Connection) -> None:
+async def _commit_one(connection: Connection) -> None:
     """COMMIT on one shard; a failed transaction, which answers ROLLBACK without an error, is one here."""
     tag = await connection.execute("COMMIT")
     if tag != "COMMIT":

@@ -12,8 +12,8 @@ from pathlib import Path
 from shardproxy.config import load
 from shardproxy.shard.address import addresses_of
 from shardproxy.transaction.coordinator import Coordinator
-from shardproxy.transaction.recovery import Doubt, Found
-from shardproxy.transaction.two_phase import Limits
+from shardproxy.transaction.participant import Limits
+from shardproxy.transaction.recovery import Found, InDoubt
 
 
 def run(config: Path) -> int:
@@ -28,29 +28,29 @@ async def _recover(path: Path) -> int:
         coordinator = Coordinator(database.name, addresses_of(database), Limits.of(database))
         found = await coordinator.recover()
         _show(database.name, found)
-        left += len(found.open) + len(found.strangers) + len(found.away)
+        left += len(found.unresolved) + len(found.foreign) + len(found.unreachable)
     return 1 if left else 0
 
 
 def _show(database: str, found: Found) -> None:
-    if not found.doubts and not found.strangers and not found.away:
+    if not found.in_doubt and not found.foreign and not found.unreachable:
         print(f"{database}: nothing in doubt")
-    for doubt in found.doubts:
-        print(f"{database}: {doubt.stem}, prepared {doubt.age:.0f} s ago on {', '.join(doubt.parts)}: {_fate(doubt)}")
-        for error in doubt.errors:
+    for one in found.in_doubt:
+        print(f"{database}: {one.decision_key}, prepared {one.age:.0f} s ago on {', '.join(one.parts)}: {_fate(one)}")
+        for error in one.errors:
             print(f"  {error.message}")
-    for doubt in found.strangers:
-        print(f"{database}: {doubt.stem}, prepared {doubt.age:.0f} s ago on {', '.join(doubt.parts)}: left alone")
-        print(f"  its anchor, {doubt.anchor}, is none of the shards of this configuration")
-    for name, error in found.away.items():
+    for one in found.foreign:
+        print(f"{database}: {one.decision_key}, prepared {one.age:.0f} s ago on {', '.join(one.parts)}: left alone")
+        print(f"  its anchor, {one.anchor}, is none of the shards of this configuration")
+    for name, error in found.unreachable.items():
         print(f"{database}: shard {name} could not be asked: {error.message}")
 
 
-def _fate(doubt: Doubt) -> str:
-    if doubt.alive:
+def _fate(one: InDoubt) -> str:
+    if one.committing:
         return "being committed"
-    if doubt.outcome is None:
+    if one.outcome is None:
         return "in doubt"
-    word = "committed" if doubt.outcome == "commit" else "rolled back"
-    waiting = sorted(set(doubt.parts) - doubt.finished)
+    word = "committed" if one.outcome == "commit" else "rolled back"
+    waiting = sorted(set(one.parts) - one.finished)
     return f"{word}; not yet on {', '.join(waiting)}" if waiting else word

@@ -26,7 +26,7 @@ _THERE = """SELECT to_regclass('shardproxy.identity') IS NOT NULL
 
 _IDENTITY = "SELECT id FROM shardproxy.identity"
 
-# The raw function, not the view, which joins names that nobody asks for. The role is the session's, as the
+# The raw function, not the view, which joins names that are not needed. The role is the session's, as the
 # decision is written under it whatever SET ROLE says.
 READY = """SELECT pg_catalog.current_setting('max_prepared_transactions'),
   (SELECT pg_catalog.count(*) FROM pg_catalog.pg_prepared_xact()),
@@ -69,7 +69,7 @@ async def set_up_one(address: Address) -> str:
 
 
 async def known_identities(addresses: Sequence[Address]) -> dict[str, str]:
-    """Return the identities of those shards that have one and say it, by name; makes nothing."""
+    """Return the identities of those shards that can be asked and have one, by name; makes nothing."""
     found: dict[str, str] = {}
 
     async def ask(address: Address) -> None:
@@ -77,7 +77,7 @@ async def known_identities(addresses: Sequence[Address]) -> dict[str, str]:
             async with control(address, SETUP_TIMEOUT) as connection:
                 identity = await connection.fetchval(_IDENTITY)
         except PgError:
-            return  # what keeps the shard from taking part is `check_shard`'s to say
+            return  # `check_shard` reports what keeps the shard from taking part
         if identity is not None:
             found[address.name] = identity
 
@@ -124,7 +124,7 @@ def cannot_prepare(shard: str, most: int, used: int) -> PgError | None:
             "prepared transactions are disabled",
             detail=f'Reported about shard "{shard}".',
             hint='Set "max_prepared_transactions" to a nonzero value and restart the server, '
-            'or say commit = "one-phase".',
+            'or set commit = "one-phase".',
         )
     if used >= most:
         return PgError(
@@ -137,7 +137,7 @@ def cannot_prepare(shard: str, most: int, used: int) -> PgError | None:
 
 
 async def check_shard(address: Address) -> PgError | None:
-    """Say why a shard cannot take part in two-phase commit, None if it can; changes nothing."""
+    """Return why a shard cannot take part in two-phase commit, None if it can; changes nothing."""
     try:
         async with control(address, SETUP_TIMEOUT) as connection:
             most, used, may = await connection.fetchrow(READY) or (0, 0, False)

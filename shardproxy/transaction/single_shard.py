@@ -1,8 +1,8 @@
 """COMMIT on one shard, with a true answer also when the shard's own gets lost.
 
-PostgreSQL alone leaves a client whose connection breaks in COMMIT in doubt. The proxy knows the transaction's id,
-and asks another connection what became of it. A lone participant tells its id on the way to COMMIT, so that it costs
-no round trip; 08007 is left for one that is lost before it has told.
+PostgreSQL leaves a client whose connection breaks in COMMIT in doubt. The proxy knows the transaction's id, and asks
+on another connection what became of it. A lone participant is asked for its id in the same round trip as the COMMIT;
+08007 is left for one that is lost before it has answered.
 """
 
 import asyncio
@@ -13,15 +13,20 @@ from typing import Any, TypeVar
 from shardproxy.errors import ConnectionLost, PgError
 from shardproxy.shard.connection import Connection
 from shardproxy.shard.control import persist
-from shardproxy.sqlstate import CONNECTION_FAILURE, TRANSACTION_RESOLUTION_UNKNOWN, TRANSACTION_ROLLBACK
+from shardproxy.shard.errors import NO_ANSWER
+from shardproxy.sqlstate import (
+    CONNECTION_FAILURE,
+    DEADLOCK_DETECTED,
+    TRANSACTION_RESOLUTION_UNKNOWN,
+    TRANSACTION_ROLLBACK,
+)
 from shardproxy.transaction.fence import committed
+from shardproxy.transaction.participant import CLOCK
 from shardproxy.wire import decode
 from shardproxy.wire.constants import B
 
 T = TypeVar("T")
 
-# Times as numbers: what a session's DateStyle or extra_float_digits makes of them must not matter.
-CLOCK = "pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())::pg_catalog.numeric"
 _WHO = f"SELECT pg_catalog.pg_current_xact_id_if_assigned(), {CLOCK}"
 
 
@@ -61,7 +66,7 @@ async def commit_alone(connection: Connection, timeout: float) -> None:
             raise error from lost
         if clock and xid is None:
             # It wrote nothing, so nothing depends on the answer but a notification.
-            raise as_lost(connection, lost) from lost
+            raise rolled_back(connection, lost) from lost
         if xid is None:
             raise unknown(connection.name, lost) from lost
         await _settle(connection, xid, clock, time.monotonic() + timeout, lost)
@@ -73,10 +78,11 @@ async def commit_alone(connection: Connection, timeout: float) -> None:
 
 
 async def commit(connection: Connection, xid: str, clock: float, timeout: float) -> None:
-    """Commit the transaction `xid` that `connection` is in; `timeout` in seconds, for the COMMIT and again for doubts.
+    """Commit the transaction `xid` that `connection` is in.
 
-    `clock` is a time of the server (seconds of the epoch) at which the session was known to live. Raises the
-    server's error with nothing committed, or 08007 if it could not be found out.
+    `timeout` is in seconds, for the COMMIT and again to resolve it. `clock` is a time of the server (seconds of the
+    epoch) at which the session was known to live. Raises the server's error with nothing committed, or 08007 if it
+    could not be found out.
     """
     refuse_lost(connection)
     try:
@@ -91,28 +97,23 @@ async def commit(connection: Connection, xid: str, clock: float, timeout: float)
 
 
 def refuse_lost(connection: Connection) -> None:
-    """Raise for a connection that is lost already, in front of a COMMIT: what is not sent leaves nobody in doubt."""
+    """Raise for a connection that is lost already, before a COMMIT: what is not sent leaves nothing in doubt."""
     if not connection.usable:
-        raise as_lost(connection, ConnectionLost("The connection was lost before the COMMIT."))
+        raise rolled_back(connection, ConnectionLost("The connection was lost before the COMMIT."))
 
 
 async def in_time(connection: Connection, job: "Coroutine[Any, Any, T]", limit: float, what: str) -> T:
     """Await an exchange; one that takes longer than `limit` seconds ends the connection: its state is not known.
 
-    When this raises and the connection is still `usable`, the server itself has refused, and answered to the end.
+    When this raises and the connection is still `usable`, the server has answered to the end, and refused.
     """
     try:
         async with asyncio.timeout(limit):
             return await job
     except TimeoutError as error:
         lost = f'shard "{connection.name}" did not {what} within {limit:g} seconds'
-        # With an error, so that it is unusable from now on, not only when the event loop has closed it.
-        connection.stream.abort(ConnectionLost(lost))
+        connection.abort()
         raise PgError(CONNECTION_FAILURE, lost) from error
-    except PgError as error:
-        if connection.busy:
-            connection.stream.abort(ConnectionLost(str(error)))
-        raise
 
 
 async def _settle(
@@ -124,38 +125,48 @@ async def _settle(
 ) -> None:
     """Return if a lost connection's COMMIT came through; raise 08006 if not.
 
-    Raises 08007 if nobody knows by `deadline` (time.monotonic).
+    Raises 08007 if it is not known by `deadline` (time.monotonic).
     """
     outcome: bool | None = None
-    doubt: PgError | None = None
+    failure: PgError | None = None
     try:
         outcome = await persist(
             connection.address, deadline, lambda control: committed(control, connection.pid, clock, xid)
         )
     except PgError as error:
-        doubt = error
+        failure = error
     if outcome:
         return
     if outcome is False:
-        raise as_lost(connection, cause) from cause
-    raise unknown(connection.name, doubt or cause) from cause
+        raise rolled_back(connection, cause) from cause
+    raise unknown(connection.name, failure or cause) from cause
 
 
-def as_lost(connection: Connection, cause: BaseException) -> PgError:
+def rolled_back(connection: Connection, cause: BaseException) -> PgError:
     """Return the error of a transaction that a lost connection has rolled back."""
     return PgError(
         CONNECTION_FAILURE,
         f'the transaction is rolled back: connection to shard "{connection.name}" was lost',
-        detail=str(cause) or "The shard did not answer in time.",
+        detail=str(cause) or NO_ANSWER,
     )
 
 
 def unknown(shard: str, cause: BaseException) -> PgError:
-    """Return the error of a transaction of which nobody could say in time how it ended."""
+    """Return the error of a transaction of which it could not be found out in time how it ended."""
     said = cause.message if isinstance(cause, PgError) else str(cause)
     return PgError(
         TRANSACTION_RESOLUTION_UNKNOWN,
         f'it is not known whether the transaction is committed: shard "{shard}" does not answer',
         detail=said or None,
-        hint="It is committed on all shards or on none. Look at the data before you run it again.",
+        hint="It is committed on all shards or on none. Check the data before you run it again.",
+    )
+
+
+def deadlocked(shard: str) -> PgError:
+    """Return the error of a transaction that waited for a lock when its time to prepare was over."""
+    return PgError(
+        DEADLOCK_DETECTED,
+        f'shard "{shard}" waited for a lock when its time to prepare was over',
+        detail="PostgreSQL cannot see a deadlock between its servers, so it is taken for one.",
+        hint="The transaction is rolled back and might succeed if retried.",
     )

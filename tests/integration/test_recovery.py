@@ -18,8 +18,8 @@ from shardproxy.shard.control import control
 from shardproxy.transaction import recover, recovery, setup
 from shardproxy.transaction.coordinator import Coordinator
 from shardproxy.transaction.decisions import RETENTION, decide_sql, setup_sql
-from shardproxy.transaction.gid import Gid, lock_key, new_transaction, stem
-from shardproxy.transaction.two_phase import Limits
+from shardproxy.transaction.gid import Gid, decision_key, lock_key, new_transaction
+from shardproxy.transaction.participant import Limits
 from tests.conftest import StartServer
 from tests.support.commits import Shards, until
 from tests.support.databases import Databases, Servers, execute, query
@@ -44,8 +44,8 @@ class Committer:
         self.connections: list[Connection] = []
 
     @property
-    def stem(self) -> str:
-        return stem(self.identities["s0"], self.transaction)
+    def key(self) -> str:
+        return decision_key(self.identities["s0"], self.transaction)
 
     async def prepare(self, number: int = 1, shards: tuple[int, ...] = (1, 2)) -> None:
         """Lock and prepare, with the anchor on s0."""
@@ -62,7 +62,7 @@ class Committer:
 
     async def decide(self) -> None:
         await self.connections[0].execute("SET LOCAL synchronous_commit = 'on'")
-        sql = decide_sql(self.identities["s0"], self.stem, list(self.identities.values()), time.time() + 60)
+        sql = decide_sql(self.identities["s0"], self.key, list(self.identities.values()), time.time() + 60)
         assert await self.connections[0].execute(sql) == "COMMIT"
 
     def die(self) -> None:
@@ -91,7 +91,7 @@ async def test_a_backend_of_the_killed_proxy_prepares_behind_the_first_pass(shar
     committer = Committer(shards)
     await committer.prepare(shards=())
     await coordinator.start()
-    assert coordinator.found.doubts == []
+    assert coordinator.found.in_doubt == []
     await committer.prepare_on(1)
     committer.die()
     await until(lambda: not shards.prepared(), 5)
@@ -109,7 +109,7 @@ async def test_a_shard_goes_away_in_doubt(crashing: Shards) -> None:
     assert coordinator.in_doubt == 1
     await asyncio.to_thread(crashing.databases.shard_servers[1].kill)
     await asyncio.to_thread(crashing.databases.shard_servers[2].kill)
-    await until(lambda: len(coordinator.found.away) == 3)
+    await until(lambda: len(coordinator.found.unreachable) == 3)
     assert coordinator.in_doubt == 1
     for server in crashing.databases.shard_servers:
         await asyncio.to_thread(server.restart)
@@ -124,7 +124,7 @@ async def test_a_committer_at_work_is_left_alone(shards: Shards) -> None:
     await committer.prepare()
     coordinator = shards.coordinator()
     found = await coordinator.recover()
-    assert [doubt.alive for doubt in found.doubts] == [True]
+    assert [doubt.committing for doubt in found.in_doubt] == [True]
     assert coordinator.in_doubt == 0
     await committer.decide()
     await asyncio.sleep(recovery.GRACE)
@@ -142,7 +142,7 @@ async def test_an_eager_recovery_makes_the_committer_fail(shards: Shards) -> Non
     identities = committer.identities
     found = await recovery.look(shards.addresses, identities)
     await recovery.resolve(found, shards.addresses, identities, limit=0.0)
-    assert [doubt.outcome for doubt in found.doubts] == ["abort"]
+    assert [doubt.outcome for doubt in found.in_doubt] == ["abort"]
     await committer.prepare_on(2)
     with pytest.raises(PgError) as caught:
         await committer.decide()
@@ -214,8 +214,8 @@ async def test_foreign_transactions_are_not_touched(shards: Shards) -> None:
         literal = gid.replace("'", "''")
         execute(shards.databases.shards[1], f"BEGIN; INSERT INTO t VALUES ({number}); PREPARE TRANSACTION '{literal}'")
     found = await coordinator.recover()
-    assert found.doubts == []
-    assert [str(gid) for doubt in found.strangers for gid in doubt.parts.values()] == [gids[2]]
+    assert found.in_doubt == []
+    assert [str(gid) for doubt in found.foreign for gid in doubt.parts.values()] == [gids[2]]
     assert sorted(gid for (gid,) in shards.prepared()) == sorted(gids)
     await coordinator.close()
 
@@ -264,7 +264,7 @@ def _of(servers: list[Server]) -> Databases:
 @pytest.mark.parametrize("decided", [False, True])
 @pytest.mark.parametrize("shard", [0, 1])
 async def test_a_shard_crashes_in_doubt(crashing: Shards, decided: bool, shard: int) -> None:
-    """The committer dies, and the anchor or a participant crashes and is away for a while."""
+    """The committer dies, and the anchor or a participant crashes and is unreachable for a while."""
     committer = Committer(crashing)
     await committer.prepare()
     if decided:
@@ -274,7 +274,7 @@ async def test_a_shard_crashes_in_doubt(crashing: Shards, decided: bool, shard: 
     await asyncio.to_thread(server.kill)
     coordinator = crashing.coordinator()
     await coordinator.start()
-    assert coordinator.found.away.keys() == {f"s{shard}"}
+    assert coordinator.found.unreachable.keys() == {f"s{shard}"}
     await asyncio.to_thread(server.restart)
     begun = time.monotonic()
     await until(lambda: not crashing.prepared())
@@ -294,13 +294,13 @@ async def test_a_stalled_shard_holds_up_nobody_else(crashing: Shards) -> None:
     server.pause()
     try:
         await coordinator.start()
-        assert coordinator.found.away.keys() == {"s2"}
+        assert coordinator.found.unreachable.keys() == {"s2"}
         crashing.execute(1, f"BEGIN; INSERT INTO t VALUES (1); PREPARE TRANSACTION '{gid}'")
         sql = "SELECT gid FROM pg_prepared_xacts"
         await until(lambda: query(crashing.databases.shards[1], sql) == [])
     finally:
         server.resume()
-    await until(lambda: coordinator.found.away == {})
+    await until(lambda: coordinator.found.unreachable == {})
     await coordinator.close()
 
 
@@ -323,7 +323,7 @@ async def test_a_shard_comes_back_as_a_standby(crashing: Shards) -> None:
     coordinator = crashing.coordinator()
     await coordinator.start()
     await until(lambda: bool(query(crashing.databases.shards[2], "SELECT FROM t")))
-    error = coordinator.found.away["s1"]
+    error = coordinator.found.unreachable["s1"]
     assert (error.sqlstate, error.message) == ("57P03", 'shard "s1" is in recovery')
     with pytest.raises(PgError):
         await recovery.sweep(crashing.addresses, committer.identities, 0.0)
@@ -413,7 +413,7 @@ async def test_a_decision_cannot_come_too_late(shards: Shards) -> None:
     await committer.prepare()
     with pytest.raises(PgError) as caught:
         await committer.connections[0].execute(
-            decide_sql(committer.identities["s0"], committer.stem, [], time.time() - 1)
+            decide_sql(committer.identities["s0"], committer.key, [], time.time() - 1)
         )
     assert caught.value.sqlstate == "23502"
     await shards.end()
@@ -496,7 +496,7 @@ async def test_the_command(shards: Shards, tmp_path: Path, capsys: pytest.Captur
     await asyncio.sleep(recovery.GRACE)
     assert await asyncio.to_thread(recover.run, path) == 0
     said = capsys.readouterr().out
-    assert f"shop: {committer.stem}" in said
+    assert f"shop: {committer.key}" in said
     assert said.rstrip().endswith("committed")
     assert shards.prepared() == []
     assert shards.counts(1) == [1, 1, 1]
@@ -531,7 +531,7 @@ async def test_the_command_shows_what_it_leaves_alone(
     gid = Gid("0" * 32, new_transaction(), identities["s1"])
     shards.execute(1, f"BEGIN; INSERT INTO t VALUES (1); PREPARE TRANSACTION '{gid}'")
     assert await asyncio.to_thread(recover.run, path) == 1
-    assert f"{gid.stem}, prepared 0 s ago on s1: left alone" in capsys.readouterr().out
+    assert f"{gid.decision_key}, prepared 0 s ago on s1: left alone" in capsys.readouterr().out
     assert shards.prepared() == [(str(gid),)]
 
 

@@ -10,8 +10,8 @@ from shardproxy.errors import PgError
 from shardproxy.shard.connect import connect
 from shardproxy.shard.connection import Connection
 from shardproxy.transaction import two_phase
+from shardproxy.transaction.participant import Limits
 from shardproxy.transaction.setup import READY, check_ready, set_up
-from shardproxy.transaction.two_phase import Limits
 from shardproxy.wire import encode
 from tests.conftest import StartServer
 from tests.support.commits import Shards, until
@@ -276,7 +276,7 @@ async def test_a_late_prepare_is_fenced(shards18: Shards, patience: float, monke
     PREPARE waits in a trigger when its deadline passes. The client is told that nothing is committed; the backend
     is ended, at once or by recovery, so that it cannot prepare when the lock is free.
     """
-    monkeypatch.setattr(two_phase, "FENCE_PATIENCE", patience)
+    monkeypatch.setattr(two_phase, "FENCE_TIMEOUT", patience)
     shards18.execute(2, SLOW_PREPARE)
     shards18.limits = Limits(0.5, 5.0)
     coordinator = shards18.coordinator()
@@ -366,8 +366,8 @@ async def test_a_participant_is_away_behind_the_decision(shards18: Shards) -> No
         assert shards18.counts(1) == [1, 0, 1]
         await shards18.end()
         assert len(shards18.decisions()) == 1
-        # The shard that is away lists nothing, and is in doubt still.
-        await until(lambda: "s1" in coordinator.found.away)
+        # The unreachable shard lists nothing, and is in doubt still.
+        await until(lambda: "s1" in coordinator.found.unreachable)
         assert coordinator.in_doubt == 1
         assert coordinator.oldest > 0
         lossy.heal()
@@ -417,7 +417,7 @@ async def test_a_plain_commit_never_arrives(shards18: Shards) -> None:
 
 
 async def test_the_anchor_dies_while_the_others_prepare(shards18: Shards) -> None:
-    """Nothing was sent that could commit, so nobody is in doubt, however long the anchor stays away."""
+    """Nothing was sent that could commit, so nothing is in doubt, however long the anchor is unreachable."""
     shards18.execute(2, SLOW_PREPARE)
     shards18.limits = Limits(10.0, 0.5)
     async with shards18.reached_through_lossy(0) as lossy:

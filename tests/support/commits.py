@@ -13,7 +13,7 @@ from shardproxy.shard.address import Address
 from shardproxy.shard.connect import connect
 from shardproxy.shard.connection import IDLE, Connection
 from shardproxy.transaction.coordinator import Coordinator
-from shardproxy.transaction.two_phase import Limits
+from shardproxy.transaction.participant import Limits
 from tests.support.databases import Databases, execute, query
 from tests.support.lossy import Lossy
 

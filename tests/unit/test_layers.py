@@ -50,6 +50,7 @@ SANS_IO_MODULES = {
     "shardproxy.shard.address",
     "shardproxy.shard.errors",
     "shardproxy.transaction.gid",
+    "shardproxy.transaction.participant",
     "shardproxy.transaction.savepoints",
     "shardproxy.transaction.settings",
     "shardproxy.transaction.state",

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardproxy.transaction.gid import Gid, lock_key, new_transaction, stem
+from shardproxy.transaction.gid import Gid, decision_key, lock_key, new_transaction
 
 IDS = st.from_regex("[0-9a-f]{32}", fullmatch=True)
 
@@ -14,8 +14,8 @@ def test_round_trip(anchor: str, transaction: str, participant: str) -> None:
     gid = Gid(anchor, transaction, participant)
     text = str(gid)
     assert Gid.parse(text) == gid
-    assert gid.stem == stem(anchor, transaction)
-    assert text.startswith(gid.stem)
+    assert gid.decision_key == decision_key(anchor, transaction)
+    assert text.startswith(gid.decision_key)
     # PostgreSQL's GIDSIZE, with its terminating zero byte.
     assert len(text) < 200
 

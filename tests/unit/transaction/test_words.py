@@ -6,9 +6,9 @@ from shardproxy.errors import PgError
 from shardproxy.shard.control import is_transient
 from shardproxy.transaction.decisions import RETENTION, decide_sql, not_set_up, setup_sql
 from shardproxy.transaction.gid import Gid
-from shardproxy.transaction.recovery import Doubt, Found
+from shardproxy.transaction.participant import Limits
+from shardproxy.transaction.recovery import Found, InDoubt
 from shardproxy.transaction.setup import cannot_prepare, refuse_twins
-from shardproxy.transaction.two_phase import Limits
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_roles_are_quoted() -> None:
 
 def test_the_decision_ends_in_commit() -> None:
     """One Query: what fails in front of COMMIT keeps it from being run."""
-    sql = decide_sql("a" * 32, "stem", ["a" * 32, "b" * 32], 1763701234.5)
+    sql = decide_sql("a" * 32, "key", ["a" * 32, "b" * 32], 1763701234.5)
     assert sql.endswith("; COMMIT")
     assert sql.count(";") == 1
     assert "1763701234.5" in sql
@@ -69,12 +69,12 @@ def test_no_decision_outlives_its_row() -> None:
 
 def test_what_counts_as_in_doubt() -> None:
     gid = Gid("a" * 32, "b" * 32, "c" * 32)
-    doubt = Doubt(gid.anchor, gid.transaction, {"s1": gid})
+    doubt = InDoubt(gid.anchor, gid.transaction, {"s1": gid})
     found = Found([doubt])
-    assert found.open == [doubt]
-    assert doubt.stem == gid.stem
-    doubt.alive = True
-    assert found.open == []
-    doubt.alive = False
+    assert found.unresolved == [doubt]
+    assert doubt.decision_key == gid.decision_key
+    doubt.committing = True
+    assert found.unresolved == []
+    doubt.committing = False
     doubt.finished.add("s1")
-    assert found.open == []
+    assert found.unresolved == []
