@@ -1,6 +1,6 @@
 """Short-lived connections of the proxy's own to a shard, beside those that carry clients' transactions.
 
-asyncpg's, with every parameter passed, so that no PG... variable and no .pgpass has a say. Nothing of a client
+asyncpg's, with every parameter passed, so that no PG... variable and no .pgpass counts. Nothing of a client
 reaches them. Whatever fails leaves as PgError that names the shard (see `errors`): 08001 it cannot be reached, 08006
 it was reached and did not answer, 57P03 it is a standby, else the server's own error.
 """

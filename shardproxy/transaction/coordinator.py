@@ -147,7 +147,7 @@ class Coordinator:
 
         Raises with nothing committed, or 08007 when the outcome could not be found out in time. The participants
         are connections inside a transaction, each to another shard. When it raises, some may still be inside it:
-        the caller rolls back those whose `status` says so. Others may have been closed.
+        the caller rolls back those whose `status` shows it. Others may have been closed.
         """
         task = asyncio.ensure_future(self._commit(Commit(participants, self, self.limits, probe, answers)))
         self._commits.add(task)

@@ -1,6 +1,6 @@
 """`shardproxy recover`: show the transactions in doubt and resolve them now.
 
-`serve` does the same by itself; this is for a time without it, and for who wants to see. Exit code 0: nothing is
+`serve` does the same by itself; this command is for times without it, and for looking. Exit code 0: nothing is
 in doubt any more; 1: something is, or a shard could not be asked.
 """
 

@@ -82,5 +82,5 @@ class Log:
 
 def script(entries: Iterable[Entry]) -> bytes:
     """Join statements to one Query."""
-    # A newline in front of the semicolon, because a client's statement may end in a comment.
+    # A newline before the semicolon, because a client's statement may end in a comment.
     return b"\n;\n".join(entry.sql for entry in entries)

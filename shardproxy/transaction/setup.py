@@ -27,7 +27,7 @@ _THERE = """SELECT to_regclass('shardproxy.identity') IS NOT NULL
 _IDENTITY = "SELECT id FROM shardproxy.identity"
 
 # The raw function, not the view, which joins names that are not needed. The role is the session's, as the
-# decision is written under it whatever SET ROLE says.
+# decision is written under it whatever SET ROLE has set.
 READY = """SELECT pg_catalog.current_setting('max_prepared_transactions'),
   (SELECT pg_catalog.count(*) FROM pg_catalog.pg_prepared_xact()),
   (SELECT pg_catalog.has_table_privilege(session_user, c.oid, 'INSERT')
@@ -101,7 +101,7 @@ def refuse_twins(identities: dict[str, str]) -> None:
 
 
 def check_ready(address: Address, row: Sequence[bytes | None]) -> None:
-    """Raise if a shard that gave this row for READY could not prepare now: 55000 or 53200 as its PREPARE would say it.
+    """Raise if a shard that gave this row for READY could not prepare now: 55000 or 53200 as its PREPARE would report it.
 
     For shards that will probably prepare, before the client is asked for its data; whether a slot is still free at
     the end, only PREPARE itself knows.

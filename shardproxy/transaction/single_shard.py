@@ -153,11 +153,11 @@ def rolled_back(connection: Connection, cause: BaseException) -> PgError:
 
 def unknown(shard: str, cause: BaseException) -> PgError:
     """Return the error of a transaction of which it could not be found out in time how it ended."""
-    said = cause.message if isinstance(cause, PgError) else str(cause)
+    reason = cause.message if isinstance(cause, PgError) else str(cause)
     return PgError(
         TRANSACTION_RESOLUTION_UNKNOWN,
         f'it is not known whether the transaction is committed: shard "{shard}" does not answer',
-        detail=said or None,
+        detail=reason or None,
         hint="It is committed on all shards or on none. Check the data before you run it again.",
     )
 

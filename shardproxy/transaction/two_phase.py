@@ -1,6 +1,6 @@
 """Two-phase commit of one transaction over several shards, without any state outside the shards.
 
-    probe      who has written? one round trip, everywhere; every session takes the transaction's advisory lock
+    probe      which have written? one round trip, to all; every session takes the transaction's advisory lock
     prepare    PREPARE TRANSACTION on all writers but one, the anchor, which makes its deferred constraints fire
     decide     the anchor inserts (decision key, 'commit') into shardproxy.decisions and commits: that is the decision
     complete   COMMIT PREPARED everywhere else
@@ -122,7 +122,7 @@ class Commit:
     async def run(self) -> list[PgError]:
         """Commit everywhere or nowhere. Raises 08007 if it could not be found out in time which."""
         if len(self._connections) == 1:
-            # Whether it has written or not, and it says so on the way.
+            # Whether it has written or not: it is asked on the way.
             await single_shard.commit_alone(self._connections[0], self._limits.commit)
             return []
         writers = await self._probe()

@@ -8,7 +8,7 @@ those on a control connection, which the committer opens when a session is lost,
     TERMINATE    the lost backend: IDLE or WAITING for a lock when it was terminated, GONE
     ARBITRATE    the row that is there after the insert of 'abort': "commit", "abort" or None
     PREPARED     whether the gid is still prepared; if so, it is finished
-    STATUS       what pg_xact_status says
+    STATUS       what pg_xact_status returns
 """
 
 import asyncio
@@ -195,8 +195,8 @@ class Cluster:
     async def commit(self, *, probe: Probe | None = None, answers: dict[int, Row] | None = None) -> list[str]:
         """Commit; return the warnings. When it is over, every script has been played to its end."""
         connections: Any = self.shards
-        told: Any = {self.shards[number]: values for number, values in (answers or {}).items()}
-        commit = Commit(connections, self.manager, Limits(0.5, 0.5), probe, told)
+        known: Any = {self.shards[number]: values for number, values in (answers or {}).items()}
+        commit = Commit(connections, self.manager, Limits(0.5, 0.5), probe, known)
         try:
             return [warning.message for warning in await commit.run()]
         finally:

@@ -1,4 +1,4 @@
-"""What a gid says, and what it never says."""
+"""Gids: what they hold, and what is none."""
 
 import pytest
 from hypothesis import given

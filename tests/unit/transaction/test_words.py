@@ -54,7 +54,7 @@ def test_roles_are_quoted() -> None:
 
 
 def test_the_decision_ends_in_commit() -> None:
-    """One Query: what fails in front of COMMIT keeps it from being run."""
+    """One Query: what fails before COMMIT keeps it from being run."""
     sql = decide_sql("a" * 32, "key", ["a" * 32, "b" * 32], 1763701234.5)
     assert sql.endswith("; COMMIT")
     assert sql.count(";") == 1
