@@ -101,7 +101,7 @@ def refuse_twins(identities: dict[str, str]) -> None:
 
 
 def check_ready(address: Address, row: Sequence[bytes | None]) -> None:
-    """Raise if a shard that gave this row for READY could not prepare now: 55000 or 53200 as its PREPARE would report it.
+    """Raise if a shard that gave this row for READY could not prepare now: 55000 or 53200, as its PREPARE would fail.
 
     For shards that will probably prepare, before the client is asked for its data; whether a slot is still free at
     the end, only PREPARE itself knows.
