@@ -32,6 +32,7 @@ from shardproxy.sqlstate import (
 from shardproxy.transaction import metrics, recovery
 from shardproxy.transaction.decisions import RETENTION, forget
 from shardproxy.transaction.fence import fence, finish
+from shardproxy.transaction.gid import transaction_of
 from shardproxy.transaction.participant import Limits, Probe, Row
 from shardproxy.transaction.setup import refuse_twins, set_up_one
 from shardproxy.transaction.two_phase import Commit
@@ -85,6 +86,7 @@ class Coordinator:
         self.found = recovery.Found()
         self._identities: dict[str, str] = {}
         self._in_flight: set[str] = set()
+        self._finished: set[str] = set()  # since the last pass began, which may have seen them prepared
         self._commits: set[asyncio.Task[list[PgError]]] = set()
         self._lost: list[_LostBackend] = []
         self._unasked: dict[str, _Unasked] = {}  # by decision key
@@ -213,6 +215,7 @@ class Coordinator:
 
     def confirmed(self, anchor: Address, key: str) -> None:
         """Delete the decision later, with others."""
+        self._finished.add(transaction_of(key))
         keys = self._confirmed[anchor]
         if len(keys) < FORGET_MOST:
             keys.append(key)
@@ -289,14 +292,13 @@ class Coordinator:
         await self._fence()
         here = self._here()
         complete = all(address.name in self._identities for address in self.addresses)
-        # Those too that end between the look and its judgement: they have not left anything to anyone else.
-        in_flight = set(self._in_flight)
+        self._finished.clear()
         found = await recovery.look(here, self._identities, complete=complete, returning=self._unreachable)
         asked = {address.name for address in here}
         self._unreachable = {name: until for name, until in self._unreachable.items() if name not in asked}
         self._unreachable |= dict.fromkeys(found.unreachable, time.monotonic() + UNREACHABLE_PAUSE)
         reached = [address for address in here if address.name not in found.unreachable]
-        in_flight |= self._in_flight
+        in_flight = self._in_flight | self._finished
         await recovery.resolve(found, reached, self._identities, limit=self.limits.decide, in_flight=in_flight)
         for name in self._unreachable:
             # Not asked this time: the last error still holds.

@@ -53,3 +53,8 @@ class Gid:
 def decision_key(anchor: str, transaction: str) -> str:
     """Return the key of a transaction's decision, with which all its gids begin."""
     return f"{PREFIX}{anchor}_{transaction}"
+
+
+def transaction_of(key: str) -> str:
+    """Return the transaction identifier in a decision key."""
+    return key.rpartition("_")[2]

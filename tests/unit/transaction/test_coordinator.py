@@ -1,5 +1,7 @@
 """What a coordinator keeps between passes of recovery, without servers."""
 
+from collections.abc import Callable
+
 import pytest
 
 from shardproxy.errors import PgError
@@ -19,12 +21,11 @@ class Looks:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         addresses = [Address(name, "127.0.0.1", 1, "app", "shop") for name in ("s0", "s1")]
         self.coordinator = Coordinator("test", addresses)
-        self.ended: str | None = None
+        self.meanwhile: Callable[[], None] = lambda: None
         self.found = Found()
 
         async def look(*_: object, **__: object) -> Found:
-            if self.ended is not None:
-                self.coordinator._in_flight.discard(self.ended)
+            self.meanwhile()
             return self.found
 
         def control(*_: object) -> None:
@@ -49,8 +50,9 @@ async def test_a_commit_ends_while_recovery_looks(monkeypatch: pytest.MonkeyPatc
     It would be arbitrated for nothing, by connections to the anchor and the participant, after each second.
     """
     looks = Looks(monkeypatch)
-    looks.coordinator._in_flight.add(GID.transaction)
-    looks.ended = GID.transaction
+    anchor = looks.coordinator.addresses[0]
+    looks.meanwhile = lambda: looks.coordinator.confirmed(anchor, GID.decision_key)
+    monkeypatch.setattr(looks.coordinator, "_ensure_task", lambda: None)
     await looks.look(in_doubt())
     [one] = looks.coordinator.found.in_doubt
     assert (one.committing, one.own) == (True, True)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardproxy.transaction.gid import Gid, decision_key, lock_key, new_transaction
+from shardproxy.transaction.gid import Gid, decision_key, lock_key, new_transaction, transaction_of
 
 IDS = st.from_regex("[0-9a-f]{32}", fullmatch=True)
 
@@ -16,6 +16,7 @@ def test_round_trip(anchor: str, transaction: str, participant: str) -> None:
     assert Gid.parse(text) == gid
     assert gid.decision_key == decision_key(anchor, transaction)
     assert text.startswith(gid.decision_key)
+    assert transaction_of(gid.decision_key) == transaction
     # PostgreSQL's GIDSIZE, with its terminating zero byte.
     assert len(text) < 200
 
