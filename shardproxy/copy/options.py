@@ -7,9 +7,9 @@ value, two that exclude each other), `opaque` is set and nothing is raised here.
 the shards refuse an opaque one; if one of them takes it all the same, its rows cannot be split.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 OptionValue = None | str | int | bool | tuple[str, ...]
 """No argument, a string or keyword, an integer, a boolean, a list of names. A star is the list ('*',)."""
@@ -59,34 +59,19 @@ class CopyOptions:
         given: dict[str, Any] = {}
         opaque = False
         for name, value in pairs:
-            reader = _READERS.get(name)
-            read = None if reader is None else reader(value)
+            option = OPTIONS.get(name)
+            read = None if option is None else option.read(value)
             if read is None or name in given:
                 opaque = True
             else:
                 given[name] = read
         form: Format = given.get("format", "text")
-        csv = form == "csv"
-        quote = given.get("quote", '"' if csv else "")
-        options = cls(
-            direction,
-            form,
-            delimiter=given.get("delimiter", DELIMITER[form]),
-            null=given.get("null", NULL_MARKER[form]),
-            default=given.get("default"),
-            header=given.get("header", "none"),
-            quote=quote,
-            escape=given.get("escape", quote),
-            force_null=given.get("force_null", ()),
-            force_not_null=given.get("force_not_null", ()),
-            force_quote=given.get("force_quote", ()),
-            encoding=given.get("encoding"),
-            on_error=given.get("on_error", "stop"),
-            reject_limit=given.get("reject_limit"),
-            log_verbosity=given.get("log_verbosity", "default"),
-            freeze=given.get("freeze", False),
-        )
-        return replace(options, opaque=opaque or not _compatible(options, frozenset(given)))
+        quote = '"' if form == "csv" else ""
+        defaults = {"delimiter": DELIMITER[form], "null": NULL_MARKER[form], "quote": quote}
+        defaults["escape"] = given.get("quote", quote)
+        options = cls(direction, **(defaults | given))
+        allowed = all(direction in OPTIONS[name].directions and form in OPTIONS[name].formats for name in given)
+        return replace(options, opaque=opaque or not allowed or not _compatible(options))
 
 
 def _string(value: OptionValue) -> str | None:
@@ -142,61 +127,61 @@ def _limit(value: OptionValue) -> int | None:
     return number if 0 < number < 2**63 else None
 
 
-_READERS: Final[dict[str, Any]] = {
-    "format": _one_of("text", "csv", "binary", fold=False),
-    "delimiter": _string,
-    "null": _string,
-    "default": _string,
-    "header": _header,
-    "quote": _string,
-    "escape": _string,
-    "force_null": _columns,
-    "force_not_null": _columns,
-    "force_quote": _columns,
-    "encoding": _string,
-    "on_error": _one_of("stop", "ignore", fold=True),
-    "reject_limit": _limit,
-    "log_verbosity": _one_of("silent", "default", "verbose", fold=True),
-    "freeze": _boolean,
+class Option(NamedTuple):
+    """One option: how its value is read (None for what PostgreSQL refuses), and where it may be given at all."""
+
+    read: Callable[[OptionValue], Any]
+    directions: frozenset[Direction] = frozenset({"from", "to"})
+    formats: frozenset[Format] = frozenset({"text", "csv", "binary"})
+
+
+_FROM: Final = frozenset[Direction]({"from"})
+_TO: Final = frozenset[Direction]({"to"})
+_CSV: Final = frozenset[Format]({"csv"})
+_TEXTUAL: Final = frozenset[Format]({"text", "csv"})
+
+OPTIONS: Final = {
+    "format": Option(_one_of("text", "csv", "binary", fold=False)),
+    "delimiter": Option(_string, formats=_TEXTUAL),
+    "null": Option(_string, formats=_TEXTUAL),
+    "default": Option(_string, _FROM, _TEXTUAL),
+    "header": Option(_header),
+    "quote": Option(_string, formats=_CSV),
+    "escape": Option(_string, formats=_CSV),
+    "force_null": Option(_columns, _FROM, _CSV),
+    "force_not_null": Option(_columns, _FROM, _CSV),
+    "force_quote": Option(_columns, _TO, _CSV),
+    "encoding": Option(_string),
+    "on_error": Option(_one_of("stop", "ignore", fold=True), _FROM),
+    "reject_limit": Option(_limit),
+    "log_verbosity": Option(_one_of("silent", "default", "verbose", fold=True)),
+    "freeze": Option(_boolean),
 }
+"""The options by name, each a field of `CopyOptions`. What depends on their values is `_compatible`'s."""
 
 
-def _compatible(options: CopyOptions, given: frozenset[str]) -> bool:
-    """Tell whether PostgreSQL 18 takes these options together."""
-    csv, binary = options.format == "csv", options.format == "binary"
-    markers = [options.null] if options.default is None else [options.null, options.default]
+def _compatible(options: CopyOptions) -> bool:
+    """Tell whether PostgreSQL 18 takes the values of these options together."""
+    binary = options.format == "binary"
     refused = (
-        (binary and given & {"delimiter", "null", "default"})
-        or (binary and options.header != "none")
-        or (binary and options.on_error != "stop")
-        or (not csv and given & {"quote", "escape", "force_null", "force_not_null", "force_quote"})
+        (binary and (options.header != "none" or options.on_error != "stop"))
         or (options.reject_limit is not None and options.on_error != "ignore")
+        or (options.direction == "to" and (options.header == "match" or options.freeze))
     )
-    if options.direction == "to":
-        refused = (
-            refused
-            or options.header == "match"
-            or options.freeze
-            or given & {"default", "force_null", "force_not_null", "on_error"}
-        )
-    else:
-        refused = refused or "force_quote" in given
-    if not binary:
-        delimiter = options.delimiter
-        refused = (
-            refused
-            or len(delimiter.encode("utf-8", "surrogateescape")) != 1
-            or delimiter in _LINE_ENDS
-            or (not csv and delimiter in _TEXT_DELIMITER_REFUSED)
-            or any(delimiter in marker or _LINE_ENDS & set(marker) for marker in markers)
-            or options.null == options.default
-        )
-    if csv:
-        refused = (
-            refused
-            or len(options.quote.encode("utf-8", "surrogateescape")) != 1
-            or len(options.escape.encode("utf-8", "surrogateescape")) != 1
-            or options.quote == options.delimiter
-            or any(options.quote in marker for marker in markers)
-        )
-    return not refused
+    return not (refused or (not binary and _markers_clash(options)))
+
+
+def _markers_clash(options: CopyOptions) -> bool:
+    """Tell whether PostgreSQL refuses the delimiter, the markers or the quotes."""
+    csv = options.format == "csv"
+    delimiter, quote = options.delimiter, options.quote
+    markers = [options.null] if options.default is None else [options.null, options.default]
+    one_byte = [delimiter, quote, options.escape] if csv else [delimiter]
+    return (
+        any(len(text.encode("utf-8", "surrogateescape")) != 1 for text in one_byte)
+        or delimiter in _LINE_ENDS
+        or (not csv and delimiter in _TEXT_DELIMITER_REFUSED)
+        or any(delimiter in marker or _LINE_ENDS & set(marker) for marker in markers)
+        or options.null == options.default
+        or (csv and (quote == delimiter or any(quote in marker for marker in markers)))
+    )

@@ -311,7 +311,7 @@ def _inserted(insert: Insert, tables: Tables, context: Context) -> tuple[Key, ..
     table = tables[insert.target]
     changes = any(column.name in insert.set_columns for column in table.key)
     reads = any(resolved.sharded for ref, resolved in tables.items() if ref != insert.target)
-    if not table.sharded or table.placement is None or changes or reads or len(insert.rows) != 1:
+    if not table.sharded or table.placement is None or changes or reads or insert.overriding or len(insert.rows) != 1:
         return ()
     [row] = insert.rows
     given = dict(zip(table.columns if insert.columns is None else insert.columns, row, strict=False))

@@ -108,6 +108,8 @@ def check_replicated(verb: str, statement: Change | Select | CopyFrom, table: Re
 def _defaulted(statement: Change | Select | CopyFrom, table: Resolved) -> set[str]:
     """The columns that may take their default."""
     match statement:
+        case Insert(overriding=True):
+            return {*table.columns}
         case Insert():
             return {*statement.set_defaults} | _left_out(statement, table)
         case Merge():
@@ -154,6 +156,11 @@ def _insert(insert: Insert, table: Resolved, reads: Tables, context: Context) ->
         raise refused(
             f'INSERT ... SELECT into sharded table "{table}" is not supported',
             "COPY the rows out and in, or INSERT them with VALUES.",
+        )
+    if insert.overriding:
+        raise refused(
+            f'INSERT with OVERRIDING USER VALUE into sharded table "{table}" is not supported',
+            "Leave the clause out, or use OVERRIDING SYSTEM VALUE where the key is an identity column.",
         )
     shards: set[int] = set()
     names = table.columns if insert.columns is None else insert.columns

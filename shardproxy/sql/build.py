@@ -160,7 +160,8 @@ def _modify(at: _Place, name: str, node: Node, tree: Node) -> Statement:
         "returning": "returningClause" in node,
     }
     if name == "InsertStmt":
-        return Insert(**more, **_rows(node))
+        overriding = node.get("override") == "OVERRIDING_USER_VALUE"
+        return Insert(**more, **_rows(node), overriding=overriding)
     if name == "UpdateStmt":
         return Update(**more)
     return Delete(**more) if name == "DeleteStmt" else Merge(**more)

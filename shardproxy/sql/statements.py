@@ -74,6 +74,8 @@ class Insert(Modify):
     rows: tuple[tuple[RowValue, ...], ...]
     select: bool
     conflict: Literal["nothing", "update"] | None = None
+    overriding: bool = False
+    """OVERRIDING USER VALUE: identity columns do not take the values that are given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

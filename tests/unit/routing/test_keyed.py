@@ -92,6 +92,7 @@ def test_kinds(sql: str, kind: type[object]) -> None:
         "INSERT INTO users SELECT * FROM ref",
         "INSERT INTO users (id) VALUES (random())",
         "INSERT INTO computed (v) VALUES ($1)",
+        "INSERT INTO users (id) OVERRIDING USER VALUE VALUES ($1)",
         "WITH w AS (DELETE FROM solo3 RETURNING *) SELECT * FROM users WHERE id = $1",
         # refused, or for PostgreSQL to refuse
         "INSERT INTO users (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET id = 2",
