@@ -228,12 +228,12 @@ class ByParameter(ByValues):
 
 
 Keyed = Fixed | AtHome | ByValues
-Rows = Select | Insert | Update | Delete
+Keyable = Select | Insert | Update | Delete
 
 
 def keyed(statement: Statement, tables: Tables, context: Context) -> Keyed | None:
     """Prepare a statement that one shard answers by its key alone, or any shard; None for every other."""
-    if not isinstance(statement, Rows) or any(map(statement.calls, NOT_KEYED)):
+    if not isinstance(statement, Keyable) or any(map(statement.calls, NOT_KEYED)):
         return None
     kinds = {resolved.kind for resolved in tables.values()}
     if "missing" in kinds or any(ref.role == "write" and ref.nested for ref in tables):
@@ -265,7 +265,7 @@ def keyed(statement: Statement, tables: Tables, context: Context) -> Keyed | Non
     return None if shard is None else Fixed(shard)
 
 
-def _without_key(statement: Rows, tables: Tables, context: Context) -> Fixed | AtHome | None:
+def _without_key(statement: Keyable, tables: Tables, context: Context) -> Fixed | AtHome | None:
     if not isinstance(statement, Select) and tables[statement.target].kind == "catalog":
         return None
     try:

@@ -193,14 +193,14 @@ class Connection:
             if [len(row) for row in rows] != list(columns):
                 raise ProtocolError("it gave another number of rows or columns than it was asked for")
 
-    async def describe(self, sql: bytes) -> list[decode.Column]:
+    async def describe(self, sql: bytes) -> list[decode.FieldDescription]:
         """Return what a query would answer with. It is parsed, which takes its tables' ACCESS SHARE locks, and not run.
 
         Unlike a query of the catalogs, this sees tables as they are now, also with an older snapshot.
         """
         self.statements.queried()
         self.send(encode.parse(b"", sql) + encode.describe(b"S", b"") + encode.SYNC, _DESCRIBED)
-        columns: list[decode.Column] = []
+        columns: list[decode.FieldDescription] = []
         for reply in await self.complete():
             if reply.type == B.ROW_DESCRIPTION:
                 with self.trusted():

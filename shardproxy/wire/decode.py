@@ -61,8 +61,8 @@ class CopyResponse(NamedTuple):
     column_formats: tuple[int, ...]
 
 
-class Column(NamedTuple):
-    """One column of a RowDescription (B)."""
+class FieldDescription(NamedTuple):
+    """One field of a RowDescription (B)."""
 
     name: str
     table_oid: int
@@ -306,13 +306,13 @@ def parameter_description(payload: bytes) -> tuple[int, ...]:
     return oids
 
 
-def row_description(payload: bytes) -> list[Column]:
+def row_description(payload: bytes) -> list[FieldDescription]:
     """RowDescription (B)."""
     cursor = _Cursor(payload)
     columns = []
     for _ in range(cursor.uint16()):
         name = cursor.string()
-        columns.append(Column(name, *_column.unpack(cursor.raw(_column.size))))
+        columns.append(FieldDescription(name, *_column.unpack(cursor.raw(_column.size))))
     cursor.end()
     return columns
 
