@@ -12,15 +12,13 @@ Execute with a row limit is `pieces`'.
 
 from __future__ import annotations
 
-import re
-
 from shardproxy.errors import PgError
 from shardproxy.session.client import Client
 from shardproxy.session.copy_client import CopyClient
 from shardproxy.session.copy_in import is_copy_in
-from shardproxy.session.copy_out import is_copy_out
 from shardproxy.session.execute import Executor, Outcome
 from shardproxy.session.names import Resolver
+from shardproxy.session.namespace import LOCAL, Namespace, shown, unprepared
 from shardproxy.session.pieces import EXECUTED, PIECEWISE, run_cursor, run_in_pieces
 from shardproxy.session.portals import Pending, Portal, Prepared, request
 from shardproxy.session.relay import Discard, Kept, Relay
@@ -30,8 +28,6 @@ from shardproxy.shard.connection import Connection
 from shardproxy.sql import Deallocate, Kind, Select, Statement
 from shardproxy.sqlstate import (
     DUPLICATE_PREPARED_STATEMENT,
-    INVALID_CURSOR_NAME,
-    INVALID_SQL_STATEMENT_NAME,
     OBJECT_NOT_IN_PREREQUISITE_STATE,
     PROTOCOL_VIOLATION,
     SYNTAX_ERROR,
@@ -45,44 +41,23 @@ from shardproxy.wire.replies import SWALLOWED_SYNC, Expect, Owed
 
 DUPLICATE_CURSOR = "42P03"
 
-_SHARD_NAME = re.compile(r'(portal )?"(shardproxy_[0-9]+)"')
-
 TEXT_AND_BINARY = (0, 1)
 """The format codes of the protocol."""
-
-NO_VALUES = decode.Bind(b"", b"", (), (), ())
 
 TYPES = frozenset({F.PARSE, F.BIND, F.DESCRIBE, F.EXECUTE, F.CLOSE, F.FLUSH, F.SYNC})
 """The messages of the extended protocol."""
 
 ALLOWED_IN_FAILED = frozenset({Kind.COMMIT, Kind.ROLLBACK, Kind.ROLLBACK_TO, Kind.EMPTY})
 
-LOCAL = frozenset({
-    Kind.EMPTY, Kind.BEGIN, Kind.COMMIT, Kind.ROLLBACK, Kind.SAVEPOINT, Kind.RELEASE, Kind.ROLLBACK_TO,
-})  # fmt: skip
-"""Kinds that are carried out without preparing them on a shard."""
-
-
-def _unprepared(statement: Statement) -> bool:
-    """Whether a statement is never prepared on a shard.
-
-    COPY goes to the shards as a simple query; PostgreSQL, too, looks at nothing but its grammar before Execute.
-    """
-    return statement.kind in LOCAL or is_copy_in(statement) or is_copy_out(statement)
-
-
-def _shown(name: bytes) -> str:
-    return name.decode(errors="surrogateescape")
-
 
 class Extended:
     """Prepared statements, portals and the current batch of one session."""
 
     def __init__(
-        self, client: Client, executor: Executor, transactions: Transactions, names: Resolver, shards: Shards,
+        self, client: Client, executor: Executor, transactions: Transactions, resolver: Resolver, shards: Shards,
         copies: CopyClient,
     ) -> None:  # fmt: skip
-        self.statements: dict[bytes, Prepared] = {}
+        self.names = Namespace(executor, shards)
         self.skipping = False
         self.executed = False
         """A statement has been executed since the last Sync."""
@@ -90,10 +65,9 @@ class Extended:
         self._executor = executor
         self._transactions = transactions
         self._transaction = shards.transaction
-        self._names = names
+        self._resolver = resolver
         self._shards = shards
         self._copies = copies
-        self._portals: dict[bytes, Portal] = {}
         self._pending: list[Pending] = []
         self._put_back: Message | None = None
 
@@ -139,8 +113,8 @@ class Extended:
             self.give_up()
             raise
         self.executed = False
-        self.statements.pop(b"", None)
-        self._drop_portal(b"")
+        self.names.statements.pop(b"", None)
+        self.names.drop_portal(b"")
         await self._transactions.end_implicit()
 
     async def _sync(self, payload: bytes) -> None:
@@ -163,7 +137,7 @@ class Extended:
     def ready(self) -> None:
         """Send ReadyForQuery."""
         if not self._transaction.open:
-            self.forget_portals()
+            self.names.forget_portals()
         self._client.write(encode.ready_for_query(self._transaction.ready_status))
 
     # Errors.
@@ -178,35 +152,15 @@ class Extended:
         return error
 
     async def _fail(self, error: PgError) -> None:
-        self.own_names(error)
+        self.names.own_names(error)
         self.give_up()
         await self._transactions.fail(error)
 
-    def own_names(self, error: PgError) -> None:
-        """Name statements and portals in a shard's error as the client does."""
-        names = {prepared.shard_name: name for name, prepared in self.statements.items() if name}
-        names |= {portal.reading.name: name for name, portal in self._portals.items() if portal.reading is not None}
-
-        def own(match: re.Match[str]) -> str:
-            name = names.get(match[2].encode())
-            if name is None:
-                return match[0]
-            what = match[1] or ""
-            return f'{what}"{name.decode("utf-8", "surrogateescape")}"' if name else f"unnamed {what.rstrip()}"
-
-        for field in "MDW":
-            if field in error.fields:
-                error.fields[field] = _SHARD_NAME.sub(own, error.fields[field])
-
     def give_up(self) -> None:
         """Forget what no shard has accepted, and all portals: they end with the transaction."""
-        for name, prepared in list(self.statements.items()):
-            # Its Parse may have been accepted before a later message failed.
-            accepted = prepared.accepted or any(prepared.is_on(one.statements) for one in self._shards.connections)
-            if not accepted and not _unprepared(prepared.statement):
-                del self.statements[name]
         self._pending.clear()
-        self.forget_portals()
+        self.names.forget_unaccepted()
+        self.names.forget_portals()
 
     # What waits.
 
@@ -235,7 +189,7 @@ class Extended:
     async def _knowing(self, prepared: Prepared) -> Connection:
         """Return a connection to a shard that has the statement's relations: the home shard, if not a lone other."""
         await self._shards.open_home()
-        [connection] = await self._shards.join([await self._names.knowing(prepared.statement)])
+        [connection] = await self._shards.join([await self._resolver.knowing(prepared.statement)])
         return connection
 
     async def _answer(self, answer: bytes) -> None:
@@ -253,34 +207,35 @@ class Extended:
         [statement] = statements
         if statement.kind not in ALLOWED_IN_FAILED:
             self._transaction.check()
-        if parse.name and parse.name in self.statements:
-            raise PgError(DUPLICATE_PREPARED_STATEMENT, f'prepared statement "{_shown(parse.name)}" already exists')
+        if parse.name and parse.name in self.names.statements:
+            raise PgError(DUPLICATE_PREPARED_STATEMENT, f'prepared statement "{shown(parse.name)}" already exists')
         prepared = Prepared(text, statement, parse.oids, unnamed=not parse.name, key=key)
-        if _unprepared(statement):
+        if unprepared(statement):
             await self._answer(encode.PARSE_COMPLETE)
+            prepared.accepted = True
         else:
             self._pending.append(Pending(Expect.PARSE, prepared))
-        self.statements[parse.name] = prepared
+        self.names.statements[parse.name] = prepared
 
     async def _bind(self, bind: decode.Bind) -> None:
-        prepared = self._statement(bind.statement)
+        prepared = self.names.statement(bind.statement)
         if prepared.statement.kind not in ALLOWED_IN_FAILED:
             self._transaction.check()
-        if bind.portal and bind.portal in self._portals:
-            raise PgError(DUPLICATE_CURSOR, f'cursor "{_shown(bind.portal)}" already exists')
-        self._drop_portal(bind.portal)
+        if bind.portal and bind.portal in self.names.portals:
+            raise PgError(DUPLICATE_CURSOR, f'cursor "{shown(bind.portal)}" already exists')
+        self.names.drop_portal(bind.portal)
         portal = Portal(prepared, bind)
-        if _unprepared(prepared.statement):
+        if unprepared(prepared.statement):
             if bind.params:
                 raise PgError(
                     PROTOCOL_VIOLATION,
                     f"bind message supplies {len(bind.params)} parameters, but prepared statement "
-                    f'"{_shown(bind.statement)}" requires 0',
+                    f'"{shown(bind.statement)}" requires 0',
                 )
             await self._answer(encode.BIND_COMPLETE)
         else:
             self._pending.append(Pending(Expect.BIND, prepared, portal))
-        self._portals[bind.portal] = portal
+        self.names.portals[bind.portal] = portal
         if any(code not in TEXT_AND_BINARY for code in bind.param_formats):
             # Nothing can be read or routed by such a value: let a shard refuse it at once, as PostgreSQL does.
             await self.settle()
@@ -289,8 +244,8 @@ class Extended:
         if target.kind == b"P":
             await self._describe_portal(target.name)
             return
-        prepared = self._statement(target.name)
-        if _unprepared(prepared.statement):
+        prepared = self.names.statement(target.name)
+        if unprepared(prepared.statement):
             await self._answer(encode.parameter_description(()) + encode.NO_DATA)
         elif self._transaction.state == FAILED:
             await self._describe_in_failed(prepared)
@@ -298,7 +253,7 @@ class Extended:
             self._pending.append(Pending(Expect.DESCRIBE_STATEMENT, prepared))
 
     async def _describe_portal(self, name: bytes) -> None:
-        cursor = self._cursor(name)
+        cursor = self.names.cursor(name)
         if cursor is not None:
             await self.settle()
             self._transaction.check()
@@ -306,8 +261,8 @@ class Extended:
             cursor.send(encode.describe(b"P", name) + encode.SYNC, owed)
             await Relay([cursor], self._client).run()
             return
-        portal = self._portal(name)
-        if _unprepared(portal.prepared.statement):
+        portal = self.names.portal(name)
+        if unprepared(portal.prepared.statement):
             await self._answer(encode.NO_DATA)
         else:
             self._transaction.check()
@@ -330,13 +285,13 @@ class Extended:
 
     async def _execute(self, execute: decode.Execute) -> None:
         client, transaction = self._client, self._transaction
-        cursor = self._cursor(execute.portal)
+        cursor = self.names.cursor(execute.portal)
         if cursor is not None:
             await self.settle()
             transaction.check()
             self._end(await run_cursor(client, cursor, execute.portal, execute.max_rows))
             return
-        portal = self._portal(execute.portal)
+        portal = self.names.portal(execute.portal)
         statement = portal.prepared.statement
         if statement.kind not in ALLOWED_IN_FAILED:
             transaction.check()
@@ -366,7 +321,7 @@ class Extended:
         self._end(outcome)
         await client.stream.drain()
         if statement.kind in {Kind.COMMIT, Kind.ROLLBACK} and not transaction.open:
-            self.forget_portals()
+            self.names.forget_portals()
 
     def _end(self, outcome: Outcome) -> None:
         if outcome.suspended:
@@ -380,13 +335,13 @@ class Extended:
             self._client.complete(None)
             return
         if statement.kind is not Kind.SELECT:
-            raise PgError(OBJECT_NOT_IN_PREREQUISITE_STATE, f'portal "{_shown(execute.portal)}" cannot be run')
+            raise PgError(OBJECT_NOT_IN_PREREQUISITE_STATE, f'portal "{shown(execute.portal)}" cannot be run')
         self._client.complete("SELECT 0")
 
     async def _run(self, portal: Portal, execute: decode.Execute) -> Outcome:
         prepared = portal.prepared
         statement = prepared.statement
-        if isinstance(statement, Deallocate) and self.deallocate(statement):
+        if isinstance(statement, Deallocate) and self.names.deallocate(statement):
             await self.settle()
             return Outcome(statement.tag)
         sets = isinstance(statement, Select) and statement.sets_config
@@ -410,7 +365,7 @@ class Extended:
         outcome = await self._executor.run(statement, sql, portal.parameters(), send)
         prepared.accepted = True
         if outcome.tag in {"DISCARD ALL", "DEALLOCATE ALL"}:
-            self.forget_statements()
+            self.names.forget_statements()
         self._executor.offer(prepared)
         return outcome
 
@@ -430,84 +385,10 @@ class Extended:
     async def _close(self, target: decode.Target) -> None:
         await self.settle()
         if target.kind == b"S":
-            self._drop_statement(target.name)
-        elif (cursor := self._cursor(target.name)) is not None:
+            self.names.drop_statement(target.name)
+        elif (cursor := self.names.cursor(target.name)) is not None:
             cursor.statements.close_portal(target.name)
-            self._executor.cursor_closed(_shown(target.name))
+            self._executor.cursor_closed(shown(target.name))
         else:
-            self._drop_portal(target.name)
+            self.names.drop_portal(target.name)
         self._client.write(encode.CLOSE_COMPLETE)
-
-    # What the lane does.
-
-    def ran_unnamed(self, prepared: Prepared, *, keep: bool) -> None:
-        """The lane has run a statement by the unnamed portal; `keep` if that may be named again."""
-        if self._portals:
-            self._drop_portal(b"")
-        if keep:
-            self._portals[b""] = Portal(prepared, NO_VALUES, done=True)
-
-    def forget_unnamed(self) -> None:
-        """The lane has sent a Query, which ends the unnamed statement and portal."""
-        self.statements.pop(b"", None)
-        if self._portals:
-            self._drop_portal(b"")
-
-    def parse_failed(self, connection: Connection) -> None:
-        """A unit of the lane has failed; if that was its Parse, the statement is none."""
-        unnamed = self.statements.get(b"")
-        if unnamed is not None and not unnamed.is_on(connection.statements):
-            del self.statements[b""]
-
-    # Names.
-
-    def forget_portals(self) -> None:
-        """The transaction is over."""
-        for name in list(self._portals):
-            self._drop_portal(name)
-
-    def _drop_portal(self, name: bytes) -> None:
-        portal = self._portals.pop(name, None)
-        if portal is not None and portal.reading is not None:
-            portal.reading.close()
-            if portal.reading.cursor:
-                self._executor.cursor_closed(portal.reading.cursor)
-
-    def _cursor(self, name: bytes) -> Connection | None:
-        """Return where SQL has opened a cursor of this name, if it is that and no portal of ours."""
-        return None if name in self._portals else self._executor.cursor_at(_shown(name))
-
-    def _drop_statement(self, name: bytes) -> None:
-        prepared = self.statements.pop(name, None)
-        if prepared is not None:
-            for connection in self._shards.connections:
-                if prepared.is_on(connection.statements):
-                    connection.statements.close(prepared.shard_name)
-
-    def deallocate(self, statement: Deallocate) -> bool:
-        """DEALLOCATE by SQL what was prepared by protocol: one name space in PostgreSQL. Whether that was all."""
-        name = (statement.name or "").encode(errors="surrogateescape")
-        if not name or name not in self.statements:
-            return False
-        self._drop_statement(name)
-        return True
-
-    def forget_statements(self) -> None:
-        """DISCARD ALL or DEALLOCATE ALL has run on the shards."""
-        self.statements.clear()
-        for connection in self._shards.connections:
-            connection.statements.forget()
-
-    def _statement(self, name: bytes) -> Prepared:
-        prepared = self.statements.get(name)
-        if prepared is None:
-            if not name:
-                raise PgError(INVALID_SQL_STATEMENT_NAME, "unnamed prepared statement does not exist")
-            raise PgError(INVALID_SQL_STATEMENT_NAME, f'prepared statement "{_shown(name)}" does not exist')
-        return prepared
-
-    def _portal(self, name: bytes) -> Portal:
-        portal = self._portals.get(name)
-        if portal is None:
-            raise PgError(INVALID_CURSOR_NAME, f'portal "{_shown(name)}" does not exist')
-        return portal

@@ -25,6 +25,7 @@ from shardproxy.session.names import Resolver
 from shardproxy.session.shards import Shards
 from shardproxy.session.simple import Simple
 from shardproxy.session.transactions import Transactions
+from shardproxy.session.turns import Turns
 from shardproxy.shard.connection import Connection
 from shardproxy.sqlstate import ADMIN_SHUTDOWN, FEATURE_NOT_SUPPORTED
 from shardproxy.wire import encode
@@ -58,7 +59,8 @@ class Session:
         self._task: asyncio.Task[None] | None = None
         self._draining = False
         self._wake: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._lane = Lane(self.client, self.shards, self._names, self._transactions, self._extended, self._attend)
+        self._turns = Turns(self.client, self.shards, self._extended, self._attend)
+        self._lane = Lane(self._turns, self.shards, self._names, self._transactions, self._extended)
 
     # The life of a session.
 
@@ -104,13 +106,13 @@ class Session:
         """Return the next message that is not the lane's, when the lane has answered all that came before it."""
         while True:
             self.stream.tap(self._lane.feed)
-            if self._draining and not self.shards.transaction.open and not self._lane.busy:
+            if self._draining and not self.shards.transaction.open and not self._turns.busy:
                 self._attend()
             message = await self.stream.read(until=self._wake)
             self.stream.untap()
             if self._wake.done():
                 self._wake = asyncio.get_running_loop().create_future()
-            if self._lane.busy or self._lane.failed:
+            if self._turns.busy or self._turns.failed:
                 await self._lane_ends()
             if message is None:
                 if self._draining and not self.shards.transaction.open:
@@ -123,12 +125,12 @@ class Session:
         """Wait for what the lane has under way; after an error in a transaction bring the shards to its end."""
         self._busy = True
         try:
-            await self._lane.settled()
-            if self._lane.failed:
+            await self._turns.settled()
+            if self._turns.failed:
                 await self._transactions.statement_failed()
                 self._extended.give_up()
-                self._extended.skipping = self._lane.skipping
-                self._lane.failed = self._lane.skipping = False
+                self._extended.skipping = self._turns.skipping
+                self._turns.failed = self._turns.skipping = False
         finally:
             self._busy = False
 
@@ -178,7 +180,7 @@ class Session:
         """Cancel what runs now, if anything does; but not a commit over several: it ends as all or none by itself."""
         if self._transactions.committing and len(self.shards.transaction.joined) > 1:
             return
-        if self._busy or self._lane.busy:
+        if self._busy or self._turns.busy:
             self.shards.cancel()
 
     def drain(self) -> None:

@@ -53,7 +53,7 @@ class Simple:
                 if len(statements) == 1:
                     self._executor.offer_query(payload)
                 if tag in FORGETTING:
-                    self._extended.forget_statements()
+                    self._extended.names.forget_statements()
                 client.complete(tag)
                 await client.stream.drain()
         except PgError as error:
@@ -66,6 +66,6 @@ class Simple:
             return await self._copies.run(statement, text)
         if isinstance(statement, Deallocate):
             self._transactions.check()
-            if self._extended.deallocate(statement):
+            if self._extended.names.deallocate(statement):
                 return statement.tag
         return (await self._executor.run(statement, text.encode(statement.text))).tag

@@ -11,7 +11,7 @@ An ErrorResponse to an extended request drops every entry up to the Sync, as the
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
@@ -50,6 +50,11 @@ class Owed:
     expect: Expect
     forward: bool = True
     name: bytes = b""
+    steps: dict[int, Step] = field(init=False, repr=False)
+    """What each message that may come does to it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "steps", STEPS[self.expect])
 
 
 _ROWS: Final = {B.ROW_DESCRIPTION: Step.ENDS, B.NO_DATA: Step.ENDS}
@@ -85,9 +90,6 @@ STEPS: Final[dict[Expect, dict[int, Step]]] = {
 }
 """For each entry the messages that may come, and what they do to it. Any other breaks the protocol."""
 
-STEP: Final = {(expect, kind): step for expect, steps in STEPS.items() for kind, step in steps.items()}
-"""The same by entry and type byte."""
-
 SWALLOWED_QUERY: Final = (Owed(Expect.QUERY, forward=False),)
 SWALLOWED_SYNC: Final = Owed(Expect.SYNC, forward=False)
 
@@ -121,7 +123,7 @@ class Replies:
         if not queue:
             raise ProtocolError(f"unexpected message of type {chr(kind)!r}: nothing was asked")
         owed = queue[0]
-        step = STEP.get((owed.expect, kind))
+        step = owed.steps.get(kind)
         if step is Step.ENDS:
             queue.popleft()
         elif step is Step.SKIPS:

@@ -1,0 +1,147 @@
+"""The names that the extended protocol has given: a session's prepared statements and portals."""
+
+import re
+
+from shardproxy.errors import PgError
+from shardproxy.session.copy_in import is_copy_in
+from shardproxy.session.copy_out import is_copy_out
+from shardproxy.session.execute import Executor
+from shardproxy.session.portals import Portal, Prepared
+from shardproxy.session.shards import Shards
+from shardproxy.shard.connection import Connection
+from shardproxy.sql import Deallocate, Kind, Statement
+from shardproxy.sqlstate import INVALID_CURSOR_NAME, INVALID_SQL_STATEMENT_NAME
+from shardproxy.wire import decode
+
+_SHARD_NAME = re.compile(r'(portal )?"(shardproxy_[0-9]+)"')
+
+_NO_VALUES = decode.Bind(b"", b"", (), (), ())
+
+
+def shown(name: bytes) -> str:
+    """Return a name as characters."""
+    return name.decode(errors="surrogateescape")
+
+
+LOCAL = frozenset({
+    Kind.EMPTY, Kind.BEGIN, Kind.COMMIT, Kind.ROLLBACK, Kind.SAVEPOINT, Kind.RELEASE, Kind.ROLLBACK_TO,
+})  # fmt: skip
+"""Kinds that are carried out without preparing them on a shard."""
+
+
+def unprepared(statement: Statement) -> bool:
+    """Whether a statement is never prepared on a shard.
+
+    COPY goes to the shards as a simple query; PostgreSQL, too, looks at nothing but its grammar before Execute.
+    """
+    return statement.kind in LOCAL or is_copy_in(statement) or is_copy_out(statement)
+
+
+class Namespace:
+    """One session's statements and portals by name."""
+
+    def __init__(self, executor: Executor, shards: Shards) -> None:
+        self.statements: dict[bytes, Prepared] = {}
+        self.portals: dict[bytes, Portal] = {}
+        self._executor = executor
+        self._shards = shards
+
+    def forget_unaccepted(self) -> None:
+        """Forget what no shard has accepted, after an error."""
+        for name, prepared in list(self.statements.items()):
+            # Its Parse may have been accepted before a later message failed.
+            accepted = prepared.accepted or any(prepared.is_on(one.statements) for one in self._shards.connections)
+            if not accepted:
+                del self.statements[name]
+
+    def forget_portals(self) -> None:
+        """The transaction is over."""
+        for name in list(self.portals):
+            self.drop_portal(name)
+
+    def drop_portal(self, name: bytes) -> None:
+        """Close a portal, here and on its shards."""
+        portal = self.portals.pop(name, None)
+        if portal is not None and portal.reading is not None:
+            portal.reading.close()
+            if portal.reading.cursor:
+                self._executor.cursor_closed(portal.reading.cursor)
+
+    def cursor(self, name: bytes) -> Connection | None:
+        """Return where SQL has opened a cursor of this name, if it is that and no portal of ours."""
+        return None if name in self.portals else self._executor.cursor_at(shown(name))
+
+    def drop_statement(self, name: bytes) -> None:
+        """Close a statement, here and on the shards that have it."""
+        prepared = self.statements.pop(name, None)
+        if prepared is not None:
+            for connection in self._shards.connections:
+                if prepared.is_on(connection.statements):
+                    connection.statements.close(prepared.shard_name)
+
+    def deallocate(self, statement: Deallocate) -> bool:
+        """DEALLOCATE by SQL what was prepared by protocol: one name space in PostgreSQL. Whether that was all."""
+        name = (statement.name or "").encode(errors="surrogateescape")
+        if not name or name not in self.statements:
+            return False
+        self.drop_statement(name)
+        return True
+
+    def forget_statements(self) -> None:
+        """DISCARD ALL or DEALLOCATE ALL has run on the shards."""
+        self.statements.clear()
+        for connection in self._shards.connections:
+            connection.statements.forget()
+
+    def statement(self, name: bytes) -> Prepared:
+        """Return a prepared statement; 26000 if there is none."""
+        prepared = self.statements.get(name)
+        if prepared is None:
+            if not name:
+                raise PgError(INVALID_SQL_STATEMENT_NAME, "unnamed prepared statement does not exist")
+            raise PgError(INVALID_SQL_STATEMENT_NAME, f'prepared statement "{shown(name)}" does not exist')
+        return prepared
+
+    def portal(self, name: bytes) -> Portal:
+        """Return a portal; 34000 if there is none."""
+        portal = self.portals.get(name)
+        if portal is None:
+            raise PgError(INVALID_CURSOR_NAME, f'portal "{shown(name)}" does not exist')
+        return portal
+
+    def own_names(self, error: PgError) -> None:
+        """Name statements and portals in a shard's error as the client does."""
+        names = {prepared.shard_name: name for name, prepared in self.statements.items() if name}
+        names |= {portal.reading.name: name for name, portal in self.portals.items() if portal.reading is not None}
+
+        def own(match: re.Match[str]) -> str:
+            name = names.get(match[2].encode())
+            if name is None:
+                return match[0]
+            what = match[1] or ""
+            return f'{what}"{name.decode("utf-8", "surrogateescape")}"' if name else f"unnamed {what.rstrip()}"
+
+        for field in "MDW":
+            if field in error.fields:
+                error.fields[field] = _SHARD_NAME.sub(own, error.fields[field])
+
+    # What the lane does.
+
+    def ran_unnamed(self, prepared: Prepared, *, keep: bool) -> None:
+        """The lane has run a statement by the unnamed portal; `keep` if that may be named again."""
+        if self.portals:
+            self.drop_portal(b"")
+        if keep:
+            self.portals[b""] = Portal(prepared, _NO_VALUES, done=True)
+
+    def forget_unnamed(self) -> None:
+        """The lane has sent a Query, which ends the unnamed statement and portal."""
+        self.statements.pop(b"", None)
+        if self.portals:
+            self.drop_portal(b"")
+
+    def parse_failed(self, connection: Connection) -> None:
+        """A unit of the lane has failed; if that was its Parse, the statement is none."""
+        unnamed = self.statements.get(b"")
+        if unnamed is not None and not unnamed.is_on(connection.statements):
+            del self.statements[b""]

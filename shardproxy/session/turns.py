@@ -1,0 +1,264 @@
+"""Statements under way, answered in the client's order: from the shards' sockets to the client's, synchronously.
+
+Theory of operation. Each unit that the lane has sent is a turn. Turns are answered in order, though several shards
+may work at once: the sink of a shard's stream takes answers only while the first turn is that shard's; what comes
+earlier stays in the stream, which pauses its shard when that is much. Answers are checked message by message against
+what the shard owes (`wire.replies`) and forwarded as they are, in one write for each read.
+
+An error ends a turn. Outside a transaction the next turns are statements of their own, and go on. Inside one they
+have failed, too, whatever their shards have answered: their answers are dropped, the client reads what PostgreSQL
+says in a failed transaction, and the session's coroutine brings the shards to where the error leaves them (`failed`).
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from struct import Struct
+from typing import Final, NamedTuple
+
+from shardproxy.combine.notices import Fields
+from shardproxy.errors import PgError, ProtocolError
+from shardproxy.native import run_end
+from shardproxy.session.client import Client
+from shardproxy.session.extended import Extended
+from shardproxy.session.shards import Shards
+from shardproxy.shard.connection import Connection
+from shardproxy.sqlstate import IN_FAILED_SQL_TRANSACTION
+from shardproxy.transaction.state import IMPLICIT
+from shardproxy.wire import encode
+from shardproxy.wire.constants import HEADER_SIZE, B, backend_limit
+from shardproxy.wire.framing import Message
+from shardproxy.wire.replies import Expect, Owed, Step
+
+LIMITS: Final = [backend_limit(kind) for kind in range(256)]
+"""The greatest length word of each message type of a server."""
+
+_length: Final = Struct("!i").unpack_from
+
+SYNC: Final = Owed(Expect.SYNC)
+"""The end of a turn whose ReadyForQuery the client reads."""
+LAST: Final = Owed(Expect.SYNC, forward=False)
+"""The end of a turn in the middle of the client's batch."""
+QUERY: Final = Owed(Expect.QUERY)
+ENDS: Final = frozenset({id(SYNC), id(LAST), id(QUERY)})
+"""The entries whose ReadyForQuery ends a turn; another one belongs to what has joined the shard to the transaction."""
+
+_ABORTED: Final = "current transaction is aborted, commands ignored until end of transaction block"
+
+
+class Turn(NamedTuple):
+    """A unit under way: its shard, whether the client reads a ReadyForQuery after it, its protocol, and whether it is
+    inside a transaction, which may be another one when its answer comes."""
+
+    connection: Connection
+    ready: bool
+    extended: bool
+    inside: bool
+
+
+class Turns:
+    """One session's statements under way."""
+
+    def __init__(self, client: Client, shards: Shards, extended: Extended, attention: Callable[[], None]) -> None:
+        """`attention` is called when the session's coroutine has to see to `failed`."""
+        self.failed = False
+        """A turn inside a transaction has failed."""
+        self.skipping = False
+        """The client's messages up to the next Sync are to be skipped."""
+        self._client = client
+        self._transaction = shards.transaction
+        self._extended = extended
+        self._attention = attention
+        self._turns: deque[Turn] = deque()
+        self._sinks: dict[Connection, Callable[[memoryview], int]] = {}
+        self._advancing = False
+        self._settled: asyncio.Future[None] | None = None
+        shards.on_lost = self._connection_lost
+
+    @property
+    def busy(self) -> bool:
+        """Whether a shard owes the client an answer."""
+        return bool(self._turns)
+
+    async def settled(self) -> None:
+        """Wait until all that was sent is answered."""
+        if self._turns:
+            self._settled = asyncio.get_running_loop().create_future()
+            await self._settled
+
+    def send(self, request: bytes, owed: tuple[Owed, ...], turn: Turn) -> None:
+        """Send a unit to its shard; the last of `owed` is SYNC, LAST or QUERY."""
+        connection = turn.connection
+        sink = self._sinks.get(connection)
+        if sink is None:
+            sink = self._sinks[connection] = self._sink_of(connection)
+        if connection.stream.sink is not sink:
+            connection.stream.tap(sink)
+        self._client.on_notice = self._notice
+        self._turns.append(turn)
+        connection.send(request, owed)
+
+    def _notice(self, _: int, fields: Fields) -> None:
+        self._client.notice(fields)
+
+    # From the shards to the client.
+
+    def _sink_of(self, connection: Connection) -> Callable[[memoryview], int]:
+        def sink(view: memoryview) -> int:
+            at = 0
+            while self._turns and self._turns[0].connection is connection:
+                before = len(self._turns)
+                at = self._answers(connection, view, at)
+                if len(self._turns) == before:
+                    break
+                if not self._turns:
+                    self._ended()
+                    break
+                if self._turns[0].connection is not connection:
+                    self._advance()
+            return at
+
+        return sink
+
+    def _advance(self) -> None:
+        """Let the shards whose turns have come say what they had said before."""
+        if self._advancing:
+            return
+        self._advancing = True
+        try:
+            while self._turns:
+                turn = self._turns[0]
+                connection = turn.connection
+                if not connection.usable:
+                    self._lost(turn)
+                elif connection.stream.pending:
+                    connection.stream.tap(self._sinks[connection])
+                if self._turns and self._turns[0] is turn:
+                    break
+        finally:
+            self._advancing = False
+        if not self._turns:
+            self._ended()
+
+    def _answers(self, connection: Connection, view: memoryview, at: int) -> int:
+        """Take answers to the turns at the head that are this shard's; return where they end."""
+        replies = connection.replies
+        queue, turns = replies.queue, self._turns
+        size = len(view)
+        start = at  # what lies from here to `at` is to be forwarded
+        pieces: list[memoryview] = []
+        while at + HEADER_SIZE <= size:
+            kind = view[at]
+            [length] = _length(view, at + 1)
+            end = at + 1 + length
+            if not 4 <= length <= LIMITS[kind]:
+                self._broken(connection, ProtocolError(f"it sent a message of type {chr(kind)!r} and length {length}"))
+                break
+            if end > size:
+                break
+            step = queue[0].steps.get(kind) if queue else None
+            if kind == B.DATA_ROW and step is Step.STAYS:
+                run = run_end(view, at, kind, LIMITS[kind])
+                if self.failed:
+                    pieces.append(view[start:at])
+                    start = run
+                at = run
+                continue
+            if step is None or step is Step.SKIPS or kind == B.ERROR_RESPONSE:
+                pieces.append(view[start:at])
+                self._write(pieces)
+                pieces = []
+                start = at = end
+                if not self._unusual(connection, Message(kind, bytes(view[at - length + 4 : end]))):
+                    break
+                continue
+            owed = queue[0]
+            if step is Step.ENDS:
+                queue.popleft()
+            if not owed.forward or self.failed:
+                pieces.append(view[start:at])
+                start = end
+            at = end
+            if kind == B.READY_FOR_QUERY:
+                connection.status = view[end - 1]
+                if id(owed) in ENDS:
+                    if self.failed:
+                        self._failed_turn_ends(turns[0])
+                    turns.popleft()
+                    if not turns or turns[0].connection is not connection:
+                        break
+        pieces.append(view[start:at])
+        self._write(pieces)
+        return at
+
+    def _write(self, pieces: list[memoryview]) -> None:
+        data = bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+        if data:
+            self._client.stream.write_now(data)
+
+    def _ended(self) -> None:
+        """No turn is left."""
+        if self.failed:
+            self._attention()
+        if self._settled is not None and not self._settled.done():
+            self._settled.set_result(None)
+        self._settled = None
+
+    # What goes wrong.
+
+    def _unusual(self, connection: Connection, message: Message) -> bool:
+        """Take what is neither plain nor expected; False if the connection is lost by it."""
+        try:
+            if connection.asynchronous(message):
+                return True
+            reply = connection.answer(message)
+        except ProtocolError as error:
+            self._broken(connection, error)
+            return False
+        except PgError:
+            # An error by which the server ends the connection: the stream is lost, and its turns with it.
+            return False
+        self._fail(self._turns[0], connection.error(reply))
+        return True
+
+    @staticmethod
+    def _broken(connection: Connection, error: ProtocolError) -> None:
+        connection.stream.abort(error)
+
+    def _connection_lost(self, connection: Connection) -> None:
+        self._sinks.pop(connection, None)
+        if self._turns:
+            self._advance()
+
+    def _lost(self, turn: Turn) -> None:
+        """The shard of the first turn is lost."""
+        self._turns.popleft()
+        was_failed = self.failed
+        if not was_failed:
+            self._fail(turn, turn.connection.lost_error())
+        if self.failed:
+            self._failed_turn_ends(turn)
+        elif turn.ready:
+            self._client.write(encode.ready_for_query(b"I"))
+
+    def _fail(self, turn: Turn, error: PgError) -> None:
+        """The first turn has failed."""
+        if self.failed:
+            return
+        if turn.extended:
+            self._extended.names.own_names(error)
+            self._extended.names.parse_failed(turn.connection)
+        self._client.error(error)
+        if turn.inside:
+            self.failed = self.skipping = True
+            if self._transaction.state is not IMPLICIT:
+                self._transaction.fail()
+
+    def _failed_turn_ends(self, turn: Turn) -> None:
+        """Answer a turn as PostgreSQL does in a failed transaction; the one that failed has its error already."""
+        if not self.skipping:
+            self._client.error(PgError(IN_FAILED_SQL_TRANSACTION, _ABORTED))
+            self.skipping = turn.extended
+        if turn.ready:
+            self._client.write(encode.ready_for_query(self._transaction.ready_status))
+            self.skipping = False
