@@ -54,8 +54,19 @@ def key_column(column: Column, kind: PlacementKind) -> KeyColumn | Refusal:
     """Return the column as part of a key of this kind of placement, or why it cannot be one."""
     what = f'key column "{column.name}"'
     native_type = NATIVE_TYPES.get(column.type_oid)
+    if column.type_kind == "e":
+        return Refusal(
+            f"{what} has enum type {column.type_name}: PostgreSQL hashes an enum's values by their OIDs, "
+            "which differ from server to server",
+            "Use a key of type text, with a CHECK constraint on its values.",
+        )
     if native_type is None:
         return Refusal(f"{what} has type {column.type_name}, which cannot be a sharding key", _REMEDY)
+    if TYPES[native_type].name == "interval" and column.typmod >= 0 and column.typmod >> 16 & 0x7FFF != 0x7FFF:
+        return Refusal(
+            f"{what} has type {column.type_name}, which drops fields of its values",
+            "Use a key of type interval, without fields.",
+        )
     if column.generated:
         return Refusal(
             f"{what} is generated from other columns",

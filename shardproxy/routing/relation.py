@@ -16,6 +16,8 @@ class Column:
     type_oid: int
     type_name: str
     typmod: int = -1
+    type_kind: str = "b"
+    """`pg_type.typtype`: base, enum, composite, ..."""
     collation: str | None = None
     deterministic: bool = True
     """False for a collation made with `deterministic = false`: equal strings may differ in their bytes."""

@@ -14,13 +14,20 @@ from shardproxy.errors import PgError
 from shardproxy.native import Infinite, Placement
 from shardproxy.routing.describe import describe_key, describe_value, text_of_binary
 from shardproxy.routing.encodings import codec_of
-from shardproxy.routing.keytypes import KeyColumn, PlacementKind, Refusal, key_column
+from shardproxy.routing.keytypes import TYPES, KeyColumn, PlacementKind, Refusal, key_column
 from shardproxy.routing.relation import Relation
 
 UTC_NAMES: Final = frozenset(
     {"UTC", "UCT", "GMT", "Zulu", "Universal", "Greenwich", "Etc/UTC", "Etc/UCT", "Etc/GMT", "Etc/Zulu"}
 )
 """Values of TimeZone under which a timestamptz without an offset is known here: always at offset 0."""
+
+
+_DATES: Final = frozenset({"date", "timestamp", "timestamptz"})
+_DATES_HINT: Final = (
+    "Write dates as YYYY-MM-DD, and timestamptz with its UTC offset or in a session whose "
+    "TimeZone is UTC; the binary format is always understood."
+)
 
 
 class Edge(Protocol):
@@ -176,25 +183,22 @@ class ShardedTable:
     def unsupported(self, values: Sequence[bytes | None], *, context: str | None = None) -> PgError:
         """Return the refusal of a row whose key the proxy cannot read as surely as PostgreSQL would."""
         version = self.relation.server_version
-        message = "the sharding key's value depends on settings that the proxy does not evaluate"
+        message, hint = "the sharding key's value depends on settings that the proxy does not evaluate", _DATES_HINT
         for column, value in zip(self.key, values, strict=True):
             if value is None:
                 continue
             form = native.canonical((column.type, column.typmod), value, server_version=version)
             if form == native.PLACE_UNSUPPORTED:
                 shown = describe_value(column, value, self._codec, server_version=version)
-                message = (
-                    f'value "{shown}" of sharding key column "{column.name}" may depend on settings '
-                    "that the proxy does not evaluate"
-                )
+                message = f'value "{shown}" of sharding key column "{column.name}" '
+                if TYPES[column.type].varying:
+                    message += "may depend on settings that the proxy does not evaluate"
+                else:
+                    message += "is spelled in a way that the proxy does not read"
+                if TYPES[column.type].name not in _DATES:
+                    hint = "Write it as PostgreSQL does, or use the binary format, which is always understood."
                 break
-        return PgError(
-            states.FEATURE_NOT_SUPPORTED,
-            message,
-            hint="Write dates as YYYY-MM-DD, and timestamptz with its UTC offset or in a session whose "
-            "TimeZone is UTC; the binary format is always understood.",
-            context=context,
-        )
+        return PgError(states.FEATURE_NOT_SUPPORTED, message, hint=hint, context=context)
 
     @property
     def _codec(self) -> str:

@@ -17,9 +17,10 @@ from shardproxy.copy.encoding import Encodings, same_encoding, splits_bytewise, 
 from shardproxy.copy.options import STAR, CopyOptions
 from shardproxy.copy.skipped import SkippedRows
 from shardproxy.errors import PgError
-from shardproxy.native import ABSENT, ASCII_ONLY, KEY_BPCHAR, KEY_TEXT, Marker, Placement, SplitError, Splitter
+from shardproxy.native import ABSENT, ASCII_ONLY, Marker, Placement, SplitError, Splitter
 from shardproxy.routing import CopyFromClient, Replicate, route
 from shardproxy.routing.identifiers import ascii_name
+from shardproxy.routing.keytypes import TYPES
 from shardproxy.routing.relation import Relation
 from shardproxy.session.copy_start import first_replies
 from shardproxy.session.database import Database
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     from shardproxy.routing.table import ShardedTable
 
 Constant = bytes | None | Literal[Marker.ABSENT]
-
-TEXTUAL = frozenset({KEY_TEXT, KEY_BPCHAR})
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +256,7 @@ async def _keyed_splitter(
                 f'the sharding key column "{name}" is not in COPY\'s column list and has no constant default',
                 hint="Add it to the column list: its value decides the shard.",
             )
-    textual = any(column.type in TEXTUAL for column in table.key)
+    textual = any(TYPES[column.type].collatable for column in table.key)
     key = Key(
         fields=[fields.index(name) if name in fields else -1 for name in names],
         constants=[defaults.get(name) if name not in fields else ABSENT for name in names],

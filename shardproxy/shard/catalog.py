@@ -59,7 +59,7 @@ _RELATIONS: Final = """WITH {asked}, found(number, oid) AS (
 ), columns(relid, list) AS (
   SELECT a.attrelid, pg_catalog.json_agg(pg_catalog.json_build_object(
       'name', a.attname, 'attnum', a.attnum, 'type_oid', base.typid::pg_catalog.int8,
-      'type_name', pg_catalog.format_type(base.typid, base.typmod), 'typmod', base.typmod,
+      'type_name', pg_catalog.format_type(base.typid, base.typmod), 'typmod', base.typmod, 'type_kind', base.typtype,
       'collation', c.name, 'deterministic', COALESCE(c.deterministic, true),
       'collation_is_c', COALESCE(c.is_c, false),
       'generated', a.attgenerated OPERATOR(pg_catalog.<>) '', 'not_null', a.attnotnull,
@@ -74,14 +74,14 @@ _RELATIONS: Final = """WITH {asked}, found(number, oid) AS (
   FROM pg_catalog.pg_attribute AS a
   JOIN pg_catalog.pg_type AS t ON t.oid OPERATOR(pg_catalog.=) a.atttypid
   CROSS JOIN LATERAL (
-    WITH RECURSIVE step(typid, typmod, ends) AS (
-      SELECT t.oid, a.atttypmod, t.typtype OPERATOR(pg_catalog.<>) 'd'
+    WITH RECURSIVE step(typid, typmod, typtype) AS (
+      SELECT t.oid, a.atttypmod, t.typtype
       UNION ALL
-      SELECT below.oid, over.typtypmod, below.typtype OPERATOR(pg_catalog.<>) 'd'
+      SELECT below.oid, over.typtypmod, below.typtype
       FROM step JOIN pg_catalog.pg_type AS over ON over.oid OPERATOR(pg_catalog.=) step.typid
       JOIN pg_catalog.pg_type AS below ON below.oid OPERATOR(pg_catalog.=) over.typbasetype
-      WHERE NOT step.ends)
-    SELECT step.typid, step.typmod FROM step WHERE step.ends) AS base
+      WHERE step.typtype OPERATOR(pg_catalog.=) 'd')
+    SELECT step.typid, step.typmod, step.typtype FROM step WHERE step.typtype OPERATOR(pg_catalog.<>) 'd') AS base
   LEFT JOIN pg_catalog.pg_attrdef AS d ON d.adrelid OPERATOR(pg_catalog.=) a.attrelid
     AND d.adnum OPERATOR(pg_catalog.=) a.attnum
   LEFT JOIN collations AS c ON c.oid OPERATOR(pg_catalog.=) a.attcollation

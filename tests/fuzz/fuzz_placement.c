@@ -32,7 +32,10 @@ static void check_text(sp_keytype type, const sp_settings *s, const sp_value *v,
     REQUIRE(sp_key_text(type, s, v, binary, buf, cap, &out, &len) == SP_OK);
     if (out != buf || len <= cap) {
         sp_value text = {exact_copy(out, len), len, 0};
-        REQUIRE(sp_key_hash(type, s, &text, 0, &again) == SP_OK && again == hash);
+        int32_t status = sp_key_hash(type, s, &text, 0, &again);
+        /* up to 14 an interval's hours are an int where they are read */
+        REQUIRE(status == SP_OK || (status == SP_UNSUPPORTED && s->server_version < 15));
+        REQUIRE(status != SP_OK || again == hash);
         free((void *)(uintptr_t)text.data);
     }
     free(buf);
@@ -115,7 +118,20 @@ int main(int argc, char **argv)
         "2024-02-29 23:59:60.999999499+05:30", "4714-11-24T00:00:00Z BC", "294276-12-31 24:00:00", "-infinity",
         "12345.678e-3", "1e131071", "0.1e-16382", "NaN", "-Infinity", "0xfFfFfFfFfFfFfFfFfFfFfFfFfFfFfFfF",
         "99999999.995", "\\x00 ff0A", "ab\\\\c\\377", "gr\303\274n    ", "abcdef     ",
-        "\0\3\0\2\100\0\0\4\0\1\023\210\0\5", "\377\377\377\377\377\377\377\377",
+        "-1.7976931348623157e308", " 3.4028235e+38 ", "1e-45", ".5E-3", "0x1p3", "4294967295", "-2147483648", "010",
+        "192.168.100.128/25", "2001:db8:85a3::8a2e:370:7334/64", "::ffff:1.2.3.4", "1:2:3:4:5:6:7::", "10/8",
+        "08:00:2b:01:02:03", "08002b-010203", "0800.2b01.0203", "23:59:60", "04:05:06.789-08:00",
+        "1 year 2 mons -3 days +04:05:06.789", "@ 2147483647 days 2562047788:00:54.775807 ago", "P1Y2M3DT4H5M6.789S",
+        "name of more than sixty-three bytes, which is cut off there: \303\274\303\274\303\274\303\274",
+    };
+    static const struct {
+        size_t len;
+        const char *bytes;
+    } fields[] = {
+        {14, "\0\3\0\2\100\0\0\4\0\1\023\210\0\5"}, {8, "\377\377\377\377\377\377\377\377"},
+        {8, "\300\250\144\200\2\31\0\4\300"}, {8, "\2\31\0\4\300\250\144\200"}, {4, "\177\300\0\1"},
+        {20, "\3\200\1\20\40\1\15\270\0\0\0\0\0\0\0\0\0\0\0\1"},
+        {16, "\200\0\0\0\0\0\0\0\200\0\0\0\200\0\0\0"}, {6, "\10\0\53\1\2\3"},
     };
     static const uint8_t alphabet[] = "0123456789+-.:_eExXbBoOTZ \t\n\\{}aAfF\0\200\377";
     unsigned long rounds = argc > 1 ? strtoul(argv[1], NULL, 10) : 1000000;
@@ -125,8 +141,10 @@ int main(int argc, char **argv)
         uint8_t input[256];
         const char *seed = seeds[below(sizeof seeds / sizeof *seeds)];
         size_t len = 3 + strlen(seed);
-        if (below(16) == 0) /* the two binary seeds begin with, or have, zero bytes */
-            len = 3 + 14, seed = seeds[25];
+        if (below(8) == 0) {
+            uint32_t at = below(sizeof fields / sizeof *fields);
+            seed = fields[at].bytes, len = 3 + fields[at].len;
+        }
         memcpy(input + 3, seed, len - 3);
         for (int i = 0; i < 3; i++)
             input[i] = (uint8_t)below(256);

@@ -19,6 +19,8 @@ Spell = Callable[[random.Random], str]
 Draw = st.DrawFn
 
 DATES = ("date", "timestamp", "timestamptz")
+DECLINED = (*DATES, "real", "double precision", "oid", "inet", "cidr", "macaddr", "time", "interval")
+"""Types of which the proxy does not read every spelling."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,9 @@ class Column:
     spell: Spell
 
     @property
-    def temporal(self) -> bool:
-        """Whether the proxy may decline to read a spelling that depends on settings."""
-        return self.sql.startswith(DATES)
+    def may_be_declined(self) -> bool:
+        """Whether the proxy may decline to read a spelling."""
+        return self.sql.startswith(DECLINED)
 
 
 @dataclass(frozen=True)
@@ -255,7 +257,7 @@ class Target:
     @property
     def may_decline(self) -> bool:
         """Whether the proxy may decline to read a key."""
-        return any(column.temporal for column in self.columns if column.name in self.keys)
+        return any(column.may_be_declined for column in self.columns if column.name in self.keys)
 
 
 def _target(draw: Draw) -> Target:

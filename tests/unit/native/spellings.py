@@ -3,7 +3,11 @@
 Each function takes a random.Random and gives one spelling as text, free of NUL, which no client can send.
 """
 
+import contextlib
+import decimal
+import ipaddress
 import random
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -253,6 +257,176 @@ def timestamptz(rng: random.Random) -> str:
     return _moment(rng, 0.95, 0.85)
 
 
+def floating(rng: random.Random) -> str:
+    """Decimals from the smallest to beyond the largest, halves between neighbours, special values, other bases."""
+    roll = rng.random()
+    if roll < 0.08:
+        words = [
+            "NaN",
+            "nan",
+            "Infinity",
+            "-infinity",
+            "+inf",
+            "INF",
+            "-Inf",
+            "-NaN",
+            "+nan",
+            "infi",
+            "nan(1)",
+            "0x1p3",
+        ]
+        return _space(rng) + rng.choice(words) + _space(rng)
+    if roll < 0.5:
+        single = struct.unpack("<f", rng.randbytes(4))[0]
+        double = struct.unpack("<d", rng.randbytes(8))[0]
+        value = rng.choice([single, double, rng.uniform(-1e6, 1e6), float(rng.randint(-(10**6), 10**6)), rng.random()])
+        text = rng.choice([repr(value), f"{value:.7g}", f"{value:.25g}", format(decimal.Decimal(value), "f")[:1000]])
+    else:
+        text = rng.choice(["", "0", "1", "7", "00", "16777217", "9007199254740993", str(rng.getrandbits(70))])
+        text += rng.choice(["", ".", ".0", ".5", ".125", ".1", ".30000000000000004", "." + str(rng.getrandbits(90))])
+        if rng.random() < 0.4:
+            text += rng.choice("eE") + rng.choice(["", "+", "-"])
+            text += str(rng.choice([0, 1, 7, 20, 37, 38, 39, 44, 45, 46, 300, 308, 309, 323, 324, 400]))
+        text = rng.choice(["", "", "-", "+"]) + text
+    return _mutate(rng, _space(rng) + text + _space(rng), "0123456789.-+eE_ xNd,")
+
+
+def oid(rng: random.Random) -> str:
+    """Integers of 32 bits with and without a sign."""
+    if rng.random() < 0.1:
+        return rng.choice(["010", "08", "00", "0x1F", "18446744073709551615", "-2147483649", "4294967296", "- 1", ""])
+    value = rng.getrandbits(rng.choice([1, 8, 16, 31, 32, 33]))
+    text = rng.choice(["", "", "", "+", "-"]) + str(value)
+    return _mutate(rng, _space(rng) + text + _space(rng), "0123456789-+_ xO")
+
+
+def name(rng: random.Random) -> str:
+    """Strings around the length at which a name is cut off."""
+    if rng.random() < 0.5:
+        return string(rng)
+    return "".join(rng.choices("abc_ XYZ0\xe4\u20ac\U0001f600", k=rng.randint(10, 70)))
+
+
+def _ipv4(rng: random.Random) -> str:
+    text = ".".join(str(rng.choice([rng.randint(0, 255), 0, 10, 255])) for _ in range(4))
+    roll = rng.random()
+    if roll < 0.05:
+        text = rng.choice(
+            ["10", "10.1", "192.168.1", "0x0a", "1.2.3.256", "01.2.3.4", "1.2.3.4.5", "10.0.0.0/", "1..2.3"]
+        )
+    if rng.random() < 0.6:
+        text += f"/{rng.choice([rng.randint(0, 32), 8, 16, 24, 32, 33])}"
+    return text
+
+
+def _ipv6(rng: random.Random) -> str:
+    address = ipaddress.IPv6Address(
+        rng.getrandbits(128) & rng.choice([-1, 0xFFFF << 112, 0xFFFF << 16 | 1, 0]) % 2**128
+    )
+    text = rng.choice([address.compressed, address.exploded, address.compressed.upper()])
+    if rng.random() < 0.15:
+        text = rng.choice(["::ffff:1.2.3.4", "::1.2.3.4", "1:2:3:4:5:6:7::", "::2:3:4:5:6:7:8", "1:2:3:4:5:6:1.2.3.4"])
+    if rng.random() < 0.06:
+        text = rng.choice(
+            ["1:2:3:4:5:6:7:8::", "1::2::3", ":1::2", "1:2:3", "12345::", "::1.2.3", "1:2:3:4:5:6:7:1.2.3.4"]
+        )
+    if rng.random() < 0.5:
+        text += f"/{rng.choice([rng.randint(0, 128), 0, 64, 128, 129])}"
+    return text
+
+
+def inet(rng: random.Random) -> str:
+    """Addresses of both families with masks."""
+    return _mutate(rng, _ipv4(rng) if rng.random() < 0.6 else _ipv6(rng), "0123456789af:./xg ")
+
+
+def cidr(rng: random.Random) -> str:
+    """Networks of both families, some with bits to the right of the mask."""
+    text = inet(rng)
+    if rng.random() < 0.7:
+        with contextlib.suppress(ValueError):
+            text = str(ipaddress.ip_network(text, strict=False))
+    return text
+
+
+def macaddr(rng: random.Random) -> str:
+    """All seven formats, one-digit groups, separators where they do not belong."""
+    data = f"{rng.getrandbits(48):012x}"
+    pairs = [data[at : at + 2] for at in range(0, 12, 2)]
+    if rng.random() < 0.3:
+        pairs = [pair.lstrip("0") or "0" for pair in pairs]
+    separator = rng.choice(":-")
+    text = rng.choice(
+        [
+            separator.join(pairs),
+            separator.join(pairs),
+            "".join(pairs[:3]) + separator + "".join(pairs[3:]),
+            rng.choice(".-:").join("".join(pairs[at : at + 2]) for at in (0, 2, 4)),
+            "".join(pairs),
+        ]
+    )
+    if rng.random() < 0.3:
+        text = text.upper()
+    return _mutate(rng, _space(rng) + text + _space(rng), "0af:-. gx")
+
+
+def time(rng: random.Random) -> str:
+    """Times of day, some with an offset that does not count."""
+    if rng.random() < 0.05:
+        return rng.choice(["04:05 PM", "040506", "allballs", "now", "T04:05", "", "04:05:06 America/New_York", "x"])
+    text = _time(rng) + (_offset(rng) if rng.random() < 0.3 else "")
+    return _mutate(rng, _space(rng) + text + _space(rng), "0123456789:.+- Z/")
+
+
+_UNITS = ["year", "mon", "month", "week", "day", "hour", "min", "minute", "sec", "second"]
+
+
+_ODD_INTERVALS = [
+    *("infinity", "-infinity", "+Infinity", "inf", "1-2", "1 2:03:04", "-1 2:03:04", "5", "1.5 days", "1 fortnight"),
+    *("1 decade", "1 d", "P0001-02-03T04:05:06", "P", "PT", "", "ago", "1 day 2 days", "@", "-1 day 2 hours", "1h"),
+]
+
+
+def _quantity(rng: random.Random) -> str:
+    value = rng.choice([rng.randint(0, 40), rng.randint(0, 40), 1, rng.randint(0, 10**6), rng.getrandbits(31)])
+    return rng.choice(["", "", "", "-", "+"]) + str(value)
+
+
+def _interval_words(rng: random.Random) -> str:
+    units = rng.sample(_UNITS, rng.choice([0, 1, 1, 2, 3]))
+    parts = []
+    for unit in sorted(units, key=_UNITS.index):
+        text = _quantity(rng)
+        if unit.startswith("sec") and rng.random() < 0.5:
+            text += "." + "".join(rng.choices("0123456789", k=rng.randint(1, 7)))
+        spelled = unit + rng.choice(["", "s"])
+        parts.append(text + rng.choice([" ", " ", "  ", "\t"]) + rng.choice([spelled, spelled, spelled.upper()]))
+    if not parts or rng.random() < 0.5:
+        parts.append(
+            rng.choice(["", "", "+", "-"])
+            + rng.choice([_time(rng), f"{rng.randint(0, 10**6)}:{rng.randint(0, 59):02}"])
+        )
+    text = " ".join(parts)
+    return rng.choice(["", "", "", "@ "]) + text + rng.choice(["", "", "", " ago"])
+
+
+def _interval_iso(rng: random.Random) -> str:
+    text = "P" + "".join(_quantity(rng) + unit for unit in "YMWD" if rng.random() < 0.4)
+    if rng.random() < 0.7:
+        text += "T" + "".join(_quantity(rng) + unit for unit in "HM" if rng.random() < 0.4)
+        if rng.random() < 0.6:
+            text += _quantity(rng) + rng.choice(["", f".{rng.getrandbits(19)}"]) + "S"
+    return text
+
+
+def interval(rng: random.Random) -> str:
+    """Intervals as PostgreSQL writes them, in words and in ISO 8601, and others that styles decide."""
+    if rng.random() < 0.08:
+        return rng.choice(_ODD_INTERVALS)
+    text = _interval_words(rng) if rng.random() < 0.75 else _interval_iso(rng)
+    return _mutate(rng, _space(rng) + text + _space(rng), "0123456789:.+- PTDHMSyd@")
+
+
 @dataclass(frozen=True)
 class KeyType:
     """A column type as SQL spells it, as native code knows it, and a source of spellings."""
@@ -294,4 +468,15 @@ KEY_TYPES = [
     KeyType("numeric(3,7)", (native.KEY_NUMERIC, _numeric_typmod(3, 7)), small_numeric, "numeric_send"),
     KeyType("numeric(100,5)", (native.KEY_NUMERIC, _numeric_typmod(100, 5)), numeric, "numeric_send"),
     KeyType("bytea", (native.KEY_BYTEA, -1), bytea, "byteasend"),
+    KeyType("real", (CODES["float4"], -1), floating, "float4send"),
+    KeyType("double precision", (CODES["float8"], -1), floating, "float8send"),
+    KeyType("oid", (CODES["oid"], -1), oid, "oidsend"),
+    KeyType("name", (CODES["name"], -1), name, "namesend"),
+    KeyType("inet", (CODES["inet"], -1), inet, "inet_send"),
+    KeyType("cidr", (CODES["cidr"], -1), cidr, "cidr_send"),
+    KeyType("macaddr", (CODES["macaddr"], -1), macaddr, "macaddr_send"),
+    KeyType("time", (CODES["time"], -1), time, "time_send"),
+    KeyType("time(2)", (CODES["time"], 2), time, "time_send"),
+    KeyType("interval", (CODES["interval"], -1), interval, "interval_send"),
+    KeyType("interval(3)", (CODES["interval"], 0x7FFF << 16 | 3), interval, "interval_send"),
 ]

@@ -19,21 +19,15 @@ from tests.support.databases import Databases, query
 SHARDS = {"s0": 0, "s1": 1, "s2": 2}
 
 TYPES = {
-    "smallint": 21,
-    "integer": 23,
-    "bigint": 20,
-    "text": 25,
-    "varchar": 1043,
-    "bpchar": 1042,
-    "uuid": 2950,
-    "boolean": 16,
-    "date": 1082,
+    "json": 114,
+    "mood": 16385,
     "timestamp": 1114,
     "timestamptz": 1184,
-    "numeric": 1700,
-    "bytea": 17,
-    "json": 114,
+    "time": 1083,
+    "varchar": 1043,
+    "bpchar": 1042,
 }
+TYPES |= {row.sql: row.oid for row in native.key_types()}
 
 
 def column(name: str, type_name: str, **facts: Any) -> Column:
@@ -114,6 +108,12 @@ def test_timestamptz_without_offset_needs_utc() -> None:
     [
         (table("hash", "b"), relation(column("a", "integer")), 'key column "b" does not exist'),
         (table("hash", "a"), relation(column("a", "json")), "type json, which cannot be a sharding key"),
+        (table("hash", "a"), relation(column("a", "mood", type_kind="e")), "has enum type mood: PostgreSQL hashes"),
+        (
+            table("hash", "a"),
+            relation(column("a", "interval", typmod=0x0C08 << 16 | 0xFFFF)),
+            "which drops fields of its values",
+        ),
         (table("hash", "a"), relation(column("a", "integer", generated=True)), "generated"),
         (table("hash", "a"), relation(column("a", "text", deterministic=False)), "nondeterministic"),
         (
@@ -172,6 +172,14 @@ KEYS: Mapping[str, tuple[str, int, list[bytes | None]]] = {
     "numeric(6,2)": ("numeric", (6 << 16 | 2) + 4, [b"1.005", b"-1.005", b"12", b"1e-5"]),
     "numeric(4,-2)": ("numeric", (4 << 16 | 0x7FE) + 4, [b"1250", b"49"]),
     "bytea": ("bytea", -1, [b"ab\\\\\\001", b"\\xFF 00"]),
+    "real": ("real", -1, [b"0.1", b"1e20", b"1e-7", b"nan", b"inf", b"16777217"]),
+    "double precision": ("double precision", -1, [b"0.1", b"1e300", b"123456789012345678", b"1e-5", b"-inf"]),
+    "oid": ("oid", -1, [b" 17", b"-1"]),
+    "name": ("name", -1, [b"a", b"n" * 70]),
+    "inet": ("inet", -1, [b"10.0.0.1/32", b"10.0.0.1/8", b"2001:DB8:0:0:1:0:0:1/64", b"::FFFF:1.2.3.4", b"::"]),
+    "cidr": ("cidr", -1, [b"10.0.0.0/8", b"1:0:2:0:0:3:0:0"]),
+    "macaddr": ("macaddr", -1, [b"0800.2b01.0203"]),
+    "time": ("time", -1, [b"4:05", b"23:59:60", b"04:05:06.70"]),
 }
 
 
@@ -217,6 +225,13 @@ BINARY_KEYS = {
     "numeric": ("numeric", -1, ["0", "-0.050", "123456789.12345", "1e20", "NaN", "-Infinity", "10000", "0.00000000"]),
     "numeric(6,2)": ("numeric", (6 << 16 | 2) + 4, ["1.5"]),
     "bytea": ("bytea", -1, ["\\x00ff"]),
+    "real": ("real", -1, ["0.1", "NaN"]),
+    "double precision": ("double precision", -1, ["0.1", "-Infinity"]),
+    "inet": ("inet", -1, ["10.0.0.1/8", "::1"]),
+    "cidr": ("cidr", -1, ["2001:db8::/32"]),
+    "macaddr": ("macaddr", -1, ["08:00:2b:01:02:03"]),
+    "time": ("time", -1, ["24:00:00"]),
+    "interval": ("interval", -1, ["1 year 2 mons -3 days +04:05:06.7", "-00:00:01", "-1 mons +1 day", "00:00:00"]),
 }
 
 

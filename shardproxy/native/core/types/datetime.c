@@ -325,9 +325,9 @@ int32_t sp_receive_time(const sp_settings *s, int32_t typmod, const uint8_t *p, 
     return SP_OK;
 }
 
-void sp_put_time(sp_writer *w, int64_t usecs)
+void sp_put_time(sp_writer *w, uint64_t usecs)
 {
-    int64_t seconds = usecs / USECS_PER_SEC, fraction = usecs % USECS_PER_SEC;
+    int64_t seconds = (int64_t)(usecs / USECS_PER_SEC), fraction = (int64_t)(usecs % USECS_PER_SEC);
     int digits = 6;
     sp_put_integer(w, seconds / 3600, 2);
     sp_put(w, ':');
@@ -382,7 +382,7 @@ static size_t write_timestamp(int64_t t, const char *zone, uint8_t *buf, size_t 
     int64_t days = t / USECS_PER_DAY - (t % USECS_PER_DAY < 0);
     int before_christ = put_date(&w, days);
     sp_put(&w, ' ');
-    sp_put_time(&w, t - days * USECS_PER_DAY);
+    sp_put_time(&w, (uint64_t)(t - days * USECS_PER_DAY));
     sp_put_word(&w, zone);
     if (before_christ)
         sp_put_word(&w, " BC");
@@ -405,6 +405,6 @@ size_t sp_write_time(const sp_datum *d, int32_t typmod, uint8_t *buf, size_t cap
 {
     (void)typmod, (void)out;
     sp_writer w = {buf, cap, 0};
-    sp_put_time(&w, d->integer);
+    sp_put_time(&w, (uint64_t)d->integer);
     return w.len;
 }

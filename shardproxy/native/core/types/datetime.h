@@ -47,8 +47,8 @@ static inline size_t sp_skip_space(sp_cursor *c)
 
 /* The digits after a second's point, rounded to microseconds as PostgreSQL rounds them. */
 int32_t sp_take_fraction(sp_cursor *c, int64_t *usecs);
-/* hh:mm:ss[.ffffff] without trailing zeros, of less than 100 hours or more. */
-void sp_put_time(sp_writer *w, int64_t usecs);
+/* hh:mm:ss[.ffffff] without trailing zeros; hours may have more digits. */
+void sp_put_time(sp_writer *w, uint64_t usecs);
 /* AdjustTimestampForTypmod: to the declared number of decimals (-1: all), halves away from zero. */
 int64_t sp_adjust_usecs(int64_t t, int32_t decimals);
 

@@ -97,3 +97,45 @@ int32_t sp_receive_int8(const sp_settings *s, int32_t typmod, const uint8_t *p, 
     d->integer = sp_signed64(sp_load_be64(p));
     return SP_OK;
 }
+
+/*
+ * oidin: decimal, from -2147483648 on, as int4 is converted. Since 16 a leading zero means octal and 0x hexadecimal,
+ * before it did not.
+ */
+int32_t sp_read_oid(const sp_settings *s, int32_t typmod, const uint8_t *p, size_t len, sp_datum *d)
+{
+    const uint8_t *whole = p;
+    size_t whole_len = len;
+    (void)typmod;
+    sp_trim(&p, &len);
+    const uint8_t *end = p + len;
+    int negative = 0;
+    if (p < end && (*p == '-' || *p == '+'))
+        negative = *p++ == '-';
+    if (end - p > 1 && *p == '0' && (sp_is_digit(p[1]) || sp_lower(p[1]) == 'x'))
+        return SP_UNSUPPORTED;
+    if (p == end)
+        return sp_refuse(s, whole, whole_len);
+    uint64_t value = 0;
+    int digits = (int)(end - p > 19 ? 20 : end - p);
+    for (; p < end; p++) {
+        if (!sp_is_digit(*p))
+            return sp_refuse(s, whole, whole_len);
+        value = value * 10 + (unsigned)(*p - '0'); /* wraps around only where digits is 20 */
+    }
+    if (digits > 19) /* strtoul() may wrap around */
+        return SP_UNSUPPORTED;
+    if (value > (negative ? UINT64_C(0x80000000) : UINT32_MAX))
+        return SP_INVALID;
+    d->integer = (uint32_t)(negative ? 0 - value : value);
+    return SP_OK;
+}
+
+int32_t sp_receive_oid(const sp_settings *s, int32_t typmod, const uint8_t *p, size_t len, sp_datum *d)
+{
+    (void)s, (void)typmod;
+    if (len != 4)
+        return SP_INVALID;
+    d->integer = sp_load_be32(p);
+    return SP_OK;
+}

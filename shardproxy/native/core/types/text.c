@@ -65,3 +65,28 @@ size_t sp_write_bpchar(const sp_datum *d, int32_t typmod, uint8_t *buf, size_t c
         sp_put(&w, ' ');
     return w.len;
 }
+
+#define NAME_MOST 63 /* bytes: NAMEDATALEN - 1 */
+
+/* namein: a longer one is cut off after its last whole character. */
+int32_t sp_read_name(const sp_settings *s, int32_t typmod, const uint8_t *p, size_t len, sp_datum *d)
+{
+    (void)typmod;
+    if (len != 0 && memchr(p, 0, len) != NULL)
+        return SP_INVALID;
+    d->data = p;
+    d->len = len;
+    if (len <= NAME_MOST)
+        return SP_OK;
+    d->len = NAME_MOST;
+    if (s->encoding == SP_ENC_UTF8)
+        while (d->len != 0 && (p[d->len] & 0xC0) == 0x80)
+            d->len--;
+    return s->encoding == SP_ENC_OTHER ? SP_UNSUPPORTED : SP_OK;
+}
+
+/* namerecv: a longer one is refused. */
+int32_t sp_receive_name(const sp_settings *s, int32_t typmod, const uint8_t *p, size_t len, sp_datum *d)
+{
+    return len > NAME_MOST ? SP_INVALID : sp_read_name(s, typmod, p, len, d);
+}

@@ -14,8 +14,9 @@ typedef struct sp_numeric sp_numeric;
 
 /* A value, in the fields that its type uses. */
 typedef struct {
-    int64_t integer;     /* integers, boolean, dates and times; an interval's microseconds; a float's bits as float8 */
+    int64_t integer;      /* integers, boolean, dates and times; an interval's time; a float's bits as float8 */
     int32_t days, months; /* of an interval */
+    int infinite;         /* it is -infinity or infinity */
     const uint8_t *data; /* types that are bytes: in the value that was read, or in buf */
     size_t len;
     uint8_t buf[24];
