@@ -6,6 +6,7 @@ Every load has its own number and N rows, N > 0. What must be true of each is in
 import asyncio
 import contextlib
 import itertools
+import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,13 @@ from tests.support.proxy import Proxy
 
 UNKNOWN = "08007"
 HEALED = 5.0
-"""Seconds after healing in which no prepared transaction may be left."""
+"""Seconds after healing in which no prepared transaction may be left, where each that runs has a core."""
+
+
+def healed() -> float:
+    """HEALED, as much longer as the machine now has more to run than it has cores."""
+    return HEALED * max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
+
 
 TABLE = """
 CREATE TABLE loads (load int8 NOT NULL, id int8 NOT NULL, note text);
@@ -206,9 +213,9 @@ class Cell:
         )
         return sum(count for ((count,),) in found)
 
-    async def settle(self, patience: float = HEALED) -> list[str]:
-        """Wait until nothing is prepared or open; return the gids that are left after `patience`."""
-        deadline = time.monotonic() + patience
+    async def settle(self, patience: float | None = None) -> list[str]:
+        """Wait until nothing is prepared or open; return the gids that are left after `patience` or `healed()`."""
+        deadline = time.monotonic() + (healed() if patience is None else patience)
         while True:
             left = await self.prepared()
             if not left and not await self.open_transactions():
@@ -224,8 +231,9 @@ class Cell:
 
     async def judge(self, load: int, rows: int, outcome: Outcome) -> list[str]:
         """Return what is wrong with a load after healing: an empty list is a pass."""
-        left = await self.settle()
-        wrong = [f"{HEALED:.0f} s after healing there is {gid}" for gid in left]
+        patience = healed()
+        left = await self.settle(patience)
+        wrong = [f"{patience:.0f} s after healing there is {gid}" for gid in left]
         found = [await self._count(number, load) for number in range(len(self.dsns))]
         count = sum(one[0] for one in found)
         distinct = sum(one[1] for one in found)

@@ -251,7 +251,7 @@ def test_transactions_in_doubt_are_counted(one_server: Databases, check: Check) 
     )
     code, text = check(config)
     assert code == 0
-    assert "1 transaction in doubt, the oldest prepared 0 s ago" in text
+    assert re.search(r"\b1 transaction in doubt, the oldest prepared \d+ s ago", text)
     # A commit under way is in doubt to nobody.
     with psycopg.connect(one_server.shards[0]) as committer:
         committer.execute("SELECT pg_advisory_xact_lock(%s)", (lock_key("0" * 32),))

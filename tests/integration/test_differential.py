@@ -23,6 +23,7 @@ def arena(servers: Servers, run_proxy_for_module: RunProxy) -> Iterator[Arena]:
         yield arena
 
 
+@pytest.mark.timeout(1200)  # all cases are one test: 20 seconds where nothing else runs
 @settings(max_examples=CASES, derandomize=True, database=None, deadline=None, suppress_health_check=HEALTH)
 @given(case=cases())
 def test_random_copies(arena: Arena, case: Case) -> None:
