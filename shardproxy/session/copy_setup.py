@@ -176,10 +176,8 @@ async def _look(database: Database, shards: Shards, numbers: Sequence[int], name
     await shards.open_home()
     answers = await shards.ask(numbers, question, [1, *([] if readiness is None else [3])])
     looks = {}
-    for shard, [[found], *ready] in zip(numbers, answers, strict=True):
+    for shard, (connection, [[found], *ready]) in zip(numbers, answers, strict=True):
         [relation] = catalog.parse_relations(catalog.text(found))
-        connection = shards.standing(shard)
-        assert connection is not None
         looks[shard] = Look(connection, relation, ready[0] if ready else ())
     return looks
 

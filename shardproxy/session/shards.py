@@ -194,7 +194,9 @@ class Shards:
         self._check_cancelled()
         return connections
 
-    async def ask(self, shards: Sequence[int], question: str, columns: Sequence[int]) -> list[list[list[bytes | None]]]:
+    async def ask(
+        self, shards: Sequence[int], question: str, columns: Sequence[int]
+    ) -> list[tuple[Connection, list[list[bytes | None]]]]:
         """Join the shards, and on the way ask each a question, whose answers are rows of so many columns."""
         self._check_cancelled()
         answers = await each(self._ask(shard, question, columns) for shard in shards)
@@ -211,10 +213,13 @@ class Shards:
             await connection.execute(joining)
         return connection
 
-    async def _ask(self, shard: int, question: str, columns: Sequence[int]) -> list[list[bytes | None]]:
+    async def _ask(
+        self, shard: int, question: str, columns: Sequence[int]
+    ) -> tuple[Connection, list[list[bytes | None]]]:
         connection = await self._get(shard)
         # A setting that is replayed may answer with a row, too: set_config().
-        return await connection.fetch_last(b"%s\n;\n%s" % (self.joining(shard), question.encode()), columns)
+        asked = b"%s\n;\n%s" % (self.joining(shard), question.encode())
+        return connection, await connection.fetch_last(asked, columns)
 
     def joining(self, shard: int) -> bytes:
         """Return what a shard must run to be in the transaction, as it will from now on; nothing if it has."""
