@@ -146,9 +146,16 @@ def _port(text: str) -> int:
     return number
 
 
+def _exists(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even its package
+        return False
+
+
 def available() -> list[Command]:
     """List the commands whose modules exist."""
-    return [command for command in COMMANDS if importlib.util.find_spec(command.module) is not None]
+    return [command for command in COMMANDS if _exists(command.module)]
 
 
 def parser() -> argparse.ArgumentParser:

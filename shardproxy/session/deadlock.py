@@ -10,16 +10,14 @@ One timer for all sessions of a database, and none while no transaction has join
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Protocol
 
 from shardproxy.errors import PgError
 from shardproxy.net.gather import each
 from shardproxy.shard.connection import Connection
 from shardproxy.shard.control import control
 from shardproxy.sqlstate import DEADLOCK_DETECTED
-
-if TYPE_CHECKING:
-    from shardproxy.session.shards import Shards
 
 log = logging.getLogger(__name__)
 
@@ -29,24 +27,31 @@ LOOKS = 4
 _WAITING = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_locks WHERE pid = $1 AND NOT granted"
 
 
+class Watched(Protocol):
+    """A session's shards, as far as they are watched."""
+
+    def participants(self) -> Sequence[Connection]:
+        """Return the connections inside the transaction."""
+
+
 class DeadlockWatch:
     """Watches the transactions that have joined several shards."""
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
-        self._watched: set[Shards] = set()
+        self._watched: set[Watched] = set()
         self._waits: dict[Connection, tuple[int, float]] = {}
         """By connection: the request that waits (`Replies.sent`), and since when (time.monotonic)."""
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def watch(self, shards: "Shards") -> None:
+    def watch(self, shards: Watched) -> None:
         """A transaction has joined a second shard."""
         self._watched.add(shards)
         if self._timer is None and self._task is None:
             self._set_timer()
 
-    def ended(self, shards: "Shards") -> None:
+    def ended(self, shards: Watched) -> None:
         """The transaction is over."""
         self._watched.discard(shards)
 

@@ -2,12 +2,10 @@
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, TypeVar
 
 from shardproxy.routing import Resolved
-
-if TYPE_CHECKING:
-    from shardproxy.session.lane_plans import LanePlan, QueryPlan
+from shardproxy.session.lane_plans import LanePlan, QueryPlan
 
 KEEP: Final = 1.0
 """Seconds for which a relation is not looked up again: how late DDL from outside the proxy may be noticed by SELECT,
@@ -39,9 +37,9 @@ class NameCache:
 
     relations: dict[tuple[str | None, str], Resolved | None] = field(default_factory=dict)
     aggregates: dict[Names, bool] = field(default_factory=dict)
-    plans: "Plans[bytes, LanePlan]" = field(default_factory=Plans)
+    plans: Plans[bytes, LanePlan] = field(default_factory=Plans)
     """By the Parse message after the statement's name."""
-    queries: "Plans[tuple[bytes, bytes], QueryPlan]" = field(default_factory=Plans)
+    queries: Plans[tuple[bytes, bytes], QueryPlan] = field(default_factory=Plans)
     """By the text and kinds of `native.shape`."""
     shared: bool = False
     _expires: float = 0.0

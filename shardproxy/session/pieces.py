@@ -126,6 +126,7 @@ async def run_in_pieces(
             reading.name = name
             reading.cursor = name.decode(errors="surrogateescape")
             executor.cursor_opened(reading.cursor, connections[0])
+    assert isinstance(portal.reading, Reading)
     return await portal.reading.read(client, limit, pending)
 
 

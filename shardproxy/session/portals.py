@@ -6,7 +6,7 @@ the client uses again never meets its old meaning. A portal is bound on a shard 
 
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from shardproxy.copy.encoding import Text
 from shardproxy.routing import ParamValue
@@ -14,9 +14,6 @@ from shardproxy.shard.statements import UNNAMED, Statements
 from shardproxy.sql import Statement
 from shardproxy.wire import decode, encode
 from shardproxy.wire.replies import HOUSEKEEPING, Expect, Owed
-
-if TYPE_CHECKING:
-    from shardproxy.session.pieces import Reading
 
 _numbers = count(1)
 
@@ -66,6 +63,18 @@ class Prepared:
         return len(self.oids) < len(bind.params) or 0 in self.oids
 
 
+class Begun(Protocol):
+    """What has been begun on shards for a portal that is read in pieces."""
+
+    name: bytes
+    """The portal's name there."""
+    cursor: str
+    """The name that SQL knows it by; empty if it knows none."""
+
+    def close(self) -> None:
+        """Have the shards close what is left of it."""
+
+
 @dataclass(slots=True, eq=False)
 class Portal:
     """A bound statement; `reading` is there when it is executed in pieces."""
@@ -73,7 +82,7 @@ class Portal:
     prepared: Prepared
     bind: decode.Bind
     done: bool = False
-    reading: "Reading | None" = None
+    reading: Begun | None = None
 
     def bind_as(self, name: bytes) -> bytes:
         """Return the Bind message for a shard, with the portal's name there."""
