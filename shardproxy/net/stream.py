@@ -307,6 +307,11 @@ class Stream(asyncio.BufferedProtocol):
         await self._closed
 
     @property
+    def next_type(self) -> int | None:
+        """The type byte of the message that has arrived whole and will be read next, if there is one."""
+        return self._frames.next_type
+
+    @property
     def pending(self) -> bool:
         """Whether a whole message waits to be read."""
         return self._frames.whole

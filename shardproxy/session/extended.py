@@ -69,15 +69,14 @@ class Extended:
         self._shards = shards
         self._copies = copies
         self._pending: list[Pending] = []
-        self._put_back: Message | None = None
 
     @property
     def waiting(self) -> bool:
         """Whether messages wait for their Execute."""
         return bool(self._pending)
 
-    async def take(self, message: Message) -> Message | None:
-        """Serve one message; return the one after it if that was looked at and is not served yet."""
+    async def take(self, message: Message) -> None:
+        """Serve one message."""
         if message.type == F.SYNC:
             await self._sync(message.payload)
         elif not self.skipping:
@@ -86,8 +85,6 @@ class Extended:
             except PgError as error:
                 self.skipping = True
                 await self._fail(await self._first_error(error))
-        following, self._put_back = self._put_back, None
-        return following
 
     async def _take(self, message: Message) -> None:
         match message.type:
@@ -305,8 +302,7 @@ class Extended:
         alone = False
         if not is_copy_in(statement):
             # A Sync that has already come tells that this is the only statement of its transaction.
-            self._put_back = client.stream.take()
-            alone = not self.executed and self._put_back is not None and self._put_back.type == F.SYNC
+            alone = not self.executed and client.stream.next_type == F.SYNC
         self.executed = True
         if not alone and statement.kind not in LOCAL:
             self._transactions.begin_implicit()

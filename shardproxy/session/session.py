@@ -77,12 +77,8 @@ class Session:
             pid, key = self._cancel_keys.add(self, self.identity.version)
             self.stream.write(encode.backend_key_data(pid, key))
             self._extended.ready()
-            put_back: Message | None = None
-            while True:
-                message = put_back or await self._message()
-                if message.type == F.TERMINATE:
-                    return
-                put_back = await self._serve(message)
+            while (message := await self._message()).type != F.TERMINATE:
+                await self._serve(message)
         except asyncio.CancelledError:
             if not self.stream.lost:
                 self.stream.write(encode.error_response(_shutdown().fields))
@@ -139,11 +135,10 @@ class Session:
         if not self._wake.done():
             self._wake.set_result(None)
 
-    async def _serve(self, message: Message) -> Message | None:
-        """Serve one message; return the one after it if that was looked at and is not served yet."""
+    async def _serve(self, message: Message) -> None:
+        """Serve one message."""
         if self._extended.skipping and message.type != F.SYNC:
-            return None
-        following = None
+            return
         self._busy = True
         try:
             if self.shards.cancelled:
@@ -152,7 +147,7 @@ class Session:
             if message.type == F.QUERY:
                 await self._simple.query(message.payload)
             elif message.type in TYPES:
-                following = await self._extended.take(message)
+                await self._extended.take(message)
             else:
                 self.client.error(
                     PgError(
@@ -165,7 +160,6 @@ class Session:
         finally:
             self._busy = False
         await self.stream.drain()
-        return following
 
     async def _close(self) -> None:
         """Leave the shards. What still runs there is cancelled, what is open is rolled back."""

@@ -75,6 +75,11 @@ class FrameReader:
             self._need = 1 + length
         return buffered >= self._need
 
+    @property
+    def next_type(self) -> int | None:
+        """The type byte of the message that `next` would return; None if that would be none."""
+        return self._data[self._offset] if self.whole and self._error is None else None
+
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take bytes as they arrived, cut anywhere. They are copied: the caller may reuse the buffer."""
         if self._error is not None:
