@@ -14,7 +14,7 @@ from shardproxy.errors import PgError, ProtocolError
 from shardproxy.native import FrameMerge
 from shardproxy.net.gather import each
 from shardproxy.net.stream import Sink
-from shardproxy.shard.connection import Connection
+from shardproxy.shard.connection import Connection, Reply
 from shardproxy.shard.errors import reported_by
 from shardproxy.wire.constants import B
 from shardproxy.wire.encode import message as encode_message
@@ -102,8 +102,8 @@ class Relay:
                             raise ProtocolError(f"unexpected message of type {chr(reply.type)!r}")
                     elif reply.type == B.ERROR_RESPONSE:
                         self._fail(connection, connection.error(reply))
-                    elif out := self._answers.take(number, reply.type, reply.payload, reply.owed):
-                        self._write(out)
+                    else:
+                        self._take(number, connection, reply)
                 # What is buffered after this message may be rows again.
                 stream.tap(sink)
         except PgError as error:
@@ -123,17 +123,29 @@ class Relay:
 
         return sink
 
+    def _take(self, number: int, connection: Connection, reply: Reply) -> None:
+        try:
+            self._write(self._answers.take(number, reply.type, reply.payload, reply.owed))
+        except ProtocolError:
+            raise
+        except PgError as error:
+            # The shards' answers do not agree. This one, too, is read to its end.
+            self._fail(connection, error, reported=False)
+
     def _write(self, data: bytes) -> None:
-        if self._failed is None:
+        if data and self._failed is None:
             self._output.write(data)
 
-    def _fail(self, connection: Connection, error: PgError) -> None:
-        """Note the first error and stop the others: what they still send has no reader."""
+    def _fail(self, connection: Connection, error: PgError, *, reported: bool = True) -> None:
+        """Note the first error and stop the others: what they still send has no reader.
+
+        `reported` tells whether it is the shard's own, by which its statement has ended.
+        """
         if self._failed is not None:
             return
         self._failed = error
         if len(self._connections) > 1:
-            others = [one for one in self._connections if one.busy and one is not connection]
+            others = [one for one in self._connections if one.busy and (one is not connection or not reported)]
             self._cancelling = {one.cancel() for one in others}
-            if connection.usable and self._name_shard and error.sqlstate[:2] not in EVERYWHERE:
+            if reported and connection.usable and self._name_shard and error.sqlstate[:2] not in EVERYWHERE:
                 reported_by(error, connection.name)

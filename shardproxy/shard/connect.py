@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 
 from shardproxy.errors import ConnectionLost, PgError
-from shardproxy.net.dial import dial
+from shardproxy.net import dial
 from shardproxy.net.stream import Stream
 from shardproxy.shard import errors
 from shardproxy.shard.address import Address
@@ -31,7 +31,7 @@ async def connect(address: Address, parameters: Mapping[str, str]) -> Connection
     stream: Stream | None = None
     try:
         async with asyncio.timeout(address.connect_timeout):
-            stream = await dial(address.host, address.port)
+            stream = await dial.dial(address.host, address.port)
             connection = Connection(address, stream, lambda: alive(address))
             await start(connection, parameters)
             return connection
