@@ -10,7 +10,7 @@ An ErrorResponse to an extended request drops every entry up to the Sync, as the
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -89,6 +89,19 @@ STEPS: Final[dict[Expect, dict[int, Step]]] = {
     Expect.SYNC: {B.ERROR_RESPONSE: Step.STAYS, B.READY_FOR_QUERY: Step.ENDS},
 }
 """For each entry the messages that may come, and what they do to it. Any other breaks the protocol."""
+
+
+def markdown() -> Iterator[str]:
+    """Yield `STEPS` as the documentation has it."""
+    names = {
+        kind: "".join(word.capitalize() for word in name.split("_")) for name, kind in vars(B).items() if name[0] != "_"
+    }
+    yield "| request | " + " | ".join(step.value for step in Step) + " |"
+    yield "|---" * (len(Step) + 1) + "|"
+    for expect, steps in STEPS.items():
+        cells = (", ".join(names[kind] for kind, does in steps.items() if does is step) for step in Step)
+        yield f"| {expect.value} | " + " | ".join(cells) + " |"
+
 
 SWALLOWED_QUERY: Final = (Owed(Expect.QUERY, forward=False),)
 SWALLOWED_SYNC: Final = Owed(Expect.SYNC, forward=False)

@@ -1,6 +1,6 @@
-"""Protocol messages as transcripts write them: made by functions with PostgreSQL's names, shown decoded, compared whole.
+"""Protocol messages as transcripts write them: made by functions with PostgreSQL's names, shown decoded.
 
-A message is its bytes, so two are equal only if nothing at all was rewritten. The one exception is `error` and `notice`:
+A message is its bytes, so two are equal only if nothing at all was rewritten. `error` and `notice` are the exception:
 what they do not name may be anything.
 """
 
@@ -45,7 +45,7 @@ class Report(Said):
             return False
         return self.fields.items() <= decode.fields(other.data[5:]).items()
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def __repr__(self) -> str:
         return f"{'ErrorResponse' if self.data[0] == B.ERROR_RESPONSE else 'NoticeResponse'}{dict(self.fields)}"
