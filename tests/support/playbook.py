@@ -42,6 +42,9 @@ from tests.support.messages import TERMINATE, Said, complete, joined, ready, row
 TURNS = 30
 """Turns of the event loop without a socket after which nothing more happens: no chain of tasks here is as long."""
 
+PATIENCE = 5.0
+"""Seconds for a session whose connections are all lost to end, before its test fails."""
+
 SETTINGS = {
     "client_encoding": "UTF8",
     "server_encoding": "UTF8",
@@ -394,7 +397,11 @@ class Playbook:
             if not self._client.wire.closed:
                 await self._client.sends(TERMINATE)
             await settle()
-            assert self.task.done(), "the session does not end"
+            if not self.task.done():
+                for peer in (*self._shards, self._client):
+                    peer.wire.lose()
+                await asyncio.wait({self.task}, timeout=PATIENCE)
+                pytest.fail("the session did not end when the client left")
             self.task.result()
         for peer in (self._client, *self._shards):
             left = [message for message in peer.inbox if message != TERMINATE]
