@@ -5,7 +5,6 @@ import contextlib
 import struct
 import time
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
 
 import psycopg
 import pytest
@@ -119,20 +118,19 @@ async def test_one_byte_a_second(proxy: Proxy) -> None:
     assert figures.ratio < 4 or figures.during < 0.025, figures
 
 
-async def test_guessed_cancel_keys(proxy: Proxy) -> None:
-    """The process ID is right, the key never: the query ends by itself."""
+async def test_guessed_cancel_keys(databases: Databases, proxy: Proxy) -> None:
+    """The process ID is right, the key never: the query waits on, and ends when it gets its lock."""
+    lock = "SELECT pg_advisory_lock(1)"
     async with await psycopg.AsyncConnection.connect(proxy.dsn(), autocommit=True) as client:
-        pid = client.info.backend_pid
-        job = asyncio.ensure_future(_sleep(client))
-        for number in range(1000):
-            key = struct.pack("!I", number * 4_294_967 % 2**32)
-            assert await answer_to(proxy, encode.cancel_request(pid, key)) == b""
-        assert not job.done()
+        with contextlib.ExitStack() as held:
+            for dsn in databases.shards:
+                held.enter_context(psycopg.connect(dsn, autocommit=True)).execute(lock)
+            job = asyncio.ensure_future(client.execute(lock))
+            for number in range(1000):
+                key = struct.pack("!I", number * 4_294_967 % 2**32)
+                assert await answer_to(proxy, encode.cancel_request(client.info.backend_pid, key)) == b""
+            assert not job.done()
         await job
-
-
-async def _sleep(client: "psycopg.AsyncConnection[Any]") -> None:
-    await client.execute("SELECT pg_sleep(3)")
 
 
 async def test_wrong_passwords(databases: Databases, run_proxy: RunProxy) -> None:
