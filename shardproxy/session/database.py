@@ -33,6 +33,8 @@ class Database:
         self.coordinator = Coordinator(config.name, self.addresses, limits) if config.commit == "two-phase" else None
         self.shard_numbers = {shard.name: number for number, shard in enumerate(config.shards)}
         self.generation = 0
+        self.builtin_functions: frozenset[str] | None = None
+        """The names of PostgreSQL's own functions, once a session has asked for them."""
         self._tables = {(table.schema, table.relation): table for table in config.tables}
         self._parameters: dict[frozenset[tuple[str, str]], dict[str, str]] = {}
         self._names: OrderedDict[Hashable, NameCache] = OrderedDict()

@@ -145,6 +145,7 @@ class Executor:
         """Return where a statement goes; these shards are connected."""
         transaction, names = self._shards.transaction, self._names
         transaction.check()
+        await names.heed(statement)
         while True:
             cache = names.cache
             tables = await names.resolve(statement)
@@ -254,6 +255,8 @@ class Executor:
         answers = await self._relay(run, await self.joined(plan))
         if plan.lasting:
             self._shards.transaction.set(replay_sql(run.sql, run.params), plan.name, local=plan.local)
+        if run.statement.tag == "DISCARD ALL":
+            self._names.discarded()
         self._names.forget()
         return answers
 

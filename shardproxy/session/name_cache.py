@@ -42,6 +42,8 @@ class NameCache:
     queries: Plans[tuple[bytes, bytes], QueryPlan] = field(default_factory=Plans)
     """By the text and kinds of `native.shape`."""
     shared: bool = False
+    transactional: bool = False
+    """What is known may hold in one transaction only."""
     _expires: float = 0.0
     _generation: int = -1
 

@@ -21,7 +21,7 @@ from shardproxy.session.name_cache import NameCache, Names
 from shardproxy.session.shards import Shards
 from shardproxy.shard import catalog
 from shardproxy.shard.connection import Connection
-from shardproxy.sql import Kind, Statement, TableRef
+from shardproxy.sql import Code, CreateAs, Kind, Statement, TableRef, Utility
 
 CATALOGS = frozenset({"pg_catalog", "information_schema", "pg_toast"})
 
@@ -36,6 +36,9 @@ TEMPORARY = "pg_temp"
 
 DEFINITIONS = frozenset({Kind.UTILITY, Kind.CREATE_AS})
 
+REPORTED = ("TimeZone", "client_encoding", "standard_conforming_strings")
+"""Settings on which the meaning of a statement or a key rests, as the server reports them."""
+
 
 class Resolver:
     """One session's view of the relations and functions that its statements name."""
@@ -46,7 +49,7 @@ class Resolver:
         self._shards = shards
         self._parameters = parameters
         self._cache: NameCache | None = None
-        self._temporary = False
+        self._own = False
         self._tables: dict[Relation, ShardedTable] = {}
 
     # What is known.
@@ -62,22 +65,51 @@ class Resolver:
 
     def _choose(self) -> NameCache:
         shards, transaction = self._shards, self._shards.transaction
+        transactional = transaction.open and (transaction.has_set or transaction.defined)
         search_path = shards.parameter("search_path", "")
-        own = self._temporary or not search_path or (transaction.open and (transaction.has_set or transaction.defined))
-        if own:
-            return NameCache()
+        if transactional or self._own or not search_path:
+            return NameCache(transactional=transactional or self._own)
         settings = tuple(entry.sql for entry in transaction.settings)
-        return self._database.names_alike((self._parameters, search_path, shards.timezone, settings))
+        reported = tuple(shards.parameter(name, "") for name in REPORTED)
+        return self._database.names_alike((self._parameters, search_path, reported, settings))
 
     def forget(self) -> None:
         """Names may mean something else now: settings, definitions or the transaction have changed."""
         self._cache = None
-        self._temporary = False
+
+    def has_own(self) -> None:
+        """Names may mean to this session alone what they mean from now on: it has, or may have, temporary relations."""
+        if not self._own:
+            self._own = True
+            self.forget()
+
+    def discarded(self) -> None:
+        """DISCARD ALL has run."""
+        self._own = False
+        self.forget()
 
     def transaction_ended(self) -> None:
         """What was the transaction's own view is over."""
-        if self._cache is not None and not self._cache.shared:
+        if self._cache is not None and self._cache.transactional:
             self.forget()
+
+    async def heed(self, statement: Statement) -> None:
+        """Have names of its own from now on, if a statement makes temporary relations or may do so unseen.
+
+        That may be any function but PostgreSQL's, and the code of DO and CALL.
+        """
+        if self._own:
+            return
+        if isinstance(statement, Code) or (isinstance(statement, CreateAs | Utility) and statement.temporary):
+            self.has_own()
+        elif statement.functions:
+            known = self._database.builtin_functions
+            if known is None:
+                connection = await self._reader()
+                [answer] = await connection.fetch_row(catalog.BUILTIN_FUNCTIONS, 1)
+                known = self._database.builtin_functions = catalog.parse_builtin_functions(catalog.text(answer))
+            if any(space not in {None, "pg_catalog"} or name not in known for space, name in statement.functions):
+                self.has_own()
 
     def connected(self) -> None:
         """A connection was opened: its server may report other settings than were assumed before."""
@@ -100,7 +132,8 @@ class Resolver:
             transaction = self._shards.transaction
             if self.cache.shared and transaction.open and not transaction.implicit:
                 # Its snapshot may be an old one.
-                self._cache = NameCache(dict(self.cache.relations), dict(self.cache.aggregates))
+                known_before = self.cache
+                self._cache = NameCache(dict(known_before.relations), dict(known_before.aggregates), transactional=True)
             connection = await self._reader()
             names = sorted(missing, key=str)
             for name, relation in zip(names, await self.relations(connection, names), strict=True):
@@ -109,9 +142,8 @@ class Resolver:
                     misfits[name] = unfit
                     continue
                 found = await (self._elsewhere(name) if relation is None else self.resolved(connection, relation))
-                if found is not None and found.schema.startswith(TEMPORARY) and not self._temporary:
-                    self._temporary = True
-                    self._cache = NameCache(dict(self.cache.relations))
+                if found is not None and found.schema.startswith(TEMPORARY):
+                    self.has_own()
                 # The connection may have shown that the session sees names in another way than was assumed.
                 self.cache.relations[name] = found
         known = self.cache.relations | misfits if misfits else self.cache.relations

@@ -131,6 +131,17 @@ FROM asked AS a WHERE EXISTS (
         ELSE n.nspname OPERATOR(pg_catalog.=) a.space::pg_catalog.name END)"""
 
 
+BUILTIN_FUNCTIONS: Final = f"""SELECT pg_catalog.encode(pg_catalog.convert_to(
+  pg_catalog.json_agg(DISTINCT p.proname)::pg_catalog.text, {_ENCODING}), 'hex') FROM pg_catalog.pg_proc AS p
+WHERE p.pronamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace"""
+"""The query for the names of PostgreSQL's own functions; they are ASCII in every encoding."""
+
+
+def parse_builtin_functions(answer: str) -> frozenset[str]:
+    """Read the answer."""
+    return frozenset(_read(answer))
+
+
 def relations_sql(names: Sequence[Name]) -> str:
     """Return the query for these relations; `parse_relations` reads its answer.
 
