@@ -167,7 +167,7 @@ class CopyIn:
                 message = await connection.read()
                 match message.type:
                     case B.ERROR_RESPONSE:
-                        error = connection.error(message)
+                        error = connection.error()
                         self._shard_refused(shard, error)
                         refused = True
                     case B.COMMAND_COMPLETE:

@@ -28,7 +28,7 @@ async def _first_reply(connection: Connection, expected: int) -> Reply:
                         raise ProtocolError(f"it sent {response}")
                     return response
             if message.type == B.ERROR_RESPONSE:
-                error = connection.error(message)
+                error = connection.error()
             elif message.type == B.READY_FOR_QUERY and error is not None:
                 return error
             else:

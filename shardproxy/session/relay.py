@@ -101,7 +101,7 @@ class Relay:
                         if not sink(memoryview(encode_message(reply.type, reply.payload))):
                             raise ProtocolError(f"unexpected message of type {chr(reply.type)!r}")
                     elif reply.type == B.ERROR_RESPONSE:
-                        self._fail(connection, connection.error(reply))
+                        self._fail(connection, connection.error())
                     else:
                         self._take(number, connection, reply)
                 # What is buffered after this message may be rows again.

@@ -211,14 +211,14 @@ class Turns:
         try:
             if connection.asynchronous(message):
                 return True
-            reply = connection.answer(message)
+            connection.answer(message)
         except ProtocolError as error:
             self._broken(connection, error)
             return False
         except PgError:
             # An error by which the server ends the connection: the stream is lost, and its turns with it.
             return False
-        self._fail(self._turns[0], connection.error(reply))
+        self._fail(self._turns[0], connection.error())
         return True
 
     @staticmethod

@@ -55,6 +55,7 @@ class Connection:
         self.on_parameter: Callable[[str, str], None] | None = None
         self.on_notification: Callable[[bytes], None] | None = None
         self._alive = alive
+        self._reported: PgError | None = None
         self._stalled: asyncio.TimerHandle | None = None
         stream.on_idle_data = self.idle_data
         self._probing: asyncio.Future[bool] | None = None
@@ -121,10 +122,10 @@ class Connection:
             for dropped in self.replies.dropped:
                 self.statements.dropped(dropped)
             self.replies.dropped = ()
-            error = PgError.from_fields(decode.fields(message.payload))
-            if error.fields.get("V", error.fields.get("S")) in ENDINGS:
+            self._reported = PgError.from_fields(decode.fields(message.payload))
+            if self._reported.fields.get("V", self._reported.fields.get("S")) in ENDINGS:
                 self.abort()
-                raise self.lost_error(error)
+                raise self.lost_error(self._reported)
         return Reply(message.type, message.payload, owed)
 
     @contextlib.contextmanager
@@ -231,7 +232,7 @@ class Connection:
         while self.replies.queue:
             reply = await self.read()
             if reply.type == B.ERROR_RESPONSE:
-                error = error or self.error(reply)
+                error = error or self.error()
             elif reply.type in COPYING:
                 # Data would have to be sent or read: no statement of the proxy's own does that.
                 raise self.unexpected(reply)
@@ -278,9 +279,10 @@ class Connection:
 
     # Errors.
 
-    def error(self, reply: Message | Reply) -> PgError:
-        """Return what an ErrorResponse means; of a statement that the proxy has cancelled, why it has."""
-        error = PgError.from_fields(decode.fields(reply.payload))
+    def error(self) -> PgError:
+        """Return what the ErrorResponse that was just read means; of what the proxy has cancelled, why it has."""
+        error, self._reported = self._reported, None
+        assert error is not None
         reason, self.cancelled_for = self.cancelled_for, None
         return reason if reason is not None and error.sqlstate == QUERY_CANCELED else error
 
