@@ -212,7 +212,8 @@ class Stream(asyncio.BufferedProtocol):
             return
         if used < len(rest):
             self._frames.feed(memoryview(rest)[used:])
-        if self in self._paused and self._frames.buffered < READ_AHEAD // 2:
+        if self in self._paused and (self._frames.buffered < READ_AHEAD // 2 or not self._frames.whole):
+            # A part of one message, however large, is not what the sink has left: the rest of it must come.
             self.resume_reading(self)
 
     def untap(self) -> None:

@@ -124,7 +124,7 @@ class Connection:
             self.replies.dropped = ()
             self._reported = PgError.from_fields(decode.fields(message.payload))
             if self._reported.fields.get("V", self._reported.fields.get("S")) in ENDINGS:
-                self.abort()
+                self.abort(ConnectionLost(str(self._reported)))
                 raise self.lost_error(self._reported)
         return Reply(message.type, message.payload, owed)
 
@@ -265,10 +265,10 @@ class Connection:
         self.stream.write(encode.TERMINATE)
         self.stream.close()
 
-    def abort(self) -> None:
-        """Close at once: the server rolls back what is open."""
+    def abort(self, cause: Exception | None = None) -> None:
+        """Close at once, and have `cause` as the reason: the server rolls back what is open."""
         self._stop()
-        self.stream.abort()
+        self.stream.abort(cause)
 
     def _stop(self) -> None:
         if self._stalled is not None:

@@ -1,0 +1,372 @@
+"""The fast lane: transcripts. Each begins after statements that have made the plans and opened both shards."""
+
+import pytest
+
+from shardproxy.net.stream import READ_AHEAD
+from tests.support.messages import (
+    BOUND,
+    PARSED,
+    SYNC,
+    Said,
+    bind,
+    columns,
+    complete,
+    describe,
+    error,
+    execute,
+    fatal,
+    joined,
+    notice,
+    parse,
+    query,
+    ready,
+    row,
+    setting,
+)
+from tests.support.playbook import AT, Client, FakeShard, Playbook, settle
+
+BY_KEY = "SELECT v FROM t WHERE id = $1"
+KEY_0, KEY_1 = AT
+TAIL = describe("P"), execute(), SYNC
+
+
+def text(key: str) -> str:
+    return f"SELECT v FROM t WHERE id = {key}"
+
+
+def answer(value: str = "x", status: str = "I") -> tuple[Said, ...]:
+    """What comes after BindComplete."""
+    return columns("v"), row(value), complete("SELECT 1"), ready(status)
+
+
+async def warm(playbook: Playbook) -> tuple[Client, FakeShard, FakeShard]:
+    """A prepared statement "a", the same unnamed, and a simple Query: all planned, and both shards connected."""
+    client, s0, s1 = await playbook.session()
+    await client.sends(parse("a", BY_KEY), SYNC)
+    await s0.gets(parse("shardproxy_1", BY_KEY), SYNC)
+    await s0.sends(PARSED, ready("I"))
+    await client.gets(PARSED, ready("I"))
+    for shard, key in ((s0, KEY_0), (s1, KEY_1)):
+        await client.sends(bind("", "a", key), *TAIL)
+        await settle()
+        first = (parse("shardproxy_1", BY_KEY),) if shard is s1 else ()
+        await shard.gets(*first, bind("", "shardproxy_1", key), *TAIL)
+        await shard.sends(*([PARSED] if first else []), BOUND, *answer())
+        await client.gets(BOUND, *answer())
+        await client.sends(query(text(key)))
+        await shard.gets(query(text(key)))
+        await shard.sends(*answer())
+        await client.gets(*answer())
+    for peer in (client, s0, s1):
+        assert peer.writes
+    return client, s0, s1
+
+
+async def once(client: Client, shard: FakeShard, sent: list[Said], got: list[Said], answers: list[Said]) -> None:
+    """One statement of one shard: one write each way."""
+    await client.sends(*sent)
+    await shard.gets(*got)
+    assert shard.writes == 1
+    for peer in (client, shard):
+        peer.cut = None
+    await shard.sends(*answers)
+    await client.gets(*(one for one in answers if sent[0].data[:1] != b"B" or one is not PARSED))
+    assert client.writes == 1
+
+
+async def test_prepared(playbook: Playbook) -> None:
+    client, _, s1 = await warm(playbook)
+    for _ in range(2):
+        sent, got = [bind("", "a", KEY_1), *TAIL], [bind("", "shardproxy_1", KEY_1), *TAIL]
+        await once(client, s1, sent, got, [BOUND, *answer()])
+
+
+async def test_unnamed(playbook: Playbook) -> None:
+    client, _, s1 = await warm(playbook)
+    batch = [parse("", BY_KEY), bind("", "", KEY_1), *TAIL]
+    for _ in range(2):
+        await once(client, s1, batch, batch, [PARSED, BOUND, *answer()])
+
+
+async def test_simple(playbook: Playbook) -> None:
+    """A text never seen before, of the shape of one seen."""
+    client, _, s1 = await warm(playbook)
+    await once(
+        client, s1, [query("SELECT v FROM t WHERE id = 3")], [query("SELECT v FROM t WHERE id = 3")], [*answer()]
+    )
+
+
+async def test_answers_of_two_shards_in_the_wrong_order(playbook: Playbook) -> None:
+    """All are sent at once; the client reads them in its own order, whole."""
+    client, s0, s1 = await warm(playbook)
+    await client.sends(
+        bind("", "a", KEY_0),
+        *TAIL,
+        bind("", "a", KEY_1),
+        *TAIL,
+        bind("", "a", KEY_0),
+        *TAIL,
+        bind("", "a", KEY_1),
+        *TAIL,
+    )
+    await s0.gets(bind("", "shardproxy_1", KEY_0), *TAIL, bind("", "shardproxy_1", KEY_0), *TAIL)
+    await s1.gets(bind("", "shardproxy_1", KEY_1), *TAIL, bind("", "shardproxy_1", KEY_1), *TAIL)
+    await s1.sends(BOUND, *answer("2"), BOUND, *answer("4"))
+    await client.gets()
+    await s0.sends(BOUND, *answer("1"))
+    await client.gets(BOUND, *answer("1"), BOUND, *answer("2"))
+    await s0.sends(BOUND, *answer("3"))
+    await client.gets(BOUND, *answer("3"), BOUND, *answer("4"))
+
+
+async def test_queries_of_two_shards_in_the_wrong_order(playbook: Playbook) -> None:
+    client, s0, s1 = await warm(playbook)
+    await client.sends(query(text(KEY_0)), query(text(KEY_1)))
+    await s0.gets(query(text(KEY_0)))
+    await s1.gets(query(text(KEY_1)))
+    await s1.sends(*answer("2"))
+    await client.gets()
+    await s0.sends(*answer("1"))
+    await client.gets(*answer("1"), *answer("2"))
+
+
+async def test_what_is_not_the_lanes_waits_for_it(playbook: Playbook) -> None:
+    """A statement of all shards after one of the lane's: its answer comes after."""
+    client, s0, s1 = await warm(playbook)
+    await client.sends(query(text(KEY_0)), query("SELECT v FROM t"))
+    await s0.gets(query(text(KEY_0)))
+    await s1.gets()
+    await s0.sends(*answer("1"))
+    await client.gets(*answer("1"))
+    for shard in (s0, s1):
+        await shard.gets(query("SELECT v FROM t"))
+        await shard.sends(columns("v"), complete("SELECT 0"), ready("I"))
+    await client.gets(columns("v"), complete("SELECT 0"), ready("I"))
+
+
+async def test_an_error_outside_a_transaction(playbook: Playbook) -> None:
+    """Statements of their own: the next ones go on."""
+    client, s0, s1 = await warm(playbook)
+    await client.sends(
+        bind("", "a", KEY_0), *TAIL, bind("", "a", KEY_1), *TAIL, query(text(KEY_0)), bind("", "a", KEY_0), *TAIL
+    )
+    await s0.gets(bind("", "shardproxy_1", KEY_0), *TAIL, query(text(KEY_0)), bind("", "shardproxy_1", KEY_0), *TAIL)
+    await s1.gets(bind("", "shardproxy_1", KEY_1), *TAIL)
+    await s0.sends(error("22012"), ready("I"), error("22003"), ready("I"), BOUND, *answer("4"))
+    await client.gets(error("22012"), ready("I"))
+    await s1.sends(BOUND, *answer("2"))
+    await client.gets(BOUND, *answer("2"), error("22003"), ready("I"), BOUND, *answer("4"))
+
+
+async def begin(client: Client) -> None:
+    await client.sends(query("BEGIN"))
+    await client.gets(complete("BEGIN"), ready("T"))
+    assert client.writes
+
+
+async def test_a_transaction(playbook: Playbook) -> None:
+    """A shard joins in passing: BEGIN and the statement in one write."""
+    client, s0, s1 = await warm(playbook)
+    await begin(client)
+    await client.sends(bind("", "a", KEY_1), *TAIL)
+    await s1.gets(query("BEGIN"), bind("", "shardproxy_1", KEY_1), *TAIL)
+    assert s1.writes == 1
+    await s1.sends(complete("BEGIN"), ready("T"), BOUND, *answer(status="T"))
+    await client.gets(BOUND, *answer(status="T"))
+    await client.sends(query(text(KEY_1)))
+    await s1.gets(query(text(KEY_1)))
+    await s1.sends(*answer(status="T"))
+    await client.gets(*answer(status="T"))
+    await client.sends(query("COMMIT"))
+    await s1.gets(query("COMMIT"))
+    await s1.sends(complete("COMMIT"), ready("I"))
+    await client.gets(complete("COMMIT"), ready("I"))
+    await s0.gets()
+
+
+async def rolled_back(client: Client, *shards: FakeShard) -> None:
+    for shard in shards:
+        await shard.gets(query("ROLLBACK"))
+        await shard.sends(complete("ROLLBACK"), ready("I"))
+    await client.gets()
+    await client.sends(query("ROLLBACK"))
+    await client.gets(complete("ROLLBACK"), ready("I"))
+
+
+async def test_an_error_in_a_transaction(playbook: Playbook) -> None:
+    """Later turns have failed, too, whatever their shards have answered: each has its own Sync, and its own 25P02."""
+    client, s0, s1 = await warm(playbook)
+    await begin(client)
+    await client.sends(bind("", "a", KEY_0), *TAIL, bind("", "a", KEY_1), *TAIL, query(text(KEY_0)))
+    await s0.gets(query("BEGIN"), bind("", "shardproxy_1", KEY_0), *TAIL, query(text(KEY_0)))
+    await s1.gets(query("BEGIN"), bind("", "shardproxy_1", KEY_1), *TAIL)
+    await s1.sends(complete("BEGIN"), ready("T"), BOUND, *answer(status="T"))
+    await client.gets()
+    await s0.sends(complete("BEGIN"), ready("T"), BOUND, columns("v"), error("22012"), ready("E"))
+    await client.gets(BOUND, columns("v"), error("22012"), ready("E"), error("25P02"), ready("E"))
+    await s0.sends(error("25P02"), ready("E"))
+    await client.gets(error("25P02"), ready("E"))
+    await rolled_back(client, s0, s1)
+
+
+async def test_an_error_in_a_batch(playbook: Playbook) -> None:
+    """No Sync in between: the client skips to it, and reads nothing of the later turns."""
+    client, s0, s1 = await warm(playbook)
+    one, two = (describe("P"), execute()), TAIL
+    await client.sends(bind("", "a", KEY_0), *one, bind("", "a", KEY_1), *one, bind("", "a", KEY_0), *two)
+    await s0.gets(query("BEGIN"), *(bind("", "shardproxy_1", KEY_0), *TAIL) * 2)
+    await s1.gets(query("BEGIN"), bind("", "shardproxy_1", KEY_1), *TAIL)
+    await s1.sends(complete("BEGIN"), ready("T"), BOUND, *answer(status="T"))
+    await s0.sends(complete("BEGIN"), ready("T"), error("22P02"), ready("E"), error("25P02"), ready("E"))
+    for shard in (s0, s1):
+        await client.gets(*([error("22P02")] if shard is s0 else []))
+        await shard.gets(query("ROLLBACK"))
+        await shard.sends(complete("ROLLBACK"), ready("I"))
+    await client.gets(ready("I"))
+
+
+async def test_a_batch(playbook: Playbook) -> None:
+    """Two statements between Syncs are one transaction, which the coroutine commits."""
+    client, s0, s1 = await warm(playbook)
+    await client.sends(bind("", "a", KEY_0), *TAIL[:-1], bind("", "a", KEY_1), *TAIL)
+    await s0.gets(query("BEGIN"), bind("", "shardproxy_1", KEY_0), *TAIL)
+    await s1.gets(query("BEGIN"), bind("", "shardproxy_1", KEY_1), *TAIL)
+    await s1.sends(complete("BEGIN"), ready("T"), BOUND, *answer("2", "T"))
+    await s0.sends(complete("BEGIN"), ready("T"), BOUND, *answer("1", "T"))
+    await client.gets(BOUND, *answer("1")[:-1], BOUND, *answer("2")[:-1])
+    for word in ("SET CONSTRAINTS ALL IMMEDIATE", "COMMIT"):
+        for shard in (s0, s1):
+            await shard.gets(query(word))
+            await shard.sends(complete(word), ready("I" if word == "COMMIT" else "T"))
+    await client.gets(ready("I"))
+
+
+async def test_a_lost_shard(playbook: Playbook) -> None:
+    """In the middle of its answer: what came stays, the next turns go on."""
+    client, s0, s1 = await warm(playbook)
+    await client.sends(bind("", "a", KEY_0), *TAIL, bind("", "a", KEY_1), *TAIL)
+    await s0.gets(bind("", "shardproxy_1", KEY_0), *TAIL)
+    await s1.gets(bind("", "shardproxy_1", KEY_1), *TAIL)
+    await s1.sends(BOUND, *answer("2"))
+    await s0.sends(BOUND, columns("v"))
+    await client.gets(BOUND, columns("v"))
+    await s0.leaves()
+    await client.gets(error("08006", 'connection to shard "s0" was lost'), ready("I"), BOUND, *answer("2"))
+
+
+async def test_a_lost_shard_whose_turn_has_not_come(playbook: Playbook) -> None:
+    client, s0, s1 = await warm(playbook)
+    await client.sends(bind("", "a", KEY_0), *TAIL, bind("", "a", KEY_1), *TAIL, bind("", "a", KEY_0), *TAIL)
+    await s0.gets(*(bind("", "shardproxy_1", KEY_0), *TAIL) * 2)
+    await s1.gets(bind("", "shardproxy_1", KEY_1), *TAIL)
+    await s1.leaves()
+    await client.gets()
+    await s0.sends(BOUND, *answer("1"), BOUND, *answer("3"))
+    lost = error("08006", 'connection to shard "s1" was lost')
+    await client.gets(BOUND, *answer("1"), lost, ready("I"), BOUND, *answer("3"))
+
+
+async def test_a_lost_shard_in_a_transaction(playbook: Playbook) -> None:
+    client, s0, s1 = await warm(playbook)
+    await begin(client)
+    await client.sends(bind("", "a", KEY_0), *TAIL, bind("", "a", KEY_1), *TAIL)
+    await s0.gets(query("BEGIN"), bind("", "shardproxy_1", KEY_0), *TAIL)
+    await s1.gets(query("BEGIN"), bind("", "shardproxy_1", KEY_1), *TAIL)
+    await s1.sends(complete("BEGIN"), ready("T"), BOUND, *answer("2", "T"))
+    await s0.leaves()
+    await client.gets(error("08006"), ready("E"), error("25P02"), ready("E"))
+    await rolled_back(client, s1)
+
+
+async def test_an_error_that_ends_the_connection(playbook: Playbook) -> None:
+    """The server's reason is told."""
+    client, s0, _ = await warm(playbook)
+    await client.sends(bind("", "a", KEY_0), *TAIL)
+    await s0.gets(bind("", "shardproxy_1", KEY_0), *TAIL)
+    await s0.sends(fatal("57P01"))
+    detail = "FATAL:  57P01: refused"
+    await client.gets(error("08006", 'connection to shard "s0" was lost', D=detail), ready("I"))
+
+
+@pytest.mark.parametrize("answered", [0, 1, 2, 3, 4])
+async def test_a_message_that_has_no_place(playbook: Playbook, answered: int) -> None:
+    """The connection is given up; nothing of the message reaches the client."""
+    client, s0, _ = await warm(playbook)
+    await client.sends(bind("", "a", KEY_0), *TAIL)
+    await s0.gets(bind("", "shardproxy_1", KEY_0), *TAIL)
+    known = (BOUND, *answer())[:answered]
+    await s0.sends(*known, PARSED)
+    await client.gets(*known, error("08006"), ready("I"))
+    assert s0.wire.closed
+
+
+async def test_notices_and_settings_in_between(playbook: Playbook) -> None:
+    """In their place; the home shard's settings are the client's."""
+    client, s0, _ = await warm(playbook)
+    await client.sends(bind("", "a", KEY_0), *TAIL)
+    await s0.gets(bind("", "shardproxy_1", KEY_0), *TAIL)
+    said = notice("1"), BOUND, notice("2"), columns("v"), setting("TimeZone", "CET"), row("a")
+    last = notice("3"), row("b"), complete("SELECT 2"), notice("4"), ready("I")
+    await s0.sends(*said, *last)
+    await client.gets(*said, *last)
+
+
+async def test_a_row_larger_than_what_is_read_ahead(playbook: Playbook) -> None:
+    """Of the shard whose turn is the second: it is held back, and goes on when its turn has come."""
+    client, s0, s1 = await warm(playbook)
+    s1.cut = None
+    await client.sends(bind("", "a", KEY_0), *TAIL, bind("", "a", KEY_1), *TAIL)
+    await s0.gets(bind("", "shardproxy_1", KEY_0), *TAIL)
+    await s1.gets(bind("", "shardproxy_1", KEY_1), *TAIL)
+    large = columns("v"), row("x" * (3 * READ_AHEAD)), row("y"), complete("SELECT 2"), ready("I")
+    await s1.sends(BOUND, *large)
+    assert s1.wire.paused
+    await client.gets()
+    await s0.sends(BOUND, *answer("1"))
+    await client.gets(BOUND, *answer("1"), BOUND, *large)
+    assert not s1.wire.paused
+
+
+async def test_a_client_that_reads_slowly(playbook: Playbook) -> None:
+    client, s0, _ = await warm(playbook)
+    s0.cut = None
+    await client.sends(bind("", "a", KEY_0), *TAIL)
+    await s0.gets(bind("", "shardproxy_1", KEY_0), *TAIL)
+    client.stops_reading()
+    rows = [row("x" * 1000)] * 10_000
+    await s0.sends(BOUND, columns("v"), *rows, complete("SELECT 10000"), ready("I"))
+    assert s0.wire.paused
+    assert client.wire.unread < 4 * READ_AHEAD
+    await client.reads_on()
+    await client.gets(BOUND, columns("v"), *rows, complete("SELECT 10000"), ready("I"))
+
+
+async def test_every_cut(playbook: Playbook) -> None:
+    """Of the client's bytes: the same messages each way, wherever the cut is but between Execute and Sync."""
+    client, s0, s1 = await warm(playbook)
+    sent = joined([bind("", "a", KEY_0), *TAIL, bind("", "a", KEY_1), *TAIL])
+    half = len(sent) // 2
+    for cut in range(1, len(sent)):
+        if 0 <= half - cut <= len(SYNC.data) or 0 < len(sent) - cut <= len(SYNC.data):
+            continue
+        await client.sends_bytes(sent, cut)
+        for shard, key in ((s0, KEY_0), (s1, KEY_1)):
+            await shard.gets(bind("", "shardproxy_1", key), *TAIL)
+            await shard.sends(BOUND, *answer(key))
+        await client.gets(BOUND, *answer(KEY_0), BOUND, *answer(KEY_1))
+
+
+@pytest.mark.parametrize("missing", range(1, 6))
+async def test_a_sync_that_comes_later(playbook: Playbook, missing: int) -> None:
+    """Execute may not be the last of its transaction: one begins, in the same write, and Sync commits it."""
+    client, s0, _ = await warm(playbook)
+    sent = joined([bind("", "a", KEY_0), *TAIL])
+    await client.sends_bytes(sent[:-missing])
+    await s0.gets(query("BEGIN"), bind("", "shardproxy_1", KEY_0), *TAIL)
+    assert s0.writes == 1
+    await s0.sends(complete("BEGIN"), ready("T"), BOUND, *answer(status="T"))
+    await client.gets(BOUND, *answer()[:-1])
+    await client.sends_bytes(sent[-missing:])
+    await s0.gets(query("COMMIT"))
+    await s0.sends(complete("COMMIT"), ready("I"))
+    await client.gets(ready("I"))
