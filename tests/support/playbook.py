@@ -15,6 +15,7 @@ What a server does whatever the test answers by itself: log-in, and questions to
 
 import asyncio
 import json
+import struct
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -24,20 +25,22 @@ from typing import Any
 import pytest
 
 from shardproxy.config import parse
+from shardproxy.errors import ConnectionLost, PgError
 from shardproxy.net import dial
 from shardproxy.net.stream import HIGH_WATER, LOW_WATER, Stream
 from shardproxy.routing.relation import Column, Relation
 from shardproxy.session import pieces, portals
 from shardproxy.session.cancel import CancelKeys
+from shardproxy.session.copy_in import FLUSH_DELAY
 from shardproxy.session.database import Database
 from shardproxy.session.login import Identity
 from shardproxy.session.session import Session
 from shardproxy.shard import catalog
 from shardproxy.wire import encode
-from shardproxy.wire.constants import frontend_limit
+from shardproxy.wire.constants import B, frontend_limit
 from shardproxy.wire.framing import FrameReader
 from shardproxy.wire.startup import CancelRequest, StartupReader
-from tests.support.messages import TERMINATE, Said, complete, joined, ready, row, said
+from tests.support.messages import TERMINATE, Said, complete, joined, parameters, ready, row, said
 
 TURNS = 30
 """Turns of the event loop without a socket after which nothing more happens: no chain of tasks here is as long."""
@@ -330,6 +333,16 @@ def catalog_answer(one: Relation | None) -> str:
     return json.dumps([facts]).encode().hex()
 
 
+def described(one: Relation) -> tuple[Said, ...]:
+    """What a server answers to Describe of `SELECT * FROM` a table: ParameterDescription and RowDescription."""
+    names = b"".join(
+        column.name.encode() + struct.pack("!xihihih", one.oid, column.attnum, column.type_oid, -1, column.typmod, 0)
+        for column in one.columns
+    )
+    rows = encode.message(B.ROW_DESCRIPTION, struct.pack("!h", len(one.columns)) + names)
+    return parameters(), Said(rows, frontend=False)
+
+
 async def settle() -> None:
     """Let everything happen that needs no time."""
     for _ in range(TURNS):
@@ -382,14 +395,27 @@ class Playbook:
         s0, s1 = self._shards
         return client, s0, s1
 
-    async def refuses(self, kind: type[BaseException]) -> None:
-        """See that the session has ended by this exception, which the listener tells the client."""
+    async def flushed(self) -> None:
+        """Wait until a COPY has sent on what it had gathered."""
+        await asyncio.sleep(2 * FLUSH_DELAY)
+
+    async def ends_by(self, sqlstate: str) -> None:
+        """See that the session has ended by this error, which the listener tells the client."""
+        with pytest.raises(PgError) as caught:
+            await self._ended()
+        assert caught.value.sqlstate == sqlstate
+
+    async def ends_lost(self) -> None:
+        """See that the session of a client that is gone has ended."""
+        with pytest.raises((ConnectionLost, asyncio.CancelledError)):
+            await self._ended()
+
+    async def _ended(self) -> None:
         await settle()
         assert self.task is not None
         assert self.task.done(), "the session goes on"
         task, self.task = self.task, None
-        with pytest.raises(kind):
-            task.result()
+        task.result()
 
     async def end(self) -> None:
         """Have the client leave, and see that nothing was sent that no `gets` has named."""
