@@ -118,6 +118,9 @@ class Connection:
         owed = self.replies.take(message.type)
         if message.type == B.READY_FOR_QUERY:
             self.status = decode.ready_for_query(message.payload)
+            if not self.replies.queue and self.stream.pending:
+                # It has come together with what answers nothing, a notification or the reason of an end.
+                asyncio.get_running_loop().call_soon(self.idle_data)
         elif message.type == B.ERROR_RESPONSE:
             for dropped in self.replies.dropped:
                 self.statements.dropped(dropped)

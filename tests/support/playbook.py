@@ -213,7 +213,7 @@ class Peer:
 
     async def sends_bytes(self, data: bytes, *cuts: int) -> None:
         """Have bytes arrive, in several reads if they are cut."""
-        at = sorted({*cuts, *range(0, len(data), self.cut)} if self.cut else {*cuts, 0})
+        at = sorted({0, *cuts, *(range(0, len(data), self.cut) if self.cut else ())})
         for start, end in zip(at, [*at[1:], len(data)], strict=True):
             self.wire.send(data[start:end])
             await asyncio.sleep(0)
@@ -236,6 +236,10 @@ class Peer:
         """Lose the connection."""
         self.wire.lose()
         await settle()
+
+    def held_back(self) -> bool:
+        """Whether the proxy does not read what this peer sends."""
+        return self.wire.paused
 
     def stops_reading(self) -> None:
         self.wire.stop_reading()
@@ -263,6 +267,7 @@ class FakeShard(Peer):
         self.connected = 0
         self.cancels = 0
         self.settings = dict(SETTINGS)
+        self._connecting: asyncio.Future[None] | None = None
         self._catalog: dict[bytes, tuple[Said, ...]] = {}
 
     def has(self, *relations: Relation) -> None:
@@ -271,6 +276,12 @@ class FakeShard(Peer):
             for schema in (None, one.schema):
                 self._catalog[catalog.relations_sql([(schema, one.name)]).encode()] = (found(one),)
             self._catalog[catalog.relatives_sql(one.oid).encode()] = (row(b"[]".hex()),)
+
+    async def connects(self, times: int) -> None:
+        """Wait until so many connections have been made in all."""
+        while self.connected < times:
+            self._connecting = asyncio.get_running_loop().create_future()
+            await self._connecting
 
     def accept(self, stream: Stream) -> None:
         """Take a connection: a session, or a CancelRequest."""
@@ -286,6 +297,8 @@ class FakeShard(Peer):
                 return
             self.wire = wire
             self.connected += 1
+            if self._connecting is not None and not self._connecting.done():
+                self._connecting.set_result(None)
             self._frames = FrameReader(frontend_limit)
             self._seen = len(wire.writes)
             wire.on_data = self.take

@@ -156,9 +156,9 @@ async def test_a_client_that_reads_slowly_holds_the_shards_back(playbook: Playbo
     rows = [data("x" * 1000 + "\n")] * 5000
     for shard in (s0, s1):
         await shard.sends(*rows, COPY_DONE, complete("COPY 5000"), ready("I"))
-    assert s0.wire.paused
-    assert s1.wire.paused
+    assert s0.held_back()
+    assert s1.held_back()
     assert client.wire.unread < 4 << 20
     await client.reads_on()
     await client.gets(copy_out(0, 0), *rows, *rows, COPY_DONE, complete("COPY 10000"), ready("I"))
-    assert not s0.wire.paused
+    assert not s0.held_back()
