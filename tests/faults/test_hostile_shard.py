@@ -1,7 +1,8 @@
 """A shard that lies: whatever it says, the client gets a valid answer, and nothing is committed on a part."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -132,8 +133,21 @@ async def test_a_ready_too_many(cell: Cell) -> None:
         assert await cell.judge(next_load, SMALL, again) == []
 
 
-async def test_notices_without_end(cell: Cell) -> None:
+@pytest.fixture
+def databases(servers18: Servers) -> Iterator[Databases]:
+    made = Databases.create(servers18)
+    yield made
+    made.drop()
+
+
+async def test_notices_without_end(databases: Databases, tmp_path: Path) -> None:
     """45 MiB of them, and a client that does not read: the shard waits, and other sessions do not notice."""
+    # The fault proxies run here, and are busy with the notices: a short deadline would take them for dead.
+    async with Cell.over(databases.shards, tmp_path, seconds=PATIENCE) as cell:
+        await _flood(cell)
+
+
+async def _flood(cell: Cell) -> None:
     notices = [encode.notice_response({**NOTICE, "M": f"{number} {'x' * 300}"}) for number in range(150_000)]
     cell.faults[2].add(
         Rule(Fault.LIE, F.QUERY, b"COPY loads", when=When.ANSWERED, application="flooded", lie=before(*notices))
@@ -149,7 +163,9 @@ async def test_notices_without_end(cell: Cell) -> None:
             await asyncio.sleep(0.1)
     # When it does read, nothing is missing.
     response = encode.copy_in_response(0, [0, 0, 0])
-    answer = b""
+    answer = (
+        bytearray()
+    )  # grown in place: copies of 45 MiB would keep the fault proxies, which run here too, from serving
     while not answer.endswith(response):
         chunk = await asyncio.wait_for(reader.read(1 << 20), PATIENCE)
         assert chunk

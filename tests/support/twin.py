@@ -89,7 +89,7 @@ class Twin:
     def proxied(self, *steps: Step, settings: dict[str, str] | None = None) -> list[Reply]:
         """Run the steps through the proxy alone; the session must be usable behind them."""
         replies = self.run(self.dsn, [*steps, "ROLLBACK", "SELECT 1"], settings)
-        assert replies[-1].order == "TDCZ"
+        assert replies[-1].order == "TDCZ", replies
         return replies[:-2]
 
     @staticmethod
