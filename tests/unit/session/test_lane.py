@@ -5,10 +5,12 @@ import pytest
 from shardproxy.net.stream import READ_AHEAD
 from tests.support.messages import (
     BOUND,
+    CLOSED,
     PARSED,
     SYNC,
     Said,
     bind,
+    close,
     columns,
     complete,
     describe,
@@ -369,4 +371,103 @@ async def test_a_sync_that_comes_later(playbook: Playbook, missing: int) -> None
     await client.sends_bytes(sent[-missing:])
     await s0.gets(query("COMMIT"))
     await s0.sends(complete("COMMIT"), ready("I"))
+    await client.gets(ready("I"))
+
+
+async def test_a_parse_that_fails(playbook: Playbook) -> None:
+    """The unnamed statement is none then."""
+    client, s0, _ = await warm(playbook)
+    batch = parse("", BY_KEY), bind("", "", KEY_0), *TAIL
+    await client.sends(*batch)
+    await s0.gets(*batch)
+    await s0.sends(PARSED, BOUND, *answer())
+    await client.gets(PARSED, BOUND, *answer())
+    await client.sends(*batch)
+    await s0.gets(*batch)
+    await s0.sends(error("42703"), ready("I"))
+    await client.gets(error("42703"), ready("I"))
+    await client.sends(bind("", "", KEY_0), *TAIL)
+    await client.gets(error("26000"), ready("I"))
+
+
+async def test_a_cancel(playbook: Playbook) -> None:
+    """It reaches the shards that work; the statement after it is not cancelled."""
+    client, s0, s1 = await warm(playbook)
+    await client.sends(bind("", "a", KEY_0), *TAIL)
+    await s0.gets(bind("", "shardproxy_1", KEY_0), *TAIL)
+    playbook.live.cancel()
+    await settle()
+    assert (s0.cancels, s1.cancels) == (1, 0)
+    await s0.sends(error("57014"), ready("I"))
+    await client.gets(error("57014"), ready("I"))
+    for _ in range(2):
+        await client.sends(bind("", "a", KEY_0), *TAIL)
+        await s0.gets(bind("", "shardproxy_1", KEY_0), *TAIL)
+        await s0.sends(BOUND, *answer())
+        await client.gets(BOUND, *answer())
+
+
+async def test_a_client_that_leaves(playbook: Playbook) -> None:
+    """What runs for it is cancelled, and its connections are closed."""
+    client, s0, s1 = await warm(playbook)
+    await client.sends(bind("", "a", KEY_0), *TAIL)
+    await s0.gets(bind("", "shardproxy_1", KEY_0), *TAIL)
+    await client.leaves()
+    assert (s0.cancels, s1.cancels) == (1, 0)
+    assert s0.wire.closed
+    await playbook.ends_lost()
+
+
+async def test_a_drain_lets_statements_end(playbook: Playbook) -> None:
+    client, s0, _ = await warm(playbook)
+    await client.sends(bind("", "a", KEY_0), *TAIL)
+    await s0.gets(bind("", "shardproxy_1", KEY_0), *TAIL)
+    playbook.live.drain()
+    await client.gets()
+    await s0.sends(BOUND, *answer())
+    await client.gets(BOUND, *answer())
+    await playbook.ends_by("57P01")
+
+
+async def test_a_statement_of_all_shards_in_the_middle(playbook: Playbook) -> None:
+    """Lane, coroutine, lane: in the client's order."""
+    client, s0, s1 = await warm(playbook)
+    everything = query("SELECT v FROM t")
+    await client.sends(query(text(KEY_1)), everything, query(text(KEY_0)))
+    await s1.gets(query(text(KEY_1)))
+    await s0.gets()
+    await s1.sends(*answer("1"))
+    await client.gets(*answer("1"))
+    for shard in (s0, s1):
+        await shard.gets(everything)
+        await shard.sends(columns("v"), complete("SELECT 0"), ready("I"))
+    await client.gets(columns("v"), complete("SELECT 0"), ready("I"))
+    await s0.gets(query(text(KEY_0)))
+    await s0.sends(*answer("3"))
+    await client.gets(*answer("3"))
+
+
+async def test_a_close_that_waits_goes_first(playbook: Playbook) -> None:
+    client, s0, _ = await warm(playbook)
+    await client.sends(close("S", "a"), SYNC)
+    await client.gets(CLOSED, ready("I"))
+    batch = parse("", BY_KEY), bind("", "", KEY_0), *TAIL
+    await client.sends(*batch)
+    await s0.gets(close("S", "shardproxy_1"), *batch)
+    await s0.sends(CLOSED, PARSED, BOUND, *answer())
+    await client.gets(PARSED, BOUND, *answer())
+
+
+async def test_a_shard_lost_in_a_batch_after_an_error(playbook: Playbook) -> None:
+    """The error came first and is the answer; up to Sync nothing else is."""
+    client, s0, s1 = await warm(playbook)
+    one = describe("P"), execute()
+    await client.sends(bind("", "a", KEY_0), *one, bind("", "a", KEY_1), *one, SYNC)
+    await s0.gets(query("BEGIN"), bind("", "shardproxy_1", KEY_0), *TAIL)
+    await s1.gets(query("BEGIN"), bind("", "shardproxy_1", KEY_1), *TAIL)
+    await s0.sends(complete("BEGIN"), ready("T"), BOUND, error("22012"), ready("E"))
+    await client.gets(BOUND, error("22012"))
+    await s1.leaves()
+    await s0.gets(query("ROLLBACK"))
+    await s0.sends(complete("ROLLBACK"), ready("I"))
     await client.gets(ready("I"))
