@@ -21,6 +21,7 @@ from typing import cast
 from weakref import WeakKeyDictionary
 
 from shardproxy.errors import ConnectionLost, ProtocolError
+from shardproxy.wire.encode import message as encode_message
 from shardproxy.wire.framing import FrameReader, LimitOf, Message
 
 SCRATCH_SIZE = 256 * 1024
@@ -182,6 +183,11 @@ class Stream(asyncio.BufferedProtocol):
     def limit(self, limit_of: LimitOf) -> None:
         """Set which message types and lengths may come from now on."""
         self._frames.limit_of = limit_of
+
+    def put_back(self, message: Message) -> None:
+        """Have a message read again, before all that has come since."""
+        rest = self._frames.take_rest()
+        self._frames.feed(encode_message(message.type, message.payload) + rest)
 
     def unread(self, data: bytes) -> None:
         """Take bytes back that a tap has swallowed and nobody has used."""

@@ -40,8 +40,8 @@ class DeadlockWatch:
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self._watched: set[Watched] = set()
-        self._waits: dict[Connection, tuple[int, float]] = {}
-        """By connection: the request that waits (`Replies.sent`), and since when (time.monotonic)."""
+        self._waits: dict[Connection, tuple[tuple[int, int], float]] = {}
+        """By connection: which answer waits (requests sent, answers owed), and since when (time.monotonic)."""
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -82,8 +82,10 @@ class DeadlockWatch:
             self._set_timer()
 
     async def _ask(self, connection: Connection) -> None:
-        request = connection.replies.sent
-        if not await self._waiting(connection) or connection.replies.sent != request or not connection.busy:
+        replies = connection.replies
+        request = replies.sent, len(replies.queue)
+        same = await self._waiting(connection) and (replies.sent, len(replies.queue)) == request
+        if not same or not connection.busy:
             self._waits.pop(connection, None)
             return
         known, since = self._waits.get(connection, (request, time.monotonic()))

@@ -65,6 +65,9 @@ READS = frozenset({
 })  # fmt: skip
 """Kinds that need no transaction of their own to be the same on several shards."""
 
+LONGEST = 8192
+"""Bytes of a prepared statement's text beyond which the lane leaves it: such a one is a load, and would fill memory."""
+
 _QUERY = (Owed(Expect.QUERY),)
 
 
@@ -147,7 +150,7 @@ class Executor:
         transaction.check()
         await names.heed(statement)
         while True:
-            cache = names.cache
+            cache, generation = names.cache, self._database.generation
             tables = await names.resolve(statement)
             context = await names.context(statement, tables, params)
             plan = route(statement, tables, context, replace(self.memory, in_transaction=transaction.open))
@@ -156,7 +159,7 @@ class Executor:
             await self._shards.open(self.shards_of(plan))
             # A new connection may have shown that the session sees names in another way than was assumed.
             if names.cache is cache or not cache.shared:
-                self._facts = Facts(statement, tables, context, plan)
+                self._facts = Facts(statement, tables, context, plan, generation)
                 return plan
 
     def shards_of(self, plan: Plan) -> tuple[int, ...]:
@@ -203,16 +206,23 @@ class Executor:
 
     def offer(self, prepared: Prepared) -> None:
         """A prepared statement has been run."""
-        facts, cache = self._facts, self._names.cache
+        facts, cache = self._new_facts(), self._names.cache
         if facts is None or facts.statement is not prepared.statement or prepared.key in cache.plans:
+            return
+        if len(prepared.key) > LONGEST:
             return
         unnamed = replace(prepared, unnamed=True, number=next_number())
         cache.plans.keep(prepared.key, lane_plan(facts, unnamed))
 
+    def _new_facts(self) -> Facts | None:
+        """Return the facts of the last statement, unless a definition has changed since they were found."""
+        facts = self._facts
+        return None if facts is None or facts.generation != self._database.generation else facts
+
     def offer_query(self, payload: bytes) -> None:
         """A Query of one statement has been run."""
         found = shape(payload, 0, len(payload) - 1)
-        facts, cache = self._facts, self._names.cache
+        facts, cache = self._new_facts(), self._names.cache
         if found is None or facts is None or found[:2] in cache.queries:
             return
         text, kinds, texts = found

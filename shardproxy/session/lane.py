@@ -22,7 +22,7 @@ from shardproxy.shard.connection import Connection
 from shardproxy.transaction.state import ACTIVE, FAILED, IDLE, IMPLICIT
 from shardproxy.wire import encode
 from shardproxy.wire.constants import HEADER_SIZE, F, frontend_limit
-from shardproxy.wire.replies import SWALLOWED_QUERY, Expect, Owed
+from shardproxy.wire.replies import Expect, Owed
 
 _walk: Final = MessageWalk([frontend_limit(kind) for kind in range(256)])
 
@@ -50,6 +50,17 @@ def _tails() -> Iterator[tuple[bytes, Tail]]:
 
 _TAILS: Final = dict(_tails())
 """What the lane takes after Bind: Execute without a limit of the unnamed portal, and Describe in front of it."""
+
+_BEGIN: Final = b"shardproxy_begin"
+"""The name of the statement BEGIN on the shards."""
+BEGIN_NUMBER: Final = 0
+_PARSE_BEGIN: Final = encode.parse(_BEGIN, b"BEGIN")
+_BEGIN_AGAIN: Final = encode.bind(b"", _BEGIN, (), (), ()) + encode.execute(b"")
+_BEGUN: Final = (
+    Owed(Expect.PARSE, forward=False, name=_BEGIN),
+    Owed(Expect.BIND, forward=False),
+    Owed(Expect.EXECUTE, forward=False),
+)
 
 PLAIN_BEGINS: Final = frozenset({b"BEGIN", b"BEGIN TRANSACTION", b"BEGIN WORK", b"START TRANSACTION"})
 
@@ -132,7 +143,7 @@ class Lane:
         start, end = starts[bind] + HEADER_SIZE, starts[bind + 1]
         tail = _TAILS.get(bytes(view[end : starts[after]]))
         shard = None if tail is None else plan.shard(view, start, end, prepared.oids, self._shards.home)
-        connection = None if shard is None else self._free(shard)
+        connection = None if shard is None else self._free(shard, plan.reads)
         if tail is None or shard is None or connection is None:
             return 0
         transaction, extended = self._transaction, self._extended
@@ -158,17 +169,21 @@ class Lane:
                 connection.statements.parsed(prepared.shard_name, prepared.number)
                 request = prepared.parse() + request
                 owed = (Owed(Expect.PARSE, forward=False, name=prepared.shard_name), *owed)
-        if state is not IDLE:
-            request, owed = self._joined(shard, request, owed)
-        extended.names.ran_unnamed(prepared, keep=state is not IDLE)
+        inside = state is not IDLE
+        if inside and shard not in transaction.joined:
+            request, owed = self._joined(shard, connection, request, owed)
+        extended.names.ran_unnamed(prepared, bytes(view[start:end]) if inside else None)
         extended.executed = not ready
-        self._turns.send(request, owed, Turn(connection, ready, extended=True, inside=state is not IDLE))
+        parsed = prepared if first != bind else None
+        self._turns.send(request, owed, Turn(connection, ready, True, inside, plan.reads, parsed))
         return after + ready - first
 
-    def _free(self, shard: int) -> Connection | None:
-        """Return a shard's connection, if nothing but a statement is to be sent there."""
+    def _free(self, shard: int, reads: bool) -> Connection | None:
+        """Return a shard's connection, if nothing but a statement is to be sent there, and may be sent now."""
         connection = self._shards.standing(shard)
         if connection is None or connection.cancelling is not None or connection.statements.closes:
+            return None
+        if not self._turns.admits(connection, reads=reads):
             return None
         transaction = self._transaction
         if transaction.state is IDLE or shard in transaction.joined:
@@ -177,10 +192,15 @@ class Lane:
         log = transaction.log
         return connection if len(log) == 1 and log[0].sql.upper() in PLAIN_BEGINS else None
 
-    def _joined(self, shard: int, request: bytes, owed: tuple[Owed, ...]) -> tuple[bytes, tuple[Owed, ...]]:
-        """Put in front of a request what makes its shard join the transaction."""
-        joining = self._shards.joining(shard)
-        return (encode.query(joining) + request, (*SWALLOWED_QUERY, *owed)) if joining else (request, owed)
+    def _joined(
+        self, shard: int, connection: Connection, request: bytes, owed: tuple[Owed, ...]
+    ) -> tuple[bytes, tuple[Owed, ...]]:
+        """Put BEGIN in front of a request, in the same batch: should it fail, the server skips the request as well."""
+        self._shards.joining(shard)
+        if connection.statements.has(_BEGIN, BEGIN_NUMBER):
+            return _BEGIN_AGAIN + request, (*_BEGUN[1:], *owed)
+        connection.statements.parsed(_BEGIN, BEGIN_NUMBER)
+        return _PARSE_BEGIN + _BEGIN_AGAIN + request, (*_BEGUN, *owed)
 
     def _query(self, view: memoryview, starts: list[int], at: int) -> int:
         """Take a simple Query of one statement."""
@@ -188,6 +208,7 @@ class Lane:
         start, end = starts[at], starts[at + 1]
         if transaction.state is IMPLICIT or self._extended.executed or view[end - 1]:
             return 0
+        inside = transaction.state is not IDLE
         found = shape(view, start + HEADER_SIZE, end - 1)
         if found is None:
             return 0
@@ -196,14 +217,11 @@ class Lane:
         if plan is None:
             return 0
         shard = plan.shard(kinds, texts, self._shards.home)
-        connection = None if shard is None else self._free(shard)
-        if shard is None or connection is None:
+        connection = None if shard is None else self._free(shard, plan.reads)
+        if connection is None or (inside and shard not in transaction.joined):
+            # A BEGIN that fails would not keep a Query after it from running.
             return 0
-        request, owed = bytes(view[start:end]), _QUERIED
-        inside = transaction.state is not IDLE
-        if inside:
-            request, owed = self._joined(shard, request, owed)
         connection.statements.queried()
         self._extended.names.forget_unnamed()
-        self._turns.send(request, owed, Turn(connection, ready=True, extended=False, inside=inside))
+        self._turns.send(bytes(view[start:end]), _QUERIED, Turn(connection, True, False, inside, plan.reads))
         return 1

@@ -5,14 +5,18 @@ A plan is made when a statement has been run the general way, is kept with the n
 after the statement's name, or a Query's text with the constants taken out (`native.shape`).
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from shardproxy.native import bind_parameter
 from shardproxy.routing import Context, Home, OneShard, ParamValue, Plan, Resolved
 from shardproxy.routing.keyed import Keyed, keyed
 from shardproxy.session.portals import Prepared
-from shardproxy.sql import Statement, TableRef
+from shardproxy.sql import Select, Statement, TableRef
+
+_FOR: Final = re.compile(r"\bfor\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,8 @@ class Facts:
     tables: dict[TableRef, Resolved]
     context: Context
     plan: Plan
+    generation: int
+    """That of the definitions that these rest on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,8 @@ class LanePlan:
     """A statement's way to its shard."""
 
     keyed: Keyed
+    reads: bool
+    """It changes and locks nothing."""
     prepared: Prepared
     """The statement as the unnamed one of any session."""
 
@@ -52,16 +60,22 @@ class QueryPlan:
     """The way to its shard of a Query whose constants were taken out."""
 
     keyed: Keyed
+    reads: bool
 
     def shard(self, kinds: bytes, texts: Sequence[bytes], home: int) -> int | None:
         """Return the shard for a Query with these constants; None if `route` has to tell."""
         return home if self.keyed.kind == "home" else self.keyed.shard_of_constants(kinds, texts)
 
 
+def _reads(statement: Statement) -> bool:
+    # FOR UPDATE and its kin cannot be spelled without the word; a string that has it costs no more than some waiting.
+    return isinstance(statement, Select) and not statement.functions and _FOR.search(statement.text) is None
+
+
 def lane_plan(facts: Facts, prepared: Prepared) -> LanePlan | None:
     """Return the plan of a prepared statement that has been run; `prepared` is unnamed. None: it needs `route`."""
     made = keyed(facts.statement, facts.tables, facts.context)
-    return None if made is None else LanePlan(made, prepared)
+    return None if made is None else LanePlan(made, _reads(facts.statement), prepared)
 
 
 def query_plan(facts: Facts, shape: Statement, kinds: bytes, texts: Sequence[bytes]) -> QueryPlan | None:
@@ -76,7 +90,7 @@ def query_plan(facts: Facts, shape: Statement, kinds: bytes, texts: Sequence[byt
         return None
     match facts.plan:
         case Home() if made.kind == "home":
-            return QueryPlan(made)
+            return QueryPlan(made, _reads(facts.statement))
         case OneShard(shard) if made.shard_of_constants(kinds, texts) == shard:
-            return QueryPlan(made)
+            return QueryPlan(made, _reads(facts.statement))
     return None

@@ -36,6 +36,9 @@ TEMPORARY = "pg_temp"
 
 DEFINITIONS = frozenset({Kind.UTILITY, Kind.CREATE_AS})
 
+Name = tuple[str | None, str]
+"""A schema, or None to search the path; and a relation."""
+
 REPORTED = ("TimeZone", "client_encoding", "standard_conforming_strings")
 """Settings on which the meaning of a statement or a key rests, as the server reports them."""
 
@@ -125,32 +128,44 @@ class Resolver:
         """Return who each of the statement's relations is."""
         if not statement.tables:
             return {}
-        known = self.cache.relations
-        missing = {(ref.schema, ref.name) for ref in statement.tables} - known.keys()
-        misfits: dict[tuple[str | None, str], Resolved | None] = {}
-        if missing:
-            transaction = self._shards.transaction
-            if self.cache.shared and transaction.open and not transaction.implicit:
-                # Its snapshot may be an old one.
-                known_before = self.cache
-                self._cache = NameCache(dict(known_before.relations), dict(known_before.aggregates), transactional=True)
-            connection = await self._reader()
-            names = sorted(missing, key=str)
-            for name, relation in zip(names, await self.relations(connection, names), strict=True):
-                unfit = None if relation is None else self._unfit(relation)
-                if unfit is not None and statement.kind in DEFINITIONS:
-                    misfits[name] = unfit
-                    continue
-                found = await (self._elsewhere(name) if relation is None else self.resolved(connection, relation))
-                if found is not None and found.schema.startswith(TEMPORARY):
-                    self.has_own()
-                # The connection may have shown that the session sees names in another way than was assumed.
-                self.cache.relations[name] = found
-        known = self.cache.relations | misfits if misfits else self.cache.relations
-        if missing and any((ref.schema, ref.name) not in known for ref in statement.tables):
-            return await self.resolve(statement)
-        found_all = {ref: known[ref.schema, ref.name] for ref in statement.tables}
-        return {ref: one or Resolved("missing", ref.schema or "", ref.name) for ref, one in found_all.items()}
+        names = {(ref.schema, ref.name) for ref in statement.tables}
+        while True:
+            generation = self._database.generation
+            # Read once: it may be cleared at any wait.
+            known = self.cache.relations
+            found = {name: known[name] for name in names if name in known}
+            if missing := names - found.keys():
+                found |= await self._look(sorted(missing, key=str), statement)
+            # Or else what was found may be from before a change of definitions.
+            if generation == self._database.generation:
+                break
+        relations = {ref: found[ref.schema, ref.name] for ref in statement.tables}
+        return {ref: one or Resolved("missing", ref.schema or "", ref.name) for ref, one in relations.items()}
+
+    async def _look(self, names: Sequence[Name], statement: Statement) -> dict[Name, Resolved | None]:
+        """Look relations up, and keep what is found as long as definitions stay."""
+        transaction = self._shards.transaction
+        cache = self.cache
+        if cache.shared and transaction.open and not transaction.implicit:
+            # Its snapshot may be an old one.
+            self._cache = NameCache(dict(cache.relations), dict(cache.aggregates), transactional=True)
+        connection = await self._reader()
+        generation = self._database.generation
+        found: dict[Name, Resolved | None] = {}
+        misfits: dict[Name, Resolved | None] = {}
+        for name, relation in zip(names, await self.relations(connection, names), strict=True):
+            unfit = None if relation is None else self._unfit(relation)
+            if unfit is not None and statement.kind in DEFINITIONS:
+                misfits[name] = unfit
+            elif relation is None:
+                found[name] = await self._elsewhere(name)
+            else:
+                found[name] = await self.resolved(connection, relation)
+        if any(one is not None and one.schema.startswith(TEMPORARY) for one in found.values()):
+            self.has_own()
+        if generation == self._database.generation:
+            self.cache.relations.update(found)
+        return found | misfits
 
     async def _elsewhere(self, name: tuple[str | None, str]) -> Resolved | None:
         """Look for a `single` table, which its own shard alone may have."""

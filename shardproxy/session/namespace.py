@@ -15,8 +15,6 @@ from shardproxy.wire import decode
 
 _SHARD_NAME = re.compile(r'(portal )?"(shardproxy_[0-9]+)"')
 
-_NO_VALUES = decode.Bind(b"", b"", (), (), ())
-
 
 def shown(name: bytes) -> str:
     """Return a name as characters."""
@@ -43,6 +41,8 @@ class Namespace:
     def __init__(self, executor: Executor, shards: Shards) -> None:
         self.statements: dict[bytes, Prepared] = {}
         self.portals: dict[bytes, Portal] = {}
+        self._ran: tuple[Prepared, bytes] | None = None
+        """What the lane has run last by the unnamed portal, and its Bind."""
         self._executor = executor
         self._shards = shards
 
@@ -105,6 +105,10 @@ class Namespace:
     def portal(self, name: bytes) -> Portal:
         """Return a portal; 34000 if there is none."""
         portal = self.portals.get(name)
+        if portal is None and not name and self._ran is not None:
+            prepared, bind = self._ran
+            self._ran = None
+            portal = self.portals[b""] = Portal(prepared, decode.bind(bind), done=True)
         if portal is None:
             raise PgError(INVALID_CURSOR_NAME, f'portal "{shown(name)}" does not exist')
         return portal
@@ -127,21 +131,20 @@ class Namespace:
 
     # What the lane does.
 
-    def ran_unnamed(self, prepared: Prepared, *, keep: bool) -> None:
-        """The lane has run a statement by the unnamed portal; `keep` if that may be named again."""
+    def ran_unnamed(self, prepared: Prepared, bind: bytes | None) -> None:
+        """The lane has run a statement by the unnamed portal; `bind` is the Bind if that may be named again."""
         if self.portals:
             self.drop_portal(b"")
-        if keep:
-            self.portals[b""] = Portal(prepared, _NO_VALUES, done=True)
+        self._ran = None if bind is None else (prepared, bind)
 
     def forget_unnamed(self) -> None:
         """The lane has sent a Query, which ends the unnamed statement and portal."""
         self.statements.pop(b"", None)
+        self._ran = None
         if self.portals:
             self.drop_portal(b"")
 
-    def parse_failed(self, connection: Connection) -> None:
-        """A unit of the lane has failed; if that was its Parse, the statement is none."""
-        unnamed = self.statements.get(b"")
-        if unnamed is not None and not unnamed.is_on(connection.statements):
+    def parse_failed(self, prepared: Prepared, connection: Connection) -> None:
+        """A unit of the lane has failed that parsed a statement; if it was its Parse that failed, there is none."""
+        if self.statements.get(b"") is prepared and not prepared.is_on(connection.statements):
             del self.statements[b""]

@@ -110,6 +110,10 @@ class Session:
                 self._wake = asyncio.get_running_loop().create_future()
             if self._turns.busy or self._turns.failed:
                 await self._lane_ends()
+                if message is not None:
+                    # It may have waited for its turn only.
+                    self.stream.put_back(message)
+                    continue
             if message is None:
                 if self._draining and not self.shards.transaction.open:
                     raise _shutdown()
@@ -175,7 +179,8 @@ class Session:
         if self._transactions.committing and len(self.shards.transaction.joined) > 1:
             return
         if self._busy or self._turns.busy:
-            self.shards.cancel()
+            # Of several statements under way PostgreSQL would cancel the first.
+            self.shards.cancel(self._turns.first)
 
     def drain(self) -> None:
         """End the session as soon as no transaction is open."""

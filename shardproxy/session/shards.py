@@ -286,10 +286,10 @@ class Shards:
 
         await each(run(connection) for connection in connections if connection.usable)
 
-    def cancel(self) -> None:
-        """Cancel whatever runs, and what is about to."""
+    def cancel(self, only: Connection | None = None) -> None:
+        """Cancel whatever runs, and what is about to; with `only`, what runs on that connection."""
         self.cancelled = True
-        for connection in self.connections:
+        for connection in self.connections if only is None else [only]:
             if connection.busy:
                 connection.cancel()
 

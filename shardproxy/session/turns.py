@@ -21,6 +21,7 @@ from shardproxy.errors import PgError, ProtocolError
 from shardproxy.native import run_end
 from shardproxy.session.client import Client
 from shardproxy.session.extended import Extended
+from shardproxy.session.portals import Prepared
 from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import Connection
 from shardproxy.sqlstate import IN_FAILED_SQL_TRANSACTION
@@ -47,13 +48,18 @@ _ABORTED: Final = "current transaction is aborted, commands ignored until end of
 
 
 class Turn(NamedTuple):
-    """A unit under way: its shard, whether the client reads a ReadyForQuery after it, its protocol, and whether it is
-    inside a transaction, which may be another one when its answer comes."""
+    """A unit under way.
+
+    `ready`: the client reads a ReadyForQuery after it. `inside`: it is inside a transaction, which may be another one
+    when its answer comes. `reads`: it changes and locks nothing. `parsed` is the statement of its Parse.
+    """
 
     connection: Connection
     ready: bool
     extended: bool
     inside: bool
+    reads: bool
+    parsed: Prepared | None = None
 
 
 class Turns:
@@ -72,6 +78,8 @@ class Turns:
         self._turns: deque[Turn] = deque()
         self._sinks: dict[Connection, Callable[[memoryview], int]] = {}
         self._advancing = False
+        self._reading = self._several = False
+        """Whether all that is under way only reads, and whether it is on several shards."""
         self._settled: asyncio.Future[None] | None = None
         shards.on_lost = self._connection_lost
 
@@ -79,6 +87,21 @@ class Turns:
     def busy(self) -> bool:
         """Whether a shard owes the client an answer."""
         return bool(self._turns)
+
+    @property
+    def first(self) -> Connection | None:
+        """The shard that owes the client its next answer."""
+        return self._turns[0].connection if self._turns else None
+
+    def admits(self, connection: Connection, *, reads: bool) -> bool:
+        """Whether a statement may be sent to a shard now.
+
+        Statements for one shard are carried out in order there. On several shards they would not be: one that waits
+        for a lock must hold those after it back, or others see them first, or wait for each other crosswise.
+        """
+        if not self._turns or (self._turns[-1].connection is connection and not self._several):
+            return True
+        return reads and self._reading
 
     async def settled(self) -> None:
         """Wait until all that was sent is answered."""
@@ -95,6 +118,11 @@ class Turns:
         if connection.stream.sink is not sink:
             connection.stream.tap(sink)
         self._client.on_notice = self._notice
+        if not self._turns:
+            self._reading, self._several = turn.reads, False
+        else:
+            self._reading = self._reading and turn.reads
+            self._several = self._several or self._turns[-1].connection is not connection
         self._turns.append(turn)
         connection.send(request, owed)
 
@@ -129,10 +157,11 @@ class Turns:
             while self._turns:
                 turn = self._turns[0]
                 connection = turn.connection
-                if not connection.usable:
-                    self._lost(turn)
-                elif connection.stream.pending:
+                if connection.stream.pending:
+                    # Also of a connection that is lost: what it has answered is done.
                     connection.stream.tap(self._sinks[connection])
+                elif not connection.usable:
+                    self._lost(turn)
                 if self._turns and self._turns[0] is turn:
                     break
         finally:
@@ -226,9 +255,10 @@ class Turns:
         connection.stream.abort(error)
 
     def _connection_lost(self, connection: Connection) -> None:
-        self._sinks.pop(connection, None)
         if self._turns:
             self._advance()
+        if all(turn.connection is not connection for turn in self._turns):
+            self._sinks.pop(connection, None)
 
     def _lost(self, turn: Turn) -> None:
         """The shard of the first turn is lost."""
@@ -247,7 +277,8 @@ class Turns:
             return
         if turn.extended:
             self._extended.names.own_names(error)
-            self._extended.names.parse_failed(turn.connection)
+            if turn.parsed is not None:
+                self._extended.names.parse_failed(turn.parsed, turn.connection)
         self._client.error(error)
         if turn.inside:
             self.failed = self.skipping = True
