@@ -188,7 +188,7 @@ class Turns:
             step = queue[0].steps.get(kind) if queue else None
             if kind == B.DATA_ROW and step is Step.STAYS:
                 run = run_end(view, at, kind, LIMITS[kind])
-                if self.failed:
+                if self.failed or not queue[0].forward:
                     pieces.append(view[start:at])
                     start = run
                 at = run

@@ -40,6 +40,7 @@ class Server:
         self._shard = shard
         self._status = "I"
         self._skipping = False
+        self._begins = False
 
     def answer(self, message: Said) -> None:
         kind, payload = message.data[0], message.data[5:]
@@ -55,7 +56,11 @@ class Server:
             said = self._fails()
             self._skipping = True
         else:
-            rows = row("x"), complete("SELECT 1")
+            rows: tuple[Said, ...] = row("x"), complete("SELECT 1")
+            if kind == F.BIND:
+                self._begins = b"shardproxy_begin" in payload
+            elif kind == F.EXECUTE and self._begins:
+                self._status, rows = "T", (complete("BEGIN"),)
             said = list(
                 {
                     F.PARSE: (PARSED,),

@@ -30,6 +30,9 @@ from tests.support.playbook import AT, Client, FakeShard, Playbook, settle
 BY_KEY = "SELECT v FROM t WHERE id = $1"
 KEY_0, KEY_1 = AT
 TAIL = describe("P"), execute(), SYNC
+BEGIN = parse("shardproxy_begin", "BEGIN"), bind("", "shardproxy_begin"), execute()
+BEGUN = PARSED, BOUND, complete("BEGIN")
+"""A shard joins by messages of the same batch, so that a BEGIN that fails takes the statement with it."""
 
 
 def text(key: str) -> str:
@@ -171,9 +174,9 @@ async def test_a_transaction(playbook: Playbook) -> None:
     client, s0, s1 = await warm(playbook)
     await begin(client)
     await client.sends(bind("", "a", KEY_1), *TAIL)
-    await s1.gets(query("BEGIN"), bind("", "shardproxy_1", KEY_1), *TAIL)
+    await s1.gets(*BEGIN, bind("", "shardproxy_1", KEY_1), *TAIL)
     assert s1.writes == 1
-    await s1.sends(complete("BEGIN"), ready("T"), BOUND, *answer(status="T"))
+    await s1.sends(*BEGUN, BOUND, *answer(status="T"))
     await client.gets(BOUND, *answer(status="T"))
     await client.sends(query(text(KEY_1)))
     await s1.gets(query(text(KEY_1)))
@@ -200,11 +203,11 @@ async def test_an_error_in_a_transaction(playbook: Playbook) -> None:
     client, s0, s1 = await warm(playbook)
     await begin(client)
     await client.sends(bind("", "a", KEY_0), *TAIL, bind("", "a", KEY_1), *TAIL, query(text(KEY_0)))
-    await s0.gets(query("BEGIN"), bind("", "shardproxy_1", KEY_0), *TAIL, query(text(KEY_0)))
-    await s1.gets(query("BEGIN"), bind("", "shardproxy_1", KEY_1), *TAIL)
-    await s1.sends(complete("BEGIN"), ready("T"), BOUND, *answer(status="T"))
+    await s0.gets(*BEGIN, bind("", "shardproxy_1", KEY_0), *TAIL, query(text(KEY_0)))
+    await s1.gets(*BEGIN, bind("", "shardproxy_1", KEY_1), *TAIL)
+    await s1.sends(*BEGUN, BOUND, *answer(status="T"))
     await client.gets()
-    await s0.sends(complete("BEGIN"), ready("T"), BOUND, columns("v"), error("22012"), ready("E"))
+    await s0.sends(*BEGUN, BOUND, columns("v"), error("22012"), ready("E"))
     await client.gets(BOUND, columns("v"), error("22012"), ready("E"), error("25P02"), ready("E"))
     await s0.sends(error("25P02"), ready("E"))
     await client.gets(error("25P02"), ready("E"))
@@ -216,10 +219,10 @@ async def test_an_error_in_a_batch(playbook: Playbook) -> None:
     client, s0, s1 = await warm(playbook)
     one, two = (describe("P"), execute()), TAIL
     await client.sends(bind("", "a", KEY_0), *one, bind("", "a", KEY_1), *one, bind("", "a", KEY_0), *two)
-    await s0.gets(query("BEGIN"), *(bind("", "shardproxy_1", KEY_0), *TAIL) * 2)
-    await s1.gets(query("BEGIN"), bind("", "shardproxy_1", KEY_1), *TAIL)
-    await s1.sends(complete("BEGIN"), ready("T"), BOUND, *answer(status="T"))
-    await s0.sends(complete("BEGIN"), ready("T"), error("22P02"), ready("E"), error("25P02"), ready("E"))
+    await s0.gets(*BEGIN, *(bind("", "shardproxy_1", KEY_0), *TAIL) * 2)
+    await s1.gets(*BEGIN, bind("", "shardproxy_1", KEY_1), *TAIL)
+    await s1.sends(*BEGUN, BOUND, *answer(status="T"))
+    await s0.sends(*BEGUN, error("22P02"), ready("E"), error("25P02"), ready("E"))
     for shard in (s0, s1):
         await client.gets(*([error("22P02")] if shard is s0 else []))
         await shard.gets(query("ROLLBACK"))
@@ -231,10 +234,10 @@ async def test_a_batch(playbook: Playbook) -> None:
     """Two statements between Syncs are one transaction, which the coroutine commits."""
     client, s0, s1 = await warm(playbook)
     await client.sends(bind("", "a", KEY_0), *TAIL[:-1], bind("", "a", KEY_1), *TAIL)
-    await s0.gets(query("BEGIN"), bind("", "shardproxy_1", KEY_0), *TAIL)
-    await s1.gets(query("BEGIN"), bind("", "shardproxy_1", KEY_1), *TAIL)
-    await s1.sends(complete("BEGIN"), ready("T"), BOUND, *answer("2", "T"))
-    await s0.sends(complete("BEGIN"), ready("T"), BOUND, *answer("1", "T"))
+    await s0.gets(*BEGIN, bind("", "shardproxy_1", KEY_0), *TAIL)
+    await s1.gets(*BEGIN, bind("", "shardproxy_1", KEY_1), *TAIL)
+    await s1.sends(*BEGUN, BOUND, *answer("2", "T"))
+    await s0.sends(*BEGUN, BOUND, *answer("1", "T"))
     await client.gets(BOUND, *answer("1")[:-1], BOUND, *answer("2")[:-1])
     for word in ("SET CONSTRAINTS ALL IMMEDIATE", "COMMIT"):
         for shard in (s0, s1):
@@ -272,9 +275,9 @@ async def test_a_lost_shard_in_a_transaction(playbook: Playbook) -> None:
     client, s0, s1 = await warm(playbook)
     await begin(client)
     await client.sends(bind("", "a", KEY_0), *TAIL, bind("", "a", KEY_1), *TAIL)
-    await s0.gets(query("BEGIN"), bind("", "shardproxy_1", KEY_0), *TAIL)
-    await s1.gets(query("BEGIN"), bind("", "shardproxy_1", KEY_1), *TAIL)
-    await s1.sends(complete("BEGIN"), ready("T"), BOUND, *answer("2", "T"))
+    await s0.gets(*BEGIN, bind("", "shardproxy_1", KEY_0), *TAIL)
+    await s1.gets(*BEGIN, bind("", "shardproxy_1", KEY_1), *TAIL)
+    await s1.sends(*BEGUN, BOUND, *answer("2", "T"))
     await s0.leaves()
     await client.gets(error("08006"), ready("E"), error("25P02"), ready("E"))
     await rolled_back(client, s1)
@@ -364,9 +367,9 @@ async def test_a_sync_that_comes_later(playbook: Playbook, missing: int) -> None
     client, s0, _ = await warm(playbook)
     sent = joined([bind("", "a", KEY_0), *TAIL])
     await client.sends_bytes(sent[:-missing])
-    await s0.gets(query("BEGIN"), bind("", "shardproxy_1", KEY_0), *TAIL)
+    await s0.gets(*BEGIN, bind("", "shardproxy_1", KEY_0), *TAIL)
     assert s0.writes == 1
-    await s0.sends(complete("BEGIN"), ready("T"), BOUND, *answer(status="T"))
+    await s0.sends(*BEGUN, BOUND, *answer(status="T"))
     await client.gets(BOUND, *answer()[:-1])
     await client.sends_bytes(sent[-missing:])
     await s0.gets(query("COMMIT"))
