@@ -60,7 +60,7 @@ class Session:
         self._draining = False
         self._wake: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._turns = Turns(self.client, self.shards, self._extended, self._attend)
-        self._lane = Lane(self._turns, self.shards, self._names, self._transactions, self._extended)
+        self._feed = Lane(self._turns, self.shards, self._names, self._transactions, self._extended).feed
 
     # The life of a session.
 
@@ -101,11 +101,14 @@ class Session:
     async def _message(self) -> Message:
         """Return the next message that is not the lane's, when the lane has answered all that came before it."""
         while True:
-            self.stream.tap(self._lane.feed)
+            if self.stream.sink is None:
+                self.stream.tap(self._feed)
+            # Or else a COPY has failed, and goes on dropping its data, which may stop in the middle of a message.
             if self._draining and not self.shards.transaction.open and not self._turns.busy:
                 self._attend()
             message = await self.stream.read(until=self._wake)
-            self.stream.untap()
+            if message is not None or self.stream.sink is self._feed:
+                self.stream.untap()
             if self._wake.done():
                 self._wake = asyncio.get_running_loop().create_future()
             if self._turns.busy or self._turns.failed:
