@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from shardproxy.native import MessageWalk, read_bind, rebind, shape
 from shardproxy.session.extended import Extended
+from shardproxy.session.lane_plans import LanePlan
 from shardproxy.session.names import Resolver
 from shardproxy.session.portals import Prepared
 from shardproxy.session.shards import Shards
@@ -115,9 +116,10 @@ class Lane:
         if bound is None or bound[0]:
             return 0
         prepared = self._extended.names.statements.get(bound[1])
-        if prepared is None:
+        plan = None if prepared is None else self._names.cache.plans.get(prepared.key)
+        if prepared is None or plan is None:
             return 0
-        return self._unit(view, types, starts, at, at, prepared)
+        return self._unit(view, types, starts, at, at, prepared, plan)
 
     def _parse(self, view: memoryview, types: bytes, starts: list[int], at: int) -> int:
         """Take Parse of the unnamed statement and what belongs to it."""
@@ -130,15 +132,21 @@ class Lane:
         bound = read_bind(view, end + HEADER_SIZE, starts[at + 2])
         if bound is None or bound[0] or bound[1]:
             return 0
-        return self._unit(view, types, starts, at, at + 1, plan.prepared)
+        return self._unit(view, types, starts, at, at + 1, plan.prepared, plan)
 
     def _unit(
-        self, view: memoryview, types: bytes, starts: list[int], first: int, bind: int, prepared: Prepared
+        self,
+        view: memoryview,
+        types: bytes,
+        starts: list[int],
+        first: int,
+        bind: int,
+        prepared: Prepared,
+        plan: LanePlan,
     ) -> int:
         """Take the unit whose Bind is message `bind`, and whose first one is `first`, a Parse or the Bind."""
-        plan = self._names.cache.plans.get(prepared.key)
         after = bind + 3 if types[bind + 1 : bind + 2] == b"D" else bind + 2
-        if plan is None or after >= len(starts):
+        if after >= len(starts):
             return 0
         start, end = starts[bind] + HEADER_SIZE, starts[bind + 1]
         tail = _TAILS.get(bytes(view[end : starts[after]]))
