@@ -1,4 +1,4 @@
-"""L0: the C core behind its Cython face. Sans-IO: bytes in, bytes and shard numbers out."""
+"""L0: the C core after its Cython face. Sans-IO: bytes in, bytes and shard numbers out."""
 
 from shardproxy.native._native import (
     ABSENT,

@@ -3,7 +3,10 @@
 
 import enum
 
+include "keytypes.pxi"
 include "placement.pxi"
+include "simd.pxi"
+include "sink.pxi"
 include "splitter.pxi"
 include "merge.pxi"
 include "statements.pxi"

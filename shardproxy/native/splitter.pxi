@@ -2,19 +2,11 @@
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from cpython.ref cimport Py_DECREF, PyObject
-from libc.stdint cimport INT32_MAX
+from cpython.ref cimport PyObject
+from libc.stdint cimport INT32_MAX, int32_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memset
 
 from shardproxy.native.errors import SplitError
-
-
-cdef extern from "Python.h":
-    int _PyBytes_Resize(PyObject **bytes, Py_ssize_t size) except -1
-    PyObject *raw_bytes "PyBytes_FromStringAndSize"(const char *data, Py_ssize_t size)
-    void raw_decref "Py_XDECREF"(PyObject *o)
-    void raw_incref "Py_INCREF"(PyObject *o)
-    Py_ssize_t references "Py_REFCNT"(PyObject *o)
-    void clear_error "PyErr_Clear"()
 
 
 cdef extern from "copy/splitter.h":
@@ -91,12 +83,6 @@ cdef extern from "copy/splitter.h":
     int sp_splitter_client_line(const sp_splitter *s, uint32_t shard, uint64_t line, uint64_t *client)
 
 
-cdef extern from "simd/masks.h":
-    const char *sp_simd_name()
-    int sp_simd_force(const char *name)
-    const char *const *sp_simd_names()
-
-
 class Marker(enum.Enum):
     """ABSENT: no constant is known. ASCII_ONLY: a key with another character cannot be placed."""
 
@@ -111,79 +97,6 @@ ASCII_ONLY = Marker.ASCII_ONLY
 ALL_SHARDS = -1
 
 _FORMATS = {"text": SP_TEXT, "csv": SP_CSV, "binary": SP_BINARY}
-
-
-def simd():
-    """Return the name of the active path: avx512, avx2, sse2, neon or plain."""
-    return sp_simd_name().decode("ascii")
-
-
-def simd_paths():
-    """Return the names of the paths that run on this machine, the best first."""
-    cdef const char *const *names = sp_simd_names()
-    found = []
-    while names[0] != NULL:
-        found.append(names[0].decode("ascii"))
-        names += 1
-    return found
-
-
-def force_simd(name):
-    """Use this path from now on; None: the best one. ValueError if it does not run here."""
-    cdef bytes wanted = b"" if name is None else name.encode("ascii")
-    if sp_simd_force(NULL if name is None else <const char *>wanted):
-        raise ValueError(f"no such path on this machine: {name!r}")
-
-
-cdef enum:
-    LENT = 8  # full buffers remembered: two for each of a few shards, 2 MiB at the usual size
-
-
-cdef uint8_t *_sink_alloc(void *context, size_t size, void **handle) noexcept:
-    # One that nobody else holds any more is filled again: fresh memory of this size costs a page fault every 4 KiB.
-    cdef PyObject **lent = (<Splitter>context).lent
-    cdef PyObject *buffer = NULL
-    cdef int i
-    for i in range(LENT):
-        if lent[i] != NULL and references(lent[i]) == 1:
-            buffer = lent[i]
-            lent[i] = NULL
-            break
-    if buffer == NULL:
-        buffer = raw_bytes(NULL, <Py_ssize_t>size)
-    if buffer == NULL:
-        clear_error()
-        return NULL
-    handle[0] = buffer
-    return <uint8_t *>PyBytes_AS_STRING(<object>buffer)
-
-
-cdef int _sink_seal(void *context, int32_t shard, void *handle, size_t used, size_t size) noexcept:
-    cdef PyObject *buffer = <PyObject *>handle
-    try:
-        if used != size:
-            _PyBytes_Resize(&buffer, <Py_ssize_t>used)
-        else:
-            _lend((<Splitter>context).lent, buffer)
-        sealed = <object>buffer
-        raw_decref(buffer)
-        (<list>(<Splitter>context).sealed).append((shard, sealed))
-    except MemoryError:
-        return -1
-    return 0
-
-
-cdef void _lend(PyObject **lent, PyObject *buffer) noexcept:
-    cdef int i
-    for i in range(LENT):
-        if lent[i] == NULL:
-            raw_incref(buffer)
-            lent[i] = buffer
-            return
-
-
-cdef void _sink_drop(void *context, void *handle) noexcept:
-    raw_decref(<PyObject *>handle)
 
 
 cdef int _constant(object given, sp_constant *constant, list held) except -1:
@@ -390,7 +303,7 @@ cdef class Splitter:
 
     @property
     def lines(self):
-        """How many lines of the client's input are behind the rows placed, as PostgreSQL counts."""
+        """How many lines of the client's input the rows placed take up, as PostgreSQL counts."""
         return sp_splitter_lines(self.ptr)
 
     @property

@@ -19,7 +19,7 @@ static void fuzz_walk(const uint8_t *data, size_t n)
     for (size_t i = 0; i < count; i++, at = end) {
         end = sp_message_end(data, n, at, &limits);
         REQUIRE(end >= at + SP_MESSAGE_HEADER && end <= n);
-        REQUIRE(sp_message_uint32(data + at + 1) == end - at - 1);
+        REQUIRE(sp_message_length(data + at) == end - at - 1);
         REQUIRE(end - at - 1 <= limits.of[data[at]]);
         REQUIRE(sp_messages_run(data, n, at, data[at], limits.of[data[at]]) >= end);
     }

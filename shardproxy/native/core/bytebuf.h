@@ -12,7 +12,7 @@ typedef struct {
     size_t len, cap;
 } sp_buf;
 
-/* Room for `more` bytes behind len; nonzero: out of memory, nothing changed. */
+/* Room for `more` bytes after len; nonzero: out of memory, nothing changed. */
 static inline int sp_buf_reserve(sp_buf *b, size_t more)
 {
     size_t need = b->len + more;

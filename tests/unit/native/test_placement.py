@@ -47,7 +47,7 @@ Build = Callable[[], Placement]
         ),
         (
             lambda: Placement.range(2, [KEY_INT4] * 2, [([MINVALUE, b"1"], [MAXVALUE, MAXVALUE], 0)]),
-            "every bound behind MINVALUE",
+            "every bound after MINVALUE",
         ),
         (lambda: Placement.range(2, [KEY_INT4], [([b"1"], [b"a"], 0)]), "is not a value"),
     ],

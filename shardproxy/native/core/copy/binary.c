@@ -6,20 +6,12 @@
  */
 #include "split.h"
 
+#include "network_order.h"
+
 enum { SIGNATURE = 0, FLAGS, EXTENSION_LENGTH, EXTENSION, COUNT, LENGTH, DATA, TRAILER, REFUSED };
 enum { ROW_WHOLE, ROW_PART, ROW_TRAILER, ROW_REFUSED };
 
 static const uint8_t signature[11] = {'P', 'G', 'C', 'O', 'P', 'Y', '\n', 0xff, '\r', '\n', 0};
-
-static inline uint32_t get32(const uint8_t *p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
-static inline int32_t get16(const uint8_t *p)
-{
-    return (int16_t)((uint16_t)p[0] << 8 | p[1]);
-}
 
 static int bad_field_size(uint32_t size)
 {
@@ -33,7 +25,7 @@ static inline int parse_row(sp_splitter *s, const uint8_t *p, size_t n, size_t *
     *found = 0;
     if (n < 2)
         return ROW_PART;
-    int32_t fields = get16(p);
+    int32_t fields = sp_signed16(sp_load_be16(p));
     if (fields < 0) {
         *len = 2;
         return fields == -1 ? ROW_TRAILER : ROW_REFUSED;
@@ -41,7 +33,7 @@ static inline int parse_row(sp_splitter *s, const uint8_t *p, size_t n, size_t *
     for (int32_t field = 0; field < fields; field++) {
         if (n - at < 4)
             return ROW_PART;
-        uint32_t size = get32(p + at);
+        uint32_t size = sp_load_be32(p + at);
         at += 4;
         int is_null = size == 0xffffffffu;
         if (is_null) {
@@ -77,7 +69,7 @@ static int header_step(sp_splitter *s)
         s->bin.need = 4;
         return 0;
     case FLAGS:
-        value = get32(end - 4);
+        value = sp_load_be32(end - 4);
         if (value & 1u << 16)
             return sp_fail(s, "22P04", "invalid COPY file header (WITH OIDS)", NULL, 0);
         if (value >> 16)
@@ -86,7 +78,7 @@ static int header_step(sp_splitter *s)
         s->bin.need = 4;
         return 0;
     case EXTENSION_LENGTH:
-        value = get32(end - 4);
+        value = sp_load_be32(end - 4);
         if (value > INT32_MAX)
             return sp_fail(s, "22P04", "invalid COPY file header (missing length)", NULL, 0);
         s->bin.stage = EXTENSION;
@@ -138,7 +130,7 @@ static int row_step(sp_splitter *s)
     const uint8_t *end = s->carry.data + s->carry.len;
     switch (s->bin.stage) {
     case COUNT:
-        s->bin.fields = get16(end - 2);
+        s->bin.fields = sp_signed16(sp_load_be16(end - 2));
         s->bin.field = 0;
         if (s->bin.fields == -1)
             return trailer(s);
@@ -146,7 +138,7 @@ static int row_step(sp_splitter *s)
             return refuse(s);
         break;
     case LENGTH: {
-        uint32_t size = get32(end - 4);
+        uint32_t size = sp_load_be32(end - 4);
         if (bad_field_size(size))
             return refuse(s);
         s->bin.stage = DATA;

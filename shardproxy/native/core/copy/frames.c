@@ -1,9 +1,8 @@
 /* The CopyData messages of the client: what is in them is one stream, wherever it is cut. */
 #include "splitter.h"
 
+#include "network_order.h"
 #include "split.h"
-
-#define HEADER 5
 
 static inline void payload(sp_splitter *s, const uint8_t *p, size_t n)
 {
@@ -15,11 +14,6 @@ static inline void payload(sp_splitter *s, const uint8_t *p, size_t n)
         sp_lines_span(s, p, n);
 }
 
-static inline uint32_t length_of(const uint8_t *header)
-{
-    return (uint32_t)header[1] << 24 | (uint32_t)header[2] << 16 | (uint32_t)header[3] << 8 | header[4];
-}
-
 /*
  * Whole short messages, as clients send that write a row each: put together, many rows are split at once. Returns the
  * bytes taken, which are none where the next message is not one of those.
@@ -27,12 +21,12 @@ static inline uint32_t length_of(const uint8_t *header)
 static size_t take_short(sp_splitter *s, const uint8_t *data, size_t len)
 {
     size_t at = 0, used = 0;
-    while (len - at > HEADER && data[at] == 'd') {
-        const uint32_t length = length_of(data + at);
+    while (len - at > SP_MESSAGE_HEADER && data[at] == 'd') {
+        const uint32_t length = sp_message_length(data + at);
         if (length <= 4 || length > SP_SHORT_MESSAGE || length >= len - at)
             break;
         if (!s->failed) { /* else the rest is dropped, and the refused row's values may stand in here */
-            memcpy(s->together + used, data + at + HEADER, length - 4);
+            memcpy(s->together + used, data + at + SP_MESSAGE_HEADER, length - 4);
             used += length - 4;
         }
         at += 1 + length;
@@ -67,19 +61,19 @@ size_t sp_splitter_feed(sp_splitter *s, const uint8_t *data, size_t len)
                 at += taken;
                 continue;
             }
-            if (len - at >= HEADER) {
-                at += HEADER;
+            if (len - at >= SP_MESSAGE_HEADER) {
+                at += SP_MESSAGE_HEADER;
                 goto complete;
             }
         }
-        while (f->have < HEADER && at < len)
+        while (f->have < SP_MESSAGE_HEADER && at < len)
             f->header[f->have++] = data[at++];
-        if (f->have < HEADER)
+        if (f->have < SP_MESSAGE_HEADER)
             break;
         header = f->header;
         f->have = 0;
     complete:;
-        uint32_t length = length_of(header);
+        uint32_t length = sp_message_length(header);
         if (length < 4 || length > SP_MAX_ROW) { /* pq_getmessage() with PQ_LARGE_MESSAGE_LIMIT */
             sp_fail(s, "08P01", "invalid message length", NULL, 0);
             return len;

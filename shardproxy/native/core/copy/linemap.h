@@ -31,7 +31,7 @@ void sp_linemap_free(sp_linemap *m);
 int sp_linemap_slow(sp_linemap *m, uint64_t lines, uint64_t delta); /* nonzero: out of memory */
 int sp_linemap_find(const sp_linemap *m, uint64_t shard_line, uint64_t *client_line); /* 0: forgotten or not sent */
 
-/* A row of one line, which is `moved` (below 64) behind the shard's previous row; there must be room, at < end. */
+/* A row of one line, which is `moved` (below 64) after the shard's previous row; there must be room, at < end. */
 static inline void sp_linemap_step(sp_linemap *m, uint64_t moved)
 {
     *m->at++ = (uint8_t)(moved << 1);

@@ -3,7 +3,7 @@
 
 /*
  * The data end here: data_len bytes of carry are a last row. It stays without a newline, because nothing follows it
- * on its shard, and one could change what it means (behind a lone backslash, a cut character, a CSV `\.`).
+ * on its shard, and one could change what it means (after a lone backslash, a cut character, a CSV `\.`).
  */
 static int end_of_data(sp_splitter *s, size_t data_len)
 {

@@ -20,7 +20,7 @@ static int row(size_t data, size_t newline, sp_scanned *out)
     return SP_SCAN_ROW;
 }
 
-/* `\.` at p[i]; behind the end of the data PostgreSQL's buffer holds a zero byte. */
+/* `\.` at p[i]; after the end of the data PostgreSQL's buffer holds a zero byte. */
 static int marker(sp_splitter *s, const uint8_t *p, size_t i, size_t n, int eof, int started, sp_scanned *out)
 {
     const char *corrupt = s->opt.server_version < 18 ? "end-of-copy marker corrupt"

@@ -1,15 +1,14 @@
 /* Each shard's buffer: CopyData messages filled to the last byte, their length written in place when sealed. */
 #include "split.h"
 
-#define FRAME_HEADER 5
+#include "network_order.h"
 
 static int open_buffer(sp_splitter *s, sp_shard *shard)
 {
     shard->base = s->sink.alloc(s->sink.context, s->opt.buffer_size, &shard->handle);
     if (!shard->base)
         return sp_fail_memory(s);
-    shard->base[0] = 'd';
-    shard->used = FRAME_HEADER;
+    shard->used = SP_MESSAGE_HEADER;
     return 0;
 }
 
@@ -18,11 +17,7 @@ int sp_seal(sp_splitter *s, sp_shard *shard, int32_t number)
     if (!shard->base)
         return 0;
     const size_t used = shard->used;
-    uint32_t length = (uint32_t)(used - 1);
-    shard->base[1] = (uint8_t)(length >> 24);
-    shard->base[2] = (uint8_t)(length >> 16);
-    shard->base[3] = (uint8_t)(length >> 8);
-    shard->base[4] = (uint8_t)length;
+    sp_message_header(shard->base, 'd', (uint32_t)(used - 1));
     void *handle = shard->handle;
     shard->base = NULL;
     shard->handle = NULL;

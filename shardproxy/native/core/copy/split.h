@@ -190,7 +190,7 @@ int sp_fast_span(sp_splitter *s, const uint8_t *p, size_t n, size_t *taken);
 /* scan_text.c, scan_csv.c: CopyReadLineText over contiguous bytes of one row. */
 enum { SP_SCAN_MORE, SP_SCAN_ROW, SP_SCAN_END, SP_SCAN_ERROR };
 typedef struct {
-    /* MORE: the first byte not understood yet; ROW: behind the newline; END: irrelevant; ERROR: the byte refused */
+    /* MORE: the first byte not understood yet; ROW: after the newline; END: irrelevant; ERROR: the byte refused */
     size_t end;
     size_t data; /* ROW, END: where the row's data ends */
 } sp_scanned;

@@ -1,6 +1,7 @@
 #include "merge.h"
 
 #include "bytebuf.h"
+#include "network_order.h"
 
 #define MAX_MESSAGE 0x3fffffffu /* libpq's and PostgreSQL's bound of a message, MaxAllocSize */
 #define BINARY_HEADER 19        /* signature, flags, length of the extension */
@@ -26,7 +27,7 @@ struct sp_merge {
     sp_buf pieces;        /* what sp_merge_take copies */
     uint64_t rows;
     merge_source *current;
-    const uint8_t *rest; /* the incomplete message behind the pieces */
+    const uint8_t *rest; /* the incomplete message after the pieces */
     size_t rest_len;
     int carry_done;
 };
@@ -63,21 +64,6 @@ void sp_merge_free(sp_merge *m)
     free(m);
 }
 
-static uint32_t get32(const uint8_t *p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
-static void put_header(uint8_t *out, uint8_t type, size_t payload)
-{
-    uint32_t length = (uint32_t)payload + 4;
-    out[0] = type;
-    out[1] = (uint8_t)(length >> 24);
-    out[2] = (uint8_t)(length >> 16);
-    out[3] = (uint8_t)(length >> 8);
-    out[4] = (uint8_t)length;
-}
-
 static int emit(sp_merge *m, const uint8_t *data, size_t len)
 {
     piece *pieces = (piece *)m->pieces.data;
@@ -94,10 +80,10 @@ static int emit(sp_merge *m, const uint8_t *data, size_t len)
 static int emit_patched(sp_merge *m, const sp_buf *prefix, const uint8_t *payload, size_t len)
 {
     m->patch.len = 0;
-    if (sp_buf_reserve(&m->patch, 5 + (prefix ? prefix->len : 0)))
+    if (sp_buf_reserve(&m->patch, SP_MESSAGE_HEADER + (prefix ? prefix->len : 0)))
         return SP_MERGE_MEMORY;
-    put_header(m->patch.data, m->type, len + (prefix ? prefix->len : 0));
-    m->patch.len = 5;
+    sp_message_header(m->patch.data, m->type, (uint32_t)(len + (prefix ? prefix->len : 0)) + 4);
+    m->patch.len = SP_MESSAGE_HEADER;
     if (prefix && sp_buf_append(&m->patch, prefix->data, prefix->len))
         return SP_MERGE_MEMORY;
     int r = emit(m, m->patch.data, m->patch.len);
@@ -111,13 +97,13 @@ static int is_trailer(const uint8_t *payload, size_t len)
 
 static int binary_message(sp_merge *m, const uint8_t *message, size_t len)
 {
-    const uint8_t *payload = message + 5;
-    size_t n = len - 5, header = 0;
+    const uint8_t *payload = message + SP_MESSAGE_HEADER;
+    size_t n = len - SP_MESSAGE_HEADER, header = 0;
     if (!m->current->started) {
         m->current->started = 1;
         if (n < BINARY_HEADER || memcmp(payload, empty_header, 11) != 0)
             return SP_MERGE_BAD_HEADER;
-        size_t extension = get32(payload + 15);
+        size_t extension = sp_load_be32(payload + 15);
         if (extension > n - BINARY_HEADER)
             return SP_MERGE_BAD_HEADER;
         header = BINARY_HEADER + extension;
@@ -152,7 +138,7 @@ static int one_message(sp_merge *m, const uint8_t *message, size_t len)
 /* The whole length of the message at p, of which at least five bytes are there; 0: illegal. */
 static size_t message_length(const uint8_t *p)
 {
-    uint32_t length = get32(p + 1);
+    uint32_t length = sp_message_length(p);
     return length < 4 || length > MAX_MESSAGE ? 0 : (size_t)length + 1;
 }
 
@@ -160,12 +146,12 @@ static size_t message_length(const uint8_t *p)
 static int continue_carry(sp_merge *m, const uint8_t *data, size_t len, size_t *at)
 {
     sp_buf *carry = &m->current->carry;
-    if (carry->len < 5) {
-        size_t part = 5 - carry->len < len ? 5 - carry->len : len;
+    if (carry->len < SP_MESSAGE_HEADER) {
+        size_t part = SP_MESSAGE_HEADER - carry->len < len ? SP_MESSAGE_HEADER - carry->len : len;
         if (sp_buf_append(carry, data, part))
             return SP_MERGE_MEMORY;
         *at = part;
-        if (carry->len < 5)
+        if (carry->len < SP_MESSAGE_HEADER)
             return SP_MERGE_OK;
     }
     size_t total = message_length(carry->data);
@@ -200,8 +186,8 @@ int sp_merge_feed(sp_merge *m, uint32_t source, const uint8_t *data, size_t len,
         }
     }
     while (at < len && data[at] == m->type) {
-        size_t total = len - at < 5 ? 0 : message_length(data + at);
-        if (len - at >= 5 && !total)
+        size_t total = len - at < SP_MESSAGE_HEADER ? 0 : message_length(data + at);
+        if (len - at >= SP_MESSAGE_HEADER && !total)
             return SP_MERGE_BAD_LENGTH;
         if (!total || len - at < total) {
             m->rest = data + at;
@@ -248,10 +234,10 @@ size_t sp_merge_tail(const sp_merge *m, uint8_t *out, size_t room)
     size_t n = m->header_sent ? 0 : m->binary_header.len ? m->binary_header.len : BINARY_HEADER;
     if (n + 7 > room)
         return n + 7;
-    put_header(out, m->type, n + 2);
+    sp_message_header(out, m->type, (uint32_t)n + 6);
     if (n)
-        memcpy(out + 5, header, n);
-    out[5 + n] = out[6 + n] = 0xff;
+        memcpy(out + SP_MESSAGE_HEADER, header, n);
+    memset(out + SP_MESSAGE_HEADER + n, 0xff, 2);
     return n + 7;
 }
 

@@ -199,7 +199,7 @@ static void destroy_range(sp_base *self)
     free(r->entries);
 }
 
-/* partition_rbound_cmp without its rule for equal bounds: columns behind an infinite one do not count. */
+/* partition_rbound_cmp without its rule for equal bounds: columns after an infinite one do not count. */
 static int compare_bounds(const bound *a, const bound *b, size_t nkeys)
 {
     for (size_t k = 0; k < nkeys; k++) {

@@ -51,7 +51,7 @@ enum {
     SP_BUILD_EMPTY,     /* range `index`: the lower bound is not below the upper */
     SP_BUILD_OVERLAP,   /* ranges `index` and `other` overlap */
     SP_BUILD_NULL,      /* a range bound cannot be NULL */
-    SP_BUILD_MIN_MAX    /* every bound behind MINVALUE (MAXVALUE) must be the same */
+    SP_BUILD_MIN_MAX    /* every bound after MINVALUE (MAXVALUE) must be the same */
 };
 
 typedef struct {

@@ -44,7 +44,7 @@ static inline uint64_t sp_parse_eight(uint64_t v)
     return sp_combine_eight(v - UINT64_C(0x3030303030303030));
 }
 
-/* 1 to 8 characters moved to the upper bytes behind leading '0's, without reading beyond them. */
+/* 1 to 8 characters moved to the upper bytes after leading '0's, without reading beyond them. */
 static inline uint64_t sp_load_padded(const uint8_t *p, size_t len)
 {
     uint64_t v;

@@ -18,7 +18,7 @@ typedef struct {
 
 /*
  * The hashes of the keys of n rows (at most SP_BATCH_MOST) whose newlines end at the bits `ends`; the first row begins
- * at bit `at`. delimiter has a readable word behind its last; `readable` bytes follow base. Rows whose key is not plain
+ * at bit `at`. delimiter has a readable word after its last; `readable` bytes follow base. Rows whose key is not plain
  * digits of the type, or not certainly, are listed in `others`, and their hashes mean nothing. Returns how many there
  * are.
  */

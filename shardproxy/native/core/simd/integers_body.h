@@ -17,11 +17,11 @@ SP_PASTE(keys_, SP_NAME)(const sp_integers_spec *spec, int32_t field, const uint
                          size_t readable, size_t at, const uint32_t *ends, size_t n, uint64_t *hashes, uint16_t *others)
 {
     const unsigned spare = 64 - spec->bits;
-    const size_t behind = 1 - (size_t)spec->newline;
+    const size_t after = 1 - (size_t)spec->newline;
     int64_t values[SP_BATCH_MOST];
     size_t nothers = 0;
     for (size_t i = 0; i < n; i++) {
-        size_t begin = at, end = ends[i] + behind;
+        size_t begin = at, end = ends[i] + after;
         uint64_t bits = SP_PASTE(bits_from_, SP_NAME)(delimiter, at);
         int plain = 1;
         for (int32_t k = 0; k < field; k++) {

@@ -34,7 +34,7 @@ typedef struct {
     size_t special;                   /* offset of the first byte that needs the byte by byte scan, or SIZE_MAX */
 } sp_masks;
 
-/* Fills the words for n bytes (at most SP_MASK_BYTES) and advances the state. Reads nothing behind p + n. */
+/* Fills the words for n bytes (at most SP_MASK_BYTES) and advances the state. Reads nothing after p + n. */
 typedef void sp_mask_fn(const sp_mask_spec *spec, sp_mask_state *state, const uint8_t *p, size_t n, sp_masks *out);
 
 extern sp_mask_fn *sp_masks_run;

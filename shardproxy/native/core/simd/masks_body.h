@@ -3,7 +3,7 @@
  *   SP_BLOCK, SP_LOAD(b, p), SP_EQUAL(b, c) -> uint64_t, SP_PREFIX_XOR(x) -> uint64_t, SP_TARGET, SP_NAME
  */
 
-/* Bytes behind an odd run of backslashes; every backslash escapes, so this needs no loop. */
+/* Bytes after an odd run of backslashes; every backslash escapes, so this needs no loop. */
 SP_TARGET static inline uint64_t SP_PASTE(escaped_, SP_NAME)(uint64_t backslash, uint64_t *carry)
 {
     const uint64_t even = 0x5555555555555555ULL;

@@ -18,7 +18,7 @@ static const char *active;
 static void masks_first(const sp_mask_spec *spec, sp_mask_state *st, const uint8_t *p, size_t n, sp_masks *out);
 
 sp_mask_fn *sp_masks_run = masks_first;
-sp_integers_fn *sp_integers_run = sp_integers_plain; /* keys are read behind the first bitmaps */
+sp_integers_fn *sp_integers_run = sp_integers_plain; /* keys are read after the first bitmaps */
 
 static void add(const char *name, sp_mask_fn *masks, sp_integers_fn *integers)
 {

@@ -15,7 +15,7 @@ size_t sp_messages_count(const uint8_t *data, size_t len, size_t at, const sp_li
 size_t sp_messages_run(const uint8_t *data, size_t len, size_t at, uint8_t type, uint32_t limit)
 {
     while (len - at >= SP_MESSAGE_HEADER && data[at] == type) {
-        const uint32_t length = sp_message_uint32(data + at + 1);
+        const uint32_t length = sp_message_length(data + at);
         if (length < 4 || length > limit || length > len - at - 1)
             break;
         at += 1 + (size_t)length;
@@ -38,7 +38,7 @@ static size_t counted(const uint8_t *payload, size_t len, size_t *at, uint32_t *
 {
     if (len - *at < 2)
         return 0;
-    *count = sp_message_uint16(payload + *at);
+    *count = sp_load_be16(payload + *at);
     const size_t first = *at + 2;
     if (len - first < *count * size)
         return 0;
@@ -61,7 +61,7 @@ int sp_bind_read(const uint8_t *payload, size_t len, sp_bind *out)
     for (uint32_t i = 0; i < out->nparams; i++) {
         if (len - at < 4)
             return -1;
-        const uint32_t length = sp_message_uint32(payload + at);
+        const uint32_t length = sp_load_be32(payload + at);
         at += 4;
         if (length == NULL_LENGTH)
             continue;
@@ -75,15 +75,15 @@ int sp_bind_read(const uint8_t *payload, size_t len, sp_bind *out)
 int sp_bind_param(const uint8_t *payload, const sp_bind *bind, uint32_t n, const uint8_t **value, size_t *len)
 {
     size_t at = bind->values;
-    uint32_t length = sp_message_uint32(payload + at);
+    uint32_t length = sp_load_be32(payload + at);
     for (uint32_t i = 1; i < n; i++) {
         at += 4 + (length == NULL_LENGTH ? 0 : (size_t)length);
-        length = sp_message_uint32(payload + at);
+        length = sp_load_be32(payload + at);
     }
     *value = length == NULL_LENGTH ? NULL : payload + at + 4;
     *len = length == NULL_LENGTH ? 0 : length;
     if (!bind->nformats)
         return 0;
-    const uint32_t format = sp_message_uint16(payload + bind->formats + 2 * (bind->nformats > 1 ? (size_t)n - 1 : 0));
+    const uint32_t format = sp_load_be16(payload + bind->formats + 2 * (bind->nformats > 1 ? (size_t)n - 1 : 0));
     return format > INT16_MAX ? (int)format - 65536 : (int)format;
 }

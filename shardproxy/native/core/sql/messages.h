@@ -7,38 +7,22 @@
 #ifndef SP_SQL_MESSAGES_H
 #define SP_SQL_MESSAGES_H
 
+#include "network_order.h"
+
 #include <stddef.h>
 #include <stdint.h>
-
-enum { SP_MESSAGE_HEADER = 5 }; /* type byte and length word */
 
 /* For each type byte the greatest length word; 0: that type may not come. */
 typedef struct {
     uint32_t of[256];
 } sp_limits;
 
-static inline uint32_t sp_message_uint16(const uint8_t *p) { return (uint32_t)p[0] << 8 | p[1]; }
-
-static inline uint32_t sp_message_uint32(const uint8_t *p)
-{
-    return sp_message_uint16(p) << 16 | sp_message_uint16(p + 2);
-}
-
-static inline void sp_message_header(uint8_t *out, uint8_t type, uint32_t length)
-{
-    out[0] = type;
-    out[1] = (uint8_t)(length >> 24);
-    out[2] = (uint8_t)(length >> 16);
-    out[3] = (uint8_t)(length >> 8);
-    out[4] = (uint8_t)length;
-}
-
 /* Where the message that begins at `at` ends; `at` itself: it is not whole, too short or over its limit. */
 static inline size_t sp_message_end(const uint8_t *data, size_t len, size_t at, const sp_limits *limits)
 {
     if (len - at < SP_MESSAGE_HEADER)
         return at;
-    const uint32_t length = sp_message_uint32(data + at + 1);
+    const uint32_t length = sp_message_length(data + at);
     return length < 4 || length > limits->of[data[at]] || length > len - at - 1 ? at : at + 1 + length;
 }
 

@@ -1,4 +1,4 @@
-/* What datetime.c and interval.c read by. Times are in microseconds. */
+/* What datetime.c, time.c and interval.c read and write by. Times are in microseconds. */
 #ifndef SP_DATETIME_H
 #define SP_DATETIME_H
 
@@ -6,6 +6,17 @@
 
 #define USECS_PER_SEC INT64_C(1000000)
 #define USECS_PER_DAY (INT64_C(86400) * USECS_PER_SEC)
+
+/* MAXDATELEN: a longer spelling is not parsed by PostgreSQL either. */
+#define SP_LONGEST_MOMENT 128
+
+typedef struct {
+    int64_t days;      /* since 2000-01-01 */
+    int64_t usecs;     /* of the day, up to and including 24:00:00 */
+    int32_t offset;    /* seconds east of UTC */
+    int has_offset;
+    int special;       /* one of the words */
+} sp_moment;
 
 typedef struct {
     const uint8_t *p, *end;
@@ -45,6 +56,10 @@ static inline size_t sp_skip_space(sp_cursor *c)
     return (size_t)(c->p - start);
 }
 
+/* hh:mm[:ss[.fraction]]; 24:00:00 and second 60 are allowed as long as the whole is not over a day. */
+int32_t sp_take_time(sp_cursor *c, sp_moment *m);
+/* Z, +hh, +hhmm, +hh:mm, +hh:mm:ss; up to 15:59:59, below MAX_TZDISP_HOUR + 1. The first byte is Z, z, + or -. */
+int32_t sp_take_offset(sp_cursor *c, sp_moment *m);
 /* The digits after a second's point, rounded to microseconds as PostgreSQL rounds them. */
 int32_t sp_take_fraction(sp_cursor *c, int64_t *usecs);
 /* hh:mm:ss[.ffffff] without trailing zeros; hours may have more digits. */

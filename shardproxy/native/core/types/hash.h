@@ -37,7 +37,7 @@ static inline uint32_t sp_rot(uint32_t x, unsigned k)
         c ^= b, c -= sp_rot(b, 24);                                                                              \
     } while (0)
 
-/* The state behind a non-zero seed, for a key of len bytes. */
+/* The state after a non-zero seed, for a key of len bytes. */
 static inline void sp_hash_start(uint32_t len, uint64_t seed, uint32_t *a, uint32_t *b, uint32_t *c)
 {
     uint32_t x = 0x9e3779b9u + len + 3923095u, y = x, z = x;

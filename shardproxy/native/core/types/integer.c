@@ -76,7 +76,7 @@ int32_t sp_receive_int2(const sp_settings *s, int32_t typmod, const uint8_t *p, 
     (void)s, (void)typmod;
     if (len != 2)
         return SP_INVALID;
-    d->integer = sp_signed32(sp_load_be16(p) << 16) >> 16;
+    d->integer = sp_signed16(sp_load_be16(p));
     return SP_OK;
 }
 

@@ -1,17 +1,15 @@
 /*
- * numeric: text and binary spellings, rounding to the declared precision, hash and canonical form. Follows
- * src/backend/utils/adt/numeric.c (numeric_in, set_var_from_str, numeric_recv, apply_typmod, make_result,
+ * numeric: the value, rounded to the declared precision, from decimal digits or the binary format; hash and canonical
+ * form. Follows src/backend/utils/adt/numeric.c (set_var_from_str, numeric_recv, apply_typmod, make_result,
  * hash_numeric_extended). Digits are base 10000, as there.
  */
-#include "read.h"
+#include "numeric.h"
 
 /* NUMERIC_WEIGHT_MAX and NUMERIC_DSCALE_MAX. */
 #define MAX_DECIMAL_WEIGHT (4 * 32768 - 1)
 #define MAX_DSCALE 16383
-/* Hexadecimal, octal and binary integers up to 256 bits; longer ones are refused as unknown. */
-#define MAX_LIMBS 8
 
-static const uint16_t powers[] = {1, 10, 100, 1000};
+const uint16_t sp_powers_of_ten[4] = {1, 10, 100, 1000};
 
 static int64_t mod4(int64_t x)
 {
@@ -24,14 +22,14 @@ static int64_t floor4(int64_t x)
 }
 
 typedef struct {
-    int limited; /* there is a typmod */
+    int declared; /* numeric(precision, scale), not just numeric */
     int32_t precision, scale;
 } limits;
 
 static limits limits_of(int32_t typmod)
 {
     limits l = {typmod >= 4, 0, 0};
-    if (l.limited) {
+    if (l.declared) {
         l.precision = ((typmod - 4) >> 16) & 0xFFFF;
         l.scale = (int32_t)((((uint32_t)typmod - 4) & 0x7FF) ^ 1024) - 1024;
     }
@@ -56,7 +54,7 @@ static void strip(sp_numeric *n)
 static void cut_at(sp_numeric *n, int64_t lowest, int round)
 {
     int64_t at = n->weight - floor4(lowest); /* the group that holds `lowest` */
-    uint32_t power = powers[mod4(lowest)];
+    uint32_t power = sp_powers_of_ten[mod4(lowest)];
     if (at >= (int64_t)n->ndigits)
         return;
     if (at < 0) { /* `lowest` is above even the carry: no digit reaches half of it */
@@ -85,36 +83,32 @@ static void cut_at(sp_numeric *n, int64_t lowest, int round)
 /* The decimals that numeric_out shows, of a value written with so many. */
 static int32_t shown(const limits *l, int64_t dscale)
 {
-    int64_t scale = l->limited ? l->scale : dscale;
+    int64_t scale = l->declared ? l->scale : dscale;
     return scale < 0 ? 0 : scale > MAX_DSCALE ? MAX_DSCALE : (int32_t)scale;
 }
 
 /* apply_typmod: round, then no more integer digits than precision minus scale. */
 static int32_t fit(sp_numeric *n, const limits *l)
 {
-    if (l->limited)
+    if (l->declared)
         cut_at(n, -(int64_t)l->scale, 1);
     strip(n);
-    if (!l->limited || n->ndigits == 0)
+    if (!l->declared || n->ndigits == 0)
         return SP_OK;
     int32_t top = n->digits[0];
     int32_t decimals = n->weight * 4 + (top >= 1000 ? 4 : top >= 100 ? 3 : top >= 10 ? 2 : 1);
     return decimals > l->precision - l->scale ? SP_INVALID : SP_OK;
 }
 
-/*
- * The digits in [p, end), other characters skipped; the first stands at decimal position `position`. dscale is
- * the number of decimals written.
- */
-static int32_t from_decimal(const uint8_t *p, const uint8_t *end, int64_t position, int64_t dscale, int negative,
-                            int32_t typmod, sp_numeric *out)
+int32_t sp_numeric_of_digits(const uint8_t *p, const uint8_t *end, int64_t position, int64_t dscale, int negative,
+                             int32_t typmod, sp_numeric *out)
 {
     limits l = limits_of(typmod);
     out->kind = negative ? SP_NUM_NEG : SP_NUM_POS;
     out->ndigits = 0;
     out->weight = 0;
     out->scale = shown(&l, dscale);
-    if (!l.limited && dscale > MAX_DSCALE)
+    if (!l.declared && dscale > MAX_DSCALE)
         return SP_INVALID;
     for (; p < end && (*p == '0' || !sp_is_digit(*p)); p++)
         position -= *p == '0';
@@ -125,7 +119,7 @@ static int32_t from_decimal(const uint8_t *p, const uint8_t *end, int64_t positi
     if (position > MAX_DECIMAL_WEIGHT)
         return SP_INVALID;
     /* Only the first dropped digit rounds. */
-    int64_t last = l.limited ? -(int64_t)l.scale - 4 : -MAX_DSCALE;
+    int64_t last = l.declared ? -(int64_t)l.scale - 4 : -MAX_DSCALE;
     if (position < last) {
         out->kind = SP_NUM_ZERO;
         return SP_OK;
@@ -142,63 +136,14 @@ static int32_t from_decimal(const uint8_t *p, const uint8_t *end, int64_t positi
             group--;
             out->digits[++at] = 0;
         }
-        out->digits[at] = (uint16_t)(out->digits[at] + (*p - '0') * powers[mod4(position)]);
+        out->digits[at] = (uint16_t)(out->digits[at] + (*p - '0') * sp_powers_of_ten[mod4(position)]);
         position--;
     }
     out->ndigits = at + 1;
     return fit(out, &l);
 }
 
-static int base_of(const uint8_t *p, const uint8_t *end)
-{
-    if (end - p < 2 || p[0] != '0')
-        return 10;
-    uint8_t mark = sp_lower(p[1]);
-    return mark == 'x' ? 16 : mark == 'o' ? 8 : mark == 'b' ? 2 : 10;
-}
-
-/* set_var_from_non_decimal_integer_str, by way of the decimal spelling. */
-static int32_t read_other_base(const uint8_t *p, const uint8_t *end, unsigned base, int negative, int32_t typmod,
-                               sp_numeric *out)
-{
-    uint32_t limbs[MAX_LIMBS] = {0};
-    int too_long = 0;
-    if (p == end)
-        return SP_INVALID;
-    for (; p < end; p++) {
-        if (*p == '_' && ++p == end)
-            return SP_INVALID;
-        int digit = sp_hex_digit(*p);
-        if (digit < 0 || (unsigned)digit >= base)
-            return SP_INVALID;
-        uint64_t carry = (unsigned)digit;
-        for (int i = 0; i < MAX_LIMBS; i++) {
-            carry += (uint64_t)limbs[i] * base;
-            limbs[i] = (uint32_t)carry;
-            carry >>= 32;
-        }
-        too_long |= carry != 0;
-    }
-    if (too_long)
-        return SP_UNSUPPORTED;
-    uint8_t decimal[80];
-    size_t at = sizeof decimal;
-    for (int any = 1; any;) { /* 256 bits have 78 digits */
-        uint64_t rest = 0;
-        any = 0;
-        for (int i = MAX_LIMBS - 1; i >= 0; i--) {
-            rest = rest << 32 | limbs[i];
-            limbs[i] = (uint32_t)(rest / 10);
-            any |= limbs[i] != 0;
-            rest %= 10;
-        }
-        decimal[--at] = (uint8_t)('0' + rest);
-    }
-    return from_decimal(decimal + at, decimal + sizeof decimal, (int64_t)(sizeof decimal - at) - 1, 0, negative,
-                        typmod, out);
-}
-
-static int32_t special(sp_numeric *out, sp_num_kind kind, const sp_settings *s, int32_t typmod)
+int32_t sp_numeric_special(sp_numeric *out, sp_num_kind kind, const sp_settings *s, int32_t typmod)
 {
     out->kind = kind;
     out->ndigits = 0;
@@ -209,87 +154,13 @@ static int32_t special(sp_numeric *out, sp_num_kind kind, const sp_settings *s, 
     return s->server_version >= 14 && typmod < 4 ? SP_OK : SP_INVALID;
 }
 
-int32_t sp_read_numeric(const sp_settings *s, int32_t typmod, const uint8_t *p, size_t len, sp_datum *d)
-{
-    sp_numeric *out = d->numeric;
-    const uint8_t *whole = p;
-    size_t whole_len = len;
-    int modern = s->server_version >= 16;
-    sp_trim(&p, &len);
-    const uint8_t *end = p + len;
-    if (sp_is_word(p, len, "nan"))
-        return special(out, SP_NUM_NAN, s, typmod);
-    int negative = 0;
-    if (p < end && (*p == '-' || *p == '+'))
-        negative = *p++ == '-';
-    size_t rest = (size_t)(end - p);
-    if (sp_is_word(p, rest, "infinity") || sp_is_word(p, rest, "inf"))
-        return special(out, negative ? SP_NUM_NINF : SP_NUM_INF, s, typmod);
-
-    int base = modern ? base_of(p, end) : 10;
-    if (base != 10) {
-        int32_t status = read_other_base(p + 2, end, (unsigned)base, negative, typmod, out);
-        return status == SP_INVALID ? sp_refuse(s, whole, whole_len) : status;
-    }
-
-    const uint8_t *digits = p;
-    int64_t integers = 0, decimals = 0, exponent = 0;
-    int point = 0;
-    if (p < end && *p == '.')
-        point = 1, p++;
-    if (p == end || !sp_is_digit(*p))
-        return sp_refuse(s, whole, whole_len);
-    for (; p < end; p++) {
-        if (sp_is_digit(*p)) {
-            *(point ? &decimals : &integers) += 1;
-        } else if (*p == '.' && !point) {
-            point = 1;
-            if (modern && end - p >= 2 && p[1] == '_')
-                return SP_INVALID;
-        } else if (*p == '_' && modern) {
-            if (end - p < 2 || !sp_is_digit(p[1]))
-                return sp_refuse(s, whole, whole_len);
-        } else {
-            break;
-        }
-    }
-    const uint8_t *digits_end = p;
-    if (p < end && (*p == 'e' || *p == 'E')) {
-        p++;
-        if (!modern && p < end && sp_is_space(*p))
-            return SP_UNSUPPORTED; /* strtol skipped it */
-        int minus = p < end && *p == '-';
-        p += p < end && (*p == '-' || *p == '+');
-        if (p == end || !sp_is_digit(*p))
-            return sp_refuse(s, whole, whole_len);
-        for (; p < end; p++) {
-            if (*p == '_' && modern) {
-                if (end - p < 2 || !sp_is_digit(p[1]))
-                    return sp_refuse(s, whole, whole_len);
-                continue;
-            }
-            if (!sp_is_digit(*p))
-                break;
-            exponent = exponent * 10 + (*p - '0');
-            if (exponent > INT32_MAX / 2)
-                return SP_INVALID;
-        }
-        if (exponent == INT32_MAX / 2) /* up to 15 already too large */
-            return SP_UNSUPPORTED;
-        exponent = minus ? -exponent : exponent;
-    }
-    if (p != end)
-        return sp_refuse(s, whole, whole_len);
-    return from_decimal(digits, digits_end, integers + exponent - 1, decimals - exponent, negative, typmod, out);
-}
-
 int32_t sp_receive_numeric(const sp_settings *s, int32_t typmod, const uint8_t *p, size_t len, sp_datum *d)
 {
     sp_numeric *out = d->numeric;
     if (len < 8)
         return SP_INVALID;
     uint32_t ndigits = sp_load_be16(p), sign = sp_load_be16(p + 4), dscale = sp_load_be16(p + 6);
-    int32_t weight = sp_signed32(sp_load_be16(p + 2) << 16) >> 16;
+    int32_t weight = sp_signed16(sp_load_be16(p + 2));
     if (len != 8 + 2 * (size_t)ndigits || dscale > MAX_DSCALE)
         return SP_INVALID;
     p += 8;
@@ -304,11 +175,11 @@ int32_t sp_receive_numeric(const sp_settings *s, int32_t typmod, const uint8_t *
         out->kind = SP_NUM_NEG;
         break;
     case 0xC000:
-        return special(out, SP_NUM_NAN, s, typmod);
+        return sp_numeric_special(out, SP_NUM_NAN, s, typmod);
     case 0xD000:
-        return special(out, SP_NUM_INF, s, typmod);
+        return sp_numeric_special(out, SP_NUM_INF, s, typmod);
     case 0xF000:
-        return special(out, SP_NUM_NINF, s, typmod);
+        return sp_numeric_special(out, SP_NUM_NINF, s, typmod);
     default:
         return SP_INVALID;
     }
@@ -351,7 +222,7 @@ uint64_t sp_hash_numeric(const sp_datum *d)
 
 /*
  * The kind, then for finite values the weight and each digit plus one, and a zero to end: a shorter number is
- * less than its continuation. Negative values have all bits behind the kind inverted.
+ * less than its continuation. Negative values have all bits after the kind inverted.
  */
 size_t sp_canonical_numeric(const sp_datum *d, uint8_t *buf, size_t cap, const uint8_t **out)
 {
@@ -370,35 +241,5 @@ size_t sp_canonical_numeric(const sp_datum *d, uint8_t *buf, size_t cap, const u
         sp_put(&w, (uint8_t)((digit >> 8) ^ flip));
         sp_put(&w, (uint8_t)(digit ^ flip));
     }
-    return w.len;
-}
-
-/* Digit `at` in groups of 10000 from the highest weight on; beyond those that are kept there are zeros. */
-static uint32_t group_of(const sp_numeric *n, int64_t weight)
-{
-    int64_t at = n->weight - weight;
-    return at >= 0 && at < (int64_t)n->ndigits ? n->digits[at] : 0;
-}
-
-/* get_str_from_var */
-size_t sp_write_numeric(const sp_datum *d, int32_t typmod, uint8_t *buf, size_t cap, const uint8_t **out)
-{
-    static const char *const words[] = {"-Infinity", "", "", "", "Infinity", "NaN"};
-    const sp_numeric *n = d->numeric;
-    (void)typmod, (void)out;
-    sp_writer w = {buf, cap, 0};
-    if (n->kind == SP_NUM_NAN || n->kind == SP_NUM_INF || n->kind == SP_NUM_NINF) {
-        sp_put_word(&w, words[n->kind]);
-        return w.len;
-    }
-    int64_t first = n->ndigits != 0 && n->weight > 0 ? n->weight : 0;
-    if (n->kind == SP_NUM_NEG)
-        sp_put(&w, '-');
-    for (int64_t weight = first; weight >= 0; weight--)
-        sp_put_integer(&w, group_of(n, weight), weight == first ? 1 : 4);
-    if (n->scale != 0)
-        sp_put(&w, '.');
-    for (int32_t i = 0; i < n->scale; i++)
-        sp_put(&w, (uint8_t)('0' + group_of(n, -1 - i / 4) / powers[3 - i % 4] % 10));
     return w.len;
 }

@@ -3,6 +3,7 @@
 #define SP_READ_H
 
 #include "hash.h"
+#include "network_order.h"
 #include "types.h"
 
 #include <string.h>
@@ -29,36 +30,6 @@ static inline int sp_hex_digit(uint8_t c)
 static inline uint8_t sp_lower(uint8_t c)
 {
     return c >= 'A' && c <= 'Z' ? (uint8_t)(c + 32) : c;
-}
-
-static inline uint32_t sp_load_be16(const uint8_t *p)
-{
-    return (uint32_t)p[0] << 8 | p[1];
-}
-
-static inline uint32_t sp_load_be32(const uint8_t *p)
-{
-    return sp_load_be16(p) << 16 | sp_load_be16(p + 2);
-}
-
-static inline uint64_t sp_load_be64(const uint8_t *p)
-{
-    return (uint64_t)sp_load_be32(p) << 32 | sp_load_be32(p + 4);
-}
-
-/* Two's complement without the conversion that C leaves to the implementation. */
-static inline int64_t sp_signed64(uint64_t u)
-{
-    int64_t v;
-    memcpy(&v, &u, sizeof v);
-    return v;
-}
-
-static inline int32_t sp_signed32(uint32_t u)
-{
-    int32_t v;
-    memcpy(&v, &u, sizeof v);
-    return v;
 }
 
 /* Case-insensitive equality with a lower-case ASCII word. */
@@ -111,26 +82,5 @@ static inline void sp_put_word(sp_writer *w, const char *word)
 void sp_put_integer(sp_writer *w, int64_t value, int width);
 /* Two lower-case hexadecimal digits. */
 void sp_put_hex(sp_writer *w, uint8_t byte);
-
-static inline void sp_store_be64(uint8_t *p, uint64_t bits)
-{
-    for (int i = 7; i >= 0; i--, bits >>= 8)
-        p[i] = (uint8_t)bits;
-}
-
-/* ---- numeric.c ---- */
-
-typedef enum { SP_NUM_NINF = 0, SP_NUM_NEG, SP_NUM_ZERO, SP_NUM_POS, SP_NUM_INF, SP_NUM_NAN } sp_num_kind;
-
-/* From weight 32767 (NUMERIC_WEIGHT_MAX) down to 16383 decimal places (NUMERIC_DSCALE_MAX), base 10000. */
-#define SP_NUM_DIGITS (32768 + 4096 + 1)
-
-struct sp_numeric {
-    sp_num_kind kind;
-    int32_t weight; /* of digits[0], a power of 10000 */
-    int32_t scale;  /* decimals shown */
-    uint32_t ndigits;
-    uint16_t digits[SP_NUM_DIGITS]; /* stripped: neither first nor last is zero */
-};
 
 #endif

@@ -1,4 +1,4 @@
-#include "read.h"
+#include "numeric.h"
 #include "types.h"
 
 #define SP_TYPE(code, r, v, h, c, w, ...)                                                                        \
