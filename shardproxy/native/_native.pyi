@@ -12,6 +12,7 @@ class KeyType(NamedTuple):
     sql: str  # as format_type() spells it
     oid: int
     family: str  # of hash operators: across its types equal values are placed alike
+    integer_bits: int  # not 0: an integer of so many bits, whose plain digits are the value
     collatable: bool
     varying: bool  # its text depends on the session's settings
     same: frozenset[str]  # names of types whose text this one reads as their value, compared and assigned alike

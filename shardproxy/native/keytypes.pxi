@@ -31,6 +31,7 @@ cdef extern from "types/types.h" nogil:
         const char *sql
         uint32_t oid
         const char *family
+        uint32_t integer_bits
         int collatable
         int varying
         const char *same
@@ -47,7 +48,7 @@ cdef extern from "types/types.h" nogil:
 
 
 KeyType = collections.namedtuple(
-    "KeyType", "code name sql oid family collatable varying same literals understood refused")
+    "KeyType", "code name sql oid family integer_bits collatable varying same literals understood refused")
 
 
 cdef str _words(const char *given):
@@ -59,7 +60,8 @@ def key_types():
     return tuple(
         KeyType(
             code, _words(sp_types[code].name), _words(sp_types[code].sql), sp_types[code].oid,
-            _words(sp_types[code].family), sp_types[code].collatable != 0, sp_types[code].varying != 0,
+            _words(sp_types[code].family), sp_types[code].integer_bits, sp_types[code].collatable != 0,
+            sp_types[code].varying != 0,
             frozenset(_words(sp_types[code].same).split()), frozenset(_words(sp_types[code].literals).split()),
             _words(sp_types[code].understood), _words(sp_types[code].refused))
         for code in range(1, SP_KEY_LAST + 1))

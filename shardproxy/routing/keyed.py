@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Final, Literal
 
-from shardproxy import native
 from shardproxy.errors import PgError
 from shardproxy.native import SHAPE_INTEGER, Placement
 from shardproxy.routing.bound import Bound
@@ -36,9 +35,6 @@ from shardproxy.sql import Const, Default, Delete, Insert, Param, RowValue, Sele
 
 NOT_KEYED: Final = ("set_config", "pg_notify", "nextval", "setval")
 """Functions with an effect of which the session must know, or that is meant once for all shards."""
-
-_BINARY: Final = frozenset({native.KEY_INT2, native.KEY_INT4, native.KEY_INT8, native.KEY_UUID})
-"""Key types whose binary format the native core places."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +179,8 @@ class ByValues:
 class ByParameter(ByValues):
     """One parameter is the whole key: the commonest statement, placed without a further call of Python's.
 
-    `names` are what the parameter's types, by oid, are read as; `own` is the name of the key's type if its binary
-    format can be placed; `digits` and `strings` tell which constants are the key's text as they are.
+    `names` are what the parameter's types, by oid, are read as; `own` is the name of the key's type, whose
+    binary format the native core reads; `digits` and `strings` tell which constants are the key's text as they are.
     """
 
     number: int
@@ -254,7 +250,7 @@ def keyed(statement: Statement, tables: Tables, context: Context) -> Keyed | Non
         return None  # $0, which PostgreSQL refuses
     match values:
         case [KeyValue(type=code, value=Param(number=number, cast=cast), once=once)]:
-            own = TYPES[code].name if code in _BINARY else ""
+            own = TYPES[code].name
             digits, strings = takes_digits(cast, code), takes_strings(cast, code)
             names = readings(cast, code, once=once)
             return ByParameter(context, keys, (number,), number, names, own, digits, strings)

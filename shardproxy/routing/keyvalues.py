@@ -24,13 +24,13 @@ class Unbound(Enum):
 
 UNBOUND: Final = Unbound.UNBOUND
 
-INTEGER_WIDTHS: Final = {"int2": 2, "int4": 4, "int8": 8}
+INTEGER_WIDTHS: Final = {row.name: row.integer_bits // 8 for row in TYPES.values() if row.integer_bits}
 """Bytes of their binary format."""
 TEXTS: Final = frozenset(row.name for row in TYPES.values() if row.collatable)
 """Types whose binary format is their text."""
 _STRING_TYPES: Final = frozenset({"text", "varchar"})
 _NUMBERS: Final = frozenset({"numeric", "float4", "float8"})
-_KEEP_DIGITS: Final = _NUMBERS | _STRING_TYPES | {"int2", "int4", "int8", "oid"}
+_KEEP_DIGITS: Final = _NUMBERS | _STRING_TYPES | INTEGER_WIDTHS.keys() | {"oid"}
 _CODES: Final = {row.name: row.code for row in TYPES.values()}
 _NAMES: Final = {row.oid: row.name for row in TYPES.values()}
 _UNKNOWN_OIDS: Final = frozenset({0, 705})
