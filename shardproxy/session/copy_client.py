@@ -2,20 +2,22 @@
 
 import asyncio
 import logging
+from collections.abc import Set
 
 from shardproxy.combine.notices import NoticeMerger
 from shardproxy.copy.encoding import Text
 from shardproxy.errors import ConnectionLost, PgError, ProtocolError
 from shardproxy.session.client import Client
 from shardproxy.session.copy_in import CopyIn
-from shardproxy.session.copy_setup import prepare_copy
+from shardproxy.session.copy_look import Changed
+from shardproxy.session.copy_setup import forget_look, prepare_copy
 from shardproxy.session.database import Database
 from shardproxy.session.execute import Executor
 from shardproxy.session.names import Resolver
 from shardproxy.session.shards import Shards
 from shardproxy.session.transactions import Transactions
-from shardproxy.sql import CopyFrom
-from shardproxy.sqlstate import QUERY_CANCELED
+from shardproxy.sql import CopyFrom, TableRef
+from shardproxy.sqlstate import INSUFFICIENT_PRIVILEGE, QUERY_CANCELED
 from shardproxy.wire import decode, encode
 from shardproxy.wire.constants import F
 from shardproxy.wire.errors import decoded
@@ -45,6 +47,8 @@ class CopyClient:
         self._executor = executor
         self._transactions = transactions
         self._client = client
+        self._unguarded: set[TableRef] = set()
+        """The tables on which this session may not take the lock in front of COPY."""
 
     async def run(self, statement: CopyFrom, text: Text) -> str:
         """Serve a COPY up to its tag."""
@@ -84,10 +88,32 @@ class CopyClient:
         client.statement_begins()
         self._shards.transaction.check()
         self._transactions.begin_implicit()
-        setup = await prepare_copy(self._database, self._shards, self._names, self._executor, statement, sql)
-        connections = dict(zip(setup.shards, await self._executor.joined(setup.plan), strict=True))
-        copy = CopyIn(sql, setup, connections, self._shards, NoticeMerger(client.notice))
-        client.on_notice = copy.notice
+        transaction = self._shards.transaction
+        # ROLLBACK on one of them would take back what the transaction has set.
+        own = frozenset() if transaction.has_set else frozenset(self._shards.everyone) - transaction.joined
+        guarded = statement.table not in self._unguarded
+        for last in (False, False, True):
+            try:
+                copy = await self._begin(statement, sql, own, guarded=guarded and not last)
+                break
+            except Changed as changed:
+                forget_look(self._database, self._shards, statement)
+                if changed.refusal is not None:
+                    guarded = False
+                    if changed.refusal.sqlstate == INSUFFICIENT_PRIVILEGE:
+                        self._unguarded.add(statement.table)
+                for shard in transaction.joined & own:
+                    await self._shards.withdraw(shard)
+        return copy
+
+    async def _begin(self, statement: CopyFrom, sql: bytes, own: Set[int], *, guarded: bool) -> CopyIn:
+        setup = await prepare_copy(
+            self._database, self._shards, self._names, self._executor, statement, sql, guarded=guarded
+        )
+        if setup.guard is None:
+            await self._executor.joined(setup.plan)
+        copy = CopyIn(sql, setup, self._shards, NoticeMerger(self._client.notice), own)
+        self._client.on_notice = copy.notice
         await copy.start()
         return copy
 

@@ -8,35 +8,49 @@ The data path is one call chain from the client's socket to the shards' sockets.
 slowly than they come pauses the client (`Shards`); nothing is queued in between but the sealed buffers of
 `native.Splitter`.
 
+A sharded table's COPY begins on the home shard, whose answer to the statement is the client's, and on each other shard
+when there are rows for it; what the shard is asked first (`Guard`), the COPY and the rows leave together, as a server
+drops data that come after a COPY that it has refused. A COPY that lasts begins on the rest of the shards, too, so that
+it has its locks early. A shard without rows takes no part in the end, lest its statement triggers fire.
+
 When a row is refused, the other shards still hold rows of earlier lines that they have not read yet. One server
 would have stopped at the first bad line, so all shards are ended by CopyFail behind what they have got, and of
 their errors the one with the smallest client line is reported.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from typing import TypeGuard
 
 from shardproxy.combine.notices import Fields, NoticeMerger
 from shardproxy.copy.lines import map_context
-from shardproxy.errors import PgError, ProtocolError
+from shardproxy.errors import PgError
 from shardproxy.native import ALL_SHARDS, SplitError
 from shardproxy.net.gather import each
-from shardproxy.session.copy_setup import CopySetup
-from shardproxy.session.copy_start import first_replies
+from shardproxy.session.copy_counts import check_counts, counted
+from shardproxy.session.copy_look import Changed, Guard
+from shardproxy.session.copy_setup import CopySetup, differs
+from shardproxy.session.copy_start import first_replies, guard_answer, late_answer
 from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import IDLE, Connection
 from shardproxy.shard.errors import reported_by
 from shardproxy.sql import CopyFrom, Statement
-from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED, INTERNAL_ERROR, PROTOCOL_VIOLATION, QUERY_CANCELED
+from shardproxy.sqlstate import (
+    PROTOCOL_VIOLATION,
+    QUERY_CANCELED,
+)
 from shardproxy.wire import decode, encode
 from shardproxy.wire.constants import B
 from shardproxy.wire.errors import SilentProtocolError
 
 FLUSH_DELAY = 0.05
-"""Seconds until a partly filled buffer is sent on: rows of a slow client become visible to the shard's triggers and
-progress views about as promptly as with one server, and a fast client never waits for it."""
+"""Seconds until a COPY begins on all shards, and until a partly filled buffer is sent on: rows of a slow client become
+visible to the shard's triggers and progress views about as promptly as with one server, and a fast client never waits
+for it."""
+
+HELD_BYTES = 64 * 1024
+"""Bytes of a file's header that wait for a shard's first row; a longer one is sent at once."""
 
 TEXTUAL = 0
 """CopyInResponse's overall format of text and CSV."""
@@ -68,30 +82,29 @@ class Refusal:
 
 
 class CopyIn:
-    """One COPY FROM STDIN over `connections` (by shard number)."""
+    """One COPY FROM STDIN over the shards of its setup, whose connections stand."""
 
-    def __init__(
-        self,
-        sql: bytes,
-        setup: CopySetup,
-        connections: Mapping[int, Connection],
-        shards: Shards,
-        notices: NoticeMerger,
-    ) -> None:
+    def __init__(self, sql: bytes, setup: CopySetup, shards: Shards, notices: NoticeMerger, own: Set[int]) -> None:
+        """`own` are the shards that are in the transaction for this COPY alone."""
         self._sql = sql
         self._relation = setup.relation
-        self._connections = connections
+        self._connections: dict[int, Connection] = {}  # of the shards on which the COPY has begun
+        self._waiting: dict[int, list[bytes]] = {}  # the others, with what they will be sent first
         self._splitter = setup.splitter
         self._skipped = setup.skipped
         self._setup = setup
         self._shards = shards
         self._notices = notices
+        self._own = own
         self._stopped = False
+        self._stopping = False
+        self._given_up = False  # another CopyIn takes the statement over, and will hear the same notices
         self._loop = asyncio.get_running_loop()
         self._ended: set[int] = set()  # shards that were sent CopyFail
         self._tags: dict[int, str] = {}
         self._refusals: list[Refusal] = []
         self._readers: dict[int, asyncio.Task[None]] = {}
+        self._withdrawals: dict[int, asyncio.Task[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self.failed: asyncio.Future[None] = self._loop.create_future()
         self.response = decode.CopyResponse(0, ())
@@ -99,10 +112,13 @@ class CopyIn:
     # Starting.
 
     async def start(self) -> None:
-        """Send the COPY to every shard, see that all wait for data; if one refuses, end all and raise."""
+        """Begin the COPY, and see that it waits for data; if a shard refuses, end all and raise."""
+        if self._setup.guard is not None:
+            await self._start_guarded(self._setup.guard)
+            return
+        for shard in self._setup.shards:
+            self._connections[shard] = self._shards.begin(shard, self._sql)
         connections = list(self._connections.values())
-        for connection in connections:
-            connection.query(self._sql)
         replies = await first_replies(connections, B.COPY_IN_RESPONSE)
         refused = next((reply for reply in replies if isinstance(reply, PgError)), None)
         if refused is not None:
@@ -113,6 +129,43 @@ class CopyIn:
             self._readers[shard] = asyncio.ensure_future(self._read(shard, connection))
         assert not isinstance(replies[0], PgError)
         self.response = replies[0]
+
+    async def _start_guarded(self, guard: Guard) -> None:
+        home = self._shards.home
+        connection = self._connections[home] = self._shards.begin(home, guard.sql)
+        connection.query(self._sql)
+        refused = await guard_answer(connection, guard.fingerprints[home])
+        self._given_up = isinstance(refused, Changed)
+        [reply] = await first_replies([connection], B.COPY_IN_RESPONSE)
+        if isinstance(reply, PgError):
+            raise refused or reply
+        if refused is not None:
+            await self._end_waiting(connection)
+            raise refused
+        self.response = reply
+        self._readers[home] = asyncio.ensure_future(self._read(home, connection))
+        self._waiting = {shard: [] for shard in self._setup.shards if shard != home}
+        self._timer = self._loop.call_later(FLUSH_DELAY, self._flush)
+
+    async def _read_late(self, shard: int, connection: Connection, guard: Guard) -> None:
+        """Read a shard on which the COPY has begun together with its data."""
+        try:
+            refused, takes_data = await late_answer(connection, guard.fingerprints[shard])
+        except PgError as error:
+            refused, takes_data = error, False
+        if isinstance(refused, Changed):
+            # Before what any line is refused for: the rows were cut for other columns.
+            self._refuse(Refusal(self._differs(refused, connection), 0))
+        elif refused is not None:
+            self._refuse(Refusal(refused, None))
+        if takes_data:
+            await self._read(shard, connection)
+
+    def _differs(self, changed: Changed, connection: Connection) -> PgError:
+        if changed.refusal is not None:
+            return changed.refusal
+        home = next(iter(self._connections.values()))
+        return differs(self._relation, home.name, connection.name)
 
     async def _end_waiting(self, connection: Connection) -> None:
         connection.stream.write(encode.copy_fail("another shard refused the COPY"))
@@ -148,13 +201,38 @@ class CopyIn:
                     connection.stream.write(data)
             elif shard in self._connections:
                 self._connections[shard].stream.write(data)
-            elif self._splitter.rows_of(shard):
+            elif shard in self._waiting:
+                self._send_first(shard, data)
+            elif not self._refusals and self._splitter.rows_of(shard):
                 # The signature and trailer of a binary file are for all shards, rows are not.
                 raise AssertionError(f"rows for shard {shard}, which takes no part in the COPY")
+
+    def _send_first(self, shard: int, data: bytes) -> None:
+        """Take data for a shard on which the COPY has not begun: without a row, it has none of its own yet."""
+        held = self._waiting[shard]
+        held.append(data)
+        if self._stopping or self._splitter.rows_of(shard) or sum(map(len, held)) > HELD_BYTES:
+            self._begin_late(shard)
+
+    def _begin_late(self, shard: int) -> None:
+        guard = self._setup.guard
+        assert guard is not None
+        held = self._waiting.pop(shard)
+        try:
+            # In one Query: where BEGIN fails, COPY must not run, or it would commit by itself.
+            connection = self._shards.begin(shard, b"%s\n;\n%s" % (guard.sql, self._sql))
+        except PgError as error:
+            self._refuse(Refusal(error, None))
+            return
+        self._connections[shard] = connection
+        connection.stream.write(b"".join(held))
+        self._readers[shard] = asyncio.ensure_future(self._read_late(shard, connection, guard))
 
     def _flush(self) -> None:
         self._timer = None
         if not self._refusals:
+            for shard in list(self._waiting):
+                self._begin_late(shard)
             self._send(self._splitter.flush())
 
     # Answers.
@@ -172,7 +250,7 @@ class CopyIn:
                         refused = True
                     case B.COMMAND_COMPLETE:
                         with connection.trusted():
-                            self._tags[shard] = _counted(decode.command_complete(message.payload))
+                            self._tags[shard] = counted(decode.command_complete(message.payload))
                     case B.READY_FOR_QUERY if connection.status != IDLE and (refused or shard in self._tags):
                         return
                     case _:
@@ -187,7 +265,7 @@ class CopyIn:
         line = None
         if error.context is not None:
             error.fields["W"], line = map_context(error.context, self._relation, self._lines_of(shard))
-        if len(self._connections) > 1:
+        if len(self._setup.shards) > 1:
             reported_by(error, self._connections[shard].name)
         self._refuse(Refusal(error, line))
 
@@ -203,6 +281,8 @@ class CopyIn:
 
     def notice(self, shard: int, fields: Fields) -> None:
         """Take a shard's NoticeResponse: the client's line, and rows that ON_ERROR skipped added up."""
+        if self._given_up:
+            return
         if "W" in fields:
             fields["W"], _ = map_context(fields["W"], self._relation, self._lines_of(shard))
         if not self._skipped.take(fields, self._lines_of(shard)):
@@ -222,37 +302,64 @@ class CopyIn:
             self._refuse_split(error)
         if not self._refusals:
             self._stop_timer()
-            for connection in self._connections.values():
-                connection.stream.write(encode.COPY_DONE)
-            await asyncio.wait(self._readers.values())
+            idle = self._without_rows()
+            for shard, connection in self._connections.items():
+                if shard in idle:
+                    self._withdraw(shard, connection)
+                else:
+                    connection.stream.write(encode.COPY_DONE)
+            await asyncio.wait([*self._readers.values(), *self._withdrawals.values()])
         if self._refusals:
             raise await self.stop("another shard refused a row")
-        await each(self._setup.confirm(shard, connection) for shard, connection in self._connections.items())
-        accepted = self._accepted()
+        await each(self._setup.confirm(shard, self._connections[shard]) for shard in self._tags)
+        counts = {shard: int(tag.split()[-1]) for shard, tag in self._tags.items()}
+        names = {shard: connection.name for shard, connection in self._connections.items()}
+        check_counts(counts, self._splitter, names, everywhere=self._setup.everywhere)
+        if not self._setup.everywhere:
+            self._skipped.check_limit()
         summary = self._skipped.summary()
         if summary is not None:
-            self._notices.notice(min(self._connections), summary)
-        return f"COPY {accepted}"
+            self._notices.notice(min(self._tags), summary)
+        return f"COPY {next(iter(counts.values())) if self._setup.everywhere else sum(counts.values())}"
+
+    def _withdraw(self, shard: int, connection: Connection) -> None:
+        self._ended.add(shard)
+        connection.stream.write(encode.copy_fail("it has no row"))
+        withdrawal = self._shards.withdraw(shard, self._readers[shard])
+        self._withdrawals[shard] = asyncio.ensure_future(withdrawal)
+
+    def _without_rows(self) -> frozenset[int]:
+        """Return the shards that take no part in the end; one does, also in a COPY without rows."""
+        if self._setup.everywhere:
+            return frozenset()
+        rows = {shard for shard in self._connections if self._splitter.rows_of(shard)}
+        first = next(iter(self._connections))
+        return frozenset((self._connections.keys() & self._own) - (rows or {first}))
 
     async def stop(self, reason: str, client_fail: bool = False) -> PgError:
         """End the COPY on all shards and return the error to report; `client_fail` for the client's CopyFail."""
         self._stop_timer()
         # Rows in front of the refused one may still be here, and one of them may be worse.
+        self._stopping = True
         self._send(self._splitter.flush())
+        for shard in [shard for shard, held in self._waiting.items() if held]:
+            self._begin_late(shard)
         self._stopped = True
         # Each shard is to look at all its rows. A client's own CopyFail is what PostgreSQL meets behind the last one.
         beyond = self.response.format == TEXTUAL and (not client_fail or self._splitter.lines > 1)
         unblocking = encode.copy_data(UNENDING) if beyond else b""
         for shard, connection in self._connections.items():
-            if not self._readers[shard].done() and connection.usable and shard not in self._tags:
+            left = shard in self._tags or shard in self._withdrawals
+            if not self._readers[shard].done() and connection.usable and not left:
                 self._ended.add(shard)
                 connection.stream.write(unblocking + encode.copy_fail(reason))
-        _, silent = await asyncio.wait(self._readers.values(), timeout=SETTLE_TIMEOUT)
-        for shard, reader in self._readers.items():
-            if reader in silent:
+        tasks = [*self._readers.items(), *self._withdrawals.items()]
+        _, silent = await asyncio.wait([task for _, task in tasks], timeout=SETTLE_TIMEOUT)
+        for shard, task in tasks:
+            if task in silent:
                 # Its part is rolled back when the server sees the connection gone.
                 self._connections[shard].abort()
-                await reader
+                await task
         if client_fail:
             failed = PgError(
                 QUERY_CANCELED,
@@ -267,6 +374,8 @@ class CopyIn:
 
     async def abandon(self) -> None:
         """The client is gone: end the COPY on all shards, without an error for anybody."""
+        self._splitter.flush()
+        self._waiting.clear()
         await self.stop("the client is gone", client_fail=True)
 
     def _stop_timer(self) -> None:
@@ -283,36 +392,3 @@ class CopyIn:
         context = None if error.line is None else f"COPY {self._relation}, line {error.line}"
         refused = self._setup.refusal(error, context)
         self._refuse(Refusal(refused, error.line))
-
-    def _accepted(self) -> int:
-        """Add the tags up, and see that they can be true."""
-        counts = {shard: int(tag.split()[-1]) for shard, tag in self._tags.items()}
-        for shard, count in counts.items():
-            sent = self._splitter.rows_of(shard)
-            if count > sent - self._splitter.poison_count(shard):
-                raise PgError(
-                    FEATURE_NOT_SUPPORTED if count <= sent else INTERNAL_ERROR,
-                    "a shard accepted a row whose sharding key the proxy could not read"
-                    if count <= sent
-                    else "a shard counted more rows than it was sent",
-                    detail=f'Shard "{self._connections[shard].name}" counted {count} of {sent} rows.',
-                    hint="Nothing was loaded. Spell the sharding key in PostgreSQL's output format.",
-                )
-        if not self._setup.everywhere:
-            self._skipped.check_limit()
-            return sum(counts.values())
-        if len(set(counts.values())) > 1:
-            raise PgError(
-                INTERNAL_ERROR,
-                "the shards accepted different numbers of rows for a reference table",
-                detail=", ".join(f"{self._connections[shard].name}: {count}" for shard, count in counts.items()),
-                hint="Nothing was loaded. See whether triggers or row security differ between the shards.",
-            )
-        return next(iter(counts.values()))
-
-
-def _counted(tag: str) -> str:
-    """Return a COPY's tag, which must end in the number of rows."""
-    if not tag.startswith("COPY ") or not tag[5:].isdecimal():
-        raise ProtocolError(f"it answered COPY with {tag!r}")
-    return tag

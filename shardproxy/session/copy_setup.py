@@ -1,37 +1,42 @@
 """What a COPY FROM STDIN needs before it starts: its shards, and a splitter that knows the sharding key.
 
-Everything is read afresh on the shards that will take part, inside the transaction, so that DDL from anywhere
-counts, and a shard whose columns differ from the others' is found before a row could land in the wrong one. It is
-asked together with BEGIN, in one round trip: a table whose name is listed as one of all shards is looked for there
-at once, and if the name means another one to the session, the answer of its home shard says so. When the shards have
-taken all rows, each is asked once more what its columns are, as COPY may have waited for DDL behind the first look.
-What PostgreSQL itself refuses is left to PostgreSQL: the statement goes to one shard for its error.
+There are two ways. Of a sharded table that no shard of the transaction has touched yet, all shards are asked outside
+the transaction, or were lately; `copy_look.Guard` then sees on each shard that the COPY begins on that nothing has
+changed since. In all other cases everything is read afresh on the shards that will take part, inside the
+transaction, so that its own DDL counts. It is asked together with BEGIN, in one round trip: a table whose name is
+listed as one of all shards is looked for there at once, and if the name means another one to the session, the answer
+of its home shard says so. When the shards have taken all rows, each is asked once more what its columns are, as COPY
+may have waited for DDL after the first look.
+
+Either way DDL from anywhere counts, and a shard whose columns differ from the others' is found before a row could
+land in the wrong one. What PostgreSQL itself refuses is left to PostgreSQL: the statement goes to one shard for its
+error.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from shardproxy.copy.encoding import Encodings, same_encoding, splits_bytewise, utf8_table
-from shardproxy.copy.options import STAR, CopyOptions
+from shardproxy.copy.encoding import Encodings, splits_bytewise
 from shardproxy.copy.skipped import SkippedRows
 from shardproxy.errors import PgError
-from shardproxy.native import ABSENT, ASCII_ONLY, Marker, Placement, SplitError, Splitter
-from shardproxy.routing import CopyFromClient, Replicate, route
+from shardproxy.native import Placement, SplitError, Splitter
+from shardproxy.routing import CopyFromClient, Plan, Replicate, Resolved, route
 from shardproxy.routing.identifiers import ascii_name
-from shardproxy.routing.keytypes import TYPES
 from shardproxy.routing.relation import Relation
+from shardproxy.session.copy_look import LOCKABLE, NOT_GUARDED, Changed, Guard, Look, Looked
+from shardproxy.session.copy_splitter import keyed_splitter, refusal_of, splitter_for
 from shardproxy.session.copy_start import first_replies
-from shardproxy.session.database import Database
+from shardproxy.session.database import SHARDED, Database
 from shardproxy.session.execute import Executor
 from shardproxy.session.names import Resolver
 from shardproxy.session.shards import Shards
 from shardproxy.shard import catalog
 from shardproxy.shard.connection import Connection
-from shardproxy.sql import CopyFrom
+from shardproxy.sql import CopyFrom, TableRef
 from shardproxy.sqlstate import (
-    CHECK_VIOLATION,
     FEATURE_NOT_SUPPORTED,
     OBJECT_NOT_IN_PREREQUISITE_STATE,
     SERIALIZATION_FAILURE,
@@ -41,9 +46,7 @@ from shardproxy.wire import encode
 from shardproxy.wire.constants import B
 
 if TYPE_CHECKING:
-    from shardproxy.routing.table import ShardedTable
-
-Constant = bytes | None | Literal[Marker.ABSENT]
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,9 @@ class CopySetup:
     refusal: Callable[[SplitError, str | None], PgError]
     """What to say of what the splitter refuses, given CONTEXT."""
     placed_by: Mapping[int, Relation]
-    """The columns by which each shard's rows were placed; empty where they do not matter."""
+    """The columns by which each shard's rows were placed, to be confirmed; empty where they do not matter."""
+    guard: Guard | None
+    """What each shard is asked in front of the COPY; None if all have been looked at in this transaction."""
 
     async def confirm(self, shard: int, connection: Connection) -> None:
         """Raise 40001 if a shard's COPY, which is over and has its lock, had other columns than it was placed by.
@@ -89,54 +94,34 @@ def _comparable(name: str) -> str | None:
     return name if name.isascii() else None
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
-    """Where the key columns' values come from; one entry for each in `Splitter`'s terms."""
-
-    fields: Sequence[int]
-    constants: Sequence[Constant]
-    defaults: Sequence[Constant]
-    force_null: Sequence[bool]
-    force_not_null: Sequence[bool]
-    transcode: Sequence[bytes] | Literal[Marker.ASCII_ONLY] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What a shard has said of a COPY's table, and of how it could commit (`Database.check_readiness`)."""
-
-    connection: Connection
-    relation: Relation | None
-    readiness: Sequence[bytes | None]
-
-
 async def prepare_copy(
-    database: Database, shards: Shards, names: Resolver, executor: Executor, copy: CopyFrom, sql: bytes
+    database: Database,
+    shards: Shards,
+    names: Resolver,
+    executor: Executor,
+    copy: CopyFrom,
+    sql: bytes,
+    *,
+    guarded: bool,
 ) -> CopySetup:
-    """Resolve a COPY FROM STDIN's table on its shards and build its splitter."""
-    names.look_anew()
-    name = (copy.table.schema, copy.table.name)
-    looks: dict[int, Look] = {}
-    if database.listed_everywhere(*name):
-        looks = await _look(database, shards, shards.everyone, name)
-    found = looks[shards.home].relation if looks else None
-    if found is None:
-        tables = await names.resolve(copy)
+    """Resolve a COPY FROM STDIN's table on its shards and build its splitter; without `guarded` look in any case."""
+    looked = await _looked(database, shards, names, copy) if guarded else None
+    if looked is not None:
+        looks: Mapping[int, Look] = looked.looks
+        tables = {copy.table: looked.resolved}
+        plan = route(copy, tables, await names.context(copy, tables, ()), executor.memory)
+        numbers = executor.shards_of(plan)
+        # Or else a new session's home would be the shard that is connected first.
+        await shards.open_home()
+        await shards.open(numbers)
     else:
-        tables = {copy.table: await names.resolved(looks[shards.home].connection, found)}
-    if tables[copy.table].kind == "missing":
-        [connection] = await shards.join([shards.home])
-        raise await _refused_by(connection, sql)
-    plan = route(copy, tables, await names.context(copy, tables, ()), executor.memory)
+        plan, numbers, tables, looks = await _look_inside(database, shards, names, executor, copy, sql)
     assert isinstance(plan, CopyFromClient)
-    numbers = executor.shards_of(plan)
-    if not set(numbers) <= looks.keys():
-        looks = await _look(database, shards, numbers, name)
-    connections = [looks[shard].connection for shard in numbers]
-    relation = _relation_on_all([looks[shard] for shard in numbers], copy)
+    relation = _relation_on_all({shard: looks[shard] for shard in numbers}, shards, copy)
     table = names.sharded_table(relation)
     if copy.options.opaque or not _columns_known(copy, relation):
-        raise await _refused_by(connections[0], sql)
+        [connection] = await shards.join(numbers[:1])
+        raise await _refused_by(connection, sql)
     encoding = copy.options.encoding or shards.client_encoding
     if copy.options.format != "binary" and not splits_bytewise(encoding):
         raise PgError(
@@ -150,20 +135,119 @@ async def prepare_copy(
     encodings = Encodings(shards.client_encoding, encoding, relation.server_encoding)
     placed_by: dict[int, Relation] = {}
     if table is not None and tables[copy.table].sharded:
-        placed_by = {shard: one for shard in numbers if (one := looks[shard].relation) is not None}
-        splitter = await _keyed_splitter(connections[0], copy, table, table.placement_in(shards.timezone), encodings)
+        if looked is None:
+            placed_by = {shard: one for shard in numbers if (one := looks[shard].relation) is not None}
+        placement = table.placement_in(shards.timezone)
+        splitter = await keyed_splitter(shards.standing(numbers[0]), copy, table, placement, encodings)
     elif everywhere:
-        splitter = _splitter(Placement.reference(nshards), copy.options, encodings, relation.server_version)
+        splitter = splitter_for(Placement.reference(nshards), copy.options, encodings, relation.server_version)
     else:
-        splitter = _splitter(Placement.single(nshards, numbers[0]), copy.options, encodings, relation.server_version)
+        splitter = splitter_for(Placement.single(nshards, numbers[0]), copy.options, encodings, relation.server_version)
     skipped = SkippedRows(
         on_error_ignore=copy.options.on_error == "ignore",
         reject_limit=copy.options.reject_limit,
         everywhere=everywhere,
     )
     database.check_readiness({shard: looks[shard].readiness for shard in numbers})
-    refusal = partial(_refusal, table, copy.options.format)
-    return CopySetup(plan, numbers, relation.name, splitter, skipped, everywhere, refusal, placed_by)
+    refusal = partial(refusal_of, table, copy.options.format)
+    guard = None if looked is None else looked.guard
+    return CopySetup(plan, numbers, relation.name, splitter, skipped, everywhere, refusal, placed_by, guard)
+
+
+def forget_look(database: Database, shards: Shards, copy: CopyFrom) -> None:
+    """Look at a COPY's table anew next time."""
+    database.looks.drop(_key(shards, copy))
+
+
+def _key(shards: Shards, copy: CopyFrom) -> Hashable:
+    # A server that does not report the search_path: what other sessions mean by the name says little.
+    return shards.parameter("search_path", "") or id(shards), shards.timezone, copy.table.schema, copy.table.name
+
+
+async def _looked(database: Database, shards: Shards, names: Resolver, copy: CopyFrom) -> Looked | None:
+    """Return a sharded table as all shards have it; None for what can only be seen inside the transaction.
+
+    That is whatever else the name means, the view of a transaction that has begun to do something, and default values.
+    """
+    name = (copy.table.schema, copy.table.name)
+    transaction = shards.transaction
+    if transaction.joined or transaction.has_set or not database.listed_sharded(*name):
+        return None
+    if copy.options.default is not None or copy.has_where:
+        return None  # what it calls may be missing on one shard, and shall be found before data are asked for
+    key = _key(shards, copy)
+    looked = database.looks.get(key)
+    if looked is None:
+        since = time.monotonic()
+        looked = await _look_outside(database, shards, names, name)
+        if looked is None:
+            return None
+        relation = _relation_on_all(looked.looks, shards, copy)
+        database.check_readiness({shard: look.readiness for shard, look in looked.looks.items()})
+        if relation.kind not in LOCKABLE:
+            return None
+        database.looks.keep(_key(shards, copy), looked, since)
+    at_home = looked.looks[shards.home].relation
+    assert at_home is not None
+    key_columns = {column.name for column in looked.resolved.key}
+    if copy.columns is not None and not (key_columns <= set(copy.columns) and _columns_known(copy, at_home)):
+        return None
+    return looked
+
+
+async def _look_outside(database: Database, shards: Shards, names: Resolver, name: catalog.Name) -> Looked | None:
+    """Look a table up on all shards, outside the transaction; None if the session means no sharded table by it.
+
+    With the lock that COPY takes: DDL under way is waited for on all of them alike.
+    """
+    readiness = database.readiness_sql
+    question = catalog.locked_relation_sql(name) + (f"; {readiness}" if readiness is not None else "")
+    await shards.open_home()
+    try:
+        answers = await shards.ask_outside(shards.everyone, question, [2, *([] if readiness is None else [3])])
+    except PgError as error:
+        raise Changed(error) if error.sqlstate in NOT_GUARDED else error from error
+    looks = {}
+    for shard, [[found, fingerprint], *ready] in zip(shards.everyone, answers, strict=True):
+        [relation] = catalog.parse_relations(catalog.text(found))
+        looks[shard] = Look(relation, ready[0] if ready else (), fingerprint)
+    relation = looks[shards.home].relation
+    table = None if relation is None else names.sharded_table(relation)
+    if table is None or relation is None or table.kind not in SHARDED:
+        return None
+    placement = table.placement_in(shards.timezone)
+    columns = tuple(column.name for column in relation.columns)
+    resolved = Resolved(table.kind, relation.schema, relation.name, placement=placement, key=table.key, columns=columns)
+    guard = Guard(
+        catalog.guard_sql(name).encode("utf-8", "surrogateescape"),
+        {shard: look.fingerprint for shard, look in looks.items()},
+    )
+    return Looked(looks, resolved, guard)
+
+
+async def _look_inside(
+    database: Database, shards: Shards, names: Resolver, executor: Executor, copy: CopyFrom, sql: bytes
+) -> tuple[Plan, tuple[int, ...], dict[TableRef, Resolved], dict[int, Look]]:
+    """Look a table up on the shards that will take part, inside the transaction."""
+    names.look_anew()
+    name = (copy.table.schema, copy.table.name)
+    looks: dict[int, Look] = {}
+    if database.listed_everywhere(*name):
+        looks = await _look(database, shards, shards.everyone, name)
+    found = looks[shards.home].relation if looks else None
+    home = shards.standing(shards.home)
+    if found is None or home is None:
+        tables = await names.resolve(copy)
+    else:
+        tables = {copy.table: await names.resolved(home, found)}
+    if tables[copy.table].kind == "missing":
+        [connection] = await shards.join([shards.home])
+        raise await _refused_by(connection, sql)
+    plan = route(copy, tables, await names.context(copy, tables, ()), executor.memory)
+    numbers = executor.shards_of(plan)
+    if not set(numbers) <= looks.keys():
+        looks = await _look(database, shards, numbers, name)
+    return plan, numbers, tables, looks
 
 
 async def _look(database: Database, shards: Shards, numbers: Sequence[int], name: catalog.Name) -> dict[int, Look]:
@@ -176,33 +260,39 @@ async def _look(database: Database, shards: Shards, numbers: Sequence[int], name
     await shards.open_home()
     answers = await shards.ask(numbers, question, [1, *([] if readiness is None else [3])])
     looks = {}
-    for shard, (connection, [[found], *ready]) in zip(numbers, answers, strict=True):
+    for shard, (_, [[found], *ready]) in zip(numbers, answers, strict=True):
         [relation] = catalog.parse_relations(catalog.text(found))
-        looks[shard] = Look(connection, relation, ready[0] if ready else ())
+        looks[shard] = Look(relation, ready[0] if ready else ())
     return looks
 
 
-def _relation_on_all(looks: Sequence[Look], copy: CopyFrom) -> Relation:
+def _relation_on_all(looks: Mapping[int, Look], shards: Shards, copy: CopyFrom) -> Relation:
     """Return the table as every shard has it; they must agree on its columns."""
-    connections = [look.connection for look in looks]
-    first = looks[0].relation
-    for connection, relation in ((look.connection, look.relation) for look in looks):
+    first: Relation | None = None
+    for shard, look in looks.items():
+        relation = look.relation
+        name = shards.addresses[shard].name
         if relation is None:
             raise PgError(
                 UNDEFINED_TABLE,
                 f'relation "{copy.table}" does not exist',
-                detail=f'It does not exist on shard "{connection.name}".' if len(connections) > 1 else None,
+                detail=f'It does not exist on shard "{name}".' if len(looks) > 1 else None,
             )
-        assert first is not None
+        first = first or relation
         if _shape(relation) != _shape(first):
-            raise PgError(
-                OBJECT_NOT_IN_PREREQUISITE_STATE,
-                f'table "{copy.table}" differs between shards "{connections[0].name}" and "{connection.name}"',
-                detail="Their columns are not the same in name, type and order.",
-                hint="`shardproxy check` shows the difference.",
-            )
+            raise differs(str(copy.table), shards.addresses[next(iter(looks))].name, name)
     assert first is not None
     return first
+
+
+def differs(table: str, one: str, other: str) -> PgError:
+    """Return the error of two shards that do not have the same table."""
+    return PgError(
+        OBJECT_NOT_IN_PREREQUISITE_STATE,
+        f'table "{table}" differs between shards "{one}" and "{other}"',
+        detail="Their columns are not the same in name, type and order.",
+        hint="`shardproxy check` shows the difference.",
+    )
 
 
 def _shape(relation: Relation) -> tuple[object, ...]:
@@ -232,109 +322,3 @@ async def _refused_by(connection: Connection, sql: bytes) -> PgError:
         "COPY has options that shardproxy does not know, so it cannot tell the rows apart",
         hint="docs/copy.md lists the options that are known: those of PostgreSQL 18.",
     )
-
-
-async def _keyed_splitter(
-    connection: Connection,
-    copy: CopyFrom,
-    table: "ShardedTable",
-    placement: Placement,
-    encodings: Encodings,
-) -> Splitter:
-    relation = table.relation
-    fields = copy.columns or tuple(column.name for column in relation.columns if not column.generated)
-    names = [column.name for column in table.key]
-    defaults: dict[str, bytes | None] = {}
-    if copy.options.default is not None or not set(names) <= set(fields):
-        defaults = await Resolver.defaults(connection, relation, names)
-    for name in names:
-        if name not in fields and (defaults.get(name) is None or copy.options.format == "binary"):
-            raise PgError(
-                FEATURE_NOT_SUPPORTED,
-                f'the sharding key column "{name}" is not in COPY\'s column list and has no constant default',
-                hint="Add it to the column list: its value decides the shard.",
-            )
-    textual = any(TYPES[column.type].collatable for column in table.key)
-    key = Key(
-        fields=[fields.index(name) if name in fields else -1 for name in names],
-        constants=[defaults.get(name) if name not in fields else ABSENT for name in names],
-        # A column without a default: the shard refuses the marker, or takes what it reads as NULL.
-        defaults=[defaults.get(name, ABSENT) for name in names],
-        force_null=[_forced(name, copy.options.force_null) for name in names],
-        force_not_null=[_forced(name, copy.options.force_not_null) for name in names],
-        transcode=_transcode(encodings.data, encodings.server) if textual else None,
-    )
-    return _splitter(placement, copy.options, encodings, relation.server_version, key)
-
-
-def _refusal(table: "ShardedTable | None", format: str, error: SplitError, context: str | None) -> PgError:  # noqa: A002
-    """Say what PostgreSQL's partitioning says of a key without a shard, and the splitter's words of all else."""
-    values = error.key_values
-    if table is not None and values is not None:
-        if error.sqlstate == CHECK_VIOLATION:
-            return table.no_partition(values, binary=format == "binary", context=context)
-        if error.sqlstate == FEATURE_NOT_SUPPORTED and format != "binary":
-            return table.unsupported(values, context=context)
-    return PgError(error.sqlstate, error.message, detail=error.detail, hint=error.hint, context=context)
-
-
-def _forced(name: str, columns: tuple[str, ...]) -> bool:
-    return columns == STAR or name in columns
-
-
-def _transcode(client: str, server: str) -> Sequence[bytes] | Literal[Marker.ASCII_ONLY] | None:
-    """How the bytes of a text key become the server's, whose bytes are hashed."""
-    if same_encoding(client, server):
-        return None
-    table = utf8_table(client) if same_encoding(server, "UTF8") else None
-    return ASCII_ONLY if table is None else table
-
-
-def _splitter(
-    placement: Placement, options: CopyOptions, encodings: Encodings, server_version: int, key: "Key | None" = None
-) -> Splitter:
-    # Only a key's value is compared with the markers.
-    markers = (options.null, options.default) if key is not None else ("", None)
-    null, default = (None if text is None else _in_data(text, encodings) for text in markers)
-    key = key or Key((), (), (), (), (), None)
-    return Splitter(
-        placement,
-        format=options.format,
-        key_fields=key.fields,
-        constants=key.constants,
-        default_values=key.defaults,
-        force_null=key.force_null,
-        force_not_null=key.force_not_null,
-        transcode=key.transcode,
-        delimiter=_byte_in_data(options.delimiter, encodings),
-        quote=_byte_in_data(options.quote, encodings) or b'"',
-        escape=_byte_in_data(options.escape, encodings),
-        null=null,
-        default=default,
-        header=options.header != "none",
-        server_version=server_version,
-    )
-
-
-def _in_data(text: str, encodings: Encodings) -> bytes:
-    """Spell an option's text as the data do, which may be in another encoding than the statement."""
-    spelled = encodings.in_data(text)
-    if spelled is None:
-        raise PgError(
-            FEATURE_NOT_SUPPORTED,
-            f"a COPY option beyond ASCII cannot be converted from encoding {encodings.client} to {encodings.data}",
-            hint="Write the option in ASCII, or set client_encoding to the encoding of the data.",
-        )
-    return spelled
-
-
-def _byte_in_data(text: str, encodings: Encodings) -> bytes | None:
-    """The same for DELIMITER, QUOTE and ESCAPE, one byte each; None for the format's own."""
-    spelled = _in_data(text, encodings)
-    if len(spelled) > 1:
-        raise PgError(
-            FEATURE_NOT_SUPPORTED,
-            f"COPY's delimiter, quote and escape must be one byte in encoding {encodings.data}",
-            hint="Choose an ASCII character.",
-        )
-    return spelled or None

@@ -1,10 +1,12 @@
-"""The shards' first answers to a COPY: all agree, or the COPY does not begin."""
+"""The shards' first answers to a COPY, and to what guards it: all agree, or the COPY does not begin."""
 
 from collections.abc import Sequence
 
 from shardproxy.errors import PgError, ProtocolError
 from shardproxy.net.gather import each
-from shardproxy.shard.connection import Connection
+from shardproxy.session.copy_look import NOT_GUARDED, Changed
+from shardproxy.shard.connection import IDLE, Connection
+from shardproxy.shard.errors import reported_by
 from shardproxy.wire import decode
 from shardproxy.wire.constants import B
 
@@ -35,3 +37,50 @@ async def _first_reply(connection: Connection, expected: int) -> Reply:
                 raise connection.unexpected(message)
     except PgError as lost:
         return error or lost
+
+
+async def guard_answer(connection: Connection, fingerprint: bytes | None) -> PgError | Changed | None:
+    """Read a shard's answer to `Guard.sql`, up to ReadyForQuery; return what speaks against the COPY."""
+    error, row = await _guard_answer(connection, B.READY_FOR_QUERY)
+    return _verdict(error, row, fingerprint)
+
+
+async def late_answer(connection: Connection, fingerprint: bytes | None) -> tuple[PgError | Changed | None, bool]:
+    """Read a shard's answer to `Guard.sql` and the COPY, in one Query; return what speaks against the COPY.
+
+    And whether the shard takes data: if not, it has answered to the end.
+    """
+    error, row = await _guard_answer(connection, B.COPY_IN_RESPONSE)
+    if error is not None:
+        # The position is one in the whole Query.
+        error.fields.pop("P", None)
+        reported_by(error, connection.name)
+        if connection.status == IDLE:
+            # It did not even begin, or says so: whether a transaction is open there is not known.
+            connection.abort()
+    return _verdict(error, row, fingerprint), error is None
+
+
+def _verdict(error: PgError | None, row: list[bytes | None], fingerprint: bytes | None) -> PgError | Changed | None:
+    if error is not None:
+        return Changed(error) if error.sqlstate in NOT_GUARDED else error
+    return None if row == [fingerprint] else Changed()
+
+
+async def _guard_answer(connection: Connection, until: int) -> tuple[PgError | None, list[bytes | None]]:
+    error: PgError | None = None
+    row: list[bytes | None] = []
+    while True:
+        message = await connection.read()
+        if message.type == until or (message.type == B.READY_FOR_QUERY and error is not None):
+            return error, row
+        match message.type:
+            case B.ERROR_RESPONSE:
+                error = error or connection.error()
+            case B.DATA_ROW if not row:
+                with connection.trusted():
+                    row = decode.data_row(message.payload)
+            case B.ROW_DESCRIPTION | B.COMMAND_COMPLETE | B.EMPTY_QUERY_RESPONSE:
+                pass
+            case _:
+                raise connection.unexpected(message)

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from shardproxy.config import Database as DatabaseConfig
 from shardproxy.config import Table
 from shardproxy.errors import PgError
+from shardproxy.session.copy_look import Looks
 from shardproxy.session.deadlock import DeadlockWatch
 from shardproxy.session.name_cache import NameCache
 from shardproxy.shard.address import addresses_of
@@ -18,6 +19,9 @@ from shardproxy.transaction.setup import READY, check_ready
 PARAMETER_SETS = 100
 """Different sets of start-up parameters whose ParameterStatus are remembered; applications use a handful."""
 
+
+SHARDED = frozenset({"hash", "list", "range"})
+"""The placements that spread a table's rows."""
 
 NAME_CACHES = 100
 """Different ways of seeing names (start-up parameters, search_path, settings) that are remembered."""
@@ -36,6 +40,10 @@ class Database:
         self.builtin_functions: frozenset[str] | None = None
         """The names of PostgreSQL's own functions, once a session has asked for them."""
         self._tables = {(table.schema, table.relation): table for table in config.tables}
+        self._named: dict[str, list[Table]] = {}
+        for table in config.tables:
+            self._named.setdefault(table.relation, []).append(table)
+        self.looks = Looks()
         self._parameters: dict[frozenset[tuple[str, str]], dict[str, str]] = {}
         self._names: OrderedDict[Hashable, NameCache] = OrderedDict()
         self.deadlocks = DeadlockWatch(config.deadlock_timeout)
@@ -44,24 +52,27 @@ class Database:
         """Return a table's configuration, None if it is not listed."""
         return self._tables.get((schema, relation))
 
+    def _listed(self, schema: str | None, relation: str) -> list[Table]:
+        """Return the listed tables of this name; the schema None stands for any."""
+        named = self._named.get(relation, [])
+        return named if schema is None else [table for table in named if table.schema == schema]
+
     def listed_everywhere(self, schema: str | None, relation: str) -> bool:
         """Whether a table of this name is listed that is on all shards; the schema None stands for any."""
-        return any(
-            table.shard is None and table.relation == relation and schema in {None, table.schema}
-            for table in self.config.tables
-        )
+        return any(table.shard is None for table in self._listed(schema, relation))
+
+    def listed_sharded(self, schema: str | None, relation: str) -> bool:
+        """Whether a table of this name is listed whose rows are spread over the shards."""
+        return any(table.placement in SHARDED for table in self._listed(schema, relation))
 
     def single_shards(self, schema: str | None, relation: str) -> list[int]:
         """Return the shards that alone have a listed table of this name; the schema None stands for any."""
-        return [
-            self.shard_numbers[table.shard]
-            for table in self.config.tables
-            if table.shard is not None and table.relation == relation and schema in {None, table.schema}
-        ]
+        return [self.shard_numbers[table.shard] for table in self._listed(schema, relation) if table.shard is not None]
 
     def definitions_changed(self) -> None:
         """A statement has changed a definition: what sessions know of tables may be wrong."""
         self.generation += 1
+        self.looks.clear()
 
     def names_alike(self, key: Hashable) -> NameCache:
         """Return what is known of names by the sessions of this key: what decides how they see names."""

@@ -9,7 +9,7 @@ from shardproxy.session.lane_plans import LanePlan, QueryPlan
 
 KEEP: Final = 1.0
 """Seconds for which a relation is not looked up again: how late DDL from outside the proxy may be noticed by SELECT,
-INSERT, UPDATE and DELETE. COPY FROM always looks."""
+INSERT, UPDATE and DELETE. COPY FROM verifies what it knows under its lock."""
 
 PLANS: Final = 2000
 """Plans of the fast lane that are kept; past it, all are made anew."""

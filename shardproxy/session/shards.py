@@ -7,7 +7,7 @@ holds the client back, a client that reads too slowly holds every shard back.
 """
 
 import asyncio
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Protocol
 
 from shardproxy.errors import PgError
@@ -202,6 +202,45 @@ class Shards:
         answers = await each(self._ask(shard, question, columns) for shard in shards)
         self._check_cancelled()
         return answers
+
+    async def ask_outside(
+        self, shards: Sequence[int], question: str, columns: Sequence[int]
+    ) -> list[list[list[bytes | None]]]:
+        """Ask shards that are in no transaction a question, as `ask`, and leave them so."""
+
+        async def ask(shard: int) -> list[list[bytes | None]]:
+            connection = await self._get(shard)
+            return await connection.fetch_last(question, columns)
+
+        self._check_cancelled()
+        answers = await each(ask(shard) for shard in shards)
+        self._check_cancelled()
+        return answers
+
+    def begin(self, shard: int, sql: bytes) -> Connection:
+        """Queue statements on a shard whose connection stands, after what brings it into the transaction.
+
+        Does not wait; the answer is the caller's to read.
+        """
+        self._check_cancelled()
+        connection = self._leases[shard].connection
+        joining = self.joining(shard)
+        connection.query(b"%s\n;\n%s" % (joining, sql) if joining else sql)
+        return connection
+
+    async def withdraw(self, shard: int, answered: Awaitable[object] | None = None) -> None:
+        """Take a shard out of the transaction that has done nothing there; `answered` reads what it owes already."""
+        connection = self._leases[shard].connection
+        connection.query(b"ROLLBACK")
+        try:
+            if answered is not None:
+                await answered
+            await connection.complete()
+        except PgError:
+            connection.abort()
+        if connection.status != IDLE:
+            connection.abort()
+        self.transaction.joined.discard(shard)
 
     def _check_cancelled(self) -> None:
         if self.cancelled:

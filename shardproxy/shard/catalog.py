@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from shardproxy.errors import PgError
+from shardproxy.routing.identifiers import ascii_identifier
 from shardproxy.routing.relation import Column, Relation
 from shardproxy.sqlstate import INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE
 
@@ -140,6 +141,42 @@ WHERE p.pronamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespac
 def parse_builtin_functions(answer: str) -> frozenset[str]:
     """Read the answer."""
     return frozenset(_read(answer))
+
+
+# All that a COPY is placed by, as one value. `pg_identify_object` tells kind, schema and name without a join to plan.
+_FINGERPRINT: Final = """SELECT pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.concat_ws('/',
+    r.oid, pg_catalog.pg_identify_object(1259, r.oid, 0),
+    (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', a.attnum, a.atttypid, a.atttypmod, a.attcollation,
+        a.attgenerated, pg_catalog.quote_ident(a.attname)), '/')
+      FROM (SELECT * FROM pg_catalog.pg_attribute AS c WHERE c.attrelid OPERATOR(pg_catalog.=) r.oid
+        AND c.attnum OPERATOR(pg_catalog.>) 0 AND NOT c.attisdropped ORDER BY c.attnum) AS a)),
+    pg_catalog.getdatabaseencoding())), 'hex')
+FROM (SELECT pg_catalog.to_regclass(pg_catalog.convert_from(pg_catalog.decode('{name}', 'hex'),
+  {encoding}))::pg_catalog.oid) AS r(oid)"""
+
+
+def fingerprint_sql(name: Name) -> str:
+    """Return the query for a value that changes with whatever `relations_sql` tells of a table, but for defaults."""
+    quoted = ".".join('"' + part.replace('"', '""') + '"' for part in name if part is not None)
+    return _FINGERPRINT.format(name=quoted.encode("utf-8", "surrogateescape").hex(), encoding=_ENCODING)
+
+
+def locked_relation_sql(name: Name) -> str:
+    """Return the statements that take COPY FROM's own lock on a table, and ask for the relation and its fingerprint.
+
+    The answer is of two columns, both of one snapshot, which is taken after the lock.
+    """
+    return f"{_lock(name)}; SELECT ({relations_sql([name])}), ({fingerprint_sql(name)})"
+
+
+def guard_sql(name: Name) -> str:
+    """Return the statements that take COPY FROM's own lock on a table, and ask for its fingerprint."""
+    return f"{_lock(name)}; {fingerprint_sql(name)}"
+
+
+def _lock(name: Name) -> str:
+    table = ".".join(ascii_identifier(part) for part in name if part is not None)
+    return f"LOCK TABLE ONLY {table} IN ROW EXCLUSIVE MODE"
 
 
 def relations_sql(names: Sequence[Name]) -> str:

@@ -243,7 +243,7 @@ async def test_a_shard_dies(doomed: Cell, mortal: list[Server], step: str) -> No
         await asyncio.to_thread(mortal[shard].kill)
     else:
         await asyncio.to_thread(mortal[shard := 2].kill)
-        copying = Copying(doomed, STEPS["begin"], 0, When.REPLIED)
+        copying = Copying(doomed, STEPS["connect"], 0, When.BEFORE)
         await copying.start()
     try:
         await doomed.heal()

@@ -201,7 +201,7 @@ def copying(twin: Twin, shard: int) -> int:
     def look() -> bool:
         found[:] = query(
             twin.databases.oracle,
-            "SELECT pid FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'COPY t %'"
+            "SELECT pid FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%COPY t %'"
             f" AND datname = '{twin.databases.name}_s{shard}'",
         )
         return bool(found)

@@ -45,7 +45,7 @@ def rows(twin: Twin) -> int:
 
 @pytest.mark.parametrize("ddl", [REORDER, RENAME, REPLACE])
 def test_ddl_that_copy_waits_for(twin: Twin, ddl: str) -> None:
-    """The race: COPY looks the columns up, waits for the lock of DDL under way, and runs with the columns behind it."""
+    """The race: COPY looks the columns up, waits for the lock of DDL under way, and finds other columns after it."""
     failures: list[psycopg.Error] = []
 
     def client() -> None:
@@ -68,10 +68,8 @@ def test_ddl_that_copy_waits_for(twin: Twin, ddl: str) -> None:
         change.commit()
         change.close()
     thread.join(PATIENCE)
-    assert [error.sqlstate for error in failures] == ["40001"]
-    assert rows(twin) == 0
+    assert failures == []
     with psycopg.connect(twin.dsn, autocommit=True) as connection:
-        load(connection)
         keys = [key for found in twin.databases.rows("SELECT a FROM t") for (key,) in found]
         assert len(keys) == len(KEYS)
         assert all(connection.execute("SELECT 1 FROM t WHERE a = %s", (key,)).fetchone() == (1,) for key in keys)

@@ -56,9 +56,10 @@ def test_another_key_made_outside_the_proxy(connection: psycopg.Connection, one_
 def test_a_column_added_on_one_shard(connection: psycopg.Connection, one_server: Databases) -> None:
     execute(one_server.shards[2], "ALTER TABLE t ADD w int")
     with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match='"s2"'):
-        load(connection, (1, "x"))
+        load(connection, *((number, "x") for number in range(20)))
+    assert [query(dsn, "SELECT count(*) FROM t WHERE v = 'x'") for dsn in one_server.shards] == [[(0,)]] * 3
     execute(one_server.shards[2], "ALTER TABLE t DROP w")
-    assert load(connection, (1, "x")) == 1
+    assert load(connection, *((number, "x") for number in range(20))) == 20
 
 
 @pytest.mark.parametrize("statement", ["DISCARD ALL", "DEALLOCATE ALL"])

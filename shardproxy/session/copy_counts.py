@@ -1,0 +1,36 @@
+"""The rows that the shards' tags count, against those that they were sent."""
+
+from collections.abc import Mapping
+
+from shardproxy.errors import PgError, ProtocolError
+from shardproxy.native import Splitter
+from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED, INTERNAL_ERROR
+
+
+def check_counts(counts: Mapping[int, int], splitter: Splitter, names: Mapping[int, str], *, everywhere: bool) -> None:
+    """Raise where the counts, by shard, cannot be true; `everywhere` for rows that all shards were sent."""
+    for shard, count in counts.items():
+        sent = splitter.rows_of(shard)
+        if count > sent - splitter.poison_count(shard):
+            raise PgError(
+                FEATURE_NOT_SUPPORTED if count <= sent else INTERNAL_ERROR,
+                "a shard accepted a row whose sharding key the proxy could not read"
+                if count <= sent
+                else "a shard counted more rows than it was sent",
+                detail=f'Shard "{names[shard]}" counted {count} of {sent} rows.',
+                hint="Nothing was loaded. Spell the sharding key in PostgreSQL's output format.",
+            )
+    if everywhere and len(set(counts.values())) > 1:
+        raise PgError(
+            INTERNAL_ERROR,
+            "the shards accepted different numbers of rows for a reference table",
+            detail=", ".join(f"{names[shard]}: {count}" for shard, count in counts.items()),
+            hint="Nothing was loaded. See whether triggers or row security differ between the shards.",
+        )
+
+
+def counted(tag: str) -> str:
+    """Return a COPY's tag, which must end in the number of rows."""
+    if not tag.startswith("COPY ") or not tag[5:].isdecimal():
+        raise ProtocolError(f"it answered COPY with {tag!r}")
+    return tag
