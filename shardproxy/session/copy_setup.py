@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 from shardproxy.copy.encoding import Encodings, splits_bytewise
 from shardproxy.copy.skipped import SkippedRows
@@ -44,9 +43,6 @@ from shardproxy.sqlstate import (
 )
 from shardproxy.wire import encode
 from shardproxy.wire.constants import B
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True)
