@@ -1,4 +1,4 @@
-"""COPY FROM STDIN: transcripts."""
+"""COPY FROM STDIN that asks its shards inside the transaction, as one with WHERE does: transcripts."""
 
 from shardproxy.routing.relation import Relation
 from shardproxy.shard import catalog
@@ -24,7 +24,7 @@ from tests.support.messages import (
 )
 from tests.support.playbook import AT, REF, Client, FakeShard, Playbook, T, described, found
 
-COPY = "COPY t FROM STDIN"
+COPY = "COPY t FROM STDIN WHERE true"
 KEY_0, KEY_1 = AT
 ROW_0, ROW_1 = f"{KEY_0}\ta\n", f"{KEY_1}\tb\n"
 
@@ -71,6 +71,12 @@ async def ends(*shards: FakeShard, how: str = "COMMIT") -> None:
     for shard in shards:
         await shard.gets(query(how))
         await shard.sends(complete(how), ready("I"))
+
+
+async def has_no_row(shard: FakeShard) -> None:
+    """A shard that is in the transaction for the COPY alone leaves it."""
+    await shard.gets(copy_fail("it has no row"), query("ROLLBACK"))
+    await shard.sends(error("57014"), ready("E"), complete("ROLLBACK"), ready("I"))
 
 
 async def usable(client: Client, s0: FakeShard) -> None:
@@ -199,21 +205,20 @@ async def test_a_key_that_cannot_be(playbook: Playbook) -> None:
     client, s0, s1 = await started(playbook)
     await client.sends(data("abc\tx\n"), COPY_DONE)
     await s0.gets(data("abc\tx\n"), COPY_DONE)
-    await s1.gets(COPY_DONE)
-    await s1.sends(complete("COPY 0"), ready("T"))
+    await has_no_row(s1)
     await s0.sends(error("22P02", W='COPY t, line 1, column id: "abc"'), ready("E"))
-    await ends(s0, s1, how="ROLLBACK")
+    await ends(s0, how="ROLLBACK")
     await client.gets(error("22P02", W='COPY t, line 1, column id: "abc"'), ready("I"))
 
 
 async def test_a_shard_counts_other_rows(playbook: Playbook) -> None:
     """More than it was sent: nothing is committed."""
     client, s0, s1 = await started(playbook)
-    await client.sends(data(ROW_0), COPY_DONE)
+    await client.sends(data(ROW_0 + ROW_1), COPY_DONE)
     await s0.gets(data(ROW_0), COPY_DONE)
-    await s1.gets(COPY_DONE)
+    await s1.gets(data(ROW_1), COPY_DONE)
     await s0.sends(complete("COPY 1"), ready("T"))
-    await s1.sends(complete("COPY 1"), ready("T"))
+    await s1.sends(complete("COPY 2"), ready("T"))
     await confirmed(s0, s1)
     await ends(s0, s1, how="ROLLBACK")
     await client.gets(error("XX000"), ready("I"))
@@ -222,10 +227,10 @@ async def test_a_shard_counts_other_rows(playbook: Playbook) -> None:
 async def test_the_definition_has_changed(playbook: Playbook) -> None:
     """DDL came between the look and the COPY's lock."""
     client, s0, s1 = await started(playbook)
-    await client.sends(COPY_DONE)
-    for shard in (s0, s1):
-        await shard.gets(COPY_DONE)
-        await shard.sends(complete("COPY 0"), ready("T"))
+    await client.sends(data(ROW_0 + ROW_1), COPY_DONE)
+    for shard, of_it in ((s0, ROW_0), (s1, ROW_1)):
+        await shard.gets(data(of_it), COPY_DONE)
+        await shard.sends(complete("COPY 1"), ready("T"))
     await confirmed(s0)
     await s1.gets(parse("", 'SELECT * FROM "public"."t"'), *DESCRIBE)
     await s1.sends(PARSED, *described(REF), ready("T"))
@@ -238,7 +243,7 @@ async def test_a_query_inside(playbook: Playbook) -> None:
     client, s0, s1 = await started(playbook)
     await client.sends(data(ROW_0), query("SELECT 1"))
     for shard in (s0, s1):
-        await shard.gets(*([data(ROW_0)] if shard is s0 else []), copy_fail("the client is gone"))
+        await shard.gets(copy_fail("the client is gone"))
         await shard.sends(error("57014"), ready("E"))
     await playbook.ends_by("08P01")
 
@@ -247,9 +252,8 @@ async def test_the_client_leaves(playbook: Playbook) -> None:
     client, s0, s1 = await started(playbook)
     await client.sends(data(ROW_0))
     await client.leaves()
-    await s0.gets(data(ROW_0), copy_fail("the client is gone"))
-    await s1.gets(copy_fail("the client is gone"))
     for shard in (s0, s1):
+        await shard.gets(copy_fail("the client is gone"))
         await shard.sends(error("57014"), ready("E"))
     await playbook.ends_lost()
 
@@ -345,9 +349,8 @@ async def test_a_shard_that_reads_slowly_holds_the_client_back(playbook: Playboo
     sent = [message for message in s1.inbox if message != COPY_DONE]
     assert b"".join(message.data[5:] for message in sent) == (many * 8).encode()
     s1.inbox.clear()
-    await s0.gets(COPY_DONE)
-    await s0.sends(complete("COPY 0"), ready("T"))
+    await has_no_row(s0)
     await s1.sends(complete("COPY 400000"), ready("T"))
-    await confirmed(s0, s1)
-    await ends(s0, s1)
+    await confirmed(s1)
+    await ends(s1)
     await client.gets(complete("COPY 400000"), ready("I"))
