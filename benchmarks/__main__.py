@@ -64,7 +64,7 @@ def version() -> str:
 
 def measure(run: Callable[[Scale], list[Figure]], scale: Scale) -> Result:
     """Run one benchmark."""
-    length = "quick run: the figures say little" if scale.quick else f"medians of {scale.repeats} runs"
+    length = "quick run: the figures are not reliable" if scale.quick else f"medians of {scale.repeats} runs"
     figures, missing, at = [], "", version()
     load = Load()
     try:

@@ -147,7 +147,7 @@ class Shard:
             return
 
     def _answers(self) -> None:
-        """Pass on what the server says, and keep the transaction status for our own ReadyForQuery."""
+        """Pass on what the server sends, and keep the transaction status for our own ReadyForQuery."""
         frames = FrameReader()
         try:
             while data := self._server.recv(READ):
@@ -230,7 +230,7 @@ def listen(serve: Callable[[socket.socket, Options], None], options: Options) ->
 
     def one(client: socket.socket) -> None:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with client, contextlib.suppress(ConnectionError):  # who connects may leave, and says why
+        with client, contextlib.suppress(ConnectionError):  # who connects may leave, and reports why
             serve(client, options)
 
     def accept() -> None:

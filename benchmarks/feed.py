@@ -97,7 +97,7 @@ class Client:
     def copy_out(self, sql: str, expected: int, after_first: Callable[[], None] | None = None) -> int:
         """Run COPY TO STDOUT of `expected` rows, drop them, and return the bytes of their CopyData messages.
 
-        `after_first` is called once the first rows are there, while nobody reads.
+        `after_first` is called once the first rows are there, while it is not read.
         """
         self._query(sql)
         self._until(b"H")

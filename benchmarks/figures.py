@@ -11,7 +11,7 @@ SHORTEST = 0.02
 """CPU seconds below which start-up and the scheduler are most of what one sees."""
 
 DISTURBED = 0.1
-"""Share of the machine taken by others above which wall times say little."""
+"""Share of the machine taken by others above which wall times are not reliable."""
 
 
 @dataclass(frozen=True)

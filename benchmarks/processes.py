@@ -68,7 +68,7 @@ def memory(pid: int, name: str) -> int:
 
 
 class Program:
-    """A program of the benchmark's, in a process of its own; `ready` is what it printed behind "ready: "."""
+    """A program of the benchmark's, in a process of its own; `ready` is what it printed after "ready: "."""
 
     def __init__(
         self, directory: Path, name: str, arguments: Sequence[str], env: Mapping[str, str] | None = None

@@ -1,6 +1,6 @@
 """What was measured, kept by benchmark in results.json; RESULTS.md, results.png and README's table are made from it.
 
-So one benchmark can be measured again without touching what the others have found, and each says on which version
+So one benchmark can be measured again without touching what the others have found, and each records on which version
 and beside how much foreign work it ran.
 """
 
@@ -54,7 +54,7 @@ class Result:
 
     def provenance(self) -> str:
         """How, on what and beside what it was measured."""
-        disturbed = "; disturbed by that: its wall times say little" if self.others > DISTURBED else ""
+        disturbed = "; disturbed by that: its wall times are not reliable" if self.others > DISTURBED else ""
         failed = f" **Not measured:** {self.missing}" if self.missing else ""
         return f"{self.length}, shardproxy at {self.version}; others took {self.others:.0%}{disturbed}.{failed}"
 

@@ -215,7 +215,7 @@ class _Progress:
 
 async def _show_placement(servers: Sequence[Server], rows: int) -> None:
     """Count each shard's rows and ask each server whether they belong there."""
-    print(f"  {'shard':<6} {'port':>5} {'rows':>12} {'share':>6}   placed as PostgreSQL's hash says")
+    print(f"  {'shard':<6} {'port':>5} {'rows':>12} {'share':>6}   placed by PostgreSQL's hash")
     total = 0
     for number, server in enumerate(servers):
         async with _connected(server.dsn(DATABASE)) as shard:

@@ -1,6 +1,6 @@
 """The package's exceptions. Every layer may raise them; none does I/O here.
 
-`PgError` is what a client gets as an ErrorResponse, whether a shard said it or the proxy did: it carries the
+`PgError` is what a client gets as an ErrorResponse, whether a shard reported it or the proxy did: it carries the
 fields of the protocol's "Error and Notice Message Fields", so that a shard's words pass through verbatim.
 """
 
@@ -75,11 +75,11 @@ class PgError(ShardproxyError):
 
 
 class ProtocolError(PgError):
-    """The peer broke the wire protocol; the connection cannot go on (SQLSTATE 08P01 unless PostgreSQL says another)."""
+    """The peer broke the wire protocol; the connection cannot go on (SQLSTATE 08P01 unless PostgreSQL uses another)."""
 
     def __init__(self, message: str, *, sqlstate: str = states.PROTOCOL_VIOLATION) -> None:
         super().__init__(sqlstate, message, severity="FATAL")
 
 
-class ConnectionLost(ShardproxyError):  # noqa: N818 -- it says what happened
+class ConnectionLost(ShardproxyError):  # noqa: N818 -- it names what happened
     """The peer's socket closed or failed in the middle of something."""

@@ -59,7 +59,7 @@ class Answers:
         return b""
 
     def _once(self, kind: int, payload: bytes, owed: Owed) -> bytes:
-        # Of a statement that has no rows one description says so, of another one has them: the same place.
+        # NoData or RowDescription: the same place in the answer.
         place = owed.expect, B.ROW_DESCRIPTION if kind == B.NO_DATA else kind
         if not owed.forward or (len(self.shards) > 1 and place in self._forwarded):
             return b""

@@ -1,7 +1,7 @@
-"""Notices of several shards as one server would have said them: once where all shards say the same.
+"""Notices of several shards as one server would have sent them: once where all shards send the same.
 
-Sans-IO. One `NoticeMerger` lives as long as one statement. A shard that says the same thing twice is heard twice;
-that a second shard says it as well adds nothing.
+Sans-IO. One `NoticeMerger` lives as long as one statement. What one shard sends twice is passed on twice;
+that a second shard sends it as well adds nothing.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ _SAME = ("V", "C", "M", "D", "H")
 
 
 class NoticeMerger:
-    """Counts what each shard has said and forwards only what is new."""
+    """Counts what each shard has sent and forwards only what is new."""
 
     def __init__(self, forward: Callable[[Fields], None]) -> None:
         self._forward = forward

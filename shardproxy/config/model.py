@@ -2,7 +2,7 @@
 
 They validate what is in one place of the file; what depends on several places is in `rules`. Use `load`, which
 applies both: a model that was built by hand has passed only half of the checks. Passwords are SecretStr, so no repr
-shows them. A field's description says what the value should be; error messages use it.
+shows them. A field's description tells what the value should be; error messages use it.
 """
 
 import ipaddress

@@ -3,7 +3,7 @@
 A shard counts the lines that it got; the client must read the lines that it sent. CONTEXT is translated text
 ("COPY t, line 3, column a: ..."), but in every one of PostgreSQL's catalogues the number follows the relation's
 name, with neither quote nor parenthesis up to there. What triggers and functions add in front of it quotes its
-SQL and has parentheses behind names; what follows it is the client's data. So the first line of that form counts.
+SQL and has parentheses after names; what follows it is the client's data. So the first line of that form counts.
 """
 
 import re

@@ -21,7 +21,7 @@ Header = Literal["none", "true", "match"]
 NULL_MARKER: Final = {"text": "\\N", "csv": "", "binary": ""}
 DELIMITER: Final = {"text": "\t", "csv": ",", "binary": ""}
 STAR: Final = ("*",)
-# COPY text reads these behind a backslash, so PostgreSQL refuses them as its delimiter.
+# COPY text reads these after a backslash, so PostgreSQL refuses them as its delimiter.
 _TEXT_DELIMITER_REFUSED: Final = frozenset("\\.abcdefghijklmnopqrstuvwxyz0123456789")
 _LINE_ENDS: Final = frozenset("\r\n")
 

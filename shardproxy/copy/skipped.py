@@ -1,6 +1,6 @@
 """Rows that COPY's ON_ERROR ignore has skipped, added up over the shards. Sans-IO.
 
-PostgreSQL says it in two NOTICEs: at the end how many were skipped (copyfrom.c), and with LOG_VERBOSITY verbose a
+PostgreSQL reports it in two NOTICEs: at the end how many were skipped (copyfrom.c), and with LOG_VERBOSITY verbose a
 line for each (copyfromparse.c), which carries the line number in its text. Both are recognised by their source
 file, since the text is translated.
 """
@@ -55,7 +55,7 @@ class SkippedRows:
         return {**self._summary, "M": message}
 
     def check_limit(self) -> None:
-        """Raise what PostgreSQL says when more rows are skipped than REJECT_LIMIT allows."""
+        """Raise what PostgreSQL reports when more rows are skipped than REJECT_LIMIT allows."""
         if self._limit is not None and self.total > self._limit:
             raise PgError(
                 INVALID_TEXT_REPRESENTATION,

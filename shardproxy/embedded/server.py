@@ -40,7 +40,7 @@ PORT_ATTEMPTS = 5
 START_TIMEOUT = 60.0  # seconds; a slow machine that recovers from a crash, not the usual 0.2
 STOP_TIMEOUT = 30.0
 
-# Settings for throw-away data, and for two-phase commit (PostgreSQL's default is 0 prepared transactions).
+# Settings for disposable data, and for two-phase commit (PostgreSQL's default is 0 prepared transactions).
 SETTINGS = {
     "fsync": "off",
     "full_page_writes": "off",

@@ -61,7 +61,7 @@ cdef class Placement:
 
     Types are KEY_ codes or (code, typmod). Values are spellings as COPY reads them, unescaped and in the server's
     encoding, or binary fields. `server_version` is the major one: 16 reads integers such as 0x1F and 1_000.
-    `utc` says that the session's TimeZone is UTC, so a timestamptz without an offset is known.
+    `utc` means that the session's TimeZone is UTC, so a timestamptz without an offset is known.
     """
 
     cdef sp_placement *ptr

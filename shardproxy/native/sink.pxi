@@ -19,7 +19,7 @@ cdef enum:
 
 
 cdef uint8_t *_sink_alloc(void *context, size_t size, void **handle) noexcept:
-    # One that nobody else holds any more is filled again: fresh memory of this size costs a page fault every 4 KiB.
+    # One without another reference is filled again: fresh memory of this size costs a page fault every 4 KiB.
     cdef PyObject **lent = (<Splitter>context).lent
     cdef PyObject *buffer = NULL
     cdef int i

@@ -119,7 +119,7 @@ def run_end(data not None, Py_ssize_t position, uint8_t type_byte, uint32_t limi
 def read_bind(data not None, Py_ssize_t start, Py_ssize_t end):
     """Return the portal, the statement and the number of parameters of a Bind (F), whose payload is data[start:end].
 
-    None: it is malformed, and what reads it next has to say how.
+    None: it is malformed, and what reads it next reports how.
     """
     cdef Py_buffer view
     cdef const char *payload

@@ -12,7 +12,7 @@ Ownership: the memoryview that a sink gets lies in a scratch buffer shared by al
 is valid during the call only. Whatever must outlive it is copied by the sink.
 
 Back-pressure: `pause_reading(reason)` holds the peer back until every reason is gone; `on_writable(False)` tells
-that this peer reads too slowly. A stream pauses itself when nobody takes the messages that it has buffered.
+that this peer reads too slowly. A stream pauses itself when no reader takes the messages that it has buffered.
 """
 
 import asyncio
@@ -152,7 +152,7 @@ class Stream(asyncio.BufferedProtocol):
     async def read(self, until: "asyncio.Future[None] | None" = None) -> Message | None:
         """Return the next message; None once `until` is done and no whole message waits.
 
-        Raises ConnectionLost behind the last message of a closed connection, ProtocolError for a malformed one.
+        Raises ConnectionLost after the last message of a closed connection, ProtocolError for a malformed one.
         """
         while True:
             message = self.take()
@@ -190,7 +190,7 @@ class Stream(asyncio.BufferedProtocol):
         self._frames.feed(encode_message(message.type, message.payload) + rest)
 
     def unread(self, data: bytes) -> None:
-        """Take bytes back that a tap has swallowed and nobody has used."""
+        """Take bytes back that a tap has swallowed and left unused."""
         if data:
             self._frames.feed(data)
 

@@ -1,7 +1,7 @@
-"""What ALTER TABLE would do to rows where they lie: a key may not change, and copies may not part.
+"""What ALTER TABLE would do to rows where they lie: a key may not change, and copies may not diverge.
 
 PostgreSQL refuses both for a partition key, "because it is part of the partition key"; here rows would stay on
-shards where nobody looks for them.
+shards where no query looks for them.
 """
 
 from typing import Final
@@ -27,10 +27,11 @@ def check_rewrites(statement: Utility, table: Resolved) -> None:
         if rewrite.what == "drop":
             raise refused(
                 f'cannot drop key column "{column.name}" of sharded table "{table}"',
-                "Its rows would have no place. Make another table, and COPY the rows out and in.",
+                "Its rows would have no shard. Create another table, and COPY the rows out and in.",
             )
         if rewrite.type is None or _FAMILIES.get(rewrite.type) != TYPES[column.type].family:
             raise refused(
                 f'cannot alter the type of key column "{column.name}" of sharded table "{table}"',
-                "Values of another type may belong to other shards. Make another table, and COPY the rows out and in.",
+                "Values of another type may belong to other shards. Create another table, and COPY the rows out "
+                "and in.",
             )

@@ -46,7 +46,7 @@ class Bound:
     def shards(self, ref: TableRef, context: Context) -> frozenset[int] | None:
         """The shards with all rows of this table that can be in the result; None: any shard may have some.
 
-        The empty set says that no row of any shard is in it (or that every shard raises the same error).
+        The empty set means that no row of any shard is in it (or that every shard raises the same error).
         """
         resolved = self._standing.get(ref)
         if resolved is None or resolved.placement is None:

@@ -1,6 +1,6 @@
 """A plan in words, for people: where a statement goes, why, and how the answers become one.
 
-`explain` calls `route`, as the proxy does, so it cannot say anything else. The words are made from the plan, the
+`explain` calls `route`, as the proxy does, so it always agrees with it. The words are made from the plan, the
 statement and its tables, here and nowhere else.
 """
 
@@ -105,8 +105,8 @@ def explain(
 
 def _why_local(statement: Statement) -> str:
     if isinstance(statement, Empty):
-        return "there is nothing to run"
-    return "transaction control: every shard that takes part hears of it"
+        return "the statement is empty"
+    return "transaction control: it goes to every shard that takes part"
 
 
 def _of_kind(tables: Tables, *kinds: str) -> Resolved | None:
@@ -123,21 +123,21 @@ def _why_home(statement: Statement, tables: Tables, context: Context, memory: Me
         case Utility(block="refused") if memory.in_transaction:
             return "PostgreSQL refuses it inside a transaction block"
         case Utility(block="required") if not memory.in_transaction:
-            return "PostgreSQL says that it is of no use outside a transaction block"
+            return "PostgreSQL answers it with an error or a warning outside a transaction block"
         case Utility(temporary=True):
             return "temporary relations are on the session's home shard"
         case Execute() | Deallocate() | Explain(query=Execute()):
-            return "no prepared statement of this name is known, as the home shard will say"
+            return "no prepared statement of this name is known; the home shard reports the error"
         case Show():
             return "settings are the same on every shard"
     if context.nshards == 1:
         return "there is only one shard"
     if missing is not None and not isinstance(statement, CreateAs):
-        return f"{missing} does not exist, as the home shard will say"
+        return f"{missing} does not exist; the home shard reports the error"
     if sharded := _sharded(tables):
         if isinstance(statement, Insert):
-            return "PostgreSQL refuses a key value: any shard says so in its words"
-        return f"no row of any shard fulfils the conditions on the key {sharded}"
+            return "PostgreSQL refuses a key value; any shard reports the error"
+        return f"no row of any shard satisfies the conditions on the key {sharded}"
     if _of_kind(tables, "reference") is not None:
         return "reference tables are the same on every shard: one is read"
     if tables:

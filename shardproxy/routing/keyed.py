@@ -267,7 +267,7 @@ def _without_key(statement: Keyable, tables: Tables, context: Context) -> Fixed 
     try:
         plan = route(statement, tables, context)
     except PgError:
-        return None  # route says it when the statement is run
+        return None  # route raises it when the statement is run
     match plan:
         case OneShard(shard):
             return Fixed(shard)

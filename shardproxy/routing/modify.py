@@ -46,7 +46,7 @@ def route_modify(statement: Change, tables: Tables, context: Context) -> Home | 
     if changed and not isinstance(statement, Merge):
         raise refused(
             f'{verb} sets key column "{changed[0]}" of sharded table "{table}"',
-            "A row with another key may belong to another shard: DELETE it and INSERT it anew.",
+            "A row with another key may belong to another shard: DELETE the row and INSERT it again.",
         )
     match statement:
         case Insert():
@@ -160,7 +160,7 @@ def _insert(insert: Insert, table: Resolved, reads: Tables, context: Context) ->
     if insert.overriding:
         raise refused(
             f'INSERT with OVERRIDING USER VALUE into sharded table "{table}" is not supported',
-            "Leave the clause out, or use OVERRIDING SYSTEM VALUE where the key is an identity column.",
+            "Omit the clause, or use OVERRIDING SYSTEM VALUE where the key is an identity column.",
         )
     shards: set[int] = set()
     names = table.columns if insert.columns is None else insert.columns
@@ -176,7 +176,7 @@ def _insert(insert: Insert, table: Resolved, reads: Tables, context: Context) ->
         )
     [shard] = shards or {context.home}
     check_reads("INSERT", reads, shard)
-    # PostgreSQL refuses every row that has no shard: any of them says so in its words.
+    # PostgreSQL refuses every row that has no shard: any of them reports the error.
     return OneShard(shard) if shards else Home()
 
 
@@ -231,7 +231,7 @@ def route_create_as(statement: CreateAs, tables: Tables, context: Context) -> On
     if not isinstance(query, Select) or any(other.role == "write" for other in reads):
         raise refused(
             "CREATE TABLE AS of a statement other than SELECT is not supported",
-            "Create the table first, then fill it.",
+            "Create the table first, then INSERT into it.",
         )
     spread = next((resolved for resolved in reads.values() if resolved.sharded), None)
     target = tables.get(statement.target)

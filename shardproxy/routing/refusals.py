@@ -51,7 +51,7 @@ def read_elsewhere(verb: str, table: Resolved) -> PgError:
 
 
 def copies_differ(table: Resolved, why: str) -> PgError:
-    """A write that each shard would carry out differently, on a table that must be equal on all."""
+    """A write that each shard would carry out differently, on a table that must be the same on all."""
     return refused(
         f'{why} in a write of reference table "{table}" would make its copies differ',
         "Give every column a constant or a parameter, computed by the client or by a SELECT before.",

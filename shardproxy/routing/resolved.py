@@ -20,9 +20,9 @@ class Resolved:
     """Who a TableRef is, for this session and now.
 
     kind "catalog": a relation of pg_catalog or information_schema, different on each shard. "unlisted": not
-    listed while the database's unlisted_tables says "error". Under its other settings an unlisted table is
+    listed while the database's unlisted_tables is "error". Under its other settings an unlisted table is
     "reference" or "single". "derived": a view, partition or child of other tables, whose placement it cannot
-    have. "missing": does not exist, which PostgreSQL is to say in its own words.
+    have. "missing": does not exist, which PostgreSQL reports in its own words.
     A temporary table is "single" on the session's home shard.
     `columns` are all live ones in attnum order, generated ones too.
     `defaults` has each column whose value is the same wherever it is left out: its constant default as text,

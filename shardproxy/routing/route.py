@@ -2,7 +2,7 @@
 
 `route` decides from the facts of the statement, the placement of its tables and what the session remembers, and does
 nothing else. Its rule: a statement goes to one shard that has everything it needs; or to several, only if their
-answers put together are what one server would say; else it is refused with SQLSTATE 0A000 and a hint. In doubt it is
+answers combined are what one server would return; else it is refused with SQLSTATE 0A000 and a hint. In doubt it is
 refused.
 """
 
@@ -138,15 +138,16 @@ def _of_prepared(name: str | None, memory: Memory) -> Connected | OneShard | Hom
 def _code(context: Context) -> Home:
     if context.nshards > 1:
         raise refused(
-            "DO and CALL are not supported over several shards, for nobody can tell what their code touches",
-            "Run it on each shard directly.",
+            "DO and CALL are not supported over several shards",
+            "Run the statement on each shard directly.",
+            "The proxy cannot tell which tables their code uses.",
         )
     return Home()
 
 
 def _utility(statement: Utility, tables: Tables, context: Context, memory: Memory) -> Plan:
     if statement.block == "required" and not memory.in_transaction:
-        # PostgreSQL says that it is of no use. A transaction made for it would hide that.
+        # PostgreSQL warns or fails outside a transaction block. A transaction of the proxy's would hide that.
         return Home()
     if statement.block == "refused" and memory.in_transaction:
         return Home()
@@ -176,7 +177,7 @@ def _check_placed(tables: Tables) -> None:
 
 
 def _has_choice(tables: Tables, context: Context, made: TableRef | None = None) -> bool:
-    """Whether shards differ for a statement. Where a table is missing the home shard says so; `made` may be."""
+    """Whether shards differ for a statement. The home shard reports a missing table; `made` may be missing."""
     if context.nshards == 1:
         return False
     return all(resolved.kind != "missing" or ref == made for ref, resolved in tables.items())

@@ -39,7 +39,7 @@ def elsewhere(tables: Tables) -> int | None:
         first, second, *_ = singles.values()
         raise refused(
             f'"{first}" and "{second}" lie on different shards',
-            "Read them one by one and join in the client.",
+            "Read them one by one and join the rows in the client.",
         )
     return next(iter(singles), None)
 
@@ -50,7 +50,7 @@ def route_select(statement: Select, tables: Tables, context: Context) -> Home | 
     sharded = {ref: resolved for ref, resolved in tables.items() if resolved.sharded}
     if statement.sets_config:
         if single is not None or sharded:
-            raise refused("set_config() together with rows that not every shard has is not supported", HINT_SET)
+            raise refused("set_config() in a query of sharded or single-shard tables is not supported", HINT_SET)
         return route_settings(statement, context.params)
     if sharded:
         return _select_sharded(statement, tables, sharded, context)
@@ -65,7 +65,7 @@ def _select_sharded(
     if None not in lists.values():
         common = {shard for shards in lists.values() for shard in shards or ()}
         common |= {resolved.shard for resolved in tables.values() if resolved.shard is not None}
-        if not common:  # no row of any shard fulfils the conditions on the key
+        if not common:  # no row of any shard satisfies the conditions on the key
             return Home()
         if len(common) == 1:
             return OneShard(*common)
@@ -89,7 +89,7 @@ def _not_concatenable(
         return refused(f"sharded table {names} in a sub-query or WITH is not supported", _HINT_ONE)
     for resolved in tables.values():
         if not resolved.sharded and resolved.kind != "reference":
-            return refused(f'"{resolved}" together with several shards of {names} is not supported', _HINT_ONE)
+            return refused(f'a join of "{resolved}" with several shards of {names} is not supported', _HINT_ONE)
     once = sorted(name for _, name in statement.functions if name in _ONCE)
     if once:
         return refused(f"{once[0]}() over several shards of {names} is not supported", _HINT_ONE)

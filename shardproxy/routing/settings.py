@@ -11,7 +11,7 @@ BOOL: Final = 16
 TEXTS: Final = frozenset({0, 19, 25, 705, 1043})
 """Types whose binary format is their text: unknown, name, text, varchar."""
 _CASTS: Final = frozenset({None, "bool", "text", "varchar"})
-"""Casts under which the arguments of set_config() mean what they say."""
+"""Casts that leave the arguments of set_config() as they are."""
 _PARTS: Final = frozenset({"DISCARD PLANS", "DISCARD SEQUENCES", "DISCARD TEMP"})
 """Tags of what leaves the settings as they are."""
 
@@ -57,7 +57,7 @@ def _text(value: Value | None, params: Sequence[ParamValue]) -> str | None:
 
 
 def _truth(value: Value | None, params: Sequence[ParamValue]) -> bool | None:
-    """Read a boolean as boolin and boolrecv do; None for what is not known here. NULL is no: set_config() says so."""
+    """Read a boolean as boolin and boolrecv do; None for what is not known here. NULL is false, as in set_config()."""
     if isinstance(value, Const) and value.kind == "null":
         return False
     if isinstance(value, Param) and value.number <= len(params):

@@ -67,7 +67,7 @@ class RangeBounds(Protocol):
 
 
 class TableConfig(Protocol):
-    """What the configuration says of a table."""
+    """A table in the configuration."""
 
     @property
     def placement(self) -> PlacementKind:

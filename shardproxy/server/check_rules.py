@@ -109,7 +109,7 @@ def _failure(facts: ShardFacts, failure: PgError) -> Finding:
             else:
                 remedy = f"Start the server, or correct the address {dsn.host}:{dsn.port} in the dsn."
         case _:
-            remedy = "Do what PostgreSQL says, and check again."
+            remedy = "Resolve what PostgreSQL reports, and check again."
     what = "cannot be reached" if facts.server is None else "its tables cannot be examined"
     return Finding(Level.ERROR, f"shard {facts.shard.name}", f"{what} as {dsn}: {text}", remedy)
 

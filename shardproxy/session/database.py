@@ -120,7 +120,7 @@ class Database:
         """Commit a transaction, on all its shards or on none; return warnings.
 
         Raises with nothing committed; 08007 if the outcome could not be found out, or for one-phase, if a shard
-        failed behind another's commit.
+        failed after another's commit.
         """
         if self.coordinator is not None:
             return await self.coordinator.commit(participants)

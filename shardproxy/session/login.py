@@ -1,7 +1,7 @@
 """Start-up and authentication of one client: everything in front of the first ReadyForQuery but the shards.
 
 Manual: "Frontend/Backend Protocol", Start-up. Speaks 3.0 and 3.2 and negotiates what lies between or above.
-SSLRequest and GSSENCRequest are answered with a refusal; bytes that a client has sent behind such a request,
+SSLRequest and GSSENCRequest are answered with a refusal; bytes that a client has sent after such a request,
 before it could know the answer, end the connection (the class of CVE-2021-23214).
 """
 
@@ -53,7 +53,7 @@ class Identity:
 class Login:
     """The start-up of one connection."""
 
-    """`secret` must be random, and the same at every worker and behind a reload: from it come the salts of users who
+    """`secret` must be random, and the same in every worker and after a reload: from it come the salts of users who
     do not exist and of those whose password is configured in the clear, so that they look alike. It must never be
     derived from the passwords, since an unknown user's salt would then tell when a guess at them is right.
     """

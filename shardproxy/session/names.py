@@ -263,7 +263,7 @@ class Resolver:
     async def _shows_others(self, connection: Connection, relation: Relation, shard: int | None) -> bool:
         """Tell of a view, partition or child whether it shows rows that `shard` (None: any one) has not all of.
 
-        They are those of the tables behind it, and the placement of these is the only one that counts.
+        They are those of the tables that it shows, and the placement of these is the only one that counts.
         """
         [answer] = await connection.fetch_row(catalog.relatives_sql(relation.oid), 1)
         relatives = catalog.parse_relatives(catalog.text(answer))

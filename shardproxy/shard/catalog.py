@@ -36,7 +36,7 @@ _ASKED: Final = """asked(number, space, name) AS (
   FROM (VALUES {values}) AS given(number, space, name))"""
 
 # Providers: b builtin (17, sorts by code point), c libc, d the database's own, i ICU. Before 15 every database's
-# is libc, and there is no column to say so.
+# is libc, and no column shows it.
 _RELATIONS: Final = """WITH {asked}, found(number, oid) AS (
   SELECT a.number, pg_catalog.to_regclass(CASE WHEN a.space IS NULL THEN pg_catalog.quote_ident(a.name) ELSE
     pg_catalog.concat(pg_catalog.quote_ident(a.space), '.', pg_catalog.quote_ident(a.name)) END)::pg_catalog.oid

@@ -1,4 +1,4 @@
-"""What the text of statements says: PostgreSQL's own grammar, and facts taken from it. No I/O.
+"""What the text of statements tells: PostgreSQL's own grammar, and facts taken from it. No I/O.
 
 `analyze` is the way in. It reads no catalog and no session state. No other package imports pglast.
 """

@@ -28,7 +28,7 @@ def analyze(sql: str, *, standard_conforming_strings: bool = True) -> tuple[Stat
 
     Empty text, comments and semicolons alone give one `Empty`. Statements that are left out between semicolons are
     left out here as well, as PostgreSQL does.
-    The grammar reads plain strings as the standard says. A session that has turned that off passes False, and
+    The grammar reads '...' as the standard specifies. A session that has turned that off passes False, and
     text with a backslash is refused then, because where its strings end would be a guess.
     """
     if not standard_conforming_strings and "\\" in sql:
@@ -37,7 +37,7 @@ def analyze(sql: str, *, standard_conforming_strings: bool = True) -> tuple[Stat
             "a backslash in a query is not supported with standard_conforming_strings = off",
             hint="SET standard_conforming_strings = on, and write E'...' where a backslash is an escape.",
         )
-    global _cached_bytes  # noqa: PLW0603 -- the cache is the module's, as its docstring says
+    global _cached_bytes  # noqa: PLW0603 -- the cache is the module's, as its docstring explains
     known = _cache.get(sql)
     if known is not None:
         _cache.move_to_end(sql)

@@ -1,4 +1,4 @@
-"""What a statement's text says of relations, columns, values and joins: the words that statements are described in.
+"""What a statement's text tells of relations, columns, values and joins: the words that statements are described in.
 
 Nothing of the parse tree survives here, so a cached statement stays small and no other package depends on the parser.
 """
@@ -72,7 +72,7 @@ class ColumnRef:
 class Binding:
     """In every row of the result `column` is one of `values`, unless its table is the missing side of a join.
 
-    `only` are the tables of which that holds: those of an outer join's inner side, for its ON says nothing of
+    `only` are the tables of which that holds: those of an outer join's inner side, for its ON does not restrict
     the other; None means any.
     """
 

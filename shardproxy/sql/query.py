@@ -61,7 +61,7 @@ class Level:
         if name == "JoinExpr" and "alias" not in node:
             kind = _JOINS[node["jointype"]]
             left, right = self._item(node["larg"]), self._item(node["rarg"])
-            # A row that finds no partner is kept whatever ON says of it.
+            # A row that finds no partner is kept whatever ON requires of it.
             missing = {"inner": None, "left": tuple(tables_in(right)), "right": tuple(tables_in(left)), "full": ()}
             self._only = missing[kind]
             self.conditions(node.get("quals"))

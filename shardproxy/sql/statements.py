@@ -27,7 +27,7 @@ from shardproxy.sql.facts import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query(Base):
-    """What the outermost level of a SELECT, UPDATE or DELETE says of its rows."""
+    """The outermost level of a SELECT, UPDATE or DELETE, as far as it selects rows."""
 
     source: FromItem | None = None
     """FROM of SELECT and UPDATE, USING of DELETE."""

@@ -1,6 +1,6 @@
 """One pass over a whole statement: every relation, function and parameter, wherever in the tree it stands.
 
-The pass knows no statement types: it looks at every node, so nothing hides in a clause that nobody thought
+The pass knows no statement types: it looks at every node, so nothing hides in a clause that was not thought
 of. A name counts as a common table expression only where PostgreSQL would find that; in doubt it is a table,
 whose statement then is refused rather than answered wrongly. No recursion: the client chooses the depth.
 """
@@ -127,7 +127,7 @@ def _modifying(
     pending: Pending,
     outer: set[int] | None,
 ) -> None:
-    """INSERT, UPDATE, DELETE, MERGE: the target is a table whatever WITH says, all else is read."""
+    """INSERT, UPDATE, DELETE, MERGE: the target is a table even if WITH defines its name; all else is read."""
     target = node["relation"]
     found.tables[table_ref(target, "write", _is_nested(target, outer))] = None
     if "withClause" in node:
@@ -167,7 +167,7 @@ def _leaf(found: Found, node: Node) -> None:
 
 
 def _facts(found: Found, node: Node) -> None:
-    """Take down what a node says of itself, whatever it stands in."""
+    """Note what a node is by itself, whatever contains it."""
     if "funcformat" in node:
         _function(found, node)
     elif "SQLValueFunction" in node:

@@ -121,7 +121,7 @@ def refused(error: PgError, anchor: Address) -> PgError | None:
             return PgError(
                 SERIALIZATION_FAILURE,
                 "the transaction was rolled back by recovery before it could commit",
-                detail="It took longer to prepare than the limits of its database allow.",
+                detail="It was not prepared within prepare_timeout.",
                 hint="The transaction might succeed if retried.",
             )
         if error.sqlstate == NOT_NULL_VIOLATION:

@@ -101,9 +101,9 @@ async def xact_status(connection: "Control", xid: str) -> str | None:
     return status
 
 
-# After a crash, transaction ids that had not reached the disk are given out again. The checkpoint that ends the
-# recovery says where that begins. Without the right to see the checkpointer, a crash that the postmaster survived
-# is not noticed here; the id would have to be used again within the moments until this question.
+# After a crash, transaction ids that had not reached the disk are given out again. The checkpoint at the end of crash
+# recovery tells from which id on. Without the right to see the checkpointer, a crash that the postmaster survived is
+# not noticed here; the id would have to be used again within the moments until this question.
 _REUSED = """SELECT greatest(pg_postmaster_start_time(), (SELECT max(backend_start) FROM pg_stat_activity
       WHERE backend_type = 'checkpointer')) > to_timestamp($1::float8)
     AND (SELECT split_part(next_xid, ':', 1)::numeric * 4294967296 + split_part(next_xid, ':', 2)::numeric
@@ -111,7 +111,7 @@ _REUSED = """SELECT greatest(pg_postmaster_start_time(), (SELECT max(backend_sta
 
 
 async def committed(connection: "Control", pid: int, clock: float, xid: str) -> bool | None:
-    """Say whether a lost session's transaction `xid` is committed, once nothing can change that any more."""
+    """Return whether a lost session's transaction `xid` is committed, once nothing can change that any more."""
     await fence(connection, pid, clock)
     match await xact_status(connection, xid):
         case "committed":

@@ -4,12 +4,12 @@ from prometheus_client import Counter, Gauge
 
 IN_DOUBT = Gauge(
     "shardproxy_in_doubt_transactions",
-    "Transactions that are prepared on some shard and have no committer, as recovery saw them last",
+    "Transactions that are prepared on some shard and have no committer, as of the last recovery pass",
     ["database"],
 )
 OLDEST = Gauge(
     "shardproxy_in_doubt_oldest_seconds",
-    "Seconds since the oldest transaction in doubt was prepared; 0 without one",
+    "Seconds since the oldest transaction in doubt was prepared; 0 if there is none",
     ["database"],
 )
 COMMITS = Counter(

@@ -1,7 +1,7 @@
 """`shardproxy recover`: show the transactions in doubt and resolve them now.
 
 `serve` does the same by itself; this command is for times without it, and for looking. Exit code 0: nothing is
-in doubt any more; 1: something is, or a shard could not be asked.
+in doubt any more; 1: something is, or a shard was unreachable.
 """
 
 import asyncio
@@ -34,16 +34,16 @@ async def _recover(path: Path) -> int:
 
 def _show(database: str, found: Found) -> None:
     if not found.in_doubt and not found.foreign and not found.unreachable:
-        print(f"{database}: nothing in doubt")
+        print(f"{database}: no transaction in doubt")
     for one in found.in_doubt:
         print(f"{database}: {one.decision_key}, prepared {one.age:.0f} s ago on {', '.join(one.parts)}: {_fate(one)}")
         for error in one.errors:
             print(f"  {error.message}")
     for one in found.foreign:
         print(f"{database}: {one.decision_key}, prepared {one.age:.0f} s ago on {', '.join(one.parts)}: left alone")
-        print(f"  its anchor, {one.anchor}, is none of the shards of this configuration")
+        print(f"  its anchor, {one.anchor}, is not a shard of this configuration")
     for name, error in found.unreachable.items():
-        print(f"{database}: shard {name} could not be asked: {error.message}")
+        print(f"{database}: shard {name} is unreachable: {error.message}")
 
 
 def _fate(one: InDoubt) -> str:
@@ -53,4 +53,4 @@ def _fate(one: InDoubt) -> str:
         return "in doubt"
     word = "committed" if one.outcome == "commit" else "rolled back"
     waiting = sorted(set(one.parts) - one.finished)
-    return f"{word}; not yet on {', '.join(waiting)}" if waiting else word
+    return f"{word}; pending on {', '.join(waiting)}" if waiting else word

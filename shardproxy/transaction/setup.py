@@ -93,9 +93,9 @@ def refuse_twins(identities: dict[str, str]) -> None:
             raise PgError(
                 OBJECT_NOT_IN_PREREQUISITE_STATE,
                 f'shards "{names[identity]}" and "{name}" have the same identity',
-                detail="They are the same database, or one was made as a copy of the other.",
-                hint="On the copy, with no transaction prepared on it: TRUNCATE shardproxy.identity, "
-                "shardproxy.decisions; then start again.",
+                detail="They are the same database, or one is a copy of the other.",
+                hint="With no transaction prepared on the copy, run on it: TRUNCATE shardproxy.identity, "
+                "shardproxy.decisions. Then start shardproxy again.",
             )
         names[identity] = name
 

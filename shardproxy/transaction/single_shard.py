@@ -152,21 +152,21 @@ def rolled_back(connection: Connection, cause: BaseException) -> PgError:
 
 
 def unknown(shard: str, cause: BaseException) -> PgError:
-    """Return the error of a transaction of which it could not be found out in time how it ended."""
+    """Return the error of a transaction whose outcome could not be determined in time."""
     reason = cause.message if isinstance(cause, PgError) else str(cause)
     return PgError(
         TRANSACTION_RESOLUTION_UNKNOWN,
-        f'it is not known whether the transaction is committed: shard "{shard}" does not answer',
+        f'outcome of the transaction is unknown: shard "{shard}" does not answer',
         detail=reason or None,
-        hint="It is committed on all shards or on none. Check the data before you run it again.",
+        hint="The transaction is committed on all shards or on none. Check the data before running it again.",
     )
 
 
 def deadlocked(shard: str) -> PgError:
-    """Return the error of a transaction that waited for a lock when its time to prepare was over."""
+    """Return the error of a transaction that was waiting for a lock when prepare_timeout expired."""
     return PgError(
         DEADLOCK_DETECTED,
-        f'shard "{shard}" waited for a lock when its time to prepare was over',
-        detail="PostgreSQL cannot see a deadlock between its servers, so it is taken for one.",
+        f'shard "{shard}" was waiting for a lock when prepare_timeout expired',
+        detail="PostgreSQL cannot detect a deadlock between servers, so a wait that long is treated as one.",
         hint="The transaction is rolled back and might succeed if retried.",
     )

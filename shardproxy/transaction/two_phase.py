@@ -52,7 +52,7 @@ FENCE_TIMEOUT = 2.0
 
 _HINT_NOT_PREPARABLE = (
     "A transaction that writes to several shards cannot use temporary objects, LISTEN or NOTIFY, cursors WITH HOLD "
-    "or exported snapshots: use these in a transaction of their own."
+    "or exported snapshots. Use these in a separate transaction."
 )
 
 
@@ -120,7 +120,7 @@ class Commit:
         self._serializable = False
 
     async def run(self) -> list[PgError]:
-        """Commit everywhere or nowhere. Raises 08007 if it could not be found out in time which."""
+        """Commit everywhere or nowhere. Raises 08007 if the outcome could not be determined in time."""
         if len(self._connections) == 1:
             # Whether it has written or not: it is asked on the way.
             await single_shard.commit_alone(self._connections[0], self._limits.commit)
@@ -133,8 +133,8 @@ class Commit:
         if any(one.answer.read_only for one in writers):
             raise PgError(
                 READ_ONLY_SQL_TRANSACTION,
-                "cannot commit on several shards a transaction that became read-only after its writes",
-                detail="The decision to commit is a row, which such a transaction cannot write.",
+                "cannot commit a transaction over several shards that became read-only after its writes",
+                detail="The decision to commit is stored as a row, which such a transaction cannot write.",
                 hint="Omit SET TRANSACTION READ ONLY.",
             )
         anchor = next((one for one in writers if one.answer.unpreparable), writers[0])
@@ -329,10 +329,10 @@ class Commit:
             log.error('prepared transaction %s on shard "%s" was rolled back by another session', one.gid, one.name)
             return PgError(
                 WARNING,
-                f'the transaction is committed, but its part was rolled back by hand on shard "{one.name}"',
+                f'the transaction is committed, but its part was rolled back manually on shard "{one.name}"',
                 severity="WARNING",
                 detail=f'The prepared transaction was "{one.gid}".',
-                hint="Repair the rows of that shard.",
+                hint="Restore the rows on that shard.",
             )
         return None
 

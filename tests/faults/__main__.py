@@ -34,7 +34,7 @@ LAST = 45.0  # seconds at the end for the parts to judge and stop
 NICE = 19
 SIDE = 2  # parts that run beside the matrix and the storms
 QUIET = {"hostile": 0.06, "outcomes": 0.05, "slow": 0.02, "idle": 0.08}  # of the time, at most
-FRONT = {"matrix": 0.24, "storm": 0.26}  # of the time that is left behind them, each on each version
+FRONT = {"matrix": 0.24, "storm": 0.26}  # of the time that is left after them, each on each version
 DIFFERENTIAL = 0.62  # of a side's time
 SESSIONS = 0.25  # of what the differential run leaves
 

@@ -86,7 +86,7 @@ class Outcome:
 
 
 def outcome_of(error: psycopg.Error) -> Outcome:
-    """Return what an exception says; a connection lost without a word leaves its client in doubt."""
+    """Return what an exception reports; a connection lost without a word leaves its client in doubt."""
     diag = error.diag
     said = " | ".join(filter(None, (diag.message_primary, diag.message_detail, diag.context))) or str(error)
     return Outcome(diag.sqlstate or "lost", said)
@@ -154,7 +154,7 @@ class Cell:
                 async with cursor.copy(COPY) as copy:
                     await copy.write(lines(load, rows, width))
                 if cursor.rowcount != rows:
-                    raise AssertionError(f"the tag says {cursor.rowcount} of {rows} rows")
+                    raise AssertionError(f"the tag reports {cursor.rowcount} of {rows} rows")
         except psycopg.Error as error:
             refused = outcome_of(error)
             outcome.sqlstate, outcome.said = refused.sqlstate, refused.said
@@ -176,7 +176,7 @@ class Cell:
         outcome.seconds = time.monotonic() - begun
         return outcome
 
-    # The shards themselves, behind the faults.
+    # The shards themselves, past the faults.
 
     async def shard(self, number: int) -> "psycopg.AsyncConnection[Any]":
         """Return a connection to a shard that no fault touches."""

@@ -1,4 +1,4 @@
-"""The document of the long proof: a table of what is required and reached, then each part with its command."""
+"""The document of the long run: a table of what is required and reached, then each part with its command."""
 
 import os
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ TOLD = 30  # violations of a part
 
 HEAD = """# Reliability, measured
 
-Written by `{command}` on {cores} cores, PostgreSQL {versions}; nothing here is typed by hand. Each part names its
-command, the commit that it measured and its time. What each figure means is said in the module that its command runs.
+Written by `{command}` on {cores} cores, PostgreSQL {versions}; nothing in it is edited by hand. Each part names its
+command, the commit that it measured and its time. The module that its command runs explains each figure.
 {interrupted}
-**Violations: {violations}. Required and not reached: {short}.**
+**Violations: {violations}. Requirements not met: {short}.**
 
-| what | measured | required | reached |
+| figure | measured | required | met |
 |---|---|---|---|
 """
 
@@ -46,7 +46,7 @@ REQUIREMENTS = (
     *(Requirement(f"cases of the matrix of faults, PostgreSQL {v}", (f"cases of the matrix, PostgreSQL {v}",), 600)
       for v in VERSIONS),
     Requirement("SIGKILLs of proxies and crashes of shards under load", ("kills and crashes",), 1000),
-    Requirement("COPYs judged behind them", ("COPYs judged",), None),
+    Requirement("COPYs checked during them", ("COPYs judged",), None),
     Requirement("in doubt, p99 (seconds)", ("in doubt, p99",), None, ceiling=True, together=False),
     Requirement("in doubt, longest (seconds)", ("in doubt, longest",), None, ceiling=True, together=False),
     Requirement("fuzz inputs, C core and protocol", ("fuzz inputs",), 10_000_000),
@@ -56,7 +56,7 @@ REQUIREMENTS = (
     Requirement("scripted cases of hostile peers", ("scripted cases, hostile",), 1),
     Requirement("scripted outcomes of a commit", ("scripted cases, outcomes",), 1),
     Requirement("connections of one byte a second", ("connections of one byte",), 1000),
-    Requirement("p99 of a good client beside them, times that alone", ("p99 of a good client",), 2, ceiling=True),
+    Requirement("p99 of a well-behaved client beside them, ratio to alone", ("p99 of a well",), 2, ceiling=True),
     Requirement("idle clients", ("idle clients",), 1000),
     Requirement("memory of an idle client (KiB)", ("memory of an idle",), None, ceiling=True),
     Requirement("connects, descriptors and tasks flat", ("connects",), 100_000),
@@ -80,7 +80,7 @@ def _section(part: Part) -> str:
     record = part.record
     figures = [f"{one.what}: {one.value:,.10g}{one.unit}" for one in record.figures]
     wrong = [f"violated: {' '.join(text.split())}" for text in record.violations[:TOLD]]
-    state = "" if record.finished and not part.cut else ", not to its end"
+    state = "" if record.finished and not part.cut else ", incomplete"
     body = "\n".join(
         f"- {line}" for line in [*figures, *record.lines, *wrong, f"{record.took:.0f} s{state}, commit {record.commit}"]
     )
@@ -97,7 +97,7 @@ def write(out: Path, command: str, parts: Sequence[Part], *, interrupted: bool) 
         command=command,
         cores=os.cpu_count(),
         versions=" and ".join(map(str, VERSIONS)),
-        interrupted="\nIt was interrupted: what follows is what it had measured.\n" if interrupted else "",
+        interrupted="\nIt was interrupted: the figures are those measured so far.\n" if interrupted else "",
         violations=violations,
         short=short,
     )

@@ -101,7 +101,7 @@ def check(data: bytes) -> list[str]:
     try:
         while (message := reader.next()) is not None:
             if over:
-                raise DefectError(f"message {chr(message.type)!r} behind a FATAL error")
+                raise DefectError(f"message {chr(message.type)!r} after a FATAL error")
             if message.type in {B.ERROR_RESPONSE, B.NOTICE_RESPONSE}:
                 fields = decode.fields(message.payload)
                 if message.type == B.ERROR_RESPONSE:

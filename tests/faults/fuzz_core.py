@@ -2,7 +2,7 @@
 
     python -m tests.faults.fuzz_core --count 8000000
 
-`.ci/sanitize` makes the programs and says what else they may be driven by. Each target gets its share of the count
+`.ci/sanitize` makes the programs and tells what else they may be driven by. Each target gets its share of the count
 and of the time. A crash, a leak, an input of more than TIMEOUT seconds and a process of more than MEMORY MiB are
 violations; the input is kept in the working directory.
 """
@@ -28,7 +28,7 @@ TIMES = {"splitter": 0.35, "rows": 0.15, "merge": 0.15, "statements": 0.1, "plac
 TIMEOUT = 20
 MEMORY = 512
 LONGEST = 4096  # bytes of an input
-CHUNK = 20  # seconds at a time of a program without libFuzzer, which says its count at its end
+CHUNK = 20  # seconds at a time of a program without libFuzzer, which prints its count at its end
 LOOK = 0.5  # seconds
 SANITIZERS = {
     "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=1:quarantine_size_mb=16",  # more would look like growth
@@ -119,7 +119,7 @@ class Fuzzing:
 
     @staticmethod
     def _look(target: Target, before: int, text: bytes) -> bytes:
-        """Note what a log says of inputs and memory; return its unread end."""
+        """Note what a log reports of inputs and memory; return its unread end."""
         whole, newline, rest = text.rpartition(b"\n")
         whole += newline
         for found in RUNS.finditer(whole):

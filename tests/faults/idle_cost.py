@@ -24,7 +24,7 @@ AT_ONCE = 20
 STARTUP = encode.startup_message({"user": "postgres", "database": "shop"})
 READY = encode.ready_for_query(b"I")
 PATIENCE, LOOK = 10.0, 0.05  # seconds
-GROWTH = 8 << 20  # bytes that may stay behind all connects: the allocator's
+GROWTH = 8 << 20  # bytes that may stay after all connects: the allocator's
 COUNTING = Path(__file__).parents[1] / "support" / "counting"
 TASKS = re.compile(r"^tasks: (\d+)$", re.MULTILINE)
 SETTLE = 0.5  # seconds for the proxy to notice that its clients have gone
@@ -32,7 +32,7 @@ SETTLE = 0.5  # seconds for the proxy to notice that its clients have gone
 
 @dataclass(frozen=True)
 class Figures:
-    """Before and after; bytes where not said otherwise."""
+    """Before and after; bytes unless noted otherwise."""
 
     clients: int
     connects: int
@@ -63,9 +63,9 @@ class Figures:
         if self.descriptors[1] > self.descriptors[0]:
             wrong.append("descriptors are left open")
         if self.tasks is not None and self.tasks[1] > self.tasks[0]:
-            wrong.append("tasks stay behind")
+            wrong.append("tasks are left")
         if self.resident[1] - self.resident[0] > GROWTH:
-            wrong.append("memory is left behind")
+            wrong.append("memory is not released")
         figures = [
             Figure("idle clients", self.clients),
             Figure("memory of an idle client", round(self.each, 1), unit=" KiB"),
@@ -99,7 +99,7 @@ async def tasks(proxy: Proxy) -> int:
 
 
 async def _connects(proxy: Proxy, count: int, recorder: Recorder | None = None) -> int:
-    """Log in and leave, many times: one half says goodbye, the other just goes. Return how often there was time."""
+    """Log in and leave, many times: half send Terminate, half just close. Return how often there was time."""
     left = iter(range(count))
     done = 0
 

@@ -6,7 +6,7 @@ Two proxies over three shards, at least eight clients that load one COPY after t
 size of its own, through one of the proxies. Meanwhile one hand kills proxies and another crashes shards (all
 processes of a server at once, or a single backend, which takes its server through crash recovery), and starts them
 again. The ledger notes for each COPY what its client was told. When the kills are done everything is healed, and the
-shards must hold what the ledger says. Shards run with synchronous_commit on: a crash may take nothing back.
+shards must hold what the ledger lists. Shards run with synchronous_commit on: a crash may take nothing back.
 """
 
 import argparse
@@ -271,7 +271,7 @@ class Storm:
         return found
 
     async def _watch(self) -> None:
-        """Note how long each transaction stays prepared; while a shard is down, nobody knows, so time goes on."""
+        """Note how long each transaction stays prepared; while a shard is down it is not known, so time goes on."""
         since: dict[tuple[int, str], float] = {}
         while True:
             await asyncio.sleep(SAMPLE)

@@ -31,7 +31,7 @@ from tests.support.faultproxy import STARTUP, Fault, FaultProxy, Rule, When
 
 DEADLINE = 1.0  # seconds: every deadline that the configuration has
 STALLED = 2.5  # seconds for which one connection of a living shard is stalled
-PATIENCE = 15.0  # seconds for an answer when a whole shard is away: several deadlines may add up
+PATIENCE = 15.0  # seconds for an answer when a whole shard is unreachable: several deadlines may add up
 OVERTAKEN = 2.5  # seconds that a message waits at most for another connection to the same shard: past the deadlines
 SMALL = 60  # rows; a few on each shard
 LARGE, WIDE = 900, 1000  # rows and bytes a row, so that each shard gets two CopyData
@@ -102,7 +102,7 @@ class Case:
     shard: int
     when: When
     fault: Fault
-    spread: bool  # the shard is away as a whole; REORDER: a message to another shard overtakes, not one to the same
+    spread: bool  # the whole shard is unreachable; REORDER: a message to another shard overtakes, not one to the same
 
     @property
     def participant(self) -> str:
@@ -116,12 +116,12 @@ class Case:
 
     @property
     def undecided(self) -> bool:
-        """Whether the client has gone before it could have said that all is to be committed."""
+        """Whether the client has gone before it could have asked to commit."""
         gone = self.shard == CLIENT and self.fault in {Fault.CLOSE, Fault.RESET, Fault.CUT}
         return gone and (not self.step.decides or self.when is When.BEFORE)
 
     def __str__(self) -> str:
-        names = ("same shard", "another shard") if self.fault is Fault.REORDER else ("connection", "shard away")
+        names = ("same shard", "another shard") if self.fault is Fault.REORDER else ("connection", "shard unreachable")
         what = f"{self.fault.value} ({names[self.spread]})"
         return f"{self.step.flow}: {self.step.name}, {self.participant}, {self.when.value}, {what}"
 
@@ -257,7 +257,9 @@ class Lane:
             return Outcome("hang", "no answer, even after healing")
         outcome = job.result()
         if late and not alone:
-            outcome = Outcome("hang", f"no answer in {PATIENCE} s while the shard was away; after healing: {outcome}")
+            outcome = Outcome(
+                "hang", f"no answer in {PATIENCE} s while the shard was unreachable; after healing: {outcome}"
+            )
         return outcome
 
     @staticmethod
@@ -315,7 +317,7 @@ async def run(
 ) -> list[Result]:
     """Run cases over as many cells as there are places: (empty databases of three shards, directory).
 
-    `note` is told the results so far behind each case; it ends the run by a False.
+    `note` is told the results so far after each case; it ends the run by a False.
     """
     waiting = deque(wanted)
     results: list[Result] = []

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tests.faults.record import Record
 
-GRACE = 120.0  # seconds to come to an end, servers and judgement included, behind its time
-TAIL = 1500  # characters of what a part said that has crashed
+GRACE = 120.0  # seconds to come to an end, servers and judgement included, after its time
+TAIL = 1500  # characters of the output of a part that has crashed
 
 
 @dataclass(eq=False)

@@ -1,6 +1,6 @@
 """What a part of the long proof has measured: kept in a file while it runs, so that nothing is lost with the process.
 
-A part calls `Recorder.keep` as often as it likes, and looks at `Recorder.over`: its time is up, or somebody has asked
+A part calls `Recorder.keep` as often as it likes, and looks at `Recorder.over`: its time is up, or it was asked
 it to end (SIGINT, SIGTERM), which it then does in order, with a judgement of what it has done.
 """
 
@@ -38,7 +38,7 @@ class Figure:
 
 @dataclass
 class Record:
-    """What a part has to say."""
+    """What a part reports."""
 
     figures: list[Figure] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)

@@ -26,7 +26,7 @@ SETS = {
 SAID = {
     "hostile": [
         "clients: forged lengths, floods of half start-ups, one byte a second, guessed cancel keys, wrong passwords, "
-        "newlines in names, clients that do not read, plaintext behind SSLRequest",
+        "newlines in names, clients that do not read, plaintext after SSLRequest",
         "shards that lie: wrong tags, wrong states, forged and cut messages, answers too many, NOTICE without end",
     ],
     "outcomes": [

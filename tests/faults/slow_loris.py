@@ -111,7 +111,7 @@ def main() -> int:
     figures = run(arguments.connections, arguments.seconds)
     wrong = [] if figures.ratio <= AT_MOST else [f"the p99 of a good client is {figures.ratio:.2f} times as long"]
     wrong += [f"{figures.dropped} of the slow ones were thrown out: they did no harm"] * bool(figures.dropped)
-    ratio = Figure("p99 of a good client beside them, times that alone", round(figures.ratio, 2), AT_MOST, True)
+    ratio = Figure("p99 of a well-behaved client beside them, ratio to alone", round(figures.ratio, 2), AT_MOST, True)
     line = f"p99 of its SELECT 1: {figures.alone * 1000:.2f} ms alone, {figures.during * 1000:.2f} ms beside them"
     slow = Figure("connections of one byte a second", figures.connections)
     return Recorder(arguments.record).finish(Record([slow, ratio], [line], wrong))

@@ -71,7 +71,7 @@ async def test_a_forged_startup_length(proxy: Proxy, length: int) -> None:
 @pytest.mark.parametrize("code", [b"Q", b"P", b"B", b"d", b"X", b"\0", b"\xff"])
 @pytest.mark.parametrize("length", [-1, 0, 3, 2**31 - 1])
 async def test_a_forged_message_length(proxy: Proxy, code: bytes, length: int) -> None:
-    """The end; behind an unknown type with a FATAL protocol error, behind a length without a word, as PostgreSQL."""
+    """The end, as PostgreSQL: after an unknown type with a FATAL error, after a bad length without one."""
     before = proxy.rss()
     answer = await answer_to(proxy, STARTUP + forged(code, length) + b"x" * 64)
     ready = encode.ready_for_query(b"I")
@@ -82,7 +82,7 @@ async def test_a_forged_message_length(proxy: Proxy, code: bytes, length: int) -
 
 
 async def test_a_message_that_is_announced_and_never_sent(proxy: Proxy) -> None:
-    """A hundred clients announce 512 MiB each: nobody allocates them."""
+    """A hundred clients announce 512 MiB each: they are not allocated."""
     before = proxy.rss()
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(100):

@@ -1,4 +1,4 @@
-"""A shard that lies: whatever it says, the client gets a valid answer, and nothing is committed on a part."""
+"""A shard that lies: whatever it sends, the client gets a valid answer, and nothing is committed on a part."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -68,7 +68,7 @@ LIES: dict[str, tuple[int, bytes, Lie]] = {
     "no tag": (F.COPY_DONE, b"", instead(READY)),
     "the transaction is over": (F.COPY_DONE, b"", instead(encode.command_complete("COPY 20"), IDLE)),
     "an error, and the transaction is over": (F.COPY_DONE, b"", instead(REFUSED, IDLE)),
-    "rows behind the data": (F.COPY_DONE, b"", before(encode.data_row([b"1"]))),
+    "rows after the data": (F.COPY_DONE, b"", before(encode.data_row([b"1"]))),
     "an error without fields": (F.COPY_DONE, b"", instead(b"E\0\0\0\5\0", READY)),
     "an error that is cut": (F.COPY_DONE, b"", instead(b"E\0\0\0\7SEx", READY)),
     "a probe without rows": (F.QUERY, b"pg_current_xact_id", instead(encode.command_complete("SELECT 0"), READY)),
@@ -121,7 +121,7 @@ async def test_a_commit_prepared_that_says_something_else(cell: Cell) -> None:
 
 
 async def test_a_ready_too_many(cell: Cell) -> None:
-    """What nobody has asked for ends the shard's connection; the session goes on."""
+    """What was not asked for ends the shard's connection; the session goes on."""
     cell.faults[2].add(Rule(Fault.LIE, F.QUERY, b"BEGIN", when=When.ANSWERED, lie=lambda answer: answer + READY))
     async with await cell.connect() as client:
         load, next_load = next(cell.numbers), next(cell.numbers)

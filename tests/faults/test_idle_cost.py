@@ -1,4 +1,4 @@
-"""Idle clients are cheap, and nothing stays behind of those who have gone."""
+"""Idle clients are cheap, and nothing is left of those that have disconnected."""
 
 import asyncio
 from collections.abc import Iterator

@@ -87,7 +87,7 @@ async def stalled_copy(cell: Cell, step: Step, shard: int, when: When = When.BEF
 
 
 class Copying:
-    """A COPY that stands still in front of (or behind) one message of one shard."""
+    """A COPY that stands still before (or after) one message of one shard."""
 
     def __init__(self, cell: Cell, step: Step, shard: int, when: When) -> None:
         self.load = next(cell.numbers)
@@ -114,7 +114,7 @@ class Copying:
         return await asyncio.wait_for(self.task, PATIENCE)
 
     async def count(self) -> int:
-        """Rows on the shards, seen behind the faults."""
+        """Rows on the shards, seen past the faults."""
         found = await self._cell.ask(f"SELECT count(*) FROM loads WHERE load = {self.load}")
         return sum(count for ((count,),) in found)
 
@@ -264,7 +264,7 @@ async def test_a_shard_dies(doomed: Cell, mortal: list[Server], step: str) -> No
 
 @pytest.mark.parametrize("step", ["begin", "copy", "first data", "copy done", "prepare", "decide", "complete"])
 async def test_a_shard_stalls(doomed: Cell, mortal: list[Server], step: str) -> None:
-    """SIGSTOP: a deadline, then none (all behind the decision); other sessions are unhurt."""
+    """SIGSTOP: a deadline, then none (all after the decision); other sessions are unhurt."""
     copying = await stalled_copy(doomed, STEPS[step], shard := STEPS[step].shards[-1])
     ids = [await _id_of(doomed, number) for number in ALL if number != shard]
     mortal[shard].pause()
@@ -342,8 +342,8 @@ async def test_the_answer_to_the_decision_is_lost(cell: Cell, fault: Fault) -> N
     assert await cell.judge(load, SMALL, outcome) == []
 
 
-async def test_nobody_can_say_whether_it_is_decided(cell: Cell) -> None:
-    """The only way to 08007: the anchor takes the decision, and is away until the deadline."""
+async def test_the_decision_is_unknown(cell: Cell) -> None:
+    """The only way to 08007: the anchor takes the decision, and is unreachable until the deadline."""
     decide = STEPS["decide"]
     cell.faults[0].add(Rule(Fault.CLOSE, decide.type, decide.text, when=When.ANSWERED, spread=True))
     load = next(cell.numbers)

@@ -501,7 +501,7 @@ async def test_the_command(shards: Shards, tmp_path: Path, capsys: pytest.Captur
     assert shards.prepared() == []
     assert shards.counts(1) == [1, 1, 1]
     assert await asyncio.to_thread(recover.run, path) == 0
-    assert capsys.readouterr().out == "shop: nothing in doubt\n"
+    assert capsys.readouterr().out == "shop: no transaction in doubt\n"
 
 
 async def test_the_command_leaves_committers_the_time_that_the_configuration_gives(
@@ -547,7 +547,7 @@ async def test_the_command_with_a_shard_away(
     assert await asyncio.to_thread(recover.run, path) == 1
     said = capsys.readouterr().out
     assert "in doubt" in said
-    assert "shard s0 could not be asked" in said
+    assert "shard s0 is unreachable" in said
     await asyncio.to_thread(crashing.databases.shard_servers[0].restart)
     assert await asyncio.to_thread(recover.run, path) == 0
 

@@ -52,12 +52,12 @@ def test_explain_refuses_what_route_refuses(sql: str) -> None:
         (
             "SELECT * FROM nowhere",
             "one shard, the",
-            "public.nowhere does not exist, as the home shard will say",
+            "public.nowhere does not exist; the home shard reports the error",
         ),
         (
             "SELECT * FROM users WHERE id = NULL",
             "one shard, the",
-            "no row of any shard fulfils the conditions",
+            "no row of any shard satisfies the conditions",
         ),
         ("INSERT INTO users (id) VALUES ('x')", "one shard, the", "PostgreSQL refuses a key value"),
         ("EXPLAIN SELECT name FROM users", "s0", "the plan of the first of its shards; as a statement: rows of"),
@@ -65,7 +65,7 @@ def test_explain_refuses_what_route_refuses(sql: str) -> None:
         ("FETCH c", "s2", "the cursor is there"),
         ("EXECUTE p", "s3", "the statement is prepared there"),
         ("VACUUM users", "all shards", "one shard after the other, in no transaction"),
-        ("LOCK TABLE users", "one shard, the", "of no use outside a transaction block"),
+        ("LOCK TABLE users", "one shard, the", "an error or a warning outside a transaction block"),
         ("BEGIN", "the proxy", "transaction control"),
         ("CREATE TABLE n (a int)", "all shards", "definitions and utility statements are carried out on every shard"),
         ("NOTIFY x", "s0", "notifications pass through one shard"),

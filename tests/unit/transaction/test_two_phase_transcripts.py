@@ -127,7 +127,7 @@ async def test_prepare_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster(monkeypatch, ANCHOR[:2], [OTHER[0], ("prepare", refused("0A000"))], UNDONE)
     error = await cluster.fail()
     assert error.sqlstate == "0A000"
-    assert "use these in a transaction of their own" in (error.hint or "")
+    assert "Use these in a separate transaction." in (error.hint or "")
 
 
 async def test_the_anchor_s_constraints_fail(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,5 +262,5 @@ async def test_a_part_was_rolled_back_by_hand(monkeypatch: pytest.MonkeyPatch) -
     failed = [*OTHER[:2], ("commit prepared", refused("42704"))]
     cluster = Cluster(monkeypatch, ANCHOR, [*failed, ("CONNECT", OK), ("PREPARED", False), ("STATUS", "aborted")])
     assert await cluster.commit() == [
-        'the transaction is committed, but its part was rolled back by hand on shard "s1"'
+        'the transaction is committed, but its part was rolled back manually on shard "s1"'
     ]

@@ -1,7 +1,7 @@
 /*
  * The rows of a binary stream: "Binary Format" of the manual's COPY page, NextCopyFrom() of copyfromparse.c.
  *
- * What PostgreSQL certainly refuses within a row is sent to a shard, which says so in its own words and knows the
+ * What PostgreSQL certainly refuses within a row is sent to a shard, which reports it in its own words and knows the
  * column; what follows it cannot be understood and is dropped.
  */
 #include "split.h"

@@ -103,7 +103,7 @@ int sp_lines_finish(sp_splitter *s)
             break; /* the end settles it: data */
         }
     }
-    /* An unterminated quote: a shard says so. A header's quotes are only looked at by HEADER MATCH. */
+    /* An unterminated quote: a shard reports it. A header's quotes are only looked at by HEADER MATCH. */
     if (s->row.in_quote && !s->header_pending)
         return sp_row_refuse(s);
     return end_of_data(s, s->carry.len);

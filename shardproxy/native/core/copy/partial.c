@@ -101,7 +101,7 @@ int sp_row_complete(sp_splitter *s, const uint8_t *p, size_t n, size_t data_n)
     return sp_row_finish_carry(s, n - data_n);
 }
 
-/* The row in carry is one that PostgreSQL certainly refuses: a shard gets it, and says so in its own words. */
+/* The row in carry is one that PostgreSQL certainly refuses: a shard gets it, and reports it in its own words. */
 int sp_row_refuse(sp_splitter *s)
 {
     if (s->stream_shard == SP_NOT_STREAMING)

@@ -1,5 +1,5 @@
 /*
- * Key types: what a row of types.def says, and what it is asked for.
+ * Key types: what a row of types.def holds, and what is computed from it.
  *
  * A value is read once into an sp_datum, from its text spelling as PostgreSQL's input function reads it or from a
  * binary field as its receive function does; the hash, the canonical form and the text are made from that. Nothing

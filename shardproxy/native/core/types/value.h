@@ -42,7 +42,7 @@ typedef struct {
 /* What reading a value answers. */
 enum {
     SP_OK = 0,
-    SP_INVALID = -2,    /* PostgreSQL certainly refuses it: any shard will say so in its own words */
+    SP_INVALID = -2,    /* PostgreSQL certainly refuses it: any shard reports it in its own words */
     SP_UNSUPPORTED = -3 /* what PostgreSQL would read is not known here (DateStyle, TimeZone, ...): refuse it */
 };
 
