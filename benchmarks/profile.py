@@ -92,6 +92,8 @@ STATEMENTS = {
     "insert": "INSERT by key, prepared",
     "copy": "COPY of 1 row",
     "pipeline": "psycopg pipeline of 500 INSERTs",
+    "transaction": "transaction of INSERT and SELECT",
+    "executemany": f"asyncpg executemany of {small.PIPELINE} INSERTs",
     "visit": "connect, SELECT by key, leave",
 }
 

@@ -20,7 +20,7 @@ from shardproxy.session.database import Database
 from shardproxy.session.name_cache import NameCache, Names
 from shardproxy.session.shards import Shards
 from shardproxy.shard import catalog
-from shardproxy.shard.connection import Connection
+from shardproxy.shard.connection import IDLE, Connection
 from shardproxy.sql import Code, CreateAs, Kind, Statement, TableRef, Utility
 
 CATALOGS = frozenset({"pg_catalog", "information_schema", "pg_toast"})
@@ -38,6 +38,9 @@ DEFINITIONS = frozenset({Kind.UTILITY, Kind.CREATE_AS})
 
 Name = tuple[str | None, str]
 """A schema, or None to search the path; and a relation."""
+
+SEES_COMMITTED = frozenset({b"read committed", b"read uncommitted"})
+"""The isolation levels in which each statement sees what others have committed before it."""
 
 REPORTED = ("TimeZone", "client_encoding", "standard_conforming_strings")
 """Settings on which the meaning of a statement or a key rests, as the server reports them."""
@@ -145,15 +148,16 @@ class Resolver:
     async def _look(self, names: Sequence[Name], statement: Statement) -> dict[Name, Resolved | None]:
         """Look relations up, and keep what is found as long as definitions stay."""
         transaction = self._shards.transaction
-        cache = self.cache
-        if cache.shared and transaction.open and not transaction.implicit:
-            # Its snapshot may be an old one.
-            self._cache = NameCache(dict(cache.relations), dict(cache.aggregates), transactional=True)
         connection = await self._reader()
         generation = self._database.generation
+        answer, isolation = await connection.fetch_row(catalog.relations_and_isolation_sql(names), 2)
+        cache = self.cache
+        if cache.shared and transaction.open and connection.status != IDLE and isolation not in SEES_COMMITTED:
+            # What it sees may be old.
+            self._cache = NameCache(dict(cache.relations), dict(cache.aggregates), transactional=True)
         found: dict[Name, Resolved | None] = {}
         misfits: dict[Name, Resolved | None] = {}
-        for name, relation in zip(names, await self.relations(connection, names), strict=True):
+        for name, relation in zip(names, catalog.parse_relations(catalog.text(answer)), strict=True):
             unfit = None if relation is None else self._unfit(relation)
             if unfit is not None and statement.kind in DEFINITIONS:
                 misfits[name] = unfit

@@ -188,6 +188,11 @@ def relations_sql(names: Sequence[Name]) -> str:
     return _RELATIONS.format(asked=_asked(names), encoding=_ENCODING, identity=IDENTITY)
 
 
+def relations_and_isolation_sql(names: Sequence[Name]) -> str:
+    """Return the query for these relations, as `relations_sql`, and for the transaction's isolation level."""
+    return f"SELECT ({relations_sql(names)}), pg_catalog.current_setting('transaction_isolation')"
+
+
 def parse_relations(answer: str) -> list[Relation | None]:
     """Read the answer: one Relation for each name asked for, in that order; None for what does not exist.
 

@@ -276,7 +276,8 @@ class FakeShard(Peer):
         """Answer questions about these tables by itself, as long as they are asked for one at a time."""
         for one in relations:
             for schema in (None, one.schema):
-                self._catalog[catalog.relations_sql([(schema, one.name)]).encode()] = (found(one),)
+                answer = (row(catalog_answer(one), "read committed"),)
+                self._catalog[catalog.relations_and_isolation_sql([(schema, one.name)]).encode()] = answer
             self._catalog[catalog.relatives_sql(one.oid).encode()] = (row(b"[]".hex()),)
 
     async def connects(self, times: int) -> None:
