@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from shardproxy.native import MessageWalk, read_bind, rebind, shape
 from shardproxy.session.extended import Extended
-from shardproxy.session.lane_plans import LanePlan
+from shardproxy.session.lane_plans import LanePlan, Overlap
 from shardproxy.session.names import Resolver
 from shardproxy.session.portals import Prepared
 from shardproxy.session.shards import Shards
@@ -63,6 +63,8 @@ _BEGUN: Final = (
     Owed(Expect.EXECUTE, forward=False),
 )
 
+ALWAYS, INSIDE = Overlap.ALWAYS, Overlap.INSIDE
+
 PLAIN_BEGINS: Final = frozenset({b"BEGIN", b"BEGIN TRANSACTION", b"BEGIN WORK", b"START TRANSACTION"})
 
 
@@ -107,6 +109,8 @@ class Lane:
             if not taken:
                 break
             at += taken
+        if at:
+            self._turns.flush()
         return starts[at]
 
     def _bind(self, view: memoryview, types: bytes, starts: list[int], at: int) -> int:
@@ -151,7 +155,7 @@ class Lane:
         start, end = starts[bind] + HEADER_SIZE, starts[bind + 1]
         tail = _TAILS.get(bytes(view[end : starts[after]]))
         shard = None if tail is None else plan.shard(view, start, end, prepared.oids, self._shards.home)
-        connection = None if shard is None else self._free(shard, plan.reads)
+        connection = None if shard is None else self._free(shard, plan.overlap)
         if tail is None or shard is None or connection is None:
             return 0
         transaction, extended = self._transaction, self._extended
@@ -183,18 +187,20 @@ class Lane:
         extended.names.ran_unnamed(prepared, bytes(view[start:end]) if inside else None)
         extended.executed = not ready
         parsed = prepared if first != bind else None
-        self._turns.send(request, owed, Turn(connection, ready, True, inside, plan.reads, parsed))
+        overlaps = plan.overlap is ALWAYS or (plan.overlap is INSIDE and inside)
+        self._turns.send(request, owed, Turn(connection, ready, True, inside, overlaps, parsed))
         return after + ready - first
 
-    def _free(self, shard: int, reads: bool) -> Connection | None:
+    def _free(self, shard: int, overlap: Overlap) -> Connection | None:
         """Return a shard's connection, if nothing but a statement is to be sent there, and may be sent now."""
         connection = self._shards.standing(shard)
         if connection is None or connection.cancelling is not None or connection.statements.closes:
             return None
-        if not self._turns.admits(connection, reads=reads):
-            return None
         transaction = self._transaction
-        if transaction.state is IDLE or shard in transaction.joined:
+        inside = transaction.state is not IDLE
+        if not self._turns.admits(connection, overlap is ALWAYS or (overlap is INSIDE and inside)):
+            return None
+        if not inside or shard in transaction.joined:
             return connection
         # What it has to run first to join the transaction must be what cannot fail.
         log = transaction.log
@@ -225,11 +231,13 @@ class Lane:
         if plan is None:
             return 0
         shard = plan.shard(kinds, texts, self._shards.home)
-        connection = None if shard is None else self._free(shard, plan.reads)
+        connection = None if shard is None else self._free(shard, plan.overlap)
         if connection is None or (inside and shard not in transaction.joined):
             # A BEGIN that fails would not keep a Query after it from running.
             return 0
         connection.statements.queried()
         self._extended.names.forget_unnamed()
-        self._turns.send(bytes(view[start:end]), _QUERIED, Turn(connection, True, False, inside, plan.reads))
+        self._turns.send(
+            bytes(view[start:end]), _QUERIED, Turn(connection, True, False, inside, plan.overlap is ALWAYS)
+        )
         return 1

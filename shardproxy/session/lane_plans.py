@@ -8,15 +8,25 @@ after the statement's name, or a Query's text with the constants taken out (`nat
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 from shardproxy.native import bind_parameter
 from shardproxy.routing import Context, Home, OneShard, ParamValue, Plan, Resolved
 from shardproxy.routing.keyed import Keyed, keyed
 from shardproxy.session.portals import Prepared
-from shardproxy.sql import Select, Statement, TableRef
+from shardproxy.sql import Insert, Select, Statement, TableRef
 
 _FOR: Final = re.compile(r"\bfor\b", re.IGNORECASE)
+
+_LOCKLESS: Final = frozenset({
+    "now", "transaction_timestamp", "statement_timestamp", "clock_timestamp", "timeofday", "age", "date_trunc",
+    "date_part", "extract", "to_char", "to_date", "to_timestamp", "random", "gen_random_uuid", "uuidv4", "uuidv7",
+    "nextval", "abs", "ceil", "floor", "round", "length", "lower", "upper", "btrim", "concat", "replace", "substring",
+    "md5", "encode", "decode", "array_length", "cardinality", "jsonb_build_object", "to_json", "to_jsonb",
+    "count", "sum", "min", "max", "avg", "array_agg", "string_agg", "json_agg", "jsonb_agg", "bool_and", "bool_or",
+})  # fmt: skip
+"""Functions of PostgreSQL's that wait for no lock until the transaction ends, as pg_advisory_lock() does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +41,24 @@ class Facts:
     """That of the definitions that these rest on."""
 
 
+class Overlap(Enum):
+    """When a statement may be under way together with others of its kind on other shards.
+
+    One that locks rows must not: two sessions that take the same locks in the same order, as on one server, would
+    take them in another one, and wait for each other crosswise.
+    """
+
+    ALWAYS = "it changes and locks nothing"
+    INSIDE = "it only adds rows, which others see when its transaction has ended"
+    NEVER = "it may lock what others want"
+
+
 @dataclass(frozen=True, slots=True)
 class LanePlan:
     """A statement's way to its shard."""
 
     keyed: Keyed
-    reads: bool
-    """It changes and locks nothing."""
+    overlap: Overlap
     prepared: Prepared
     """The statement as the unnamed one of any session."""
 
@@ -60,22 +81,32 @@ class QueryPlan:
     """The way to its shard of a Query whose constants were taken out."""
 
     keyed: Keyed
-    reads: bool
+    overlap: Overlap
 
     def shard(self, kinds: bytes, texts: Sequence[bytes], home: int) -> int | None:
         """Return the shard for a Query with these constants; None if `route` has to tell."""
         return home if self.keyed.kind == "home" else self.keyed.shard_of_constants(kinds, texts)
 
 
-def _reads(statement: Statement) -> bool:
+def overlap_of(statement: Statement) -> Overlap:
+    """Tell where a statement may overlap with others."""
+    if any(space not in {None, "pg_catalog"} or name not in _LOCKLESS for space, name in statement.functions):
+        return Overlap.NEVER
     # FOR UPDATE and its kin cannot be spelled without the word; a string that has it costs no more than some waiting.
-    return isinstance(statement, Select) and not statement.functions and _FOR.search(statement.text) is None
+    if _FOR.search(statement.text) is not None:
+        return Overlap.NEVER
+    written = sum(table.role == "write" for table in statement.tables)
+    if isinstance(statement, Select) and not written:
+        return Overlap.ALWAYS
+    if isinstance(statement, Insert) and written == 1 and not statement.select and statement.conflict is None:
+        return Overlap.INSIDE
+    return Overlap.NEVER
 
 
 def lane_plan(facts: Facts, prepared: Prepared) -> LanePlan | None:
     """Return the plan of a prepared statement that has been run; `prepared` is unnamed. None: it needs `route`."""
     made = keyed(facts.statement, facts.tables, facts.context)
-    return None if made is None else LanePlan(made, _reads(facts.statement), prepared)
+    return None if made is None else LanePlan(made, overlap_of(facts.statement), prepared)
 
 
 def query_plan(facts: Facts, shape: Statement, kinds: bytes, texts: Sequence[bytes]) -> QueryPlan | None:
@@ -90,7 +121,7 @@ def query_plan(facts: Facts, shape: Statement, kinds: bytes, texts: Sequence[byt
         return None
     match facts.plan:
         case Home() if made.kind == "home":
-            return QueryPlan(made, _reads(facts.statement))
+            return QueryPlan(made, overlap_of(facts.statement))
         case OneShard(shard) if made.shard_of_constants(kinds, texts) == shard:
-            return QueryPlan(made, _reads(facts.statement))
+            return QueryPlan(made, overlap_of(facts.statement))
     return None

@@ -51,14 +51,15 @@ class Turn(NamedTuple):
     """A unit under way.
 
     `ready`: the client reads a ReadyForQuery after it. `inside`: it is inside a transaction, which may be another one
-    when its answer comes. `reads`: it changes and locks nothing. `parsed` is the statement of its Parse.
+    when its answer comes. `overlaps`: it may be under way together with others on other shards. `parsed` is the
+    statement of its Parse.
     """
 
     connection: Connection
     ready: bool
     extended: bool
     inside: bool
-    reads: bool
+    overlaps: bool
     parsed: Prepared | None = None
 
 
@@ -77,9 +78,12 @@ class Turns:
         self._attention = attention
         self._turns: deque[Turn] = deque()
         self._sinks: dict[Connection, Callable[[memoryview], int]] = {}
+        self._answered: list[bytes] = []  # for the client, from several turns
+        self._collecting = False
+        self._held: dict[Connection, list[bytes]] = {}
         self._advancing = False
-        self._reading = self._several = False
-        """Whether all that is under way only reads, and whether it is on several shards."""
+        self._overlapping = self._several = False
+        """Whether all that is under way may overlap, and whether it is on several shards."""
         self._settled: asyncio.Future[None] | None = None
         shards.on_lost = self._connection_lost
 
@@ -93,7 +97,7 @@ class Turns:
         """The shard that owes the client its next answer."""
         return self._turns[0].connection if self._turns else None
 
-    def admits(self, connection: Connection, *, reads: bool) -> bool:
+    def admits(self, connection: Connection, overlaps: bool) -> bool:
         """Whether a statement may be sent to a shard now.
 
         Statements for one shard are carried out in order there. On several shards they would not be: one that waits
@@ -101,7 +105,7 @@ class Turns:
         """
         if not self._turns or (self._turns[-1].connection is connection and not self._several):
             return True
-        return reads and self._reading
+        return overlaps and self._overlapping
 
     async def settled(self) -> None:
         """Wait until all that was sent is answered."""
@@ -110,7 +114,7 @@ class Turns:
             await self._settled
 
     def send(self, request: bytes, owed: tuple[Owed, ...], turn: Turn) -> None:
-        """Send a unit to its shard; the last of `owed` is SYNC, LAST or QUERY."""
+        """Have a unit sent to its shard by the next `flush`; the last of `owed` is SYNC, LAST or QUERY."""
         connection = turn.connection
         sink = self._sinks.get(connection)
         if sink is None:
@@ -119,12 +123,22 @@ class Turns:
             connection.stream.tap(sink)
         self._client.on_notice = self._notice
         if not self._turns:
-            self._reading, self._several = turn.reads, False
+            self._overlapping, self._several = turn.overlaps, False
         else:
-            self._reading = self._reading and turn.reads
+            self._overlapping = self._overlapping and turn.overlaps
             self._several = self._several or self._turns[-1].connection is not connection
         self._turns.append(turn)
-        connection.send(request, owed)
+        connection.expect(owed)
+        if connection in self._held:
+            self._held[connection].append(request)
+        else:
+            self._held[connection] = [request]
+
+    def flush(self) -> None:
+        """Send what `send` has taken: what one chunk of the client's has for a shard leaves in one write."""
+        for connection, requests in self._held.items():
+            connection.stream.write(requests[0] if len(requests) == 1 else b"".join(requests))
+        self._held.clear()
 
     def _notice(self, _: int, fields: Fields) -> None:
         self._client.notice(fields)
@@ -134,6 +148,7 @@ class Turns:
     def _sink_of(self, connection: Connection) -> Callable[[memoryview], int]:
         def sink(view: memoryview) -> int:
             at = 0
+            outermost, self._collecting = not self._collecting, True
             while self._turns and self._turns[0].connection is connection:
                 before = len(self._turns)
                 at = self._answers(connection, view, at)
@@ -144,6 +159,9 @@ class Turns:
                     break
                 if self._turns[0].connection is not connection:
                     self._advance()
+            if outermost:
+                self._collecting = False
+                self._release()
             return at
 
         return sink
@@ -166,6 +184,8 @@ class Turns:
                     break
         finally:
             self._advancing = False
+        if not self._collecting:
+            self._release()
         if not self._turns:
             self._ended()
 
@@ -195,7 +215,8 @@ class Turns:
                 continue
             if step is None or step is Step.SKIPS or kind == B.ERROR_RESPONSE:
                 pieces.append(view[start:at])
-                self._write(pieces)
+                self._answered += map(bytes, pieces)
+                self._release()
                 pieces = []
                 start = at = end
                 if not self._unusual(connection, Message(kind, bytes(view[at - length + 4 : end]))):
@@ -217,13 +238,16 @@ class Turns:
                     if not turns or turns[0].connection is not connection:
                         break
         pieces.append(view[start:at])
-        self._write(pieces)
+        self._answered += map(bytes, pieces)
         return at
 
-    def _write(self, pieces: list[memoryview]) -> None:
-        data = bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
-        if data:
-            self._client.stream.write_now(data)
+    def _release(self) -> None:
+        """Send the client what has been collected for it, in one write."""
+        if self._answered:
+            data = b"".join(self._answered)
+            self._answered.clear()
+            if data:
+                self._client.stream.write_now(data)
 
     def _ended(self) -> None:
         """No turn is left."""
@@ -262,6 +286,7 @@ class Turns:
 
     def _lost(self, turn: Turn) -> None:
         """The shard of the first turn is lost."""
+        self._release()
         self._turns.popleft()
         was_failed = self.failed
         if not was_failed:
@@ -287,6 +312,7 @@ class Turns:
 
     def _failed_turn_ends(self, turn: Turn) -> None:
         """Answer a turn as PostgreSQL does in a failed transaction; the one that failed has its error already."""
+        self._release()
         if not self.skipping:
             self._client.error(PgError(IN_FAILED_SQL_TRANSACTION, _ABORTED))
             self.skipping = turn.extended

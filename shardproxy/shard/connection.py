@@ -79,11 +79,15 @@ class Connection:
 
     def send(self, data: bytes, owed: Iterable[Owed]) -> None:
         """Queue whole messages, and note what the server will answer to them."""
+        self.expect(owed)
+        self.stream.write(data)
+
+    def expect(self, owed: Iterable[Owed]) -> None:
+        """Note what the server will answer to messages that are about to be written to the stream."""
         if not self.replies.queue:
             # A cancel that came too late does not give its reason to what comes next.
             self.cancelled_for = None
         self.replies.expect(owed)
-        self.stream.write(data)
         if self._stalled is None:
             self.watch_stall()
 

@@ -230,6 +230,14 @@ async def test_an_error_in_a_batch(playbook: Playbook) -> None:
     await client.gets(ready("I"))
 
 
+async def committed(client: Client, *shards: FakeShard) -> None:
+    for word in ("SET CONSTRAINTS ALL IMMEDIATE", "COMMIT"):
+        for shard in shards:
+            await shard.gets(query(word))
+            await shard.sends(complete(word), ready("I" if word == "COMMIT" else "T"))
+    await client.gets(ready("I"))
+
+
 async def test_a_batch(playbook: Playbook) -> None:
     """Two statements between Syncs are one transaction, which the coroutine commits."""
     client, s0, s1 = await warm(playbook)
@@ -239,11 +247,7 @@ async def test_a_batch(playbook: Playbook) -> None:
     await s1.sends(*BEGUN, BOUND, *answer("2", "T"))
     await s0.sends(*BEGUN, BOUND, *answer("1", "T"))
     await client.gets(BOUND, *answer("1")[:-1], BOUND, *answer("2")[:-1])
-    for word in ("SET CONSTRAINTS ALL IMMEDIATE", "COMMIT"):
-        for shard in (s0, s1):
-            await shard.gets(query(word))
-            await shard.sends(complete(word), ready("I" if word == "COMMIT" else "T"))
-    await client.gets(ready("I"))
+    await committed(client, s0, s1)
 
 
 async def test_a_lost_shard(playbook: Playbook) -> None:
@@ -474,3 +478,94 @@ async def test_a_shard_lost_in_a_batch_after_an_error(playbook: Playbook) -> Non
     await s0.gets(query("ROLLBACK"))
     await s0.sends(complete("ROLLBACK"), ready("I"))
     await client.gets(ready("I"))
+
+
+async def learn(playbook: Playbook, sql: str) -> tuple[Client, FakeShard, FakeShard]:
+    """As `warm`, with another statement "b", prepared on both shards."""
+    client, s0, s1 = await warm(playbook)
+    await client.sends(parse("b", sql), SYNC)
+    await s0.gets(parse("shardproxy_3", sql), SYNC)
+    await s0.sends(PARSED, ready("I"))
+    await client.gets(PARSED, ready("I"))
+    for shard, key in ((s0, KEY_0), (s1, KEY_1)):
+        await client.sends(bind("", "b", key), *TAIL)
+        await settle()
+        first = (parse("shardproxy_3", sql),) if shard is s1 else ()
+        await shard.gets(*first, bind("", "shardproxy_3", key), *TAIL)
+        await shard.sends(*([PARSED] if first else []), BOUND, *answer())
+        await client.gets(BOUND, *answer())
+    for peer in (client, s0, s1):
+        assert peer.writes
+    return client, s0, s1
+
+
+INSERT = "INSERT INTO t VALUES ($1, 'x')"
+
+
+async def test_inserts_of_a_batch_do_not_wait_for_each_other(playbook: Playbook) -> None:
+    """What is for one shard leaves in one write, and so do the answers that come together."""
+    client, s0, s1 = await learn(playbook, INSERT)
+    one = describe("P"), execute()
+    keys = (KEY_0, KEY_1, KEY_0, KEY_1)
+    await client.sends(*(message for key in keys for message in (bind("", "b", key), *one)), SYNC)
+    for shard, key in ((s0, KEY_0), (s1, KEY_1)):
+        await shard.gets(*BEGIN, *(bind("", "shardproxy_3", key), *TAIL) * 2)
+        assert shard.writes == 1
+    for peer in (client, s0, s1):
+        peer.cut = None
+    await s1.sends(*BEGUN, *(BOUND, *answer("1", "T")) * 2)
+    await client.gets()
+    await s0.sends(*BEGUN, *(BOUND, *answer("0", "T")) * 2)
+    await client.gets(*(BOUND, *answer("0")[:-1], BOUND, *answer("1")[:-1]) * 2)
+    assert client.writes == 1
+    await committed(client, s0, s1)
+
+
+async def test_an_insert_that_fails_fails_those_after_it(playbook: Playbook) -> None:
+    client, s0, s1 = await learn(playbook, INSERT)
+    one = describe("P"), execute()
+    await client.sends(bind("", "b", KEY_0), *one, bind("", "b", KEY_1), *one, SYNC)
+    await s0.gets(*BEGIN, bind("", "shardproxy_3", KEY_0), *TAIL)
+    await s1.gets(*BEGIN, bind("", "shardproxy_3", KEY_1), *TAIL)
+    await s1.sends(*BEGUN, BOUND, *answer("1", "T"))
+    await s0.sends(*BEGUN, BOUND, columns("v"), error("23505"), ready("E"))
+    await client.gets(BOUND, columns("v"), error("23505"))
+    for shard in (s0, s1):
+        await shard.gets(query("ROLLBACK"))
+        await shard.sends(complete("ROLLBACK"), ready("I"))
+    await client.gets(ready("I"))
+
+
+async def test_inserts_that_commit_alone_do_wait(playbook: Playbook) -> None:
+    """Or else others could see the second without the first."""
+    client, s0, s1 = await learn(playbook, INSERT)
+    await client.sends(bind("", "b", KEY_0), *TAIL, bind("", "b", KEY_1), *TAIL)
+    await s0.gets(bind("", "shardproxy_3", KEY_0), *TAIL)
+    await s1.gets()
+    await s0.sends(BOUND, *answer("0"))
+    await s1.gets(bind("", "shardproxy_3", KEY_1), *TAIL)
+    await s1.sends(BOUND, *answer("1"))
+    await client.gets(BOUND, *answer("0"), BOUND, *answer("1"))
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        f"{INSERT} ON CONFLICT DO NOTHING",
+        "UPDATE t SET v = 'x' WHERE id = $1",
+        "SELECT v FROM t WHERE id = $1 FOR UPDATE",
+    ],
+)
+async def test_what_locks_rows_waits(playbook: Playbook, sql: str) -> None:
+    """Two sessions that lock the same rows in the same order must not wait for each other crosswise."""
+    client, s0, s1 = await learn(playbook, sql)
+    one = describe("P"), execute()
+    await client.sends(bind("", "b", KEY_0), *one, bind("", "b", KEY_1), *one, SYNC)
+    await s0.gets(*BEGIN, bind("", "shardproxy_3", KEY_0), *TAIL)
+    await s1.gets()
+    await s0.sends(*BEGUN, BOUND, *answer("0", "T"))
+    await client.gets(BOUND, *answer("0")[:-1])
+    await s1.gets(*BEGIN, bind("", "shardproxy_3", KEY_1), *TAIL)
+    await s1.sends(*BEGUN, BOUND, *answer("1", "T"))
+    await client.gets(BOUND, *answer("1")[:-1])
+    await committed(client, s0, s1)
