@@ -4,7 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import results
+from benchmarks.__main__ import BENCHMARKS
 from benchmarks.figures import Figure
+from benchmarks.processes import ROOT
 from benchmarks.results import BEGIN, END, Result
 
 COPY = Figure("COPY FROM", "CSV, 128 KiB frames", 1.854, "× relay", "relay 0.4; proxy 0.8", 2.0, samples=[1.7, 2.3])
@@ -47,3 +49,17 @@ def test_a_readme_without_marks_stays_as_it_is(tmp_path: Path) -> None:
     readme.write_text("no table\n")
     assert not results.write_readme({"COPY FROM": RESULT}, readme)
     assert readme.read_text() == "no table\n"
+
+
+def test_what_is_kept_is_what_the_documents_show() -> None:
+    """README's table and RESULTS.md are those of results.json: neither is edited, and a run will find its marks."""
+    kept = results.load(ROOT / "benchmarks")
+    readme = results.README.read_text()
+    assert readme.count(BEGIN) == readme.count(END) == 1
+    assert readme.partition(f"{BEGIN}\n")[2].partition(f"\n{END}")[0] == results.headlines(kept)
+    assert (ROOT / "benchmarks/RESULTS.md").read_text() == results.text(kept)
+
+
+def test_a_line_of_readme_is_a_figure_that_is_measured() -> None:
+    benchmarks = {benchmark for benchmark, _ in results.HEADLINES.values()}
+    assert benchmarks <= set(BENCHMARKS)
