@@ -40,10 +40,6 @@ class SessionSettings:
         self.entries = [kept for kept in self.entries if kept.setting != entry.setting]
         self.entries.append(entry)
 
-    def sql(self) -> bytes:
-        """Return the statements that bring a new connection to these settings; may be empty."""
-        return script(self.entries)
-
     def restoring_sql(self, names: AbstractSet[str]) -> bytes:
         """Return the statements that give the named settings these values again; empty for no names."""
         if not names:

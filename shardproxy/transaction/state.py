@@ -50,7 +50,7 @@ class Event(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RefusedEvent:
     """An event that is refused, in PostgreSQL's words; the state stays."""
 
     sqlstate: str
@@ -59,16 +59,16 @@ class Refusal:
 
 IDLE, IMPLICIT, ACTIVE, FAILED = State.IDLE, State.IMPLICIT, State.ACTIVE, State.FAILED
 
-_ABORTED = Refusal(
+_ABORTED = RefusedEvent(
     IN_FAILED_SQL_TRANSACTION, "current transaction is aborted, commands ignored until end of transaction block"
 )
 
 
-def _no_block(event: Event) -> Refusal:
-    return Refusal(NO_ACTIVE_SQL_TRANSACTION, f"{event.value} can only be used in transaction blocks")
+def _no_block(event: Event) -> RefusedEvent:
+    return RefusedEvent(NO_ACTIVE_SQL_TRANSACTION, f"{event.value} can only be used in transaction blocks")
 
 
-TRANSITIONS: dict[Event, dict[State, State | Refusal]] = {
+TRANSITIONS: dict[Event, dict[State, State | RefusedEvent]] = {
     # On an implicit transaction BEGIN makes what has been done in it part of the client's own.
     Event.BEGIN: {IDLE: ACTIVE, IMPLICIT: ACTIVE, ACTIVE: ACTIVE, FAILED: _ABORTED},
     Event.BEGIN_IMPLICIT: {IDLE: IMPLICIT, IMPLICIT: IMPLICIT, ACTIVE: ACTIVE, FAILED: _ABORTED},
@@ -109,7 +109,7 @@ def markdown() -> Iterator[str]:
         yield f"| {event.value} | " + " | ".join(_cell(row[state]) for state in State) + " |"
 
 
-def _cell(outcome: State | Refusal) -> str:
+def _cell(outcome: State | RefusedEvent) -> str:
     return outcome.name if isinstance(outcome, State) else f"error {outcome.sqlstate}"
 
 
@@ -155,7 +155,7 @@ class Transaction:
     def after(self, event: Event) -> State:
         """Return the state that an event leads to; raise the error that refuses it. Changes nothing."""
         outcome = TRANSITIONS[event][self.state]
-        if isinstance(outcome, Refusal):
+        if isinstance(outcome, RefusedEvent):
             raise PgError(outcome.sqlstate, outcome.message)
         return outcome
 
@@ -232,7 +232,3 @@ class Transaction:
         For a commit that has failed: a shard that had prepared takes the settings for lasting.
         """
         return self.settings.restoring_sql({entry.setting or "all" for entry in self.log.lasting_settings()})
-
-    def settings_sql(self) -> bytes:
-        """Return the statements that bring a new connection to the session's settings; may be empty."""
-        return self.settings.sql()

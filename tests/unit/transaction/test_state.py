@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from shardproxy.errors import PgError
-from shardproxy.transaction.state import TRANSITIONS, Event, Refusal, State, Transaction, markdown
+from shardproxy.transaction.state import TRANSITIONS, Event, RefusedEvent, State, Transaction, markdown
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "architecture.md"
 
@@ -35,6 +35,11 @@ def failed() -> Transaction:
     transaction = active()
     transaction.fail()
     return transaction
+
+
+def lasting(transaction: Transaction) -> list[bytes]:
+    """The statements that give a new connection the session's settings."""
+    return [entry.sql for entry in transaction.settings]
 
 
 IN_STATE = {State.IDLE: idle, State.IMPLICIT: implicit, State.ACTIVE: active, State.FAILED: failed}
@@ -84,7 +89,7 @@ def test_every_state_is_reached_and_left() -> None:
 
 def test_what_a_failed_transaction_takes() -> None:
     """PostgreSQL's list: COMMIT, ROLLBACK and ROLLBACK TO, and no event but an error that goes nowhere."""
-    taken = {event for event, row in TRANSITIONS.items() if not isinstance(row[State.FAILED], Refusal)}
+    taken = {event for event, row in TRANSITIONS.items() if not isinstance(row[State.FAILED], RefusedEvent)}
     assert taken == {Event.COMMIT, Event.ROLLBACK, Event.ROLLBACK_TO, Event.ERROR}
 
 
@@ -121,7 +126,7 @@ def test_the_end_forgets_all_but_settings(committed: bool) -> None:
     assert (transaction.has_set, transaction.has_savepoints) == (True, True)
     transaction.end(committed=committed)
     assert transaction == Transaction(settings=transaction.settings)
-    assert transaction.settings_sql() == (b"SET DateStyle = German" if committed else b"")
+    assert lasting(transaction) == ([b"SET DateStyle = German"] if committed else [])
 
 
 def test_a_failed_implicit_transaction_forgets_all() -> None:
@@ -134,13 +139,13 @@ def test_a_failed_implicit_transaction_forgets_all() -> None:
 def test_set_outside_of_a_transaction() -> None:
     transaction = Transaction()
     transaction.set(b"SET LOCAL work_mem = '1MB'", "work_mem", local=True)
-    assert transaction.settings_sql() == b""
+    assert lasting(transaction) == []
     transaction.set(b"SET a.b = 1", "a.b", local=False)
     transaction.set(b"SET a.c = 1 -- why", "a.c", local=False)
     transaction.set(b"SET a.b = 2", "a.b", local=False)
-    assert transaction.settings_sql() == b"SET a.c = 1 -- why\n;\nSET a.b = 2"
+    assert lasting(transaction) == [b"SET a.c = 1 -- why", b"SET a.b = 2"]
     transaction.set(b"RESET ALL", None, local=False)
-    assert transaction.settings_sql() == b""
+    assert lasting(transaction) == []
 
 
 def test_what_a_failed_commit_restores() -> None:
