@@ -74,7 +74,7 @@ class KeyValue:
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class TableKey:
     """The key of one of the statement's tables."""
 
     placement: Placement
@@ -141,7 +141,7 @@ class ByValues:
 
     kind: ClassVar[Literal["key"]] = "key"
     context: Context
-    keys: tuple[Key, ...]
+    keys: tuple[TableKey, ...]
     numbers: tuple[int, ...]
 
     def shard(self, params: Mapping[int, ParamValue]) -> int | None:
@@ -276,7 +276,7 @@ def _without_key(statement: Keyable, tables: Tables, context: Context) -> Fixed 
     return None
 
 
-def _bound(statement: Select | Update | Delete, tables: Tables, context: Context) -> tuple[Key, ...]:
+def _bound(statement: Select | Update | Delete, tables: Tables, context: Context) -> tuple[TableKey, ...]:
     """The keys of all sharded tables, if conditions bind each column to one value; else nothing."""
     if not isinstance(statement, Select):
         target = tables[statement.target]
@@ -298,11 +298,11 @@ def _bound(statement: Select | Update | Delete, tables: Tables, context: Context
                         values.append(value)
         if len(values) < len(table.key) or table.placement is None:
             return ()
-        keys.append(Key(table.placement, tuple(values)))
+        keys.append(TableKey(table.placement, tuple(values)))
     return tuple(keys)
 
 
-def _inserted(insert: Insert, tables: Tables, context: Context) -> tuple[Key, ...]:
+def _inserted(insert: Insert, tables: Tables, context: Context) -> tuple[TableKey, ...]:
     """The key of the only row that an INSERT adds, if its values are known beforehand or parameters; else nothing."""
     table = tables[insert.target]
     changes = any(column.name in insert.set_columns for column in table.key)
@@ -315,7 +315,7 @@ def _inserted(insert: Insert, tables: Tables, context: Context) -> tuple[Key, ..
         _stored(given.get(column.name, Default()), column, table, context, dict(insert.params)) for column in table.key
     ]
     known = tuple(value for value in values if value is not None)
-    return (Key(table.placement, known),) if len(known) == len(values) else ()
+    return (TableKey(table.placement, known),) if len(known) == len(values) else ()
 
 
 def _stored(

@@ -14,7 +14,7 @@ from pathlib import Path
 from shardproxy.config import Config, ConfigErrors, Database, load
 from shardproxy.server.check_commit import judge_commit
 from shardproxy.server.check_facts import ask_all
-from shardproxy.server.check_rules import Finding, Level, judge
+from shardproxy.server.check_rules import Finding, Severity, judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +24,14 @@ class Report:
     config: Config
     findings: tuple[tuple[Database, tuple[Finding, ...]], ...]
 
-    def count(self, level: Level) -> int:
+    def count(self, level: Severity) -> int:
         """Return the number of findings of a level."""
         return Counter(finding.level for _, findings in self.findings for finding in findings)[level]
 
     @property
     def exit_code(self) -> int:
         """The exit code of the command."""
-        return 1 if self.count(Level.ERROR) else 0
+        return 1 if self.count(Severity.ERROR) else 0
 
     def lines(self) -> Iterator[str]:
         """Yield the lines of the report."""
@@ -49,7 +49,7 @@ class Report:
                     yield f"  {'':8} -> {finding.remedy}"
                 for line in finding.detail.splitlines():
                     yield f"  {'':8} {line}"
-        yield f"{_count(self.count(Level.ERROR), 'error')}, {_count(self.count(Level.WARNING), 'warning')}"
+        yield f"{_count(self.count(Severity.ERROR), 'error')}, {_count(self.count(Severity.WARNING), 'warning')}"
 
 
 def _count(number: int, what: str) -> str:

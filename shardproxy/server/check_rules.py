@@ -18,7 +18,7 @@ OLDEST, NEWEST = 13, 18
 """The supported major versions."""
 
 
-class Level(Enum):
+class Severity(Enum):
     """The severity of a finding."""
 
     OK = "ok"
@@ -30,7 +30,7 @@ class Level(Enum):
 class Finding:
     """One line of the report; with a remedy unless it is OK, and what the remedy refers to as the detail."""
 
-    level: Level
+    level: Severity
     subject: str
     message: str
     remedy: str = ""
@@ -62,25 +62,25 @@ def _shard(facts: ShardFacts, database: Database) -> Iterator[Finding]:
     if major < OLDEST:
         sound = False
         yield Finding(
-            Level.ERROR,
+            Severity.ERROR,
             subject,
             f"PostgreSQL {server.version} is older than {OLDEST}",
             f"Upgrade it to {OLDEST} or newer.",
         )
     elif major > NEWEST:
         yield Finding(
-            Level.WARNING,
+            Severity.WARNING,
             subject,
             f"PostgreSQL {server.version} is newer than {NEWEST}, the newest that shardproxy knows",
             "Use a newer shardproxy.",
         )
     if server.standby:
         sound = False
-        yield Finding(Level.ERROR, subject, "it is a standby and accepts no writes", "Set the dsn to the primary.")
+        yield Finding(Severity.ERROR, subject, "it is a standby and accepts no writes", "Set the dsn to the primary.")
     if database.commit == "two-phase" and server.prepared == 0:
         sound = False
         yield Finding(
-            Level.ERROR,
+            Severity.ERROR,
             subject,
             "max_prepared_transactions is 0, and two-phase commit needs prepared transactions",
             "Set max_prepared_transactions in postgresql.conf (max_connections is a good value) and restart the "
@@ -89,7 +89,7 @@ def _shard(facts: ShardFacts, database: Database) -> Iterator[Finding]:
     if sound:
         prepared = f", {server.prepared} prepared transactions" if database.commit == "two-phase" else ""
         message = f"{facts.shard.dsn}: PostgreSQL {server.version}, {server.encoding}, {server.locale}{prepared}"
-        yield Finding(Level.OK, subject, message)
+        yield Finding(Severity.OK, subject, message)
 
 
 def _failure(facts: ShardFacts, failure: PgError) -> Finding:
@@ -111,7 +111,7 @@ def _failure(facts: ShardFacts, failure: PgError) -> Finding:
         case _:
             remedy = "Resolve what PostgreSQL reports, and check again."
     what = "cannot be reached" if facts.server is None else "its tables cannot be examined"
-    return Finding(Level.ERROR, f"shard {facts.shard.name}", f"{what} as {dsn}: {text}", remedy)
+    return Finding(Severity.ERROR, f"shard {facts.shard.name}", f"{what} as {dsn}: {text}", remedy)
 
 
 def _across_shards(database: Database, shards: Sequence[tuple[ShardFacts, ServerFacts]]) -> Iterator[Finding]:
@@ -121,27 +121,27 @@ def _across_shards(database: Database, shards: Sequence[tuple[ShardFacts, Server
         name = facts.shard.name
         if server.identity in seen:
             yield Finding(
-                Level.ERROR,
+                Severity.ERROR,
                 f"shard {name}",
                 f"is the same database as shard {seen[server.identity]}, under another address",
                 "Each shard must be a separate database; otherwise rows would count twice.",
             )
         seen.setdefault(server.identity, name)
-    differing: tuple[tuple[Level, str, Callable[[ServerFacts], object], str], ...] = (
+    differing: tuple[tuple[Severity, str, Callable[[ServerFacts], object], str], ...] = (
         (
-            Level.ERROR,
+            Severity.ERROR,
             "encodings",
             lambda server: server.encoding,
             "Create the databases with the same ENCODING: the hash of a text key is that of its bytes.",
         ),
         (
-            Level.WARNING,
+            Severity.WARNING,
             "major versions",
             lambda server: server.version_num // 10000,
             "Upgrade them together: versions differ in what COPY and SQL accept.",
         ),
         (
-            Level.WARNING,
+            Severity.WARNING,
             "collations",
             lambda server: server.locale,
             "Create the databases with the same LC_COLLATE; otherwise text sorts differently on each.",
@@ -163,7 +163,7 @@ def _table(database: Database, table: Table, shards: Sequence[ShardFacts]) -> It
     if absent:
         findings.append(
             Finding(
-                Level.ERROR,
+                Severity.ERROR,
                 subject,
                 "does not exist on any shard" if len(absent) == total > 1 else f"does not exist on {', '.join(absent)}",
                 "Run its CREATE TABLE through shardproxy, which creates it on every shard."
@@ -172,7 +172,7 @@ def _table(database: Database, table: Table, shards: Sequence[ShardFacts]) -> It
             )
         )
     numbers = {shard.name: number for number, shard in enumerate(database.shards)}
-    merged: dict[tuple[Level, str, str], list[str]] = {}
+    merged: dict[tuple[Severity, str, str], list[str]] = {}
     for name, facts in there.items():
         for level, message, remedy in _one_table(table, facts, numbers):
             merged.setdefault((level, message, remedy), []).append(name)
@@ -181,33 +181,33 @@ def _table(database: Database, table: Table, shards: Sequence[ShardFacts]) -> It
         findings.append(Finding(level, subject, message + where, remedy))
     findings += _differences(subject, there)
     yield from findings
-    if wanted and not any(finding.level is Level.ERROR for finding in findings):
+    if wanted and not any(finding.level is Severity.ERROR for finding in findings):
         key = f" by {', '.join(table.key)}" if table.key else ""
-        yield Finding(Level.OK, subject, f"{table.placement}{key}, on {_places(list(there), total)}")
+        yield Finding(Severity.OK, subject, f"{table.placement}{key}, on {_places(list(there), total)}")
 
 
-def _one_table(table: Table, facts: TableFacts, numbers: Mapping[str, int]) -> Iterator[tuple[Level, str, str]]:
+def _one_table(table: Table, facts: TableFacts, numbers: Mapping[str, int]) -> Iterator[tuple[Severity, str, str]]:
     relation = facts.relation
     if relation.kind == "f":
-        yield Level.ERROR, "it is a foreign table", "List only tables whose rows are on the shards themselves."
+        yield Severity.ERROR, "it is a foreign table", "List only tables whose rows are on the shards themselves."
     for refusal in ShardedTable.examine(table, relation, numbers):
-        yield Level.ERROR, refusal.message, refusal.remedy
+        yield Severity.ERROR, refusal.message, refusal.remedy
     if facts.partition:
         yield (
-            Level.WARNING,
+            Severity.WARNING,
             "it is a partition of another table, through which it also gets rows",
             "List the root of the partitioned table instead.",
         )
     if facts.lacks:
         yield (
-            Level.WARNING,
+            Severity.WARNING,
             f"the dsn's user lacks the privileges {', '.join(facts.lacks)}",
             "GRANT them if clients need them: all clients act as the dsn's user.",
         )
     for name, columns in facts.unique if table.key else ():
         if not set(table.key) <= columns:
             yield (
-                Level.WARNING,
+                Severity.WARNING,
                 f'unique index "{name}" does not contain the key, so it is enforced within each shard only',
                 "Add the key's columns to it, or choose the key from its columns.",
             )
@@ -221,7 +221,7 @@ def _differences(subject: str, tables: Mapping[str, TableFacts]) -> Iterator[Fin
         layouts = [[_layout(column) for column in columns] for columns in (model, other)]
         if layouts[0] != layouts[1]:
             yield Finding(
-                Level.ERROR,
+                Severity.ERROR,
                 subject,
                 f"differs between shards: {names[0]} has ({', '.join(layouts[0])}), "
                 f"{name} has ({', '.join(layouts[1])})",
@@ -232,7 +232,7 @@ def _differences(subject: str, tables: Mapping[str, TableFacts]) -> Iterator[Fin
             for what, fact in _DETAILS:
                 if fact(one) != fact(two):
                     yield Finding(
-                        Level.WARNING,
+                        Severity.WARNING,
                         subject,
                         f'column "{one.name}" differs in its {what}: {fact(one)} on {names[0]}, {fact(two)} on {name}',
                         "ALTER it on one of them; otherwise a statement has different effects on each.",

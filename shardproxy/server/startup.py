@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from shardproxy.config import Config, ConfigErrors, Database, Problem
 from shardproxy.routing.table import ShardedTable
 from shardproxy.server.check_facts import ShardFacts, ask_all
-from shardproxy.server.check_rules import Level, judge
+from shardproxy.server.check_rules import Severity, judge
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ async def examine_shards(config: Config) -> None:
     for database in config.databases:
         facts = await ask_all(database)
         for finding in judge(database, facts):
-            if finding.level is not Level.OK:
+            if finding.level is not Severity.OK:
                 log.warning("%s: %s: %s. %s", database.name, finding.subject, finding.message, finding.remedy)
         problems += _misplaced(database, facts)
     if problems:

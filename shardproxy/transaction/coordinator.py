@@ -35,7 +35,7 @@ from shardproxy.transaction.fence import fence, finish
 from shardproxy.transaction.gid import transaction_of
 from shardproxy.transaction.participant import Limits, Probe, Row
 from shardproxy.transaction.setup import refuse_twins, set_up_one
-from shardproxy.transaction.two_phase import Commit
+from shardproxy.transaction.two_phase import TwoPhaseCommit
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class Coordinator:
         self.database = database
         self.addresses = tuple(addresses)
         self.limits = limits or Limits()
-        self.found = recovery.Found()
+        self.found = recovery.RecoveryPass()
         self._identities: dict[str, str] = {}
         self._in_flight: set[str] = set()
         self._finished: set[str] = set()  # since the last pass began, which may have seen them prepared
@@ -151,7 +151,7 @@ class Coordinator:
         are connections inside a transaction, each to another shard. When it raises, some may still be inside it:
         the caller rolls back those whose `status` shows it. Others may have been closed.
         """
-        task = asyncio.ensure_future(self._commit(Commit(participants, self, self.limits, probe, answers)))
+        task = asyncio.ensure_future(self._commit(TwoPhaseCommit(participants, self, self.limits, probe, answers)))
         self._commits.add(task)
         task.add_done_callback(self._ended)
         cancelled = False
@@ -166,7 +166,7 @@ class Coordinator:
             caller.cancel()
         return task.result()
 
-    async def _commit(self, commit: Commit) -> list[PgError]:
+    async def _commit(self, commit: TwoPhaseCommit) -> list[PgError]:
         self._in_flight.add(commit.transaction)
         outcome = "rolled_back"
         try:
@@ -223,7 +223,7 @@ class Coordinator:
 
     # Recovery.
 
-    async def recover(self) -> recovery.Found:
+    async def recover(self) -> recovery.RecoveryPass:
         """Run one pass now and return what it has seen and done."""
         await self._set_up()
         await self._pass()
@@ -315,7 +315,7 @@ class Coordinator:
         metrics.IN_DOUBT.labels(self.database).set(self.in_doubt)
         metrics.OLDEST.labels(self.database).set(self.oldest)
 
-    def _remember(self, before: Sequence[recovery.InDoubt], found: recovery.Found) -> None:
+    def _remember(self, before: Sequence[recovery.InDoubt], found: recovery.RecoveryPass) -> None:
         """Remember what was in doubt on shards that are unreachable now: they list nothing, and yet hold its locks."""
         now = time.monotonic()
         for one in before:

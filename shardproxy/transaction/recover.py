@@ -13,7 +13,7 @@ from shardproxy.config import load
 from shardproxy.shard.address import addresses_of
 from shardproxy.transaction.coordinator import Coordinator
 from shardproxy.transaction.participant import Limits
-from shardproxy.transaction.recovery import Found, InDoubt
+from shardproxy.transaction.recovery import InDoubt, RecoveryPass
 
 
 def run(config: Path) -> int:
@@ -32,21 +32,25 @@ async def _recover(path: Path) -> int:
     return 1 if left else 0
 
 
-def _show(database: str, found: Found) -> None:
+def _show(database: str, found: RecoveryPass) -> None:
     if not found.in_doubt and not found.foreign and not found.unreachable:
         print(f"{database}: no transaction in doubt")
     for one in found.in_doubt:
-        print(f"{database}: {one.decision_key}, prepared {one.age:.0f} s ago on {', '.join(one.parts)}: {_fate(one)}")
+        print(f"{database}: {_described(one)}: {_outcome(one)}")
         for error in one.errors:
             print(f"  {error.message}")
     for one in found.foreign:
-        print(f"{database}: {one.decision_key}, prepared {one.age:.0f} s ago on {', '.join(one.parts)}: left alone")
+        print(f"{database}: {_described(one)}: left alone")
         print(f"  its anchor, {one.anchor}, is not a shard of this configuration")
     for name, error in found.unreachable.items():
         print(f"{database}: shard {name} is unreachable: {error.message}")
 
 
-def _fate(one: InDoubt) -> str:
+def _described(one: InDoubt) -> str:
+    return f"{one.decision_key}, prepared {one.age:.0f} s ago on {', '.join(one.parts)}"
+
+
+def _outcome(one: InDoubt) -> str:
     if one.committing:
         return "being committed"
     if one.outcome is None:

@@ -70,7 +70,7 @@ class InDoubt:
 
 
 @dataclass(slots=True)
-class Found:
+class RecoveryPass:
     """What a pass has seen and done."""
 
     in_doubt: list[InDoubt] = field(default_factory=list)
@@ -89,13 +89,13 @@ async def look(
     *,
     complete: bool = True,
     returning: Collection[str] = (),
-) -> Found:
+) -> RecoveryPass:
     """List what is prepared on the shards. `identities` are those known, by shard name.
 
     Unless they are `complete`, a gid with an unknown anchor may be ours and is listed. The shards named in
     `returning` were unreachable: they get RETURN_TIMEOUT to answer, so that they do not hold up the others' recovery.
     """
-    found = Found()
+    found = RecoveryPass()
     by_key: dict[str, InDoubt] = {}
 
     async def ask(address: Address) -> None:
@@ -122,7 +122,7 @@ async def look(
     return found
 
 
-async def note_committers(found: Found, addresses: Sequence[Address], identities: Mapping[str, str]) -> None:
+async def note_committers(found: RecoveryPass, addresses: Sequence[Address], identities: Mapping[str, str]) -> None:
     """Note which of the transactions are being committed; decides nothing.
 
     Those whose anchor cannot be asked stay in doubt.
@@ -150,7 +150,7 @@ async def _committing(anchor: "Control", one: InDoubt) -> bool:
 
 
 async def resolve(
-    found: Found,
+    found: RecoveryPass,
     addresses: Sequence[Address],
     identities: Mapping[str, str],
     *,

@@ -39,7 +39,7 @@ from shardproxy.transaction import single_shard
 from shardproxy.transaction.decisions import Outcome, arbitrate, decide_sql, refused
 from shardproxy.transaction.fence import end_lost, fence, finish, xact_status
 from shardproxy.transaction.gid import Gid, decision_key
-from shardproxy.transaction.participant import WROTE, Answer, Limits, Probe, Row
+from shardproxy.transaction.participant import WROTE, Limits, Probe, ProbeAnswer, Row
 from shardproxy.transaction.single_shard import in_time
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Participant:
 
     connection: Connection
     xid: str
-    answer: Answer
+    answer: ProbeAnswer
     gid: str = ""
     identity: str = ""
     prepared: bool = False
@@ -99,8 +99,8 @@ class Participant:
         return self.answer.clock
 
 
-class Commit:
-    """One transaction's commit: `await Commit(...).run()` once. Returns warnings; raises with nothing committed."""
+class TwoPhaseCommit:
+    """One transaction's commit: `await TwoPhaseCommit(...).run()` once. Returns warnings; raises if rolled back."""
 
     def __init__(
         self,
@@ -169,7 +169,7 @@ class Commit:
         if row is None:
             asking = connection.fetch_row(self.probe.sql, Probe.columns)
             row = await in_time(connection, asking, self._limits.prepare, "answer")
-        answer = Answer.of(row)
+        answer = ProbeAnswer.of(row)
         self._serializable |= answer.serializable
         if answer.xid is None or (answer.read_only and not await self._wrote(connection)):
             self._readers.append(connection)

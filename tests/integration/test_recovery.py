@@ -513,7 +513,7 @@ async def test_the_command_leaves_committers_the_time_that_the_configuration_giv
     limits: list[Limits] = []
 
     class Recorder(Coordinator):
-        async def recover(self) -> recovery.Found:
+        async def recover(self) -> recovery.RecoveryPass:
             limits.append(self.limits)
             return await super().recover()
 

@@ -23,7 +23,7 @@ from shardproxy.shard import errors
 from shardproxy.shard.address import Address
 from shardproxy.transaction import fence, single_shard, two_phase
 from shardproxy.transaction.participant import Limits, Probe, Row
-from shardproxy.transaction.two_phase import Commit
+from shardproxy.transaction.two_phase import TwoPhaseCommit
 
 LOST = "the connection is lost, after the server got it"
 HANG = "no answer"
@@ -193,10 +193,10 @@ class Cluster:
         return await job(Control(shard))
 
     async def commit(self, *, probe: Probe | None = None, answers: dict[int, Row] | None = None) -> list[str]:
-        """Commit; return the warnings. When it is over, every script has been played to its end."""
+        """TwoPhaseCommit; return the warnings. When it is over, every script has been played to its end."""
         connections: Any = self.shards
         known: Any = {self.shards[number]: values for number, values in (answers or {}).items()}
-        commit = Commit(connections, self.manager, Limits(0.5, 0.5), probe, known)
+        commit = TwoPhaseCommit(connections, self.manager, Limits(0.5, 0.5), probe, known)
         try:
             return [warning.message for warning in await commit.run()]
         finally:
@@ -204,7 +204,7 @@ class Cluster:
                 assert not shard.script, f"{shard.name}: {shard.script} was to come, and nothing came"
 
     async def fail(self) -> PgError:
-        """Commit, which must fail; return the error."""
+        """TwoPhaseCommit, which must fail; return the error."""
         with pytest.raises(PgError) as caught:
             await self.commit()
         return caught.value

@@ -10,7 +10,7 @@ from shardproxy.shard.errors import unreachable
 from shardproxy.transaction import coordinator, recovery
 from shardproxy.transaction.coordinator import Coordinator
 from shardproxy.transaction.gid import Gid
-from shardproxy.transaction.recovery import Found, InDoubt
+from shardproxy.transaction.recovery import InDoubt, RecoveryPass
 
 GID = Gid("a" * 32, "b" * 32, "c" * 32)
 
@@ -22,9 +22,9 @@ class Looks:
         addresses = [Address(name, "127.0.0.1", 1, "app", "shop") for name in ("s0", "s1")]
         self.coordinator = Coordinator("test", addresses)
         self.meanwhile: Callable[[], None] = lambda: None
-        self.found = Found()
+        self.found = RecoveryPass()
 
-        async def look(*_: object, **__: object) -> Found:
+        async def look(*_: object, **__: object) -> RecoveryPass:
             self.meanwhile()
             return self.found
 
@@ -36,7 +36,7 @@ class Looks:
         monkeypatch.setattr(recovery, "control", control)
 
     async def look(self, *in_doubt: InDoubt, **errors: PgError) -> None:
-        self.found = Found(list(in_doubt), unreachable=errors)
+        self.found = RecoveryPass(list(in_doubt), unreachable=errors)
         await self.coordinator._pass()
 
 

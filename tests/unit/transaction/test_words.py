@@ -7,7 +7,7 @@ from shardproxy.shard.control import is_transient
 from shardproxy.transaction.decisions import RETENTION, decide_sql, not_set_up, setup_sql
 from shardproxy.transaction.gid import Gid
 from shardproxy.transaction.participant import Limits
-from shardproxy.transaction.recovery import Found, InDoubt
+from shardproxy.transaction.recovery import InDoubt, RecoveryPass
 from shardproxy.transaction.setup import cannot_prepare, refuse_twins
 
 
@@ -70,7 +70,7 @@ def test_no_decision_outlives_its_row() -> None:
 def test_what_counts_as_in_doubt() -> None:
     gid = Gid("a" * 32, "b" * 32, "c" * 32)
     doubt = InDoubt(gid.anchor, gid.transaction, {"s1": gid})
-    found = Found([doubt])
+    found = RecoveryPass([doubt])
     assert found.unresolved == [doubt]
     assert doubt.decision_key == gid.decision_key
     doubt.committing = True

@@ -15,7 +15,7 @@ static inline void payload(sp_splitter *s, const uint8_t *p, size_t n)
 }
 
 /*
- * Whole short messages, as clients send that write a row each: put together, many rows are split at once. Returns the
+ * Whole short messages, as clients send that write a row each: concatenated, many rows are split at once. Returns the
  * bytes taken, which are none where the next message is not one of those.
  */
 static size_t take_short(sp_splitter *s, const uint8_t *data, size_t len)
@@ -26,17 +26,17 @@ static size_t take_short(sp_splitter *s, const uint8_t *data, size_t len)
         if (length <= 4 || length > SP_SHORT_MESSAGE || length >= len - at)
             break;
         if (!s->failed) { /* else the rest is dropped, and the refused row's values may stand in here */
-            memcpy(s->together + used, data + at + SP_MESSAGE_HEADER, length - 4);
+            memcpy(s->joined + used, data + at + SP_MESSAGE_HEADER, length - 4);
             used += length - 4;
         }
         at += 1 + length;
-        if (used > SP_TOGETHER - SP_SHORT_MESSAGE) {
-            payload(s, s->together, used);
+        if (used > SP_JOINED - SP_SHORT_MESSAGE) {
+            payload(s, s->joined, used);
             used = 0;
         }
     }
     if (used)
-        payload(s, s->together, used);
+        payload(s, s->joined, used);
     return at;
 }
 

@@ -34,7 +34,7 @@ typedef struct {
 } sp_row_scan;
 
 #define SP_SHORT_MESSAGE 1024u /* a CopyData's length up to which it is worth a copy to be read with the next ones */
-#define SP_TOGETHER SP_MASK_BYTES
+#define SP_JOINED SP_MASK_BYTES
 
 typedef struct {
     uint8_t header[5];
@@ -68,7 +68,7 @@ struct sp_splitter {
     sp_shard everywhere; /* the buffer of a reference placement */
 
     sp_frame_state frame;
-    uint8_t together[SP_TOGETHER]; /* the payloads of short messages */
+    uint8_t joined[SP_JOINED]; /* the payloads of short messages */
     sp_binary_state bin;
     int failed, ended, finished;
     int header_pending;
