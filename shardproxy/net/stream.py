@@ -68,6 +68,8 @@ class Stream(asyncio.BufferedProtocol):
         self._drained: asyncio.Future[None] | None = None
         self._paused: set[Hashable] = set()
         self._error: Exception | None = None
+        self.lost = True
+        """Whether the connection is gone, or not there yet."""
         self.writable = True
         self.on_writable: Callable[[bool], None] | None = None
         self.on_lost: Callable[[], None] | None = None
@@ -83,6 +85,7 @@ class Stream(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
         self._transport = cast(asyncio.Transport, transport)
+        self.lost = self._error is not None
         self._transport.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
         if self._on_connect is not None:
             self._on_connect(self)
@@ -127,6 +130,7 @@ class Stream(asyncio.BufferedProtocol):
         if self._error is None:
             self._error = ConnectionLost(str(exc) if exc else "the connection was closed")
         self._transport = None
+        self.lost = True
         self._wake()
         self._end_drain()
         if self._closed is not None and not self._closed.done():
@@ -301,6 +305,7 @@ class Stream(asyncio.BufferedProtocol):
         """Close at once; `error` is what the reader gets. Lost from here on, not from the loop's next turn."""
         if self._error is None:
             self._error = error or ConnectionLost("the connection was given up")
+        self.lost = True
         if self._transport is not None:
             self._transport.abort()
         self._wake()
@@ -334,11 +339,6 @@ class Stream(asyncio.BufferedProtocol):
         return self._error
 
     @property
-    def lost(self) -> bool:
-        """Whether the connection is gone."""
-        return self._transport is None or self._error is not None
-
-    @property
     def peer(self) -> tuple[str, int] | None:
         """The peer's address and port, if it has one."""
         name = self._transport.get_extra_info("peername") if self._transport is not None else None
@@ -346,6 +346,7 @@ class Stream(asyncio.BufferedProtocol):
 
     def fail(self, error: ProtocolError) -> None:
         """Let the reader see a protocol error that a sink has found."""
+        self.lost = True
         if self._error is None:
             self._error = error
         self._wake()

@@ -2,7 +2,7 @@
 
 Messages between two Syncs are one implicit transaction. An error makes all up to the next Sync be skipped.
 
-Where a statement goes is known at Execute, when its parameters are. So Parse, Bind and Describe wait in `_pending`
+Where a statement goes is known at Execute, when its parameters are. So Parse, Bind and Describe wait in `waiting`
 until an Execute takes them to its shard in one piece, and a driver's usual batch costs one round trip. What Execute
 cannot take along (a message about another statement comes in between, or Flush or Sync comes first) is settled: a
 shard that knows the statement's relations answers it. Nothing is answered before all that came earlier is.
@@ -68,12 +68,8 @@ class Extended:
         self._resolver = resolver
         self._shards = shards
         self._copies = copies
-        self._pending: list[Pending] = []
-
-    @property
-    def waiting(self) -> bool:
-        """Whether messages wait for their Execute."""
-        return bool(self._pending)
+        self.waiting: list[Pending] = []
+        """The messages that wait for their Execute."""
 
     async def take(self, message: Message) -> None:
         """Serve one message."""
@@ -141,7 +137,7 @@ class Extended:
 
     async def _first_error(self, error: PgError) -> PgError:
         """Answer first what came before a message that fails by itself; return the error to report."""
-        if self._pending:
+        if self.waiting:
             try:
                 await self.settle()
             except PgError as earlier:
@@ -155,7 +151,7 @@ class Extended:
 
     def give_up(self) -> None:
         """Forget what no shard has accepted, and all portals: they end with the transaction."""
-        self._pending.clear()
+        self.waiting.clear()
         self.names.forget_unaccepted()
         self.names.forget_portals()
 
@@ -163,13 +159,13 @@ class Extended:
 
     async def settle(self) -> None:
         """Have a shard answer what waits for no Execute any more."""
-        while self._pending:
-            prepared = self._pending[0].prepared
-            group = [item for item in self._pending if item.prepared is prepared]
+        while self.waiting:
+            prepared = self.waiting[0].prepared
+            group = [item for item in self.waiting if item.prepared is prepared]
             # In the client's order: only what stands together may go together.
-            group = group[: next((at for at, item in enumerate(self._pending) if item.prepared is not prepared), None)]
+            group = group[: next((at for at, item in enumerate(self.waiting) if item.prepared is not prepared), None)]
             connection = await self._knowing(prepared)
-            del self._pending[: len(group)]
+            del self.waiting[: len(group)]
             made = request(connection.statements, group, None)
             made.add(encode.SYNC, SWALLOWED_SYNC)
             connection.send(b"".join(made.data), made.owed)
@@ -211,7 +207,7 @@ class Extended:
             await self._answer(encode.PARSE_COMPLETE)
             prepared.accepted = True
         else:
-            self._pending.append(Pending(Expect.PARSE, prepared))
+            self.waiting.append(Pending(Expect.PARSE, prepared))
         self.names.statements[parse.name] = prepared
 
     async def _bind(self, bind: decode.Bind) -> None:
@@ -231,7 +227,7 @@ class Extended:
                 )
             await self._answer(encode.BIND_COMPLETE)
         else:
-            self._pending.append(Pending(Expect.BIND, prepared, portal))
+            self.waiting.append(Pending(Expect.BIND, prepared, portal))
         self.names.portals[bind.portal] = portal
         if any(code not in TEXT_AND_BINARY for code in bind.param_formats):
             # Nothing can be read or routed by such a value: let a shard refuse it at once, as PostgreSQL does.
@@ -247,7 +243,7 @@ class Extended:
         elif self._transaction.state == FAILED:
             await self._describe_in_failed(prepared)
         else:
-            self._pending.append(Pending(Expect.DESCRIBE_STATEMENT, prepared))
+            self.waiting.append(Pending(Expect.DESCRIBE_STATEMENT, prepared))
 
     async def _describe_portal(self, name: bytes) -> None:
         cursor = self.names.cursor(name)
@@ -263,7 +259,7 @@ class Extended:
             await self._answer(encode.NO_DATA)
         else:
             self._transaction.check()
-            self._pending.append(Pending(Expect.DESCRIBE_PORTAL, portal.prepared, portal))
+            self.waiting.append(Pending(Expect.DESCRIBE_PORTAL, portal.prepared, portal))
 
     async def _describe_in_failed(self, prepared: Prepared) -> None:
         """Describe a statement where it is prepared: in a failed transaction none can prepare it any more."""
@@ -292,7 +288,7 @@ class Extended:
         statement = portal.prepared.statement
         if statement.kind not in ALLOWED_IN_FAILED:
             transaction.check()
-        if not all(item.about(portal) for item in self._pending):
+        if not all(item.about(portal) for item in self.waiting):
             await self.settle()
         if portal.done:
             await self.settle()
@@ -342,16 +338,16 @@ class Extended:
             return Outcome(statement.tag)
         sets = isinstance(statement, Select) and statement.sets_config
         if portal.reading is not None or (execute.max_rows > 0 and statement.kind in PIECEWISE and not sets):
-            pending, self._pending = self._pending, []
+            pending, self.waiting = self.waiting, []
             outcome = await run_in_pieces(
                 self._executor, self._client, portal, execute.portal, execute.max_rows, pending
             )
             prepared.accepted = True
             return outcome
-        pending = self._pending
+        pending = self.waiting
 
         def send(connection: Connection) -> None:
-            self._pending = []
+            self.waiting = []
             made = request(connection.statements, pending, portal)
             made.add(encode.execute(b""), EXECUTED)
             made.add(encode.SYNC, SWALLOWED_SYNC)

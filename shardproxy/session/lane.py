@@ -154,7 +154,7 @@ class Lane:
             return 0
         start, end = starts[bind] + HEADER_SIZE, starts[bind + 1]
         tail = _TAILS.get(bytes(view[end : starts[after]]))
-        shard = None if tail is None else plan.shard(view, start, end, prepared.oids, self._shards.home)
+        shard = None if tail is None else plan.shard(view, start, end, prepared.oids, self._shards)
         connection = None if shard is None else self._free(shard, plan.overlap)
         if tail is None or shard is None or connection is None:
             return 0
@@ -230,7 +230,7 @@ class Lane:
         plan = self._names.cache.queries.get((text, kinds))
         if plan is None:
             return 0
-        shard = plan.shard(kinds, texts, self._shards.home)
+        shard = plan.shard(kinds, texts, self._shards)
         connection = None if shard is None else self._free(shard, plan.overlap)
         if connection is None or (inside and shard not in transaction.joined):
             # A BEGIN that fails would not keep a Query after it from running.

@@ -15,6 +15,7 @@ from shardproxy.native import bind_parameter
 from shardproxy.routing import Context, Home, OneShard, ParamValue, Plan, Resolved
 from shardproxy.routing.keyed import Keyed, keyed
 from shardproxy.session.portals import Prepared
+from shardproxy.session.shards import Shards
 from shardproxy.sql import Insert, Select, Statement, TableRef
 
 _FOR: Final = re.compile(r"\bfor\b", re.IGNORECASE)
@@ -62,11 +63,11 @@ class LanePlan:
     prepared: Prepared
     """The statement as the unnamed one of any session."""
 
-    def shard(self, view: memoryview, start: int, end: int, oids: tuple[int, ...], home: int) -> int | None:
+    def shard(self, view: memoryview, start: int, end: int, oids: tuple[int, ...], shards: Shards) -> int | None:
         """Return the shard for the Bind message with the payload view[start:end]; None if `route` has to tell."""
         made = self.keyed
         if made.kind == "home":
-            return home
+            return shards.home
         values: dict[int, ParamValue] = {}
         for number in made.numbers:
             found = bind_parameter(view, start, end, number)
@@ -83,9 +84,9 @@ class QueryPlan:
     keyed: Keyed
     overlap: Overlap
 
-    def shard(self, kinds: bytes, texts: Sequence[bytes], home: int) -> int | None:
+    def shard(self, kinds: bytes, texts: Sequence[bytes], shards: Shards) -> int | None:
         """Return the shard for a Query with these constants; None if `route` has to tell."""
-        return home if self.keyed.kind == "home" else self.keyed.shard_of_constants(kinds, texts)
+        return shards.home if self.keyed.kind == "home" else self.keyed.shard_of_constants(kinds, texts)
 
 
 def overlap_of(statement: Statement) -> Overlap:

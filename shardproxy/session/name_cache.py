@@ -44,17 +44,17 @@ class NameCache:
     shared: bool = False
     transactional: bool = False
     """What is known may hold in one transaction only."""
-    _expires: float = 0.0
-    _generation: int = -1
+    expires: float = 0.0
+    """When it is too old, by time.monotonic()."""
+    generation: int = -1
+    """The definitions that it rests on."""
 
-    def refresh(self, generation: int) -> None:
+    def renew(self, generation: int) -> None:
         """Forget what is too old, or from before a change of definitions."""
-        now = time.monotonic()
-        if now > self._expires or generation != self._generation:
-            if self._generation >= 0:
-                self.clear()
-            self._expires = now + KEEP
-            self._generation = generation
+        if self.generation >= 0:
+            self.clear()
+        self.expires = time.monotonic() + KEEP
+        self.generation = generation
 
     def clear(self) -> None:
         """Forget all."""

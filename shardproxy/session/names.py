@@ -7,6 +7,7 @@ may be its own has a cache of its own: one with temporary relations, with settin
 transaction, or with a search_path that its server does not report.
 """
 
+import time
 from collections.abc import Collection, Hashable, Mapping, Sequence
 
 from shardproxy.copy.encoding import python_codec
@@ -66,7 +67,8 @@ class Resolver:
         cache = self._cache
         if cache is None:
             cache = self._cache = self._choose()
-        cache.refresh(self._database.generation)
+        if cache.generation != self._database.generation or time.monotonic() > cache.expires:
+            cache.renew(self._database.generation)
         return cache
 
     def _choose(self) -> NameCache:

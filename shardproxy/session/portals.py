@@ -37,16 +37,16 @@ class Prepared:
     accepted: bool = False
     """A shard has accepted it."""
     number: int = field(default_factory=next_number)
+    shard_name: bytes = field(init=False)
+    """The name on the shards."""
+
+    def __post_init__(self) -> None:
+        self.shard_name = UNNAMED if self.unnamed else b"shardproxy_%d" % self.number
 
     @property
     def sql(self) -> bytes:
         """The statement as the client sent it."""
         return self.text.encode(self.text.characters)
-
-    @property
-    def shard_name(self) -> bytes:
-        """The name on the shards."""
-        return UNNAMED if self.unnamed else b"shardproxy_%d" % self.number
 
     def is_on(self, statements: Statements) -> bool:
         """Whether a shard has it prepared."""

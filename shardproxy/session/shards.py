@@ -275,7 +275,7 @@ class Shards:
     def standing(self, shard: int) -> Connection | None:
         """Return a shard's connection if it stands."""
         lease = self._leases.get(shard)
-        return lease.connection if lease is not None and lease.connection.usable else None
+        return None if lease is None or lease.connection.stream.lost else lease.connection
 
     def number_of(self, connection: Connection) -> int:
         """Return the shard that a connection leads to."""

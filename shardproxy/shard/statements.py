@@ -13,11 +13,12 @@ UNNAMED = b""
 class Statements:
     """Which statement each name means to the server; a statement is known by its number."""
 
-    __slots__ = ("_closing", "_numbers")
+    __slots__ = ("_numbers", "closes")
 
     def __init__(self) -> None:
         self._numbers: dict[bytes, int] = {}
-        self._closing: list[bytes] = []
+        self.closes: list[bytes] = []
+        """The Close messages to send first."""
 
     def has(self, name: bytes, number: int) -> bool:
         """Whether the server has this statement under that name."""
@@ -39,23 +40,18 @@ class Statements:
     def close(self, name: bytes) -> None:
         """Have the server forget a statement, with whatever is sent to it next."""
         if self._numbers.pop(name, None) is not None and name != UNNAMED:
-            self._closing.append(encode.close(b"S", name))
+            self.closes.append(encode.close(b"S", name))
 
     def close_portal(self, name: bytes) -> None:
         """Have the server forget a portal, with whatever is sent to it next."""
-        self._closing.append(encode.close(b"P", name))
-
-    @property
-    def closes(self) -> bool:
-        """Whether Close messages wait."""
-        return bool(self._closing)
+        self.closes.append(encode.close(b"P", name))
 
     def closing(self) -> list[bytes]:
         """Return the Close messages to send first, and forget them."""
-        closing, self._closing = self._closing, []
+        closing, self.closes = self.closes, []
         return closing
 
     def forget(self) -> None:
         """DISCARD ALL or DEALLOCATE ALL has run."""
         self._numbers.clear()
-        self._closing.clear()
+        self.closes.clear()
