@@ -18,7 +18,7 @@ from tests.support.databases import Databases
 from tests.support.proxy import Proxy
 from tests.support.rawclient import RawClient
 
-# Two writes: one to the shard, one to the client. 45 calls are counted; the rest is room for changes beside the way.
+# Two writes: one to the shard, one to the client. 29 calls are counted; the rest is room for changes beside the way.
 MOST_CALLS = 70
 READS, MOST_WRITES = 2, 2
 

@@ -59,13 +59,13 @@ def test_a_simple_query_destroys_only_the_unnamed_statement() -> None:
 
 def test_closes_wait_for_what_is_sent_next() -> None:
     statements = having(a=1, b=2)
-    waiting = [statements.closes]
+    waiting = [bool(statements.closes)]
     statements.close(b"a")
     statements.close_portal(b"p")
-    waiting.append(statements.closes)
+    waiting.append(bool(statements.closes))
     assert not statements.has(b"a", 1)
     assert statements.closing() == [encode.close(b"S", b"a"), encode.close(b"P", b"p")]
-    waiting.append(statements.closes)
+    waiting.append(bool(statements.closes))
     assert waiting == [False, True, False]
     assert statements.closing() == []
 
