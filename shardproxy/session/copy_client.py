@@ -2,15 +2,17 @@
 
 import asyncio
 import logging
-from collections.abc import Set
+from collections import OrderedDict
+from collections.abc import Hashable, Set
 
 from shardproxy.combine.notices import NoticeMerger
 from shardproxy.copy.encoding import Text
 from shardproxy.errors import ConnectionLost, PgError, ProtocolError
 from shardproxy.session.client import Client
+from shardproxy.session.copy_held import Begun, HeldCopy
 from shardproxy.session.copy_in import CopyIn
 from shardproxy.session.copy_look import Changed
-from shardproxy.session.copy_setup import forget_look, prepare_copy
+from shardproxy.session.copy_setup import CopySetup, forget_look, known_look, prepare_copy
 from shardproxy.session.database import Database
 from shardproxy.session.execute import Executor
 from shardproxy.session.names import Resolver
@@ -21,12 +23,20 @@ from shardproxy.sqlstate import INSUFFICIENT_PRIVILEGE, QUERY_CANCELED
 from shardproxy.wire import decode, encode
 from shardproxy.wire.constants import F
 from shardproxy.wire.errors import decoded
+from shardproxy.wire.framing import Message
 
 log = logging.getLogger(__name__)
 
 ABANDON_PATIENCE = 2.0
 """Seconds that the shards have to end a COPY whose client is gone, before their connections are closed instead: the
 locks that the others hold must not wait for one that stalls."""
+
+
+KEPT = 20
+"""Statements of a session that are known to begin well."""
+
+LONGEST = 8192
+"""Bytes of such a statement's text."""
 
 
 class CopyClient:
@@ -47,63 +57,121 @@ class CopyClient:
         self._executor = executor
         self._transactions = transactions
         self._client = client
+        self._begun: OrderedDict[bytes, Begun] = OrderedDict()
         self._unguarded: set[TableRef] = set()
         """The tables on which this session may not take the lock in front of COPY."""
 
     async def run(self, statement: CopyFrom, text: Text) -> str:
         """Serve a COPY up to its tag."""
-        client, stream = self._client, self._client.stream
-        copy = await self._start(statement, text.encode(statement.text))
-        client.write(encode.copy_in_response(copy.response.format, copy.response.column_formats))
-        stream.flush()
+        sql = text.encode(statement.text)
+        self._client.statement_begins()
+        self._shards.transaction.check()
+        self._transactions.begin_implicit()
+        try:
+            held = self._held(statement, sql)
+            if held is None:
+                copy = await self._start(statement, sql)
+                self._respond(copy)
+                return await self._serve(copy)
+            self._respond(held)
+            return await self._serve_held(held, statement, sql)
+        finally:
+            # Let go of the COPY: its log of lines and last row may be many megabytes, and the session may now be idle.
+            self._client.statement_begins()
+
+    def _respond(self, copy: CopyIn | HeldCopy) -> None:
+        self._client.write(encode.copy_in_response(copy.response.format, copy.response.column_formats))
+        self._client.stream.flush()
+
+    async def _message(self, copy: CopyIn | HeldCopy) -> Message | None:
+        """Have a COPY take its data; return the message that ends them, None when the COPY has ended them itself."""
+        stream = self._client.stream
         # The tap stays after a failure: it drops what the client still sends, without a look at each message.
         stream.tap(copy.feed)
+        while True:
+            message = await stream.read(until=copy.failed)
+            if message is None:
+                return None
+            if message.type not in {F.FLUSH, F.SYNC}:
+                if message.type in {F.COPY_DONE, F.COPY_FAIL}:
+                    stream.untap()
+                return message
+            stream.tap(copy.feed)
+
+    async def _serve(self, copy: CopyIn, message: Message | None = None) -> str:
+        """Serve a COPY that has begun, up to its tag; `message` has come after its data."""
         try:
-            while True:
-                message = await stream.read(until=copy.failed)
-                if message is None:
-                    raise await copy.stop("a row was refused")
-                match message.type:
-                    case F.COPY_DONE:
-                        stream.untap()
-                        return await copy.finish()
-                    case F.COPY_FAIL:
-                        stream.untap()
-                        raise await self._client_failed(copy, message.payload)
-                    case F.FLUSH | F.SYNC:
-                        stream.tap(copy.feed)
-                    case _:
-                        raise ProtocolError(f"unexpected message type 0x{message.type:02X} during COPY from stdin")
+            message = message or await self._message(copy)
+            if message is None:
+                raise await copy.stop("a row was refused")
+            match message.type:
+                case F.COPY_DONE:
+                    return await copy.finish()
+                case F.COPY_FAIL:
+                    raise await self._client_failed(copy, message.payload)
+                case _:
+                    raise ProtocolError(f"unexpected message type 0x{message.type:02X} during COPY from stdin")
         except (ConnectionLost, ProtocolError, asyncio.CancelledError):
             self._shards.client_writable(True)
             await asyncio.shield(self._abandon(copy))
             raise
+
+    # A COPY that is held.
+
+    def _held(self, statement: CopyFrom, sql: bytes) -> HeldCopy | None:
+        """Return a COPY that is known to begin well; None for one that is to begin on the shards first."""
+        begun = self._begun.get(sql)
+        if begun is None:
+            return None
+        looked, shards = known_look(self._database, self._shards, statement), self._shards
+        known = looked is begun.looked and self._names.cache is begun.view and self._state() == begun.state
+        if not known or shards.transaction.joined or shards.transaction.has_set or shards.cancelled:
+            return None
+        if any(shards.standing(shard) is None for shard in begun.setup.shards):
+            return None
+        copy = self._copy(sql, begun.setup, frozenset(shards.everyone))
+        return HeldCopy(copy, begun.response, self._client.stream)
+
+    def _state(self) -> Hashable:
+        return self._shards.home, self._shards.client_encoding
+
+    async def _serve_held(self, held: HeldCopy, statement: CopyFrom, sql: bytes) -> str:
+        message = await self._message(held)
+        held.release()
+        if message is not None and message.type not in {F.COPY_DONE, F.COPY_FAIL}:
+            raise ProtocolError(f"unexpected message type 0x{message.type:02X} during COPY from stdin")
+        if message is not None and message.type == F.COPY_DONE:
+            try:
+                return await self._serve(held.copy, message)
+            except Changed as changed:
+                await self._changed(statement, changed, frozenset(self._shards.everyone))
+        try:
+            # Until it has begun, `held` goes on to take what comes.
+            copy = await self._start(statement, sql)
+            copy.feed(memoryview(held.data))
+            if message is None:
+                copy.flush()
+                self._client.stream.tap(copy.feed)
         finally:
-            # Let go of the COPY: its log of lines and last row may be many megabytes, and the session may now be idle.
-            client.statement_begins()
+            held.end()
+        return await self._serve(copy, message)
+
+    # A COPY that begins on the shards.
 
     async def _start(self, statement: CopyFrom, sql: bytes) -> CopyIn:
-        """Start COPY FROM STDIN on its shards, in a transaction: an implicit one, if none is open."""
-        client = self._client
-        client.statement_begins()
-        self._shards.transaction.check()
-        self._transactions.begin_implicit()
+        """Start COPY FROM STDIN on its shards."""
         transaction = self._shards.transaction
         # ROLLBACK on one of them would take back what the transaction has set.
         own = frozenset() if transaction.has_set else frozenset(self._shards.everyone) - transaction.joined
+        self._begun.pop(sql, None)
         guarded = statement.table not in self._unguarded
         for last in (False, False, True):
             try:
                 copy = await self._begin(statement, sql, own, guarded=guarded and not last)
                 break
             except Changed as changed:
-                forget_look(self._database, self._shards, statement)
-                if changed.refusal is not None:
-                    guarded = False
-                    if changed.refusal.sqlstate == INSUFFICIENT_PRIVILEGE:
-                        self._unguarded.add(statement.table)
-                for shard in transaction.joined & own:
-                    await self._shards.withdraw(shard)
+                guarded = guarded and changed.refusal is None
+                await self._changed(statement, changed, own)
         return copy
 
     async def _begin(self, statement: CopyFrom, sql: bytes, own: Set[int], *, guarded: bool) -> CopyIn:
@@ -112,10 +180,26 @@ class CopyClient:
         )
         if setup.guard is None:
             await self._executor.joined(setup.plan)
+        copy = self._copy(sql, setup, own)
+        await copy.start()
+        if setup.looked is not None and len(sql) <= LONGEST:
+            self._begun[sql] = Begun(setup, setup.looked, self._names.cache, self._state(), copy.response)
+            if len(self._begun) > KEPT:
+                self._begun.popitem(last=False)
+        return copy
+
+    def _copy(self, sql: bytes, setup: CopySetup, own: Set[int]) -> CopyIn:
         copy = CopyIn(sql, setup, self._shards, NoticeMerger(self._client.notice), own)
         self._client.on_notice = copy.notice
-        await copy.start()
         return copy
+
+    async def _changed(self, statement: CopyFrom, changed: Changed, own: Set[int]) -> None:
+        """Take the COPY back from the shards that are in the transaction for its sake alone; it begins anew."""
+        forget_look(self._database, self._shards, statement)
+        if changed.refusal is not None and changed.refusal.sqlstate == INSUFFICIENT_PRIVILEGE:
+            self._unguarded.add(statement.table)
+        for shard in self._shards.transaction.joined & own:
+            await self._shards.withdraw(shard)
 
     @staticmethod
     async def _client_failed(copy: CopyIn, payload: bytes) -> PgError:

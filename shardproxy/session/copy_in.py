@@ -19,8 +19,7 @@ their errors the one with the smallest client line is reported.
 """
 
 import asyncio
-from collections.abc import Callable, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Set
 from typing import TypeGuard
 
 from shardproxy.combine.notices import Fields, NoticeMerger
@@ -30,16 +29,14 @@ from shardproxy.native import ALL_SHARDS, SplitError
 from shardproxy.net.gather import each
 from shardproxy.session.copy_counts import check_counts, counted
 from shardproxy.session.copy_look import Changed, Guard
+from shardproxy.session.copy_refusals import Refusal, answer
 from shardproxy.session.copy_setup import CopySetup, differs
-from shardproxy.session.copy_start import first_replies, guard_answer, late_answer
+from shardproxy.session.copy_start import guard_verdict, late_answer, start_all, start_guarded
 from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import IDLE, Connection
 from shardproxy.shard.errors import reported_by
 from shardproxy.sql import CopyFrom, Statement
-from shardproxy.sqlstate import (
-    PROTOCOL_VIOLATION,
-    QUERY_CANCELED,
-)
+from shardproxy.sqlstate import PROTOCOL_VIOLATION, QUERY_CANCELED
 from shardproxy.wire import decode, encode
 from shardproxy.wire.constants import B
 from shardproxy.wire.errors import SilentProtocolError
@@ -68,19 +65,6 @@ def is_copy_in(statement: Statement) -> TypeGuard[CopyFrom]:
     return isinstance(statement, CopyFrom) and statement.endpoint == "client"
 
 
-@dataclass(slots=True)
-class Refusal:
-    """An error and the client line that it is about; None where PostgreSQL names no line."""
-
-    error: PgError
-    line: int | None
-
-    @property
-    def order(self) -> tuple[bool, int]:
-        """Earlier lines first, errors without a line last."""
-        return (self.line is None, self.line or 0)
-
-
 class CopyIn:
     """One COPY FROM STDIN over the shards of its setup, whose connections stand."""
 
@@ -90,14 +74,16 @@ class CopyIn:
         self._relation = setup.relation
         self._connections: dict[int, Connection] = {}  # of the shards on which the COPY has begun
         self._waiting: dict[int, list[bytes]] = {}  # the others, with what they will be sent first
-        self._splitter = setup.splitter
-        self._skipped = setup.skipped
+        self._splitter = setup.new_splitter()
+        self._skipped = setup.new_skipped()
         self._setup = setup
         self._shards = shards
         self._notices = notices
         self._own = own
         self._stopped = False
         self._stopping = False
+        self._held = False
+        self._changed: Changed | None = None  # what a shard that was held has found
         self._given_up = False  # another CopyIn takes the statement over, and will hear the same notices
         self._loop = asyncio.get_running_loop()
         self._ended: set[int] = set()  # shards that were sent CopyFail
@@ -111,6 +97,17 @@ class CopyIn:
 
     # Starting.
 
+    def hold(self, response: decode.CopyResponse) -> None:
+        """Begin on no shard before `finish`: `response` is what they will answer. See `copy_held`."""
+        self.response = response
+        self._held = True
+        self._waiting = {shard: [] for shard in self._setup.shards}
+
+    def drop(self) -> None:
+        """Drop what was held, and what still comes."""
+        self._stopped = True
+        self._waiting.clear()
+
     async def start(self) -> None:
         """Begin the COPY, and see that it waits for data; if a shard refuses, end all and raise."""
         if self._setup.guard is not None:
@@ -118,34 +115,20 @@ class CopyIn:
             return
         for shard in self._setup.shards:
             self._connections[shard] = self._shards.begin(shard, self._sql)
-        connections = list(self._connections.values())
-        replies = await first_replies(connections, B.COPY_IN_RESPONSE)
-        refused = next((reply for reply in replies if isinstance(reply, PgError)), None)
-        if refused is not None:
-            waiting = zip(connections, replies, strict=True)
-            await each(self._end_waiting(one) for one, reply in waiting if not isinstance(reply, PgError))
-            raise refused
+        self.response = await start_all(list(self._connections.values()))
         for shard, connection in self._connections.items():
             self._readers[shard] = asyncio.ensure_future(self._read(shard, connection))
-        assert not isinstance(replies[0], PgError)
-        self.response = replies[0]
 
     async def _start_guarded(self, guard: Guard) -> None:
         home = self._shards.home
         connection = self._connections[home] = self._shards.begin(home, guard.sql)
         connection.query(self._sql)
-        refused = await guard_answer(connection, guard.fingerprints[home])
+        refused = await guard_verdict(connection, guard.fingerprints[home])
         self._given_up = isinstance(refused, Changed)
-        [reply] = await first_replies([connection], B.COPY_IN_RESPONSE)
-        if isinstance(reply, PgError):
-            raise refused or reply
-        if refused is not None:
-            await self._end_waiting(connection)
-            raise refused
-        self.response = reply
+        self.response = await start_guarded(connection, refused)
         self._readers[home] = asyncio.ensure_future(self._read(home, connection))
         self._waiting = {shard: [] for shard in self._setup.shards if shard != home}
-        self._timer = self._loop.call_later(FLUSH_DELAY, self._flush)
+        self._timer = self._loop.call_later(FLUSH_DELAY, self.flush)
 
     async def _read_late(self, shard: int, connection: Connection, guard: Guard) -> None:
         """Read a shard on which the COPY has begun together with its data."""
@@ -153,7 +136,10 @@ class CopyIn:
             refused, takes_data = await late_answer(connection, guard.fingerprints[shard])
         except PgError as error:
             refused, takes_data = error, False
-        if isinstance(refused, Changed):
+        if isinstance(refused, Changed) and self._held:
+            self._given_up = True
+            self._changed = refused
+        elif isinstance(refused, Changed):
             # Before what any line is refused for: the rows were cut for other columns.
             self._refuse(Refusal(self._differs(refused, connection), 0))
         elif refused is not None:
@@ -166,11 +152,6 @@ class CopyIn:
             return changed.refusal
         home = next(iter(self._connections.values()))
         return differs(self._relation, home.name, connection.name)
-
-    async def _end_waiting(self, connection: Connection) -> None:
-        connection.stream.write(encode.copy_fail("another shard refused the COPY"))
-        while connection.replies:
-            await connection.read()
 
     # Data.
 
@@ -190,8 +171,8 @@ class CopyIn:
         if self._refusals:
             return used
         self._send(self._splitter.ready())
-        if self._timer is None and self._splitter.pending:
-            self._timer = self._loop.call_later(FLUSH_DELAY, self._flush)
+        if self._timer is None and not self._held and self._splitter.pending:
+            self._timer = self._loop.call_later(FLUSH_DELAY, self.flush)
         return used
 
     def _send(self, buffers: list[tuple[int, bytes]]) -> None:
@@ -211,25 +192,28 @@ class CopyIn:
         """Take data for a shard on which the COPY has not begun: without a row, it has none of its own yet."""
         held = self._waiting[shard]
         held.append(data)
+        if self._held and not self._stopping:
+            return
         if self._stopping or self._splitter.rows_of(shard) or sum(map(len, held)) > HELD_BYTES:
             self._begin_late(shard)
 
-    def _begin_late(self, shard: int) -> None:
+    def _begin_late(self, shard: int, end: bytes = b"") -> None:
         guard = self._setup.guard
         assert guard is not None
         held = self._waiting.pop(shard)
         try:
             # In one Query: where BEGIN fails, COPY must not run, or it would commit by itself.
-            connection = self._shards.begin(shard, b"%s\n;\n%s" % (guard.sql, self._sql))
+            sql = b"%s\n;\n%s" % (guard.sql, self._sql)
+            connection = self._shards.begin(shard, sql, b"".join(held) + end)
         except PgError as error:
             self._refuse(Refusal(error, None))
             return
         self._connections[shard] = connection
-        connection.stream.write(b"".join(held))
         self._readers[shard] = asyncio.ensure_future(self._read_late(shard, connection, guard))
 
-    def _flush(self) -> None:
-        self._timer = None
+    def flush(self) -> None:
+        """Begin on all shards, and send what waits for more."""
+        self._stop_timer()
         if not self._refusals:
             for shard in list(self._waiting):
                 self._begin_late(shard)
@@ -300,15 +284,17 @@ class CopyIn:
                 self._send(self._splitter.finish())
         except SplitError as error:
             self._refuse_split(error)
+        if self._refusals and self._held:
+            raise Changed  # on shards that have begun, what they refuse counts, too
         if not self._refusals:
             self._stop_timer()
-            idle = self._without_rows()
-            for shard, connection in self._connections.items():
-                if shard in idle:
-                    self._withdraw(shard, connection)
-                else:
-                    connection.stream.write(encode.COPY_DONE)
-            await asyncio.wait([*self._readers.values(), *self._withdrawals.values()])
+            if self._held:
+                self._begin_ended()
+            else:
+                self._end()
+            await _all([*self._readers.values(), *self._withdrawals.values()])
+        if self._changed is not None:
+            raise self._changed
         if self._refusals:
             raise await self.stop("another shard refused a row")
         await each(self._setup.confirm(shard, self._connections[shard]) for shard in self._tags)
@@ -321,6 +307,20 @@ class CopyIn:
         if summary is not None:
             self._notices.notice(min(self._tags), summary)
         return f"COPY {next(iter(counts.values())) if self._setup.everywhere else sum(counts.values())}"
+
+    def _begin_ended(self) -> None:
+        """Begin where there are rows, or on one shard, all in one write for each: what was held is the whole COPY."""
+        for shard in [shard for shard in self._waiting if self._splitter.rows_of(shard)] or [self._shards.home]:
+            self._begin_late(shard, encode.COPY_DONE)
+        self._waiting.clear()
+
+    def _end(self) -> None:
+        idle = self._without_rows()
+        for shard, connection in self._connections.items():
+            if shard in idle:
+                self._withdraw(shard, connection)
+            else:
+                connection.stream.write(encode.COPY_DONE)
 
     def _withdraw(self, shard: int, connection: Connection) -> None:
         self._ended.add(shard)
@@ -354,7 +354,7 @@ class CopyIn:
                 self._ended.add(shard)
                 connection.stream.write(unblocking + encode.copy_fail(reason))
         tasks = [*self._readers.items(), *self._withdrawals.items()]
-        _, silent = await asyncio.wait([task for _, task in tasks], timeout=SETTLE_TIMEOUT)
+        silent = await _all([task for _, task in tasks], SETTLE_TIMEOUT)
         for shard, task in tasks:
             if task in silent:
                 # Its part is rolled back when the server sees the connection gone.
@@ -367,10 +367,7 @@ class CopyIn:
                 context=f"COPY {self._relation}, line {self._splitter.lines + 1}",
             )
             self._refusals.append(Refusal(failed, self._splitter.lines + 1))
-        error = min(self._refusals, key=lambda refusal: refusal.order).error
-        # Raised, it refers to this COPY; referred to in turn, both would stay until the garbage collector comes by.
-        self._refusals.clear()
-        return error
+        return answer(self._refusals)
 
     async def abandon(self) -> None:
         """The client is gone: end the COPY on all shards, without an error for anybody."""
@@ -392,3 +389,8 @@ class CopyIn:
         context = None if error.line is None else f"COPY {self._relation}, line {error.line}"
         refused = self._setup.refusal(error, context)
         self._refuse(Refusal(refused, error.line))
+
+
+async def _all(tasks: Collection[asyncio.Task[None]], timeout: float | None = None) -> Set[asyncio.Task[None]]:
+    """Wait for tasks, if there are any; return those that have not ended."""
+    return (await asyncio.wait(tasks, timeout=timeout))[1] if tasks else set()

@@ -21,12 +21,12 @@ from functools import partial
 from shardproxy.copy.encoding import Encodings, splits_bytewise
 from shardproxy.copy.skipped import SkippedRows
 from shardproxy.errors import PgError
-from shardproxy.native import Placement, SplitError, Splitter
+from shardproxy.native import Placement, SplitError
 from shardproxy.routing import CopyFromClient, Plan, Replicate, Resolved, route
 from shardproxy.routing.identifiers import ascii_name
 from shardproxy.routing.relation import Relation
 from shardproxy.session.copy_look import LOCKABLE, NOT_GUARDED, Changed, Guard, Look, Looked
-from shardproxy.session.copy_splitter import keyed_splitter, refusal_of, splitter_for
+from shardproxy.session.copy_splitter import NewSplitter, keyed_splitter, refusal_of, splitter_for
 from shardproxy.session.copy_start import first_replies
 from shardproxy.session.database import SHARDED, Database
 from shardproxy.session.execute import Executor
@@ -47,20 +47,25 @@ from shardproxy.wire.constants import B
 
 @dataclass(frozen=True, slots=True)
 class CopySetup:
-    """A COPY ready to start."""
+    """What a COPY needs to start, as often as the statement comes."""
 
     plan: CopyFromClient
     shards: tuple[int, ...]
     relation: str
-    splitter: Splitter
-    skipped: SkippedRows
+    new_splitter: NewSplitter
+    new_skipped: Callable[[], SkippedRows]
     everywhere: bool
     refusal: Callable[[SplitError, str | None], PgError]
     """What to say of what the splitter refuses, given CONTEXT."""
     placed_by: Mapping[int, Relation]
     """The columns by which each shard's rows were placed, to be confirmed; empty where they do not matter."""
-    guard: Guard | None
-    """What each shard is asked in front of the COPY; None if all have been looked at in this transaction."""
+    looked: Looked | None
+    """What each shard is asked to confirm in front of the COPY; None if all were looked at in this transaction."""
+
+    @property
+    def guard(self) -> Guard | None:
+        """What each shard is asked in front of the COPY."""
+        return None if self.looked is None else self.looked.guard
 
     async def confirm(self, shard: int, connection: Connection) -> None:
         """Raise 40001 if a shard's COPY, which is over and has its lock, had other columns than it was placed by.
@@ -100,7 +105,7 @@ async def prepare_copy(
     *,
     guarded: bool,
 ) -> CopySetup:
-    """Resolve a COPY FROM STDIN's table on its shards and build its splitter; without `guarded` look in any case."""
+    """Resolve a COPY FROM STDIN's table on its shards, and see how its rows are split; without `guarded` look anew."""
     looked = await _looked(database, shards, names, copy) if guarded else None
     if looked is not None:
         looks: Mapping[int, Look] = looked.looks
@@ -134,25 +139,32 @@ async def prepare_copy(
         if looked is None:
             placed_by = {shard: one for shard in numbers if (one := looks[shard].relation) is not None}
         placement = table.placement_in(shards.timezone)
-        splitter = await keyed_splitter(shards.standing(numbers[0]), copy, table, placement, encodings)
+        new_splitter = await keyed_splitter(shards.standing(numbers[0]), copy, table, placement, encodings)
     elif everywhere:
-        splitter = splitter_for(Placement.reference(nshards), copy.options, encodings, relation.server_version)
+        new_splitter = splitter_for(Placement.reference(nshards), copy.options, encodings, relation.server_version)
     else:
-        splitter = splitter_for(Placement.single(nshards, numbers[0]), copy.options, encodings, relation.server_version)
-    skipped = SkippedRows(
+        new_splitter = splitter_for(
+            Placement.single(nshards, numbers[0]), copy.options, encodings, relation.server_version
+        )
+    new_skipped = partial(
+        SkippedRows,
         on_error_ignore=copy.options.on_error == "ignore",
         reject_limit=copy.options.reject_limit,
         everywhere=everywhere,
     )
     database.check_readiness({shard: looks[shard].readiness for shard in numbers})
     refusal = partial(refusal_of, table, copy.options.format)
-    guard = None if looked is None else looked.guard
-    return CopySetup(plan, numbers, relation.name, splitter, skipped, everywhere, refusal, placed_by, guard)
+    return CopySetup(plan, numbers, relation.name, new_splitter, new_skipped, everywhere, refusal, placed_by, looked)
 
 
 def forget_look(database: Database, shards: Shards, copy: CopyFrom) -> None:
     """Look at a COPY's table anew next time."""
     database.looks.drop(_key(shards, copy))
+
+
+def known_look(database: Database, shards: Shards, copy: CopyFrom) -> Looked | None:
+    """Return what is known of a COPY's table, if it is known still."""
+    return database.looks.get(_key(shards, copy))
 
 
 def _key(shards: Shards, copy: CopyFrom) -> Hashable:

@@ -1,7 +1,8 @@
 """A COPY's splitter: how its options, its encodings and the sharding key decide where a row ends and belongs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from shardproxy.copy.encoding import Encodings, same_encoding, utf8_table
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from shardproxy.routing.table import ShardedTable
 
 Constant = bytes | None | Literal[Marker.ABSENT]
+
+NewSplitter = Callable[[], Splitter]
+"""Makes the splitter of one COPY; the same for each COPY of one statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +42,8 @@ async def keyed_splitter(
     table: "ShardedTable",
     placement: Placement,
     encodings: Encodings,
-) -> Splitter:
-    """Return the splitter of a sharded table; `connection` is asked for defaults, where the key may be left out."""
+) -> NewSplitter:
+    """Return what makes splitters of a sharded table; `connection` is asked for defaults, where the key is left out."""
     relation = table.relation
     fields = copy.columns or tuple(column.name for column in relation.columns if not column.generated)
     names = [column.name for column in table.key]
@@ -92,13 +96,14 @@ def _transcode(client: str, server: str) -> Sequence[bytes] | Literal[Marker.ASC
 
 def splitter_for(
     placement: Placement, options: CopyOptions, encodings: Encodings, server_version: int, key: "Key | None" = None
-) -> Splitter:
-    """Return the splitter for a placement; PgError for an option that the data's encoding cannot spell."""
+) -> NewSplitter:
+    """Return what makes splitters for a placement; PgError for an option that the data's encoding cannot spell."""
     # Only a key's value is compared with the markers.
     markers = (options.null, options.default) if key is not None else ("", None)
     null, default = (None if text is None else _in_data(text, encodings) for text in markers)
     key = key or Key((), (), (), (), (), None)
-    return Splitter(
+    return partial(
+        Splitter,
         placement,
         format=options.format,
         key_fields=key.fields,

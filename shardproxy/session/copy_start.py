@@ -7,10 +7,39 @@ from shardproxy.net.gather import each
 from shardproxy.session.copy_look import NOT_GUARDED, Changed
 from shardproxy.shard.connection import IDLE, Connection
 from shardproxy.shard.errors import reported_by
-from shardproxy.wire import decode
+from shardproxy.wire import decode, encode
 from shardproxy.wire.constants import B
 
 Reply = decode.CopyResponse | PgError
+
+
+async def start_all(connections: Sequence[Connection]) -> decode.CopyResponse:
+    """Return the CopyInResponse of connections that were sent a COPY; if one refuses, end all and raise."""
+    replies = await first_replies(connections, B.COPY_IN_RESPONSE)
+    refused = next((reply for reply in replies if isinstance(reply, PgError)), None)
+    if refused is not None:
+        waiting = zip(connections, replies, strict=True)
+        await each(_end_waiting(one) for one, reply in waiting if not isinstance(reply, PgError))
+        raise refused
+    assert not isinstance(replies[0], PgError)
+    return replies[0]
+
+
+async def start_guarded(connection: Connection, refused: PgError | Changed | None) -> decode.CopyResponse:
+    """Return the CopyInResponse of a connection whose guard has answered; end the COPY and raise what is `refused`."""
+    [reply] = await first_replies([connection], B.COPY_IN_RESPONSE)
+    if isinstance(reply, PgError):
+        raise refused or reply
+    if refused is not None:
+        await _end_waiting(connection)
+        raise refused
+    return reply
+
+
+async def _end_waiting(connection: Connection) -> None:
+    connection.stream.write(encode.copy_fail("another shard refused the COPY"))
+    while connection.replies:
+        await connection.read()
 
 
 async def first_replies(connections: Sequence[Connection], expected: int) -> list[Reply]:
@@ -39,7 +68,7 @@ async def _first_reply(connection: Connection, expected: int) -> Reply:
         return error or lost
 
 
-async def guard_answer(connection: Connection, fingerprint: bytes | None) -> PgError | Changed | None:
+async def guard_verdict(connection: Connection, fingerprint: bytes | None) -> PgError | Changed | None:
     """Read a shard's answer to `Guard.sql`, up to ReadyForQuery; return what speaks against the COPY."""
     error, row = await _guard_answer(connection, B.READY_FOR_QUERY)
     return _verdict(error, row, fingerprint)

@@ -217,15 +217,15 @@ class Shards:
         self._check_cancelled()
         return answers
 
-    def begin(self, shard: int, sql: bytes) -> Connection:
+    def begin(self, shard: int, sql: bytes, data: bytes = b"") -> Connection:
         """Queue statements on a shard whose connection stands, after what brings it into the transaction.
 
-        Does not wait; the answer is the caller's to read.
+        `data` are the messages after the Query. Does not wait; the answer is the caller's to read.
         """
         self._check_cancelled()
         connection = self._leases[shard].connection
         joining = self.joining(shard)
-        connection.query(b"%s\n;\n%s" % (joining, sql) if joining else sql)
+        connection.query(b"%s\n;\n%s" % (joining, sql) if joining else sql, data=data)
         return connection
 
     async def withdraw(self, shard: int, answered: Awaitable[object] | None = None) -> None:

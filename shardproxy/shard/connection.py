@@ -91,14 +91,14 @@ class Connection:
         if self._stalled is None:
             self.watch_stall()
 
-    def query(self, sql: bytes, owed: Iterable[Owed] = SWALLOWED_QUERY) -> None:
-        """Queue a simple Query, after the Close messages that wait."""
+    def query(self, sql: bytes, owed: Iterable[Owed] = SWALLOWED_QUERY, data: bytes = b"") -> None:
+        """Queue a simple Query, after the Close messages that wait; `data` are COPY's messages that come after it."""
         self.statements.queried()
         closing = self.statements.closing()
         if closing:
             close, sync = HOUSEKEEPING
             self.send(b"".join(closing) + encode.SYNC, [*[close] * len(closing), sync])
-        self.send(encode.query(sql), owed)
+        self.send(encode.query(sql) + data, owed)
 
     async def read(self) -> Reply:
         """Return the next message that answers a request; note the status of ReadyForQuery.

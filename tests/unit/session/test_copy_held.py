@@ -1,0 +1,321 @@
+"""COPY FROM STDIN of a statement that has begun well a moment ago: the client is answered at once."""
+
+import pytest
+
+from tests.support.messages import (
+    BOUND,
+    COPY_DONE,
+    FLUSH,
+    PARSED,
+    SYNC,
+    TERMINATE,
+    bind,
+    complete,
+    copy_fail,
+    copy_in,
+    data,
+    error,
+    execute,
+    parse,
+    query,
+    ready,
+)
+from tests.support.playbook import AT, Client, FakeShard, Playbook
+from tests.unit.session.test_copy_guarded import (
+    ALL,
+    COPY,
+    GUARDED,
+    ROW_0,
+    ROW_1,
+    begins_at_home,
+    ends,
+    looked_up,
+    started,
+    verdict,
+    withdrawn,
+)
+
+REFUSED = error("57014"), ready("E")
+
+
+async def warm(playbook: Playbook) -> tuple[Client, FakeShard, FakeShard]:
+    """A session that has run the COPY."""
+    client, s0, s1 = await started(playbook)
+    await client.sends(data(ROW_0), COPY_DONE)
+    await s0.gets(data(ROW_0), COPY_DONE)
+    await s0.sends(complete("COPY 1"), ready("T"))
+    await ends(s0)
+    await client.gets(complete("COPY 1"), ready("I"))
+    assert s0.writes > 1
+    assert s1.writes == 1
+    return client, s0, s1
+
+
+async def held(playbook: Playbook) -> tuple[Client, FakeShard, FakeShard]:
+    """A COPY whose client was answered, and of which no shard has heard."""
+    client, s0, s1 = await warm(playbook)
+    await client.sends(query(COPY))
+    await client.gets(copy_in(0, 0))
+    return client, s0, s1
+
+
+async def loads(shard: FakeShard, rows: str, tag: str) -> None:
+    """BEGIN, guard, COPY, data and CopyDone come in one write."""
+    await shard.gets(ALL, *([data(rows)] if rows else []), COPY_DONE)
+    assert shard.writes == 1
+    await shard.sends(*verdict(), copy_in(0, 0), complete(tag), ready("T"))
+
+
+async def test_a_row(playbook: Playbook) -> None:
+    client, s0, s1 = await held(playbook)
+    await client.sends(data(ROW_1), COPY_DONE)
+    await loads(s1, ROW_1, "COPY 1")
+    await ends(s1)
+    await client.gets(complete("COPY 1"), ready("I"))
+    await s0.gets()
+
+
+async def test_rows_of_both_shards(playbook: Playbook) -> None:
+    client, s0, s1 = await held(playbook)
+    await client.sends(data(ROW_0 + ROW_1), FLUSH, data(ROW_1), SYNC, COPY_DONE)
+    await loads(s0, ROW_0, "COPY 1")
+    await loads(s1, ROW_1 * 2, "COPY 2")
+    await ends(s0, s1)
+    await client.gets(complete("COPY 3"), ready("I"))
+
+
+async def test_no_row(playbook: Playbook) -> None:
+    client, s0, s1 = await held(playbook)
+    await client.sends(COPY_DONE)
+    await loads(s0, "", "COPY 0")
+    await ends(s0)
+    await client.gets(complete("COPY 0"), ready("I"))
+    await s1.gets()
+
+
+async def test_a_row_is_refused(playbook: Playbook) -> None:
+    """The earliest line of the client's is the answer; nothing is committed."""
+    client, s0, s1 = await held(playbook)
+    await client.sends(data(ROW_0 + ROW_1 + ROW_0), COPY_DONE)
+    await s0.gets(ALL, data(ROW_0 * 2), COPY_DONE)
+    await s1.gets(ALL, data(ROW_1), COPY_DONE)
+    await s0.sends(*verdict(), copy_in(0, 0), error("23505", W="COPY t, line 2"), ready("E"))
+    await s1.sends(*verdict(), copy_in(0, 0), error("22P02", W="COPY t, line 1"), ready("E"))
+    await ends(s0, s1, how="ROLLBACK")
+    await client.gets(error("22P02", W="COPY t, line 2"), ready("I"))
+
+
+async def test_the_statement_is_refused(playbook: Playbook) -> None:
+    """What has changed since is found after CopyInResponse."""
+    client, s0, _ = await held(playbook)
+    await client.sends(data(ROW_0), COPY_DONE)
+    await s0.gets(ALL, data(ROW_0), COPY_DONE)
+    await s0.sends(complete("BEGIN"), error("55P03"), ready("E"))
+    await ends(s0, how="ROLLBACK")
+    await client.gets(error("55P03", D='Reported by shard "s0".'), ready("I"))
+
+
+@pytest.mark.parametrize("changed", [0, 1])
+async def test_the_table_has_changed(playbook: Playbook, changed: int) -> None:
+    """On any shard: all is taken back, looked at anew, and done again with the rows that were held."""
+    client, *shards = await held(playbook)
+    s0, s1 = shards
+    await client.sends(data(ROW_0 + ROW_1), COPY_DONE)
+    for shard, rows in ((s0, ROW_0), (s1, ROW_1)):
+        await shard.gets(ALL, data(rows), COPY_DONE)
+        fingerprint = "g" if shard is shards[changed] else "f"
+        await shard.sends(*verdict(fingerprint), copy_in(0, 0), complete("COPY 1"), ready("T"))
+    await ends(s0, s1, how="ROLLBACK")
+    await looked_up(s0, s1)
+    await begins_at_home(s0)
+    await s0.gets(data(ROW_0), COPY_DONE)
+    await s0.sends(complete("COPY 1"), ready("T"))
+    await loads_late(s1, ROW_1)
+    await ends(s0, s1)
+    await client.gets(complete("COPY 2"), ready("I"))
+
+
+async def loads_late(shard: FakeShard, rows: str) -> None:
+    await shard.gets(ALL, data(rows), COPY_DONE)
+    await shard.sends(*verdict(), copy_in(0, 0), complete("COPY 1"), ready("T"))
+
+
+async def test_the_lock_is_refused(playbook: Playbook) -> None:
+    """What the proxy's own LOCK TABLE meets is no error of the COPY's."""
+    client, s0, s1 = await held(playbook)
+    await client.sends(data(ROW_0), COPY_DONE)
+    await s0.gets(ALL, data(ROW_0), COPY_DONE)
+    await s0.sends(complete("BEGIN"), error("42P01"), ready("E"))
+    await ends(s0, how="ROLLBACK")
+    await looked_up(s0, s1)
+    await begins_at_home(s0)
+    await s0.gets(data(ROW_0), COPY_DONE)
+    await s0.sends(complete("COPY 1"), ready("T"))
+    await ends(s0)
+    await client.gets(complete("COPY 1"), ready("I"))
+
+
+async def test_a_client_that_takes_its_time(playbook: Playbook) -> None:
+    """The COPY begins on all shards, and goes on as any other."""
+    client, s0, s1 = await held(playbook)
+    await client.sends(data(ROW_0))
+    await playbook.flushed()
+    await begins_at_home(s0)
+    await s0.gets(data(ROW_0))
+    await s1.gets(ALL)
+    await s1.sends(*verdict(), copy_in(0, 0))
+    await client.sends(data(ROW_1), COPY_DONE)
+    await s1.gets(data(ROW_1), COPY_DONE)
+    await s0.gets(COPY_DONE)
+    for shard in (s0, s1):
+        await shard.sends(complete("COPY 1"), ready("T"))
+    await ends(s0, s1)
+    await client.gets(complete("COPY 2"), ready("I"))
+
+
+async def test_many_rows(playbook: Playbook) -> None:
+    """More than may be held: the COPY begins, and none of it is lost or sent twice."""
+    client, s0, s1 = await held(playbook)
+    many = ROW_0 * 30_000
+    await client.sends(data(many), data(ROW_1))
+    await begins_at_home(s0)
+    await s1.gets(ALL, data(ROW_1))
+    await s1.sends(*verdict(), copy_in(0, 0))
+    await client.sends(data(ROW_0), COPY_DONE)
+    await s1.gets(COPY_DONE)
+    await s1.sends(complete("COPY 1"), ready("T"))
+    assert s0.inbox.pop() == COPY_DONE
+    assert b"".join(message.data[5:] for message in s0.inbox) == (many + ROW_0).encode()
+    s0.inbox.clear()
+    await s0.sends(complete("COPY 30001"), ready("T"))
+    await ends(s0, s1)
+    await client.gets(complete("COPY 30002"), ready("I"))
+
+
+async def test_the_client_goes_on_while_the_copy_begins(playbook: Playbook) -> None:
+    """A lock may take long: what comes is held, up to a bound, and then the client waits."""
+    client, s0, s1 = await held(playbook)
+    many = ROW_0 * 50_000
+    await client.sends(data(many))
+    await s0.gets(GUARDED, query(COPY))
+    for _ in range(8):
+        await client.sends(data(many))
+    assert client.held_back()
+    await s0.sends(*verdict(), ready("T"), copy_in(0, 0))
+    await s1.gets(ALL)
+    await s1.sends(*verdict(), copy_in(0, 0))
+    assert not client.held_back()
+    await client.sends(COPY_DONE)
+    await withdrawn(s1)
+    assert s0.inbox.pop() == COPY_DONE
+    assert b"".join(message.data[5:] for message in s0.inbox) == (many * 9).encode()
+    s0.inbox.clear()
+    await s0.sends(complete("COPY 450000"), ready("T"))
+    await ends(s0)
+    await client.gets(complete("COPY 450000"), ready("I"))
+
+
+async def test_copy_fail(playbook: Playbook) -> None:
+    """As on one server, which would have looked at the rows by now."""
+    client, s0, s1 = await held(playbook)
+    await client.sends(data(ROW_1), copy_fail("no more"))
+    await begins_at_home(s0)
+    await s0.gets(copy_fail("no more"))
+    await s0.sends(*REFUSED)
+    await s1.gets(ALL, data(ROW_1), copy_fail("no more"))
+    await s1.sends(*verdict(), copy_in(0, 0), *REFUSED)
+    await ends(s0, s1, how="ROLLBACK")
+    await client.gets(error("57014", "COPY from stdin failed: no more"), ready("I"))
+
+
+async def test_the_client_leaves(playbook: Playbook) -> None:
+    client, s0, s1 = await held(playbook)
+    await client.sends(data(ROW_0))
+    await client.leaves()
+    await playbook.ends_lost()
+    await s0.gets(TERMINATE)
+    await s1.gets(TERMINATE)
+
+
+async def test_a_query_inside(playbook: Playbook) -> None:
+    client, s0, s1 = await held(playbook)
+    await client.sends(data(ROW_0), query("SELECT 1"))
+    await playbook.ends_by("08P01")
+    await s0.gets(TERMINATE)
+    await s1.gets(TERMINATE)
+
+
+async def test_a_shard_is_lost(playbook: Playbook) -> None:
+    """Whether its part came through does not matter: it is not committed."""
+    client, s0, s1 = await held(playbook)
+    await client.sends(data(ROW_0 + ROW_1), COPY_DONE)
+    await s0.gets(ALL, data(ROW_0), COPY_DONE)
+    await s1.gets(ALL, data(ROW_1), COPY_DONE)
+    await s0.sends(*verdict(), copy_in(0, 0), complete("COPY 1"), ready("T"))
+    await s1.leaves()
+    await ends(s0, how="ROLLBACK")
+    await client.gets(error("08006", 'connection to shard "s1" was lost'), ready("I"))
+
+
+async def test_in_a_transaction(playbook: Playbook) -> None:
+    client, s0, s1 = await warm(playbook)
+    await client.sends(query("BEGIN ISOLATION LEVEL SERIALIZABLE"))
+    await client.gets(complete("BEGIN"), ready("T"))
+    await client.sends(query(COPY))
+    await client.gets(copy_in(0, 0))
+    await client.sends(data(ROW_0), COPY_DONE)
+    [sent] = [message.data for message in s0.inbox if message.data[:1] == b"Q"]
+    assert sent[5:].startswith(b"BEGIN ISOLATION LEVEL SERIALIZABLE\n;\n")
+    s0.inbox.clear()
+    await s0.sends(*verdict(), copy_in(0, 0), complete("COPY 1"), ready("T"))
+    await client.gets(complete("COPY 1"), ready("T"))
+    await client.sends(query("COMMIT"))
+    await ends(s0)
+    await client.gets(complete("COMMIT"), ready("I"))
+    await s1.gets()
+
+
+async def test_by_the_extended_protocol(playbook: Playbook) -> None:
+    """The Sync after CopyDone commits."""
+    client, s0, s1 = await warm(playbook)
+    await client.sends(parse("", COPY), bind("", ""), execute(), SYNC)
+    await client.gets(PARSED, BOUND, copy_in(0, 0))
+    await client.sends(data(ROW_0), COPY_DONE, SYNC)
+    await loads(s0, ROW_0, "COPY 1")
+    await client.gets(complete("COPY 1"))
+    await ends(s0)
+    await client.gets(ready("I"))
+    await s1.gets()
+
+
+async def test_after_a_definition(playbook: Playbook) -> None:
+    """What passes through the proxy is known to have changed."""
+    client, s0, s1 = await warm(playbook)
+    playbook.database.definitions_changed()
+    await client.sends(query(COPY))
+    await looked_up(s0, s1)
+    await begins_at_home(s0)
+    await client.gets(copy_in(0, 0))
+    await client.sends(COPY_DONE)
+    await s0.gets(COPY_DONE)
+    await s0.sends(complete("COPY 0"), ready("T"))
+    await ends(s0)
+    await client.gets(complete("COPY 0"), ready("I"))
+
+
+async def test_after_set(playbook: Playbook) -> None:
+    """The role may be another one: what it may do is found before data are asked for."""
+    client, s0, s1 = await warm(playbook)
+    await client.sends(query("SET ROLE other"))
+    for shard in (s0, s1):
+        await shard.gets(query("SET ROLE other"))
+        await shard.sends(complete("SET"), ready("I"))
+    await client.gets(complete("SET"), ready("I"))
+    await client.sends(query(COPY))
+    await begins_at_home(s0)
+    await client.gets(copy_in(0, 0))
+    await client.sends(data(f"{AT[0]}\tx\n"), COPY_DONE)
+    await s0.gets(data(f"{AT[0]}\tx\n"), COPY_DONE)
+    await s0.sends(complete("COPY 1"), ready("T"))
+    await ends(s0)
+    await client.gets(complete("COPY 1"), ready("I"))
