@@ -275,8 +275,47 @@ def commit() -> None:
     d.save("commit.svg")
 
 
+def ways() -> None:
+    """The two ways of a statement from the client's socket to the shard's, and back."""
+    d = Drawing(
+        940, 420, "The two ways of a statement: the fast lane is one chain of calls, the general way a coroutine"
+    )
+    d.box(14, 160, 104, 100, "client", "Bind,", "Execute,", "Query", fill=SAND)
+    d.box(822, 160, 104, 100, "shard", "PostgreSQL", fill=GREEN)
+    d.frame(140, 14, 660, 180, "fast lane: one chain of calls, a read and a write each way")
+    d.frame(140, 226, 660, 180, "general way: a coroutine, one message at a time")
+    d.arrow(118, 190, 160, 92)
+    d.arrow(118, 230, 160, 304)
+    above = (
+        ("Stream", "buffer_updated:", "the chunk"),
+        ("Lane", "feed: messages,", "plan, key, shard"),
+        ("Turns", "send: names,", "owed replies"),
+        ("Connection", "send: one write"),
+    )
+    below = (
+        ("Session", "_message: waits", "for the lane"),
+        ("Extended, Simple", "what Execute or", "Query asks for"),
+        ("Executor", "route, join the", "transaction, send"),
+        ("Connection", "send; the queue", "of owed replies"),
+    )
+    for top, ways_of, back in ((46, above, "Turns._answers"), (258, below, "Relay, Answers")):
+        for place, (title, *lines) in enumerate(ways_of):
+            d.box(160 + 160 * place, top, 136, 76, title, *lines, fill=BLUE if top == 46 else PLAIN)
+            if place:
+                d.arrow(136 + 160 * place, top + 38, 158 + 160 * place, top + 38)
+        d.box(320, top + 96, 296, 34, f"{back}: checked, in order", fill=ROSE)
+    d.arrow(776, 92, 822, 186)
+    d.arrow(776, 304, 822, 234)
+    d.arrow(822, 204, 618, 160)
+    d.arrow(318, 160, 120, 204)
+    d.arrow(822, 218, 618, 368)
+    d.arrow(318, 368, 120, 222)
+    d.save("ways.svg")
+
+
 if __name__ == "__main__":
     overview()
     flow()
     layers()
     commit()
+    ways()

@@ -7,12 +7,14 @@ Errors leave as PgError; the caller then calls `Transactions.statement_failed`.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import assert_never
 
 from shardproxy.combine.answers import Answer
 from shardproxy.combine.tags import total_tag
 from shardproxy.errors import PgError
 from shardproxy.native import shape
 from shardproxy.routing import (
+    ByKey,
     Connected,
     CopyFromClient,
     CopyToClient,
@@ -175,7 +177,10 @@ class Executor:
                 return self._shards.connected
             case Local():
                 return ()
-        return self._shards.everyone
+            case Replicate() | ShardByShard() | ByKey():
+                return self._shards.everyone
+            case other:
+                assert_never(other)
 
     async def joined(self, plan: Plan) -> list[Connection]:
         """Return the connections for a plan, in the transaction if there is one, with the lock that it wants.

@@ -42,6 +42,29 @@ def test_modules_that_are_named_exist(path: Path) -> None:
     assert not missing
 
 
+def test_what_a_reader_is_led_through_exists() -> None:
+    """Every function that docs/architecture.md names on the way of a Bind, a byte of COPY and an error."""
+    text = (ROOT / "docs/architecture.md").read_text()
+    table = text.partition("To follow one thing through the code:")[2].partition("\n\nThe transaction is")[0]
+    native = "".join(path.read_text() for path in (ROOT / "shardproxy/native/core").rglob("*.[ch]"))
+    modules = {path.stem: path.read_text() for path in (ROOT / "shardproxy").rglob("*.py*") if path.suffix != ".pyc"}
+    named = re.findall(r"`([\w.]+)`", table)
+    assert len(named) > 30
+    missing = []
+    for name in named:
+        owner, _, function = name.rpartition(".")
+        if name.startswith("sp_"):
+            found = re.search(rf"\b{name}\b", native) is not None
+        else:
+            holds = [modules[owner]] if owner in modules else list(modules.values())
+            if owner and owner not in modules:
+                holds = [module for module in holds if re.search(rf"^class {owner}\b", module, re.MULTILINE)]
+            found = any(re.search(rf"^ *(async )?def {function}\b", module, re.MULTILINE) for module in holds)
+        if not found:
+            missing.append(name)
+    assert not missing
+
+
 @pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "docs" / "getting-started.md"], ids=lambda path: path.name)
 def test_configurations_that_are_shown_are_valid(path: Path) -> None:
     examples = re.findall(r"^```toml\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL)
