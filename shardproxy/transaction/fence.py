@@ -1,9 +1,9 @@
 """What another connection can do about a session that was lost: end its backend, and finish what it prepared.
 
-A backend outlives its connection: it may prepare, or commit, seconds after its client is gone. So before anything is
-said about its transaction, the backend is terminated and waited for. It is found by its pid, and
-known not to be a later one of the same pid by having started before `clock`, a time of that server (seconds of
-the epoch) at which the session was known to live.
+A backend outlives its connection: it may prepare, or commit, seconds after its client is gone. So it is terminated and
+waited for before any conclusion about its transaction is drawn. It is found by its pid, and known not to be a later one
+of the same pid by having started before `clock`, a time of that server (seconds of the epoch) at which the session was
+known to live.
 """
 
 import asyncio

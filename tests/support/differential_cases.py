@@ -5,6 +5,7 @@ are spelled from a drawn number by `spellings`, which knows what PostgreSQL read
 """
 
 import random
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class Column:
     @property
     def may_be_declined(self) -> bool:
         """Whether the proxy may decline to read a spelling."""
-        return self.sql.startswith(DECLINED)
+        return re.match(rf"({'|'.join(DECLINED)})\b", self.sql) is not None
 
 
 @dataclass(frozen=True)

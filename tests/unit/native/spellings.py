@@ -370,6 +370,19 @@ def macaddr(rng: random.Random) -> str:
     return _mutate(rng, _space(rng) + text + _space(rng), "0af:-. gx")
 
 
+def macaddr8(rng: random.Random) -> str:
+    """Six or eight bytes, a separator after some of them or after each, another one in between."""
+    size = rng.choice([6, 6, 8, 8, 8, 7, 9])
+    separator = rng.choice(":-.")
+    every = rng.choice([1, 1, 2, 3, 4, 9])
+    text = "".join(
+        f"{rng.getrandbits(8):02x}" + (separator if at % every == 0 and at != size else "") for at in range(1, size + 1)
+    )
+    if rng.random() < 0.3:
+        text = text.upper()
+    return _mutate(rng, _space(rng) + text + _space(rng), "0af:-. gx\xe9")
+
+
 def time(rng: random.Random) -> str:
     """Times of day, some with an offset that does not count."""
     if rng.random() < 0.05:
@@ -475,8 +488,21 @@ KEY_TYPES = [
     KeyType("inet", (CODES["inet"], -1), inet, "inet_send"),
     KeyType("cidr", (CODES["cidr"], -1), cidr, "cidr_send"),
     KeyType("macaddr", (CODES["macaddr"], -1), macaddr, "macaddr_send"),
+    KeyType("macaddr8", (CODES["macaddr8"], -1), macaddr8, "macaddr8_send"),
     KeyType("time", (CODES["time"], -1), time, "time_send"),
     KeyType("time(2)", (CODES["time"], 2), time, "time_send"),
     KeyType("interval", (CODES["interval"], -1), interval, "interval_send"),
     KeyType("interval(3)", (CODES["interval"], 0x7FFF << 16 | 3), interval, "interval_send"),
 ]
+
+
+def examples(name: str, count: int = 5) -> list[str]:
+    """Return a few spellings that this type, by its name in the catalog, reads."""
+    [key] = [key for key in KEY_TYPES if key.native == (CODES[name], -1)]
+    rng = random.Random(name)
+    found: list[str] = []
+    while len(found) < count:
+        text = key.spell(rng)
+        if text.isprintable() and isinstance(native.canonical(key.native, text.encode()), bytes):
+            found.append(text)
+    return found
