@@ -121,9 +121,10 @@ class CopyIn:
 
     async def _start_guarded(self, guard: Guard) -> None:
         home = self._shards.home
-        connection = self._connections[home] = self._shards.begin(home, guard.sql)
+        question = guard.question
+        connection = self._connections[home] = self._shards.begin(home, question.sql, prepare=question.prepare)
         connection.query(self._sql)
-        refused = await guard_verdict(connection, guard.fingerprints[home])
+        refused = await guard_verdict(connection, guard, home)
         self._given_up = isinstance(refused, Changed)
         self.response = await start_guarded(connection, refused)
         self._readers[home] = asyncio.ensure_future(self._read(home, connection))
@@ -133,7 +134,7 @@ class CopyIn:
     async def _read_late(self, shard: int, connection: Connection, guard: Guard) -> None:
         """Read a shard on which the COPY has begun together with its data."""
         try:
-            refused, takes_data = await late_answer(connection, guard.fingerprints[shard])
+            refused, takes_data = await late_answer(connection, guard, shard)
         except PgError as error:
             refused, takes_data = error, False
         if isinstance(refused, Changed) and self._held:
@@ -203,8 +204,9 @@ class CopyIn:
         held = self._waiting.pop(shard)
         try:
             # In one Query: where BEGIN fails, COPY must not run, or it would commit by itself.
-            sql = b"%s\n;\n%s" % (guard.sql, self._sql)
-            connection = self._shards.begin(shard, sql, b"".join(held) + end)
+            sql = b"%s\n;\n%s" % (guard.question.sql, self._sql)
+            data = b"".join(held) + end
+            connection = self._shards.begin(shard, sql, data, prepare=guard.question.prepare)
         except PgError as error:
             self._refuse(Refusal(error, None))
             return

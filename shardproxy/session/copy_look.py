@@ -1,4 +1,4 @@
-"""What the shards have said of a COPY's table, and what is kept of it for the next COPY. No I/O.
+"""What the shards have said of a COPY's table, and what is kept of it for the next COPY.
 
 A look is a large query of the catalogs. So what it has found is kept for a short while, and a COPY that begins on a
 shard sends a guard first: it takes the lock that COPY takes itself and asks for the table's fingerprint. As long as
@@ -8,13 +8,16 @@ that is the one of the look, the look holds, and goes on holding up to the end o
 import time
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from shardproxy.errors import PgError
 from shardproxy.routing import Resolved
 from shardproxy.routing.relation import Relation
 from shardproxy.session.name_cache import KEEP
+from shardproxy.session.portals import next_number, shard_name
+from shardproxy.shard import catalog
+from shardproxy.shard.connection import Connection
 from shardproxy.sqlstate import INSUFFICIENT_PRIVILEGE, INVALID_SCHEMA_NAME, UNDEFINED_TABLE, WRONG_OBJECT_TYPE
 
 KEPT: Final = 1000
@@ -49,8 +52,34 @@ class Look:
 class Guard:
     """What a COPY's shard is asked, in front of the COPY, and what each shard has to answer."""
 
-    sql: bytes
+    question: "Question"
     fingerprints: Mapping[int, bytes | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The lock that COPY takes, and the question for a table's fingerprint, which each connection prepares once.
+
+    To plan it would take a server three times as long as to answer it.
+    """
+
+    lock: bytes
+    fingerprint: bytes
+    number: int = field(default_factory=next_number)
+
+    @property
+    def name(self) -> bytes:
+        """The prepared statement's."""
+        return shard_name(self.number)
+
+    @property
+    def sql(self) -> bytes:
+        """What is sent in front of a COPY, after `prepare`."""
+        return b"%s; EXECUTE %s" % (self.lock, self.name)
+
+    def prepare(self, connection: Connection) -> None:
+        """See that a connection can be sent `sql`."""
+        connection.prepare(self.name, self.number, self.fingerprint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +96,7 @@ class Looks:
 
     def __init__(self) -> None:
         self._found: OrderedDict[Hashable, tuple[float, Looked]] = OrderedDict()
+        self._questions: dict[catalog.Name, Question] = {}  # of listed tables: as many as there are
 
     def get(self, key: Hashable) -> Looked | None:
         """Return what was found lately."""
@@ -79,6 +109,14 @@ class Looks:
         self._found.move_to_end(key)
         if len(self._found) > KEPT:
             self._found.popitem(last=False)
+
+    def question(self, name: catalog.Name) -> Question:
+        """Return what is asked about a listed table; the same for ever, since connections have it prepared."""
+        question = self._questions.get(name)
+        if question is None:
+            lock, fingerprint = (one.encode("utf-8", "surrogateescape") for one in catalog.guard_sql(name))
+            question = self._questions[name] = Question(lock, fingerprint)
+        return question
 
     def drop(self, key: Hashable) -> None:
         """Forget one."""

@@ -227,7 +227,7 @@ async def _look_outside(database: Database, shards: Shards, names: Resolver, nam
     columns = tuple(column.name for column in relation.columns)
     resolved = Resolved(table.kind, relation.schema, relation.name, placement=placement, key=table.key, columns=columns)
     guard = Guard(
-        catalog.guard_sql(name).encode("utf-8", "surrogateescape"),
+        database.looks.question(name),
         {shard: look.fingerprint for shard, look in looks.items()},
     )
     return Looked(looks, resolved, guard)

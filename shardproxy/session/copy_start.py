@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from shardproxy.errors import PgError, ProtocolError
 from shardproxy.net.gather import each
-from shardproxy.session.copy_look import NOT_GUARDED, Changed
+from shardproxy.session.copy_look import NOT_GUARDED, Changed, Guard
 from shardproxy.shard.connection import IDLE, Connection
 from shardproxy.shard.errors import reported_by
+from shardproxy.sqlstate import INVALID_SQL_STATEMENT_NAME
 from shardproxy.wire import decode, encode
 from shardproxy.wire.constants import B
 
@@ -68,14 +69,14 @@ async def _first_reply(connection: Connection, expected: int) -> Reply:
         return error or lost
 
 
-async def guard_verdict(connection: Connection, fingerprint: bytes | None) -> PgError | Changed | None:
-    """Read a shard's answer to `Guard.sql`, up to ReadyForQuery; return what speaks against the COPY."""
+async def guard_verdict(connection: Connection, guard: Guard, shard: int) -> PgError | Changed | None:
+    """Read a shard's answer to its guard, up to ReadyForQuery; return what speaks against the COPY."""
     error, row = await _guard_answer(connection, B.READY_FOR_QUERY)
-    return _verdict(error, row, fingerprint)
+    return _verdict(connection, guard, shard, error, row)
 
 
-async def late_answer(connection: Connection, fingerprint: bytes | None) -> tuple[PgError | Changed | None, bool]:
-    """Read a shard's answer to `Guard.sql` and the COPY, in one Query; return what speaks against the COPY.
+async def late_answer(connection: Connection, guard: Guard, shard: int) -> tuple[PgError | Changed | None, bool]:
+    """Read a shard's answer to its guard and the COPY, in one Query; return what speaks against the COPY.
 
     And whether the shard takes data: if not, it has answered to the end.
     """
@@ -87,13 +88,19 @@ async def late_answer(connection: Connection, fingerprint: bytes | None) -> tupl
         if connection.status == IDLE:
             # It did not even begin, or says so: whether a transaction is open there is not known.
             connection.abort()
-    return _verdict(error, row, fingerprint), error is None
+    return _verdict(connection, guard, shard, error, row), error is None
 
 
-def _verdict(error: PgError | None, row: list[bytes | None], fingerprint: bytes | None) -> PgError | Changed | None:
-    if error is not None:
-        return Changed(error) if error.sqlstate in NOT_GUARDED else error
-    return None if row == [fingerprint] else Changed()
+def _verdict(
+    connection: Connection, guard: Guard, shard: int, error: PgError | None, row: list[bytes | None]
+) -> PgError | Changed | None:
+    if error is None:
+        return None if row == [guard.fingerprints[shard]] else Changed()
+    if error.sqlstate == INVALID_SQL_STATEMENT_NAME:
+        # A function of the client's may have run DEALLOCATE ALL: it is prepared again.
+        connection.statements.close(guard.question.name)
+        return Changed()
+    return Changed(error) if error.sqlstate in NOT_GUARDED else error
 
 
 async def _guard_answer(connection: Connection, until: int) -> tuple[PgError | None, list[bytes | None]]:

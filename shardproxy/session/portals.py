@@ -23,6 +23,11 @@ def next_number() -> int:
     return next(_numbers)
 
 
+def shard_name(number: int) -> bytes:
+    """Return a statement's name on the shards."""
+    return b"shardproxy_%d" % number
+
+
 @dataclass(slots=True, eq=False)
 class Prepared:
     """A prepared statement of the client. `oids` are the parameters' types as far as known, 0 where not."""
@@ -41,7 +46,7 @@ class Prepared:
     """The name on the shards."""
 
     def __post_init__(self) -> None:
-        self.shard_name = UNNAMED if self.unnamed else b"shardproxy_%d" % self.number
+        self.shard_name = UNNAMED if self.unnamed else shard_name(self.number)
 
     @property
     def sql(self) -> bytes:

@@ -217,13 +217,17 @@ class Shards:
         self._check_cancelled()
         return answers
 
-    def begin(self, shard: int, sql: bytes, data: bytes = b"") -> Connection:
+    def begin(
+        self, shard: int, sql: bytes, data: bytes = b"", prepare: Callable[[Connection], None] | None = None
+    ) -> Connection:
         """Queue statements on a shard whose connection stands, after what brings it into the transaction.
 
-        `data` are the messages after the Query. Does not wait; the answer is the caller's to read.
+        `data` are the messages after the Query, `prepare` comes first. Does not wait; the answer is the caller's.
         """
         self._check_cancelled()
         connection = self._leases[shard].connection
+        if prepare is not None:
+            prepare(connection)
         joining = self.joining(shard)
         connection.query(b"%s\n;\n%s" % (joining, sql) if joining else sql, data=data)
         return connection

@@ -169,9 +169,9 @@ def locked_relation_sql(name: Name) -> str:
     return f"{_lock(name)}; SELECT ({relations_sql([name])}), ({fingerprint_sql(name)})"
 
 
-def guard_sql(name: Name) -> str:
-    """Return the statements that take COPY FROM's own lock on a table, and ask for its fingerprint."""
-    return f"{_lock(name)}; {fingerprint_sql(name)}"
+def guard_sql(name: Name) -> tuple[str, str]:
+    """Return the statement that takes COPY FROM's own lock on a table, and the query for its fingerprint."""
+    return _lock(name), fingerprint_sql(name)
 
 
 def _lock(name: Name) -> str:

@@ -94,11 +94,24 @@ class Connection:
     def query(self, sql: bytes, owed: Iterable[Owed] = SWALLOWED_QUERY, data: bytes = b"") -> None:
         """Queue a simple Query, after the Close messages that wait; `data` are COPY's messages that come after it."""
         self.statements.queried()
-        closing = self.statements.closing()
-        if closing:
-            close, sync = HOUSEKEEPING
-            self.send(b"".join(closing) + encode.SYNC, [*[close] * len(closing), sync])
+        if self.statements.closes:
+            self._aside()
         self.send(encode.query(sql) + data, owed)
+
+    def _aside(self, data: bytes = b"", owed: Iterable[Owed] = ()) -> None:
+        """Queue the Close messages that wait, and others that `read` is to pass over."""
+        closing = self.statements.closing()
+        close, sync = HOUSEKEEPING
+        self.send(b"".join(closing) + data + encode.SYNC, [*[close] * len(closing), *owed, sync])
+
+    def prepare(self, name: bytes, number: int, sql: bytes) -> None:
+        """Have the server prepare a statement of the proxy's own, if it has not; what is sent next may EXECUTE it.
+
+        If it cannot be prepared, that will fail: 26000.
+        """
+        if not self.statements.has(name, number):
+            self.statements.parsed(name, number)
+            self._aside(encode.parse(name, sql), [Owed(Expect.PARSE, forward=False, name=name, aside=True)])
 
     async def read(self) -> Reply:
         """Return the next message that answers a request; note the status of ReadyForQuery.
@@ -114,7 +127,7 @@ class Connection:
                     raise self.lost_error(error) from error
                 if not self.asynchronous(message):
                     reply = self.answer(message)
-                    if reply.owed not in HOUSEKEEPING:
+                    if not reply.owed.aside:
                         return reply
 
     def answer(self, message: Message) -> Reply:

@@ -44,12 +44,14 @@ class Step(Enum):
 class Owed:
     """One answer that a server owes.
 
-    `forward` tells whether the client reads the answer. `name` is the statement's of a Parse.
+    `forward` tells whether the client reads the answer. `name` is the statement's of a Parse. `aside` is for what the
+    proxy sends in front of a request, of its own: `Connection.read` passes over the answer.
     """
 
     expect: Expect
     forward: bool = True
     name: bytes = b""
+    aside: bool = False
     steps: dict[int, Step] = field(init=False, repr=False)
     """What each message that may come does to it."""
 
@@ -106,8 +108,8 @@ def markdown() -> Iterator[str]:
 SWALLOWED_QUERY: Final = (Owed(Expect.QUERY, forward=False),)
 SWALLOWED_SYNC: Final = Owed(Expect.SYNC, forward=False)
 
-HOUSEKEEPING: Final = Owed(Expect.CLOSE, forward=False), Owed(Expect.SYNC, forward=False)
-"""A Close of the proxy's own in front of a request, and the Sync after such: `Connection.read` passes over them."""
+HOUSEKEEPING: Final = Owed(Expect.CLOSE, forward=False, aside=True), Owed(Expect.SYNC, forward=False, aside=True)
+"""A Close of the proxy's own in front of a request, and the Sync after such."""
 
 
 class Replies:

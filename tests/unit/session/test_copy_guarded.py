@@ -3,14 +3,19 @@
 from shardproxy.routing.relation import Relation
 from shardproxy.shard import catalog
 from tests.support.messages import (
+    CLOSED,
     COPY_DONE,
+    PARSED,
+    SYNC,
     Said,
+    close,
     columns,
     complete,
     copy_fail,
     copy_in,
     data,
     error,
+    parse,
     query,
     ready,
     row,
@@ -21,7 +26,11 @@ COPY = "COPY t FROM STDIN"
 ROW_0, ROW_1 = f"{AT[0]}\ta\n", f"{AT[1]}\tb\n"
 NAME = (None, "t")
 LOOK = query(catalog.locked_relation_sql(NAME))
-GUARD = catalog.guard_sql(NAME)
+LOCK, FINGERPRINT = catalog.guard_sql(NAME)
+PREPARE = parse("shardproxy_1", FINGERPRINT), SYNC
+"""In front of the first guard of a connection."""
+
+GUARD = f"{LOCK}; EXECUTE shardproxy_1"
 GUARDED = query(f"BEGIN\n;\n{GUARD}")
 ALL = query(f"BEGIN\n;\n{GUARD}\n;\n{COPY}")
 """BEGIN, guard and COPY of a shard that gets rows."""
@@ -41,9 +50,11 @@ def verdict(fingerprint: str = "f") -> tuple[Said, ...]:
     return complete("BEGIN"), complete("LOCK TABLE"), *guard
 
 
-async def begins_at_home(s0: FakeShard) -> None:
-    await s0.gets(GUARDED, query(COPY))
-    await s0.sends(*verdict(), ready("T"), copy_in(0, 0))
+async def begins_at_home(s0: FakeShard, *prepare: Said) -> None:
+    """`prepare` is what a connection gets the first time."""
+    await s0.gets(*prepare, GUARDED, query(COPY))
+    parsed = [PARSED, ready("I")] if prepare else []
+    await s0.sends(*parsed, *verdict(), ready("T"), copy_in(0, 0))
 
 
 async def started(playbook: Playbook) -> tuple[Client, FakeShard, FakeShard]:
@@ -51,7 +62,7 @@ async def started(playbook: Playbook) -> tuple[Client, FakeShard, FakeShard]:
     client, s0, s1 = await playbook.session()
     await client.sends(query(COPY))
     await looked_up(s0, s1)
-    await begins_at_home(s0)
+    await begins_at_home(s0, *PREPARE)
     await client.gets(copy_in(0, 0))
     await s1.gets()
     return client, s0, s1
@@ -97,8 +108,8 @@ async def test_a_row_for_another_shard(playbook: Playbook) -> None:
     client, s0, s1 = await started(playbook)
     await client.sends(data(ROW_1), COPY_DONE)
     await withdrawn(s0)
-    await s1.gets(ALL, data(ROW_1), COPY_DONE)
-    await s1.sends(*verdict(), copy_in(0, 0), complete("COPY 1"), ready("T"))
+    await s1.gets(*PREPARE, ALL, data(ROW_1), COPY_DONE)
+    await s1.sends(PARSED, ready("I"), *verdict(), copy_in(0, 0), complete("COPY 1"), ready("T"))
     await ends(s1)
     await client.gets(complete("COPY 1"), ready("I"))
 
@@ -118,8 +129,8 @@ async def test_a_copy_that_lasts(playbook: Playbook) -> None:
     """It begins on all shards, to have its locks; those without rows are rolled back in the end."""
     client, s0, s1 = await started(playbook)
     await playbook.flushed()
-    await s1.gets(ALL)
-    await s1.sends(*verdict(), copy_in(0, 0))
+    await s1.gets(*PREPARE, ALL)
+    await s1.sends(PARSED, ready("I"), *verdict(), copy_in(0, 0))
     await client.sends(data(ROW_0), COPY_DONE)
     await s0.gets(data(ROW_0), COPY_DONE)
     await withdrawn(s1)
@@ -133,8 +144,8 @@ async def test_the_home_shard_has_another_table(playbook: Playbook) -> None:
     client, s0, s1 = await playbook.session()
     await client.sends(query(COPY))
     await looked_up(s0, s1)
-    await s0.gets(GUARDED, query(COPY))
-    await s0.sends(*verdict("g"), ready("T"), copy_in(0, 0))
+    await s0.gets(*PREPARE, GUARDED, query(COPY))
+    await s0.sends(PARSED, ready("I"), *verdict("g"), ready("T"), copy_in(0, 0))
     await s0.gets(copy_fail("another shard refused the COPY"))
     await s0.sends(error("57014"), ready("E"))
     await s0.gets(query("ROLLBACK"))
@@ -150,8 +161,8 @@ async def test_another_shard_has_another_table(playbook: Playbook) -> None:
     client, s0, s1 = await started(playbook)
     await client.sends(data(ROW_0 + ROW_1), COPY_DONE)
     await s0.gets(data(ROW_0), COPY_DONE)
-    await s1.gets(ALL, data(ROW_1), COPY_DONE)
-    await s1.sends(*verdict("g"), copy_in(0, 0), complete("COPY 1"), ready("T"))
+    await s1.gets(*PREPARE, ALL, data(ROW_1), COPY_DONE)
+    await s1.sends(PARSED, ready("I"), *verdict("g"), copy_in(0, 0), complete("COPY 1"), ready("T"))
     await s0.sends(complete("COPY 1"), ready("T"))
     await ends(s0, s1, how="ROLLBACK")
     await client.gets(error("55000"), ready("I"))
@@ -161,11 +172,46 @@ async def test_begin_fails_on_another_shard(playbook: Playbook) -> None:
     """COPY has not run there; whether a transaction is open is not known, so the connection is given up."""
     client, s0, s1 = await started(playbook)
     await client.sends(data(ROW_1), COPY_DONE)
-    await s1.gets(ALL, data(ROW_1), COPY_DONE)
-    await s1.sends(error("53200"), ready("I"))
+    await s1.gets(*PREPARE, ALL, data(ROW_1), COPY_DONE)
+    await s1.sends(PARSED, ready("I"), error("53200"), ready("I"))
     await withdrawn(s0)
     await client.gets(error("53200", D='Reported by shard "s1".'), ready("I"))
     assert s1.wire.closed
+
+
+async def test_the_guard_is_gone(playbook: Playbook) -> None:
+    """A function of the client's has run DEALLOCATE ALL: it is prepared once more."""
+    client, s0, s1 = await playbook.session()
+    await client.sends(query(COPY))
+    await looked_up(s0, s1)
+    await s0.gets(*PREPARE, GUARDED, query(COPY))
+    gone = complete("BEGIN"), complete("LOCK TABLE"), error("26000"), ready("E"), error("25P02"), ready("E")
+    await s0.sends(PARSED, ready("I"), *gone)
+    await s0.gets(close("S", "shardproxy_1"), SYNC, query("ROLLBACK"))
+    await s0.sends(CLOSED, ready("E"), complete("ROLLBACK"), ready("I"))
+    await looked_up(s0, s1)
+    await begins_at_home(s0, *PREPARE)
+    await client.gets(copy_in(0, 0))
+    await client_leaves(playbook, client, s0)
+
+
+async def test_the_guard_cannot_be_prepared(playbook: Playbook) -> None:
+    """The error of Parse is passed over; that of EXECUTE tells."""
+    client, s0, s1 = await playbook.session()
+    await client.sends(query(COPY))
+    for number in range(3):
+        if number < 2:
+            await looked_up(s0, s1)
+            await s0.gets(*PREPARE, GUARDED, query(COPY))
+            gone = complete("BEGIN"), complete("LOCK TABLE"), error("26000"), ready("E"), error("25P02"), ready("E")
+            await s0.sends(error("42883"), ready("I"), *gone)
+            await s0.gets(query("ROLLBACK"))
+            await s0.sends(complete("ROLLBACK"), ready("I"))
+    for shard in (s0, s1):
+        await shard.gets(query(b"BEGIN\n;\n" + catalog.relations_sql([NAME]).encode()))
+        await shard.sends(error("42883"), ready("E"))
+    await ends(s0, s1, how="ROLLBACK")
+    await client.gets(error("42883"), ready("I"))
 
 
 async def test_the_lock_is_refused(playbook: Playbook) -> None:
