@@ -20,6 +20,7 @@ from shardproxy.session.shards import Shards
 from shardproxy.session.transactions import Transactions
 from shardproxy.sql import CopyFrom, TableRef
 from shardproxy.sqlstate import INSUFFICIENT_PRIVILEGE, QUERY_CANCELED
+from shardproxy.transaction.ahead import Ahead
 from shardproxy.wire import decode, encode
 from shardproxy.wire.constants import F
 from shardproxy.wire.errors import decoded
@@ -61,14 +62,15 @@ class CopyClient:
         self._unguarded: set[TableRef] = set()
         """The tables on which this session may not take the lock in front of COPY."""
 
-    async def run(self, statement: CopyFrom, text: Text) -> str:
-        """Serve a COPY up to its tag."""
+    async def run(self, statement: CopyFrom, text: Text, *, alone: bool = False) -> str:
+        """Serve a COPY up to its tag; `alone` if nothing can follow it in its transaction, unless one is open."""
         sql = text.encode(statement.text)
         self._client.statement_begins()
         self._shards.transaction.check()
+        ahead = self._database.ahead() if alone and not self._shards.transaction.open else None
         self._transactions.begin_implicit()
         try:
-            held = self._held(statement, sql)
+            held = self._held(statement, sql, ahead)
             if held is None:
                 copy = await self._start(statement, sql)
                 self._respond(copy)
@@ -118,7 +120,7 @@ class CopyClient:
 
     # A COPY that is held.
 
-    def _held(self, statement: CopyFrom, sql: bytes) -> HeldCopy | None:
+    def _held(self, statement: CopyFrom, sql: bytes, ahead: Ahead | None) -> HeldCopy | None:
         """Return a COPY that is known to begin well; None for one that is to begin on the shards first."""
         begun = self._begun.get(sql)
         if begun is None:
@@ -130,7 +132,8 @@ class CopyClient:
         if any(shards.standing(shard) is None for shard in begun.setup.shards):
             return None
         copy = self._copy(sql, begun.setup, frozenset(shards.everyone))
-        return HeldCopy(copy, begun.response, self._client.stream)
+        copy.hold(begun.response, ahead)
+        return HeldCopy(copy, self._client.stream)
 
     def _state(self) -> Hashable:
         return self._shards.home, self._shards.client_encoding

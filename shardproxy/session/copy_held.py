@@ -40,12 +40,11 @@ class Begun:
 class HeldCopy:
     """A COPY that has begun on no shard. If its client ends it now, `copy` is finished, else another has its `data`."""
 
-    def __init__(self, copy: CopyIn, response: decode.CopyResponse, source: Source) -> None:
-        copy.hold(response)
+    def __init__(self, copy: CopyIn, source: Source) -> None:
         self.copy = copy
         self.data = bytearray()
         """All messages so far."""
-        self.response = response
+        self.response = copy.response
         self._source = source
         self._dropping = False
         loop = asyncio.get_running_loop()

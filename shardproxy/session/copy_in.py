@@ -29,17 +29,18 @@ from shardproxy.native import ALL_SHARDS, SplitError
 from shardproxy.net.gather import each
 from shardproxy.session.copy_counts import check_counts, counted
 from shardproxy.session.copy_look import Changed, Guard
-from shardproxy.session.copy_refusals import Refusal, answer
+from shardproxy.session.copy_refusals import Refusal, answer, client_refusal, split_refusal
 from shardproxy.session.copy_setup import CopySetup, differs
 from shardproxy.session.copy_start import guard_verdict, late_answer, start_all, start_guarded
 from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import IDLE, Connection
 from shardproxy.shard.errors import reported_by
 from shardproxy.sql import CopyFrom, Statement
-from shardproxy.sqlstate import PROTOCOL_VIOLATION, QUERY_CANCELED
+from shardproxy.sqlstate import QUERY_CANCELED
+from shardproxy.transaction.ahead import Ahead
 from shardproxy.wire import decode, encode
 from shardproxy.wire.constants import B
-from shardproxy.wire.errors import SilentProtocolError
+from shardproxy.wire.replies import SWALLOWED_QUERY
 
 FLUSH_DELAY = 0.05
 """Seconds until a COPY begins on all shards, and until a partly filled buffer is sent on: rows of a slow client become
@@ -83,6 +84,7 @@ class CopyIn:
         self._stopped = False
         self._stopping = False
         self._held = False
+        self._ahead: Ahead | None = None
         self._changed: Changed | None = None  # what a shard that was held has found
         self._given_up = False  # another CopyIn takes the statement over, and will hear the same notices
         self._loop = asyncio.get_running_loop()
@@ -97,9 +99,13 @@ class CopyIn:
 
     # Starting.
 
-    def hold(self, response: decode.CopyResponse) -> None:
-        """Begin on no shard before `finish`: `response` is what they will answer. See `copy_held`."""
+    def hold(self, response: decode.CopyResponse, ahead: Ahead | None) -> None:
+        """Begin on no shard before `finish`: `response` is what they will answer. See `copy_held`.
+
+        `ahead` is asked with the COPY, where it has several shards.
+        """
         self.response = response
+        self._ahead = ahead
         self._held = True
         self._waiting = {shard: [] for shard in self._setup.shards}
 
@@ -147,6 +153,8 @@ class CopyIn:
             self._refuse(Refusal(refused, None))
         if takes_data:
             await self._read(shard, connection)
+        if self._ahead is not None:
+            await self._ahead.read(connection)
 
     def _differs(self, changed: Changed, connection: Connection) -> PgError:
         if changed.refusal is not None:
@@ -198,7 +206,7 @@ class CopyIn:
         if self._stopping or self._splitter.rows_of(shard) or sum(map(len, held)) > HELD_BYTES:
             self._begin_late(shard)
 
-    def _begin_late(self, shard: int, end: bytes = b"") -> None:
+    def _begin_late(self, shard: int, end: bytes = b"", asked: int = 1) -> None:
         guard = self._setup.guard
         assert guard is not None
         held = self._waiting.pop(shard)
@@ -206,7 +214,8 @@ class CopyIn:
             # In one Query: where BEGIN fails, COPY must not run, or it would commit by itself.
             sql = b"%s\n;\n%s" % (guard.question.sql, self._sql)
             data = b"".join(held) + end
-            connection = self._shards.begin(shard, sql, data, prepare=guard.question.prepare)
+            owed = SWALLOWED_QUERY * asked
+            connection = self._shards.begin(shard, sql, data, prepare=guard.question.prepare, owed=owed)
         except PgError as error:
             self._refuse(Refusal(error, None))
             return
@@ -305,6 +314,7 @@ class CopyIn:
         check_counts(counts, self._splitter, names, everywhere=self._setup.everywhere)
         if not self._setup.everywhere:
             self._skipped.check_limit()
+        self._shards.ahead = self._ahead
         summary = self._skipped.summary()
         if summary is not None:
             self._notices.notice(min(self._tags), summary)
@@ -312,8 +322,12 @@ class CopyIn:
 
     def _begin_ended(self) -> None:
         """Begin where there are rows, or on one shard, all in one write for each: what was held is the whole COPY."""
-        for shard in [shard for shard in self._waiting if self._splitter.rows_of(shard)] or [self._shards.home]:
-            self._begin_late(shard, encode.COPY_DONE)
+        shards = [shard for shard in self._waiting if self._splitter.rows_of(shard)] or [self._shards.home]
+        if len(shards) == 1:
+            self._ahead = None
+        end = encode.COPY_DONE if self._ahead is None else encode.COPY_DONE + encode.query(self._ahead.sql)
+        for shard in shards:
+            self._begin_late(shard, end, asked=1 if self._ahead is None else 2)
         self._waiting.clear()
 
     def _end(self) -> None:
@@ -363,12 +377,7 @@ class CopyIn:
                 self._connections[shard].abort()
                 await task
         if client_fail:
-            failed = PgError(
-                QUERY_CANCELED,
-                f"COPY from stdin failed: {reason}",
-                context=f"COPY {self._relation}, line {self._splitter.lines + 1}",
-            )
-            self._refusals.append(Refusal(failed, self._splitter.lines + 1))
+            self._refusals.append(client_refusal(reason, self._relation, self._splitter.lines + 1))
         return answer(self._refusals)
 
     async def abandon(self) -> None:
@@ -383,14 +392,7 @@ class CopyIn:
             self._timer = None
 
     def _refuse_split(self, error: SplitError) -> None:
-        if error.sqlstate == PROTOCOL_VIOLATION:
-            # A length that cannot be: nothing behind it can be told apart any more, so the session must end.
-            self._refuse(Refusal(SilentProtocolError(error.message), 0))
-            return
-        # PostgreSQL reads a binary file's header before it has a line to name.
-        context = None if error.line is None else f"COPY {self._relation}, line {error.line}"
-        refused = self._setup.refusal(error, context)
-        self._refuse(Refusal(refused, error.line))
+        self._refuse(split_refusal(error, self._relation, self._setup.refusal))
 
 
 async def _all(tasks: Collection[asyncio.Task[None]], timeout: float | None = None) -> Set[asyncio.Task[None]]:

@@ -1,8 +1,12 @@
 """What speaks against a COPY: the errors of its shards and of the proxy, and which of them is the answer."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from shardproxy.errors import PgError
+from shardproxy.native import SplitError
+from shardproxy.sqlstate import PROTOCOL_VIOLATION, QUERY_CANCELED
+from shardproxy.wire.errors import SilentProtocolError
 
 
 @dataclass(slots=True)
@@ -24,3 +28,19 @@ def answer(refusals: "list[Refusal]") -> PgError:
     # Raised, it refers to its COPY; referred to in turn, both would stay until the garbage collector comes by.
     refusals.clear()
     return error
+
+
+def split_refusal(error: SplitError, relation: str, words: Callable[[SplitError, str | None], PgError]) -> Refusal:
+    """Return what the splitter has refused, in `words`, given CONTEXT."""
+    if error.sqlstate == PROTOCOL_VIOLATION:
+        # A length that cannot be: nothing after it can be told apart any more, so the session must end.
+        return Refusal(SilentProtocolError(error.message), 0)
+    # PostgreSQL reads a binary file's header before it has a line to name.
+    context = None if error.line is None else f"COPY {relation}, line {error.line}"
+    return Refusal(words(error, context), error.line)
+
+
+def client_refusal(reason: str, relation: str, line: int) -> Refusal:
+    """Return what a client's CopyFail means."""
+    error = PgError(QUERY_CANCELED, f"COPY from stdin failed: {reason}", context=f"COPY {relation}, line {line}")
+    return Refusal(error, line)

@@ -12,6 +12,7 @@ from shardproxy.session.name_cache import NameCache
 from shardproxy.shard.address import addresses_of
 from shardproxy.shard.connection import Connection
 from shardproxy.transaction import one_phase
+from shardproxy.transaction.ahead import Ahead
 from shardproxy.transaction.coordinator import Coordinator
 from shardproxy.transaction.participant import Limits
 from shardproxy.transaction.setup import READY, check_ready
@@ -116,15 +117,22 @@ class Database:
             for shard, row in answers.items():
                 check_ready(self.addresses[shard], row)
 
-    async def commit(self, participants: Sequence[Connection]) -> list[PgError]:
-        """Commit a transaction, on all its shards or on none; return warnings.
+    def ahead(self) -> Ahead:
+        """Return what participants can be asked with their last statements, for `commit`."""
+        return Ahead(two_phase=self.coordinator is not None)
+
+    async def commit(self, participants: Sequence[Connection], ahead: Ahead | None = None) -> list[PgError]:
+        """Commit a transaction, on all its shards or on none; return warnings. `ahead`: what was asked already.
 
         Raises with nothing committed; 08007 if the outcome could not be found out, or for one-phase, if a shard
         failed after another's commit.
         """
+        fresh = ahead is not None and ahead.fresh(participants)
         if self.coordinator is not None:
+            if fresh and ahead is not None:
+                return await self.coordinator.commit(participants, ahead.probe, ahead.answers)
             return await self.coordinator.commit(participants)
-        await one_phase.commit(participants)
+        await one_phase.commit(participants, checked=fresh)
         return []
 
 

@@ -7,7 +7,7 @@ holds the client back, a client that reads too slowly holds every shard back.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from shardproxy.errors import PgError
@@ -18,7 +18,9 @@ from shardproxy.shard.connect import connect
 from shardproxy.shard.connection import IDLE, Connection
 from shardproxy.shard.lease import Lease, SessionState
 from shardproxy.sqlstate import QUERY_CANCELED, SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION, TOO_MANY_CONNECTIONS
+from shardproxy.transaction.ahead import Ahead
 from shardproxy.transaction.state import Transaction
+from shardproxy.wire.replies import SWALLOWED_QUERY, Owed
 
 
 class Source(Protocol):
@@ -47,6 +49,8 @@ class Shards:
     ) -> None:
         self.addresses = addresses
         self.transaction = Transaction()
+        self.ahead: Ahead | None = None
+        """What the transaction's commit has asked already."""
         self.on_lost: Callable[[Connection], None] | None = None
         self._client = client
         self._parameters = parameters
@@ -218,18 +222,25 @@ class Shards:
         return answers
 
     def begin(
-        self, shard: int, sql: bytes, data: bytes = b"", prepare: Callable[[Connection], None] | None = None
+        self,
+        shard: int,
+        sql: bytes,
+        data: bytes = b"",
+        *,
+        prepare: Callable[[Connection], None] | None = None,
+        owed: Iterable[Owed] = SWALLOWED_QUERY,
     ) -> Connection:
         """Queue statements on a shard whose connection stands, after what brings it into the transaction.
 
-        `data` are the messages after the Query, `prepare` comes first. Does not wait; the answer is the caller's.
+        `data` are the messages after the Query, `prepare` comes first, `owed` will be answered. Does not wait; the
+        answer is the caller's to read.
         """
         self._check_cancelled()
         connection = self._leases[shard].connection
         if prepare is not None:
             prepare(connection)
         joining = self.joining(shard)
-        connection.query(b"%s\n;\n%s" % (joining, sql) if joining else sql, data=data)
+        connection.query(b"%s\n;\n%s" % (joining, sql) if joining else sql, owed, data)
         return connection
 
     async def withdraw(self, shard: int, answered: Awaitable[object] | None = None) -> None:
@@ -301,6 +312,7 @@ class Shards:
     def end(self, *, committed: bool) -> None:
         """The transaction is over on every shard."""
         self._deadlocks.ended(self)
+        self.ahead = None
         self.transaction.end(committed=committed)
 
     async def leave(self) -> None:

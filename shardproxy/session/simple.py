@@ -46,7 +46,7 @@ class Simple:
                     # Anew after a COMMIT among them: what follows is one transaction again.
                     transactions.begin_implicit()
                 offset = statement.location
-                tag = await self._run(statement, text)
+                tag = await self._run(statement, text, alone=len(statements) == 1)
                 if statement is statements[-1]:
                     # As PostgreSQL: the last tag is sent after the commit, for it may still fail.
                     await transactions.end_implicit()
@@ -60,10 +60,10 @@ class Simple:
             await transactions.fail(error, offset)
         self._extended.ready()
 
-    async def _run(self, statement: Statement, text: Text) -> str | None:
-        """Run one statement; return its tag."""
+    async def _run(self, statement: Statement, text: Text, *, alone: bool) -> str | None:
+        """Run one statement, the only one of its Query if it is `alone`; return its tag."""
         if is_copy_in(statement):
-            return await self._copies.run(statement, text)
+            return await self._copies.run(statement, text, alone=alone)
         if isinstance(statement, Deallocate):
             self._transactions.check()
             if self._extended.names.deallocate(statement):

@@ -99,7 +99,7 @@ class Transactions:
                     detail=", ".join(connection.name for connection in participants if not connection.usable),
                 )
             if participants:
-                for warning in await self._database.commit(participants):
+                for warning in await self._database.commit(participants, shards.ahead):
                     self._client.notice(warning.fields)
         except BaseException:
             restoring = transaction.restoring_sql()

@@ -119,16 +119,20 @@ class Connection:
         A lost connection raises PgError 08006 that names the shard; so does an error by which the server ends it,
         since the client's own connection stands.
         """
-        while True:
-            with self.trusted():
-                try:
-                    message = self.stream.take() or await self.stream.message()
-                except ConnectionLost as error:
-                    raise self.lost_error(error) from error
+        stream = self.stream
+        # As `trusted`, which is a call of its own for each message.
+        try:
+            while True:
+                message = stream.take() or await stream.message()
                 if not self.asynchronous(message):
                     reply = self.answer(message)
                     if not reply.owed.aside:
                         return reply
+        except ConnectionLost as error:
+            raise self.lost_error(error) from error
+        except ProtocolError as error:
+            self.abort()
+            raise self.lost_error(error) from error
 
     def answer(self, message: Message) -> Reply:
         """Move on by one answer; ProtocolError for one that nothing asked for, 08006 for one that ends it all."""
@@ -228,8 +232,22 @@ class Connection:
                     columns = decode.row_description(reply.payload)
         return columns
 
+    async def completed(self) -> str:
+        """Read the answer to statements that return nothing of interest, as `execute`: they were sent before."""
+        tag, _ = await self._answered()
+        return tag
+
+    async def completed_row(self, columns: int) -> list[bytes | None]:
+        """Read the answer to a query of one row, as `fetch_row`: it was sent before."""
+        _, rows = await self._answered()
+        self._expect(rows, [columns])
+        return rows[0]
+
     async def _run(self, sql: str | bytes) -> tuple[str, list[list[bytes | None]]]:
         self.query(sql.encode() if isinstance(sql, str) else sql)
+        return await self._answered()
+
+    async def _answered(self) -> tuple[str, list[list[bytes | None]]]:
         tag: str | None = None
         rows: list[list[bytes | None]] = []
         replies = await self.complete()

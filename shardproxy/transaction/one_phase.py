@@ -10,16 +10,17 @@ from shardproxy.errors import PgError
 from shardproxy.net.gather import each
 from shardproxy.shard.connection import Connection
 from shardproxy.sqlstate import TRANSACTION_RESOLUTION_UNKNOWN
+from shardproxy.transaction.ahead import CHECK
 
 
-async def commit(participants: Sequence[Connection]) -> None:
-    """Commit on every participant.
+async def commit(participants: Sequence[Connection], *, checked: bool = False) -> None:
+    """Commit on every participant; `checked` if their constraints were, just now (`ahead`).
 
     Raises the server's error with nothing committed; or 08007 that names the shards that have committed and the one
     that may not have, when it failed after another's commit.
     """
-    if len(participants) > 1:
-        await each(connection.execute("SET CONSTRAINTS ALL IMMEDIATE") for connection in participants)
+    if len(participants) > 1 and not checked:
+        await each(connection.execute(CHECK) for connection in participants)
     done: list[str] = []
     for connection in participants:
         try:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from shardproxy.transaction import ahead
 from tests.support.messages import (
     BOUND,
     COPY_DONE,
@@ -9,7 +10,9 @@ from tests.support.messages import (
     PARSED,
     SYNC,
     TERMINATE,
+    Said,
     bind,
+    columns,
     complete,
     copy_fail,
     copy_in,
@@ -62,11 +65,23 @@ async def held(playbook: Playbook) -> tuple[Client, FakeShard, FakeShard]:
     return client, s0, s1
 
 
-async def loads(shard: FakeShard, rows: str, tag: str) -> None:
-    """BEGIN, guard, COPY, data and CopyDone come in one write."""
-    await shard.gets(ALL, *([data(rows)] if rows else []), COPY_DONE)
+CHECK = query("SET CONSTRAINTS ALL IMMEDIATE")
+CHECKED = complete("SET CONSTRAINTS"), ready("T")
+SKIPPED = error("25P02"), ready("E")
+
+
+async def loads(shard: FakeShard, rows: str, tag: str, *asked: Said) -> None:
+    """BEGIN, guard, COPY, data and CopyDone come in one write, and what the commit will ask of several shards."""
+    await shard.gets(ALL, *([data(rows)] if rows else []), COPY_DONE, *asked)
     assert shard.writes == 1
-    await shard.sends(*verdict(), copy_in(0, 0), complete(tag), ready("T"))
+    await shard.sends(*verdict(), copy_in(0, 0), complete(tag), ready("T"), *(CHECKED if asked else ()))
+
+
+async def commits(*shards: FakeShard) -> None:
+    """Their constraints have been checked."""
+    for shard in shards:
+        await shard.gets(query("COMMIT"))
+        await shard.sends(complete("COMMIT"), ready("I"))
 
 
 async def test_a_row(playbook: Playbook) -> None:
@@ -81,9 +96,9 @@ async def test_a_row(playbook: Playbook) -> None:
 async def test_rows_of_both_shards(playbook: Playbook) -> None:
     client, s0, s1 = await held(playbook)
     await client.sends(data(ROW_0 + ROW_1), FLUSH, data(ROW_1), SYNC, COPY_DONE)
-    await loads(s0, ROW_0, "COPY 1")
-    await loads(s1, ROW_1 * 2, "COPY 2")
-    await ends(s0, s1)
+    await loads(s0, ROW_0, "COPY 1", CHECK)
+    await loads(s1, ROW_1 * 2, "COPY 2", CHECK)
+    await commits(s0, s1)
     await client.gets(complete("COPY 3"), ready("I"))
 
 
@@ -100,12 +115,51 @@ async def test_a_row_is_refused(playbook: Playbook) -> None:
     """The earliest line of the client's is the answer; nothing is committed."""
     client, s0, s1 = await held(playbook)
     await client.sends(data(ROW_0 + ROW_1 + ROW_0), COPY_DONE)
-    await s0.gets(ALL, data(ROW_0 * 2), COPY_DONE)
-    await s1.gets(ALL, data(ROW_1), COPY_DONE)
-    await s0.sends(*verdict(), copy_in(0, 0), error("23505", W="COPY t, line 2"), ready("E"))
-    await s1.sends(*verdict(), copy_in(0, 0), error("22P02", W="COPY t, line 1"), ready("E"))
+    await s0.gets(ALL, data(ROW_0 * 2), COPY_DONE, CHECK)
+    await s1.gets(ALL, data(ROW_1), COPY_DONE, CHECK)
+    await s0.sends(*verdict(), copy_in(0, 0), error("23505", W="COPY t, line 2"), ready("E"), *SKIPPED)
+    await s1.sends(*verdict(), copy_in(0, 0), error("22P02", W="COPY t, line 1"), ready("E"), *SKIPPED)
     await ends(s0, s1, how="ROLLBACK")
     await client.gets(error("22P02", W="COPY t, line 2"), ready("I"))
+
+
+async def test_a_constraint_is_refused(playbook: Playbook) -> None:
+    """A deferred one, which is checked with the COPY, before any shard commits."""
+    client, s0, s1 = await held(playbook)
+    await client.sends(data(ROW_0 + ROW_1), COPY_DONE)
+    await loads(s0, ROW_0, "COPY 1", CHECK)
+    await s1.gets(ALL, data(ROW_1), COPY_DONE, CHECK)
+    refused = error("23503"), ready("E")
+    await s1.sends(*verdict(), copy_in(0, 0), complete("COPY 1"), ready("T"), *refused)
+    await ends(s0, s1, how="ROLLBACK")
+    await client.gets(error("23503"), ready("I"))
+
+
+async def test_the_commit_asks_again(playbook: Playbook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers that are old are no use: a decision has to follow them in a limited time."""
+    monkeypatch.setattr(ahead, "AGE", 0.0)
+    client, s0, s1 = await held(playbook)
+    await client.sends(data(ROW_0 + ROW_1), COPY_DONE)
+    await loads(s0, ROW_0, "COPY 1", CHECK)
+    await loads(s1, ROW_1, "COPY 1", CHECK)
+    await ends(s0, s1)
+    await client.gets(complete("COPY 2"), ready("I"))
+
+
+async def test_another_statement_of_the_query(playbook: Playbook) -> None:
+    """What follows may mend what a deferred constraint would refuse: nothing is asked ahead."""
+    client, s0, s1 = await warm(playbook)
+    await client.sends(query(f"{COPY}; SELECT v FROM t WHERE id = {AT[0]}"))
+    await client.gets(copy_in(0, 0))
+    await client.sends(data(ROW_0 + ROW_1), COPY_DONE)
+    await loads(s0, ROW_0, "COPY 1")
+    await loads(s1, ROW_1, "COPY 1")
+    await client.gets(complete("COPY 2"))
+    select = query(f"SELECT v FROM t WHERE id = {AT[0]}")
+    await s0.gets(select)
+    await s0.sends(columns("v"), complete("SELECT 0"), ready("T"))
+    await ends(s0, s1)
+    await client.gets(columns("v"), complete("SELECT 0"), ready("I"))
 
 
 async def test_the_statement_is_refused(playbook: Playbook) -> None:
@@ -125,9 +179,9 @@ async def test_the_table_has_changed(playbook: Playbook, changed: int) -> None:
     s0, s1 = shards
     await client.sends(data(ROW_0 + ROW_1), COPY_DONE)
     for shard, rows in ((s0, ROW_0), (s1, ROW_1)):
-        await shard.gets(ALL, data(rows), COPY_DONE)
+        await shard.gets(ALL, data(rows), COPY_DONE, CHECK)
         fingerprint = "g" if shard is shards[changed] else "f"
-        await shard.sends(*verdict(fingerprint), copy_in(0, 0), complete("COPY 1"), ready("T"))
+        await shard.sends(*verdict(fingerprint), copy_in(0, 0), complete("COPY 1"), ready("T"), *CHECKED)
     await ends(s0, s1, how="ROLLBACK")
     await looked_up(s0, s1)
     await begins_at_home(s0)
@@ -252,9 +306,9 @@ async def test_a_shard_is_lost(playbook: Playbook) -> None:
     """Whether its part came through does not matter: it is not committed."""
     client, s0, s1 = await held(playbook)
     await client.sends(data(ROW_0 + ROW_1), COPY_DONE)
-    await s0.gets(ALL, data(ROW_0), COPY_DONE)
-    await s1.gets(ALL, data(ROW_1), COPY_DONE)
-    await s0.sends(*verdict(), copy_in(0, 0), complete("COPY 1"), ready("T"))
+    await s0.gets(ALL, data(ROW_0), COPY_DONE, CHECK)
+    await s1.gets(ALL, data(ROW_1), COPY_DONE, CHECK)
+    await s0.sends(*verdict(), copy_in(0, 0), complete("COPY 1"), ready("T"), *CHECKED)
     await s1.leaves()
     await ends(s0, how="ROLLBACK")
     await client.gets(error("08006", 'connection to shard "s1" was lost'), ready("I"))
