@@ -162,7 +162,21 @@ NonEmpty = BeforeValidator(_not_empty)
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class Server(_Model):
+class _Listener(_Model):
+    listen: Listen
+
+    @property
+    def host(self) -> str:
+        """The address to listen on, without brackets."""
+        return split_listen(self.listen).host
+
+    @property
+    def port(self) -> int:
+        """The port to listen on; 0 leaves the choice to the kernel."""
+        return split_listen(self.listen).port
+
+
+class Server(_Listener):
     """Where clients connect."""
 
     listen: Annotated[
@@ -179,31 +193,11 @@ class Server(_Model):
         Field(ge=0, allow_inf_nan=False, description="seconds that open transactions may take to end after SIGTERM"),
     ] = 30.0
 
-    @property
-    def host(self) -> str:
-        """The address to listen on, without brackets."""
-        return split_listen(self.listen).host
 
-    @property
-    def port(self) -> int:
-        """The port to listen on; 0 leaves the choice to the kernel."""
-        return split_listen(self.listen).port
-
-
-class Admin(_Model):
+class Admin(_Listener):
     """Where metrics, health and the dashboard are served."""
 
     listen: Annotated[Listen, Field(description='HOST:PORT, such as "127.0.0.1:9432"')]
-
-    @property
-    def host(self) -> str:
-        """The address to listen on, without brackets."""
-        return split_listen(self.listen).host
-
-    @property
-    def port(self) -> int:
-        """The port to listen on; 0 leaves the choice to the kernel."""
-        return split_listen(self.listen).port
 
 
 class User(_Model):

@@ -2,32 +2,15 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
 import pytest
 
-from tests.conftest import RunProxy
-from tests.support.databases import Servers, execute
 from tests.support.twin import Twin
 
 NEW = range(1001, 1010)
-
-
-@pytest.fixture(scope="module")
-def module_twin(servers: Servers, run_proxy_for_module: RunProxy) -> Iterator[Twin]:
-    with Twin.open(servers, run_proxy_for_module) as twin:
-        twin.fill()
-        yield twin
-
-
-@pytest.fixture
-def twin(module_twin: Twin) -> Iterator[Twin]:
-    yield module_twin
-    for dsn in module_twin.databases.shards:
-        execute(dsn, "DELETE FROM t WHERE a > 1000")
-    assert module_twin.rows()[0] == module_twin.rows()[1]
 
 
 Connection = Any  # asyncpg.Connection is generic over its record class in the stubs only

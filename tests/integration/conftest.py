@@ -6,7 +6,15 @@ import pytest
 
 from tests.conftest import RunProxy
 from tests.support.databases import Servers
+from tests.support.differential import Arena
 from tests.support.twin import Twin
+
+
+@pytest.fixture(scope="module")
+def arena(servers: Servers, run_proxy_for_module: RunProxy) -> Iterator[Arena]:
+    """One PostgreSQL, and a proxy whose answer to the same COPY is compared with its own."""
+    with Arena.open(servers, run_proxy_for_module) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")

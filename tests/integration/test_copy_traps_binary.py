@@ -1,23 +1,15 @@
 """TRAPS: COPY's binary format, in and out. Each case on one PostgreSQL and through the proxy over three shards."""
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
-from tests.conftest import RunProxy
-from tests.support.databases import Servers
 from tests.support.differential import SIGNATURE, Arena, Copy
 
 TRAILER = b"\xff\xff"
 PLAIN = "COPY t FROM STDIN (FORMAT binary)"
 NUMBERS = "CREATE TABLE t (k int, v text)"
-
-
-@pytest.fixture(scope="module")
-def arena(servers: Servers, run_proxy_for_module: RunProxy) -> Iterator[Arena]:
-    with Arena.open(servers, run_proxy_for_module) as arena:
-        yield arena
 
 
 def row(*values: bytes | None) -> bytes:

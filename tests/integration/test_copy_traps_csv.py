@@ -1,19 +1,8 @@
 """TRAPS: splitting COPY's CSV format. Each case on one PostgreSQL and through the proxy over three shards."""
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.conftest import RunProxy
-from tests.support.databases import Servers
 from tests.support.differential import Arena, Copy
-
-
-@pytest.fixture(scope="module")
-def arena(servers: Servers, run_proxy_for_module: RunProxy) -> Iterator[Arena]:
-    with Arena.open(servers, run_proxy_for_module) as arena:
-        yield arena
-
 
 TEXTS = "CREATE TABLE t (k text, v text)"
 NUMBERS = "CREATE TABLE t (k int, v text)"

@@ -1,20 +1,9 @@
 """TRAPS: COPY TO STDOUT of several shards as one stream, message by message as one PostgreSQL sends it."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from shardproxy.wire import encode
-from tests.conftest import RunProxy
-from tests.support.databases import Servers
 from tests.support.differential import Arena
-
-
-@pytest.fixture(scope="module")
-def arena(servers: Servers, run_proxy_for_module: RunProxy) -> Iterator[Arena]:
-    with Arena.open(servers, run_proxy_for_module) as arena:
-        yield arena
-
 
 TABLE = "CREATE TABLE t (k int, v text, n numeric)"
 OPTIONS = [

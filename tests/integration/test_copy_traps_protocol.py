@@ -3,22 +3,12 @@
 import itertools
 import struct
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from shardproxy.wire import encode
-from tests.conftest import RunProxy
-from tests.support.databases import Servers
 from tests.support.differential import Arena, Copy
 from tests.support.rawclient import PROTOCOLS, Protocol
-
-
-@pytest.fixture(scope="module")
-def arena(servers: Servers, run_proxy_for_module: RunProxy) -> Iterator[Arena]:
-    with Arena.open(servers, run_proxy_for_module) as arena:
-        yield arena
-
 
 PLAIN = "COPY t FROM STDIN"
 NUMBERS = "CREATE TABLE t (k int, v text)"

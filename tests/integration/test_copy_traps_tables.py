@@ -1,20 +1,9 @@
 """TRAPS: which columns and which table COPY FROM means, its options, and client encodings."""
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.conftest import RunProxy
-from tests.support.databases import Servers
 from tests.support.differential import Arena, Copy, ways
 from tests.support.rawclient import PROTOCOLS, Protocol, Reply
-
-
-@pytest.fixture(scope="module")
-def arena(servers: Servers, run_proxy_for_module: RunProxy) -> Iterator[Arena]:
-    with Arena.open(servers, run_proxy_for_module) as arena:
-        yield arena
-
 
 PLAIN = "COPY t FROM STDIN"
 ROWS = b"".join(b"%d\tvalue %d\n" % (n, n) for n in range(40))

@@ -1,21 +1,11 @@
 """TRAPS: splitting COPY's text format. Each case on one PostgreSQL and through the proxy over three shards."""
 
 import os
-from collections.abc import Iterator
 
 import pytest
 
 from shardproxy.wire import encode
-from tests.conftest import RunProxy
-from tests.support.databases import Servers
 from tests.support.differential import Arena, Copy
-
-
-@pytest.fixture(scope="module")
-def arena(servers: Servers, run_proxy_for_module: RunProxy) -> Iterator[Arena]:
-    with Arena.open(servers, run_proxy_for_module) as arena:
-        yield arena
-
 
 GIBIBYTES = "SHARDPROXY_GIBIBYTES"
 

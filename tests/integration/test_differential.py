@@ -3,24 +3,14 @@
 The same few hundred cases each time. The long run takes new ones: `python -m tests.faults.differential`.
 """
 
-from collections.abc import Iterator
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from tests.conftest import RunProxy
-from tests.support.databases import Servers
 from tests.support.differential import Arena
 from tests.support.differential_cases import Case, cases
 
 CASES = 300
 HEALTH = [HealthCheck.too_slow, HealthCheck.data_too_large]  # each case asks five databases
-
-
-@pytest.fixture(scope="module")
-def arena(servers: Servers, run_proxy_for_module: RunProxy) -> Iterator[Arena]:
-    with Arena.open(servers, run_proxy_for_module) as arena:
-        yield arena
 
 
 @pytest.mark.timeout(1200)  # all cases are one test: 20 seconds where nothing else runs
