@@ -52,7 +52,7 @@ class Settings:
     """A change of settings: on every connection of the session, and on those to come.
 
     `name` is the setting that an earlier change of the same need not be kept for; None is all of them. `local` tells
-    that the transaction ends it. Connections to come need not hear of it without `lasting`.
+    that the transaction ends it. Without `lasting` later connections need not run it.
     """
 
     name: str | None

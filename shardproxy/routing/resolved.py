@@ -10,7 +10,7 @@ from shardproxy.routing.keytypes import KeyColumn
 from shardproxy.sql import TableRef
 
 NOTIFICATIONS: Final = 0
-"""The shard of LISTEN, NOTIFY and pg_notify(): sessions hear each other only where all go to the same one."""
+"""The shard of LISTEN, NOTIFY and pg_notify(): a session gets what others send only where all use the same one."""
 
 TableKind = Literal["hash", "list", "range", "reference", "single", "catalog", "unlisted", "derived", "missing"]
 

@@ -1,4 +1,4 @@
-"""Several processes behind one port: the parent listens and watches, the workers accept and serve.
+"""Several processes on one port: the parent listens and watches, the workers accept and serve.
 
 The parent makes the listening socket and starts each worker with it; the kernel distributes the clients. A worker that
 dies is started again. Workers get the configuration from the parent (`Instructions`), as the file may have been edited

@@ -12,7 +12,7 @@ KEEP: Final = 1.0
 INSERT, UPDATE and DELETE. COPY FROM verifies what it knows under its lock."""
 
 PLANS: Final = 2000
-"""Plans of the fast lane that are kept; past it, all are made anew."""
+"""Plans of the fast lane that are kept; beyond that, all are made again."""
 
 Names = frozenset[tuple[str | None, str]]
 

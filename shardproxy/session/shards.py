@@ -280,7 +280,7 @@ class Shards:
         transaction = self.transaction
         if not transaction.open or shard in transaction.joined:
             return b""
-        # The shards may have left a failed one (`leave`): nothing is to begin it anew.
+        # The shards may have left a failed one (`leave`): it must not begin again.
         transaction.check()
         transaction.joined.add(shard)
         if len(transaction.joined) == 2:

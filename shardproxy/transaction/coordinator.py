@@ -162,7 +162,7 @@ class Coordinator:
             except asyncio.CancelledError:
                 cancelled = True
         if cancelled and (caller := asyncio.current_task()) is not None:
-            # It hears how the commit ended, and ends itself at its next wait.
+            # It learns how the commit ended, and ends itself at its next wait.
             caller.cancel()
         return task.result()
 

@@ -535,7 +535,7 @@ async def test_the_command_shows_what_it_leaves_alone(
     assert shards.prepared() == [(str(gid),)]
 
 
-async def test_the_command_with_a_shard_away(
+async def test_the_command_with_an_unreachable_shard(
     crashing: Shards, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     committer = Committer(crashing)

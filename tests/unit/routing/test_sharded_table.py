@@ -184,10 +184,10 @@ KEYS: Mapping[str, tuple[str, int, list[bytes | None]]] = {
 
 
 @pytest.mark.parametrize("sql_type", KEYS)
-def test_no_partition_as_postgresql_says_it(one_server: Databases, sql_type: str) -> None:
+def test_no_partition_as_postgresql_reports_it(one_server: Databases, sql_type: str) -> None:
     type_name, typmod, values = KEYS[sql_type]
     facts = relation(column("a B", type_name, typmod=typmod), column("user", "text"), server_version=one_server.version)
-    # A hash table never says so itself, but its key describes the row in the same way.
+    # A hash table never reports this itself, but its key describes the row in the same way.
     built = ShardedTable.build(table("hash", '"a B"', '"user"'), facts, SHARDS)
     with psycopg.connect(one_server.oracle, autocommit=True) as connection:
         connection.execute(
