@@ -76,6 +76,15 @@ def test_a_source_distribution_has_the_whole_core(tmp_path: Path) -> None:
     assert "setup.py" in names
 
 
+def test_no_file_of_the_package_is_over_400_lines() -> None:
+    """A longer one holds two subjects: split it by them."""
+    generated = ROOT / "shardproxy/native/_native.c"
+    endings = {".py", ".pyi", ".pyx", ".pxi", ".c", ".h", ".def"}
+    files = [path for path in (ROOT / "shardproxy").rglob("*") if path.suffix in endings and path != generated]
+    lines = {path.relative_to(ROOT).as_posix(): len(path.read_text().splitlines()) for path in files}
+    assert not {name: count for name, count in lines.items() if count > 400}
+
+
 @pytest.mark.parametrize("ending", ["/shardproxy demo", "/pytest"])
 def test_the_readme_has_each_command_once(ending: str) -> None:
     lines = (ROOT / "README.md").read_text().splitlines()
