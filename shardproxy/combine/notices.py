@@ -4,7 +4,6 @@ Sans-IO. One `NoticeMerger` lives as long as one statement. What one shard sends
 that a second shard sends it as well adds nothing.
 """
 
-from collections import Counter
 from collections.abc import Callable, Hashable
 
 Fields = dict[str, str]
@@ -20,18 +19,18 @@ class NoticeMerger:
 
     def __init__(self, forward: Callable[[Fields], None]) -> None:
         self._forward = forward
-        self._forwarded: Counter[Hashable] = Counter()
-        self._said: Counter[Hashable] = Counter()
+        self._forwarded: dict[Hashable, int] = {}
+        self._said: dict[Hashable, int] = {}
 
     def notice(self, shard: int, fields: Fields) -> None:
         """Take a NoticeResponse of a shard."""
         key = tuple(fields.get(code) for code in _SAME)
-        self._said[shard, key] += 1
-        if self._said[shard, key] <= self._forwarded[key]:
+        said = self._said[shard, key] = self._said.get((shard, key), 0) + 1
+        if said <= self._forwarded.get(key, 0):
             return
         if len(self._said) > REMEMBERED:
             self._said.clear()
             self._forwarded.clear()
             self._said[shard, key] = 1
-        self._forwarded[key] += 1
+        self._forwarded[key] = self._forwarded.get(key, 0) + 1
         self._forward(fields)

@@ -177,6 +177,20 @@ class Stream(asyncio.BufferedProtocol):
                 if until is not None:
                     until.remove_done_callback(self._wake)
 
+    async def arrival(self) -> None:
+        """Wait until a message has arrived whole, or the connection is lost."""
+        while not self._frames.whole and self._error is None:
+            self.resume_reading(self)
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+
+    def take_expected(self, expected: bytes) -> bool:
+        """Drop these whole messages if they have arrived and are the next; tell whether they were."""
+        return self._frames.take(expected)
+
     async def message(self) -> Message:
         """Return the next message; the exceptions are those of `read`."""
         message = await self.read()

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 
 from shardproxy.errors import PgError, ProtocolError
 from shardproxy.native import Splitter
+from shardproxy.shard.connection import Connection
 from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED, INTERNAL_ERROR
+from shardproxy.wire import encode
 
 
 def check_counts(counts: Mapping[int, int], splitter: Splitter, names: Mapping[int, str], *, everywhere: bool) -> None:
@@ -27,6 +29,13 @@ def check_counts(counts: Mapping[int, int], splitter: Splitter, names: Mapping[i
             detail=", ".join(f"{names[shard]}: {count}" for shard, count in counts.items()),
             hint="Nothing was loaded. See whether triggers or row security differ between the shards.",
         )
+
+
+async def full_count(connection: Connection, rows: int) -> str | None:
+    """Return the tag of a shard that answers that it has taken all rows; None if its answer is still to be read."""
+    tag = f"COPY {rows}"
+    taken = await connection.answered_by(encode.command_complete(tag) + encode.ready_for_query(b"T"))
+    return tag if taken else None
 
 
 def counted(tag: str) -> str:

@@ -27,7 +27,7 @@ from shardproxy.copy.lines import map_context
 from shardproxy.errors import PgError
 from shardproxy.native import ALL_SHARDS, SplitError
 from shardproxy.net.gather import each
-from shardproxy.session.copy_counts import check_counts, counted
+from shardproxy.session.copy_counts import check_counts, counted, full_count
 from shardproxy.session.copy_look import Changed, Guard
 from shardproxy.session.copy_refusals import Refusal, answer, client_refusal, split_refusal
 from shardproxy.session.copy_setup import CopySetup, differs
@@ -140,7 +140,7 @@ class CopyIn:
     async def _read_late(self, shard: int, connection: Connection, guard: Guard) -> None:
         """Read a shard on which the COPY has begun together with its data."""
         try:
-            refused, takes_data = await late_answer(connection, guard, shard)
+            refused, takes_data = await late_answer(connection, guard, shard, self._setup.answers)
         except PgError as error:
             refused, takes_data = error, False
         if isinstance(refused, Changed) and self._held:
@@ -148,19 +148,17 @@ class CopyIn:
             self._changed = refused
         elif isinstance(refused, Changed):
             # Before what any line is refused for: the rows were cut for other columns.
-            self._refuse(Refusal(self._differs(refused, connection), 0))
+            home = next(iter(self._connections.values()))
+            self._refuse(Refusal(refused.refusal or differs(self._relation, home.name, connection.name), 0))
         elif refused is not None:
             self._refuse(Refusal(refused, None))
-        if takes_data:
+        tag = await full_count(connection, self._splitter.rows_of(shard)) if takes_data and self._held else None
+        if tag is not None:
+            self._tags[shard] = tag
+        elif takes_data:
             await self._read(shard, connection)
         if self._ahead is not None:
             await self._ahead.read(connection)
-
-    def _differs(self, changed: Changed, connection: Connection) -> PgError:
-        if changed.refusal is not None:
-            return changed.refusal
-        home = next(iter(self._connections.values()))
-        return differs(self._relation, home.name, connection.name)
 
     # Data.
 

@@ -15,7 +15,7 @@ error.
 
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from shardproxy.copy.encoding import Encodings, splits_bytewise
@@ -61,6 +61,8 @@ class CopySetup:
     """The columns by which each shard's rows were placed, to be confirmed; empty where they do not matter."""
     looked: Looked | None
     """What each shard is asked to confirm in front of the COPY; None if all were looked at in this transaction."""
+    answers: dict[int, bytes] = field(default_factory=dict)
+    """How each shard has answered guard and COPY, well, when they were sent with the data: it will do so again."""
 
     @property
     def guard(self) -> Guard | None:

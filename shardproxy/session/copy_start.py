@@ -71,16 +71,20 @@ async def _first_reply(connection: Connection, expected: int) -> Reply:
 
 async def guard_verdict(connection: Connection, guard: Guard, shard: int) -> PgError | Changed | None:
     """Read a shard's answer to its guard, up to ReadyForQuery; return what speaks against the COPY."""
-    error, row = await _guard_answer(connection, B.READY_FOR_QUERY)
+    error, row, _ = await _guard_answer(connection, B.READY_FOR_QUERY)
     return _verdict(connection, guard, shard, error, row)
 
 
-async def late_answer(connection: Connection, guard: Guard, shard: int) -> tuple[PgError | Changed | None, bool]:
+async def late_answer(
+    connection: Connection, guard: Guard, shard: int, known: dict[int, bytes]
+) -> tuple[PgError | Changed | None, bool]:
     """Read a shard's answer to its guard and the COPY, in one Query; return what speaks against the COPY.
 
-    And whether the shard takes data: if not, it has answered to the end.
+    And whether the shard takes data: if not, it has answered to the end. `known` are answers that were well.
     """
-    error, row = await _guard_answer(connection, B.COPY_IN_RESPONSE)
+    if shard in known and await connection.answered_by(known[shard]):
+        return None, True
+    error, row, said = await _guard_answer(connection, B.COPY_IN_RESPONSE)
     if error is not None:
         # The position is one in the whole Query.
         error.fields.pop("P", None)
@@ -88,7 +92,10 @@ async def late_answer(connection: Connection, guard: Guard, shard: int) -> tuple
         if connection.status == IDLE:
             # It did not even begin, or says so: whether a transaction is open there is not known.
             connection.abort()
-    return _verdict(connection, guard, shard, error, row), error is None
+    verdict = _verdict(connection, guard, shard, error, row)
+    if verdict is None:
+        known[shard] = said
+    return verdict, error is None
 
 
 def _verdict(
@@ -103,13 +110,16 @@ def _verdict(
     return Changed(error) if error.sqlstate in NOT_GUARDED else error
 
 
-async def _guard_answer(connection: Connection, until: int) -> tuple[PgError | None, list[bytes | None]]:
+async def _guard_answer(connection: Connection, until: int) -> tuple[PgError | None, list[bytes | None], bytes]:
+    """Return a guard's error and its row; and all messages up to the one that is `until`."""
     error: PgError | None = None
     row: list[bytes | None] = []
+    said = b""
     while True:
         message = await connection.read()
+        said += encode.message(message.type, message.payload)
         if message.type == until or (message.type == B.READY_FOR_QUERY and error is not None):
-            return error, row
+            return error, row, said
         match message.type:
             case B.ERROR_RESPONSE:
                 error = error or connection.error()

@@ -24,6 +24,8 @@ from shardproxy.wire.replies import HOUSEKEEPING, SWALLOWED_QUERY, SWALLOWED_SYN
 
 IDLE = ord("I")
 
+READY_SIZE = len(encode.ready_for_query(b"I"))
+
 ENDINGS = frozenset({"FATAL", "PANIC"})
 """Severities after which a server closes the connection."""
 
@@ -105,10 +107,7 @@ class Connection:
         self.send(b"".join(closing) + data + encode.SYNC, [*[close] * len(closing), *owed, sync])
 
     def prepare(self, name: bytes, number: int, sql: bytes) -> None:
-        """Have the server prepare a statement of the proxy's own, if it has not; what is sent next may EXECUTE it.
-
-        If it cannot be prepared, that will fail: 26000.
-        """
+        """Have the server prepare a statement of the proxy's own, if it has not. If it cannot, EXECUTE fails: 26000."""
         if not self.statements.has(name, number):
             self.statements.parsed(name, number)
             self._aside(encode.parse(name, sql), [Owed(Expect.PARSE, forward=False, name=name, aside=True)])
@@ -133,6 +132,22 @@ class Connection:
         except ProtocolError as error:
             self.abort()
             raise self.lost_error(error) from error
+
+    async def answered_by(self, expected: bytes) -> bool:
+        """Wait for the answer to a Query, and read at once what was foreseen; tell whether it was that.
+
+        `expected` are whole messages, to the answer's end if the last is ReadyForQuery. All else is left to `read`.
+        """
+        await self.stream.arrival()
+        queue = self.replies.queue
+        if not queue or queue[0].expect is not Expect.QUERY or not self.stream.take_expected(expected):
+            return False
+        if expected[-READY_SIZE] == B.READY_FOR_QUERY:
+            queue.popleft()
+            self.status = expected[-1]
+            if not queue and self.stream.pending:
+                asyncio.get_running_loop().call_soon(self.idle_data)
+        return True
 
     def answer(self, message: Message) -> Reply:
         """Move on by one answer; ProtocolError for one that nothing asked for, 08006 for one that ends it all."""

@@ -11,9 +11,12 @@ from typing import Final
 from shardproxy.errors import PgError
 from shardproxy.shard.connection import Connection
 from shardproxy.transaction.participant import Probe, Row
+from shardproxy.wire import encode
 
 CHECK: Final = "SET CONSTRAINTS ALL IMMEDIATE"
 """What can fail at commit is to fail on all shards before any commits."""
+
+_CHECKED: Final = encode.command_complete("SET CONSTRAINTS") + encode.ready_for_query(b"T")
 
 AGE: Final = 1.0
 """Seconds for which the answers are used: a decision must follow the probe in a limited time (`Limits.decide`)."""
@@ -40,7 +43,8 @@ class Ahead:
         sent = connection.replies.sent
         try:
             if self.probe is None:
-                await connection.completed()
+                if not await connection.answered_by(_CHECKED):
+                    await connection.completed()
                 self.answers[connection] = ()
             else:
                 self.answers[connection] = await connection.completed_row(Probe.columns)

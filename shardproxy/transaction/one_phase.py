@@ -5,12 +5,16 @@ to fail first: deferred constraints are checked on all shards before any commits
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from shardproxy.errors import PgError
 from shardproxy.net.gather import each
 from shardproxy.shard.connection import Connection
 from shardproxy.sqlstate import TRANSACTION_RESOLUTION_UNKNOWN
 from shardproxy.transaction.ahead import CHECK
+from shardproxy.wire import encode
+
+_COMMITTED: Final = encode.command_complete("COMMIT") + encode.ready_for_query(b"I")
 
 
 async def commit(participants: Sequence[Connection], *, checked: bool = False) -> None:
@@ -39,6 +43,9 @@ async def commit(participants: Sequence[Connection], *, checked: bool = False) -
 
 async def _commit_one(connection: Connection) -> None:
     """COMMIT on one shard; a failed transaction, which answers ROLLBACK without an error, is one here."""
-    tag = await connection.execute("COMMIT")
+    connection.query(b"COMMIT")
+    if await connection.answered_by(_COMMITTED):
+        return
+    tag = await connection.completed()
     if tag != "COMMIT":
         raise PgError("40000", f'shard "{connection.name}" rolled the transaction back')

@@ -21,6 +21,8 @@ from shardproxy.transaction.settings import SessionSettings
 class State(Enum):
     """The states of a transaction."""
 
+    __hash__ = object.__hash__  # Enum's own is a Python function, and looks a name up
+
     IDLE = "none"
     IMPLICIT = "the proxy's own: it commits by itself at the end of the Query, or at Sync"
     ACTIVE = "the client's"
@@ -37,6 +39,8 @@ _READY_STATUS = {State.IDLE: b"I", State.IMPLICIT: b"I", State.ACTIVE: b"T", Sta
 
 class Event(Enum):
     """What happens to a transaction."""
+
+    __hash__ = object.__hash__
 
     BEGIN = "BEGIN"
     BEGIN_IMPLICIT = "a statement, or several, that must be one transaction"

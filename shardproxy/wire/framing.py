@@ -126,6 +126,19 @@ class FrameReader:
             self._offset = end
         return Message(kind, data[offset + HEADER_SIZE : end])
 
+    def take(self, expected: bytes) -> bool:
+        """Drop these whole messages if they are the next, and tell whether they were: no more than a comparison."""
+        data, end = self._data, self._offset + len(expected)
+        if self._pending or self._error is not None or not data.startswith(expected, self._offset):
+            return False
+        self._need = HEADER_SIZE
+        if end == len(data):
+            self._data = b""
+            self._offset = 0
+        else:
+            self._offset = end
+        return True
+
     def take_rest(self) -> bytes:
         """Return all bytes that no `next()` has returned, and drop them: another reader continues."""
         data, offset, _ = self._join()

@@ -111,6 +111,67 @@ async def test_execute(link: Link) -> None:
     assert not link.connection.busy
 
 
+FORESEEN = complete("COMMIT"), ready("I")
+
+
+@pytest.mark.parametrize(
+    ("said", "tag"),
+    [
+        (FORESEEN, "COMMIT"),
+        ((notice("look"), *FORESEEN), "COMMIT"),
+        ((complete("ROLLBACK"), ready("I")), "ROLLBACK"),
+        ((complete("COMMIT"), ready("T")), "COMMIT"),
+    ],
+)
+async def test_a_foreseen_answer(link: Link, said: tuple[Said, ...], tag: str) -> None:
+    """It is read at once where it has come as it was foreseen, and whole; any other is still to be read."""
+    link.connection.query(b"COMMIT")
+    job = asyncio.ensure_future(link.connection.answered_by(joined(FORESEEN)))
+    await link.server.sends(*said)
+    if await job:
+        assert said == FORESEEN
+    else:
+        assert said != FORESEEN or link.server.cut
+        assert await link.connection.completed() == tag
+    assert not link.connection.busy
+    assert link.connection.status == said[-1].data[-1]
+    await link.server.gets(query("COMMIT"))
+
+
+async def test_a_foreseen_answer_that_does_not_come(link: Link) -> None:
+    link.connection.query(b"COMMIT")
+    job = asyncio.ensure_future(link.connection.answered_by(joined(FORESEEN)))
+    await link.server.leaves()
+    assert not await job
+    await link.refuses(link.connection.completed(), "08006")
+    await link.server.gets(query("COMMIT"))
+
+
+async def test_a_statement_of_the_proxys_own(link: Link) -> None:
+    """It is prepared once, and again after it was closed; nobody reads the answers."""
+    for number in range(4):
+        link.connection.prepare(b"a", 1, b"SELECT 1")
+        link.connection.query(b"EXECUTE a")
+        parsing = [parse("a", "SELECT 1"), SYNC] if number in {0, 2} else []
+        closing = [close("S", "a")] if number == 2 else []
+        await link.server.gets(*closing, *parsing, query("EXECUTE a"))
+        answers = [CLOSED] if closing else []
+        answers += [PARSED, ready("I")] if parsing else []
+        await link.server.sends(*answers, complete("SELECT 1"), ready("I"))
+        assert await link.connection.completed() == "SELECT 1"
+        if number == 1:
+            link.connection.statements.close(b"a")
+
+
+async def test_a_statement_of_the_proxys_own_is_refused(link: Link) -> None:
+    for _ in range(2):
+        link.connection.prepare(b"a", 1, b"SELECT 1")
+        link.connection.query(b"EXECUTE a")
+        await link.server.gets(parse("a", "SELECT 1"), SYNC, query("EXECUTE a"))
+        await link.server.sends(error("42883"), ready("I"), error("26000"), ready("I"))
+        await link.refuses(link.connection.completed(), "26000")
+
+
 async def test_fetch(link: Link) -> None:
     job = asyncio.ensure_future(link.connection.fetch("SELECT 1; SELECT 2"))
     await link.server.gets(query("SELECT 1; SELECT 2"))

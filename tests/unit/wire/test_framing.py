@@ -286,3 +286,25 @@ def test_repr_says_where_it_stands() -> None:
     with pytest.raises(SilentProtocolError):
         reader.next()
     assert "failed: invalid message length" in repr(reader)
+
+
+@pytest.mark.parametrize("rest", [b"", encode.NO_DATA, encode.NO_DATA[:3]])
+def test_foreseen_messages(rest: bytes) -> None:
+    """They are taken whole, if they are what has come first, and nothing else is."""
+    wanted = encode.command_complete("COMMIT") + encode.ready_for_query(b"I")
+    for start in (b"", encode.NO_DATA):
+        reader = FrameReader()
+        reader.feed(start + wanted + rest)
+        if start:
+            assert not reader.take(wanted)
+            assert reader.next() == Message(start[0], b"")
+        assert reader.take(wanted)
+        assert reader.buffered == len(rest)
+        reader.feed(encode.NO_DATA[len(rest) :] if len(rest) == 3 else b"")
+        assert len(drain(reader)) == (1 if rest else 0)
+    for cut in range(len(wanted)):
+        reader = FrameReader()
+        reader.feed(wanted[:cut])
+        assert not reader.take(wanted)
+        reader.feed(wanted[cut:])
+        assert drain(reader) == split([wanted[:-6], wanted[-6:]])
