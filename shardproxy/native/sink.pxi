@@ -16,6 +16,7 @@ cdef extern from "Python.h":
 
 cdef enum:
     LENT = 8  # full buffers remembered: two for each of a few shards, 2 MiB at the usual size
+    SMALL = 16  # a buffer of which no more than this part is used is copied
 
 
 cdef uint8_t *_sink_alloc(void *context, size_t size, void **handle) noexcept:
@@ -39,8 +40,18 @@ cdef uint8_t *_sink_alloc(void *context, size_t size, void **handle) noexcept:
 
 cdef int _sink_seal(void *context, int32_t shard, void *handle, size_t used, size_t size) noexcept:
     cdef PyObject *buffer = <PyObject *>handle
+    cdef PyObject *whole
     try:
-        if used != size:
+        if used <= size // SMALL:
+            # To shrink it takes the system longer than this copy; and malloc learns to keep memory of this size only
+            # where it is freed whole.
+            whole = buffer
+            buffer = raw_bytes(PyBytes_AS_STRING(<object>whole), <Py_ssize_t>used)
+            raw_decref(whole)
+            if buffer == NULL:
+                clear_error()
+                return -1
+        elif used != size:
             _PyBytes_Resize(&buffer, <Py_ssize_t>used)
         else:
             _lend((<Splitter>context).lent, buffer)
