@@ -193,6 +193,9 @@ class Extended:
     # Messages.
 
     async def _parse(self, parse: decode.Parse, key: bytes) -> None:
+        if not parse.name:
+            # Also if this Parse fails.
+            self.names.statements.pop(b"", None)
         text = self._client.text(parse.sql)
         statements = self._client.analyze(text)
         if len(statements) > 1:

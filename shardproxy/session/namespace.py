@@ -56,11 +56,14 @@ class Namespace:
 
     def forget_portals(self) -> None:
         """The transaction is over."""
+        self._ran = None
         for name in list(self.portals):
             self.drop_portal(name)
 
     def drop_portal(self, name: bytes) -> None:
         """Close a portal, here and on its shards."""
+        if not name:
+            self._ran = None
         portal = self.portals.pop(name, None)
         if portal is not None and portal.reading is not None:
             portal.reading.close()
@@ -144,7 +147,13 @@ class Namespace:
         if self.portals:
             self.drop_portal(b"")
 
-    def parse_failed(self, prepared: Prepared, connection: Connection) -> None:
-        """A unit of the lane has failed that parsed a statement; if it was its Parse that failed, there is none."""
-        if self.statements.get(b"") is prepared and not prepared.is_on(connection.statements):
+    def parse_failed(self, prepared: Prepared) -> None:
+        """The Parse of a unit of the lane has failed: there is no unnamed statement, unless one came after it."""
+        if self.statements.get(b"") is prepared:
             del self.statements[b""]
+
+    def unnamed_is(self, prepared: Prepared | None) -> None:
+        """What the lane has parsed since was not parsed, as an error came before it."""
+        self.statements.pop(b"", None)
+        if prepared is not None:
+            self.statements[b""] = prepared

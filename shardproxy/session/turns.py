@@ -13,6 +13,7 @@ says in a failed transaction, and the session's coroutine brings the shards to w
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from itertools import takewhile
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -45,6 +46,10 @@ ENDS: Final = frozenset({id(SYNC), id(LAST), id(QUERY)})
 """The entries whose ReadyForQuery ends a turn; another one belongs to what has joined the shard to the transaction."""
 
 _ABORTED: Final = "current transaction is aborted, commands ignored until end of transaction block"
+
+
+def _unsynced(owed: Owed) -> bool:
+    return owed.expect is not Expect.SYNC
 
 
 class Turn(NamedTuple):
@@ -178,10 +183,12 @@ class Turns:
                 if connection.stream.pending:
                     # Also of a connection that is lost: what it has answered is done.
                     connection.stream.tap(self._sinks[connection])
-                elif not connection.usable:
-                    self._lost(turn)
-                if self._turns and self._turns[0] is turn:
+                    if not self._turns or self._turns[0] is not turn:
+                        continue
+                if connection.usable:
                     break
+                # Nothing more will come, or what has come was what has ended the connection.
+                self._lost(turn)
         finally:
             self._advancing = False
         if not self._collecting:
@@ -264,6 +271,8 @@ class Turns:
         try:
             if connection.asynchronous(message):
                 return True
+            queue = connection.replies.queue
+            unparsed = any(owed.expect is Expect.PARSE for owed in takewhile(_unsynced, queue))
             connection.answer(message)
         except ProtocolError as error:
             self._broken(connection, error)
@@ -271,7 +280,7 @@ class Turns:
         except PgError:
             # An error by which the server ends the connection: the stream is lost, and its turns with it.
             return False
-        self._fail(self._turns[0], connection.error())
+        self._fail(self._turns[0], connection.error(), unparsed=unparsed)
         return True
 
     @staticmethod
@@ -290,20 +299,24 @@ class Turns:
         self._turns.popleft()
         was_failed = self.failed
         if not was_failed:
-            self._fail(turn, turn.connection.lost_error())
+            self._fail(turn, turn.connection.lost_error(), unparsed=True)
         if self.failed:
             self._failed_turn_ends(turn)
         elif turn.ready:
             self._client.write(encode.ready_for_query(b"I"))
 
-    def _fail(self, turn: Turn, error: PgError) -> None:
-        """The first turn has failed."""
+    def _fail(self, turn: Turn, error: PgError, *, unparsed: bool) -> None:
+        """The first turn has failed, with its Parse or before it if `unparsed`."""
         if self.failed:
             return
+        names, parsed = self._extended.names, None if unparsed else turn.parsed
         if turn.extended:
-            self._extended.names.own_names(error)
-            if turn.parsed is not None:
-                self._extended.names.parse_failed(turn.parsed, turn.connection)
+            names.own_names(error)
+        if turn.inside and any(one.parsed is not None and one is not turn for one in self._turns):
+            # Those after it have not replaced the unnamed statement.
+            names.unnamed_is(parsed)
+        elif turn.parsed is not None and parsed is None:
+            names.parse_failed(turn.parsed)
         self._client.error(error)
         if turn.inside:
             self.failed = self.skipping = True
@@ -315,6 +328,8 @@ class Turns:
         self._release()
         if not self.skipping:
             self._client.error(PgError(IN_FAILED_SQL_TRANSACTION, _ABORTED))
+            if turn.parsed is not None:
+                self._extended.names.unnamed_is(None)
             self.skipping = turn.extended
         if turn.ready:
             self._client.write(encode.ready_for_query(self._transaction.ready_status))

@@ -297,6 +297,80 @@ async def test_an_error_that_ends_the_connection(playbook: Playbook) -> None:
     await client.gets(error("08006", 'connection to shard "s0" was lost', D=detail), ready("I"))
 
 
+@pytest.mark.parametrize("statements", [1, 3])
+async def test_an_error_that_ends_a_connection_whose_turn_has_not_come(playbook: Playbook, statements: int) -> None:
+    """The connection is lost before its answer is read: nothing more will come, also for the statements after it."""
+    client, s0, s1 = await warm(playbook)
+    second = [bind("", "a", KEY_1), *TAIL] * statements
+    await client.sends(bind("", "a", KEY_0), *TAIL, *second)
+    await s0.gets(bind("", "shardproxy_1", KEY_0), *TAIL)
+    await s1.gets(*[bind("", "shardproxy_1", KEY_1), *TAIL] * statements)
+    await s1.sends(fatal("57P01"))
+    await s1.leaves()
+    await client.gets()
+    await s0.sends(BOUND, *answer("1"))
+    await client.gets(BOUND, *answer("1"), *[error("08006"), ready("I")] * statements)
+
+
+async def test_the_unnamed_portal_ends_with_its_transaction(playbook: Playbook) -> None:
+    """Inside it, a SELECT that is executed again has no more rows; after it there is no portal."""
+    client, s0, _ = await warm(playbook)
+    for begin, ends in (BEGIN, (SYNC,)), (BEGIN[1:], (close("P"), SYNC)):
+        await client.sends(bind("", "a", KEY_0), execute(), execute(), *ends)
+        await s0.gets(*begin, bind("", "shardproxy_1", KEY_0), execute(), SYNC)
+        await s0.sends(*BEGUN[-len(begin) :], BOUND, row("x"), complete("SELECT 1"), ready("T"))
+        await s0.gets(query("COMMIT"))
+        await s0.sends(complete("COMMIT"), ready("I"))
+        closed = [CLOSED] * (len(ends) - 1)
+        await client.gets(BOUND, row("x"), complete("SELECT 1"), complete("SELECT 0"), *closed, ready("I"))
+        await client.sends(execute(), SYNC)
+        await client.gets(error("34000"), ready("I"))
+
+
+OTHER = "SELECT v FROM t WHERE v = 'y' AND id = $1"
+UNIT = parse("", BY_KEY), bind("", "", KEY_0), describe("P"), execute()
+UNIT_OF_OTHER = parse("", OTHER), bind("", "", KEY_0), describe("P"), execute()
+
+
+async def warm_both(client: Client, s0: FakeShard) -> None:
+    """Plans of BY_KEY and OTHER as the unnamed statement."""
+    for unit in (UNIT, UNIT_OF_OTHER, UNIT_OF_OTHER):
+        await client.sends(*unit, SYNC)
+        await s0.gets(*unit, SYNC)
+        await s0.sends(PARSED, BOUND, *answer())
+        await client.gets(PARSED, BOUND, *answer())
+
+
+async def test_a_skipped_parse_leaves_the_unnamed_statement(playbook: Playbook) -> None:
+    """One that an error comes before, up to Sync."""
+    client, s0, _ = await warm(playbook)
+    await warm_both(client, s0)
+    await client.sends(*UNIT, *UNIT_OF_OTHER, SYNC)
+    await s0.gets(*BEGIN, *UNIT, SYNC, *UNIT_OF_OTHER, SYNC)
+    await s0.sends(*BEGUN, PARSED, BOUND, error("22012"), ready("E"), error("25P02"), ready("E"))
+    await s0.gets(query("ROLLBACK"))
+    await s0.sends(complete("ROLLBACK"), ready("I"))
+    await client.gets(PARSED, BOUND, error("22012"), ready("I"))
+    await client.sends(bind("", "", KEY_0), *TAIL)
+    await s0.gets(*UNIT, SYNC)
+    await s0.sends(PARSED, BOUND, *answer())
+    await client.gets(BOUND, *answer())
+
+
+async def test_a_parse_in_a_failed_transaction_drops_the_unnamed_statement(playbook: Playbook) -> None:
+    client, s0, _ = await warm(playbook)
+    await warm_both(client, s0)
+    await begin(client)
+    await client.sends(*UNIT, SYNC, *UNIT_OF_OTHER, SYNC)
+    await s0.gets(*BEGIN, *UNIT, SYNC, *UNIT_OF_OTHER, SYNC)
+    await s0.sends(*BEGUN, PARSED, BOUND, error("22012"), ready("E"), error("25P02"), ready("E"))
+    await s0.gets(query("ROLLBACK"))
+    await s0.sends(complete("ROLLBACK"), ready("I"))
+    await client.gets(PARSED, BOUND, error("22012"), ready("E"), error("25P02"), ready("E"))
+    await client.sends(bind("", "", KEY_0), *TAIL)
+    await client.gets(error("26000"), ready("E"))
+
+
 @pytest.mark.parametrize("answered", [0, 1, 2, 3, 4])
 async def test_a_message_that_has_no_place(playbook: Playbook, answered: int) -> None:
     """The connection is given up; nothing of the message reaches the client."""
