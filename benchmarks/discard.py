@@ -31,6 +31,9 @@ COPY_OUT = re.compile(rb"\s*copy\b.*\bto\s+stdout\b", re.IGNORECASE | re.DOTALL)
 BINARY = re.compile(rb"\bbinary\b", re.IGNORECASE)
 SSL_REQUEST, GSSENC_REQUEST, CANCEL_REQUEST = 80877103, 80877104, 80877102
 COLUMNS = 5
+SEPARATOR = b"\n;\n"
+"""Between the statements that the proxy sends in one Query."""
+READY_SIZE = len(encode.ready_for_query(b"I"))
 NEWLINE = 10
 
 
@@ -110,6 +113,7 @@ class Shard:
         self._server = connect(options.backend)
         self._server.settimeout(None)
         self._status = ord("I")
+        self._hidden = False  # the next ReadyForQuery is not for the client
         self._owed = 1  # ReadyForQuery, the first one for the start-up
         self._answered = threading.Condition()
 
@@ -120,8 +124,10 @@ class Shard:
             while True:
                 kind, length = struct.unpack(">cI", self._inbox.exactly(5))
                 payload = self._inbox.exactly(length - 4)
-                if kind == b"Q" and COPY_IN.match(payload):
-                    self._copy_in(bool(BINARY.search(payload)))
+                first, separator, last = payload.rpartition(SEPARATOR)
+                if kind == b"Q" and COPY_IN.match(last):
+                    if not separator or self._runs(first + b"\0"):
+                        self._copy_in(bool(BINARY.search(last)))
                 elif kind == b"Q" and self._options.out_blocks and COPY_OUT.match(payload):
                     self._copy_out()
                 else:
@@ -133,6 +139,18 @@ class Shard:
             pass  # the client left
         finally:
             shut(self._server)
+
+    def _runs(self, sql: bytes) -> bool:
+        """Run what stands in front of COPY in its Query: one ReadyForQuery answers all."""
+        self._turn()
+        with self._answered:
+            self._owed += 1
+            self._hidden = True
+        self._server.sendall(b"Q" + struct.pack(">I", len(sql) + 4) + sql)
+        self._turn()
+        if self._status == ord("E"):
+            self._client.sendall(encode.ready_for_query(self._status))
+        return self._status != ord("E")
 
     def _start_up(self) -> None:
         while True:
@@ -152,13 +170,17 @@ class Shard:
         try:
             while data := self._server.recv(READ):
                 frames.feed(data)
+                ready = 0
                 while (message := frames.next()) is not None:
                     if message.type == ord("Z"):
-                        with self._answered:
-                            self._status = message.payload[0]
-                            self._owed -= 1
-                            self._answered.notify_all()
+                        ready += 1
+                        self._status = message.payload[0]
+                if ready and self._hidden:
+                    data, self._hidden = data[:-READY_SIZE], False
                 self._client.sendall(data)
+                with self._answered:
+                    self._owed -= ready
+                    self._answered.notify_all()
         except ConnectionError:
             pass  # either side is gone; both are closed below
         shut(self._client)
