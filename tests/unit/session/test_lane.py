@@ -312,19 +312,20 @@ async def test_an_error_that_ends_a_connection_whose_turn_has_not_come(playbook:
     await client.gets(BOUND, *answer("1"), *[error("08006"), ready("I")] * statements)
 
 
-async def test_the_unnamed_portal_ends_with_its_transaction(playbook: Playbook) -> None:
-    """Inside it, a SELECT that is executed again has no more rows; after it there is no portal."""
+@pytest.mark.parametrize("end", [(SYNC,), (close("P"), SYNC)])
+async def test_the_unnamed_portal_ends_with_its_transaction(playbook: Playbook, end: tuple[Said, ...]) -> None:
+    """Or by Close; what the lane has run by it cannot be executed again."""
     client, s0, _ = await warm(playbook)
-    for begin, ends in (BEGIN, (SYNC,)), (BEGIN[1:], (close("P"), SYNC)):
-        await client.sends(bind("", "a", KEY_0), execute(), execute(), *ends)
-        await s0.gets(*begin, bind("", "shardproxy_1", KEY_0), execute(), SYNC)
-        await s0.sends(*BEGUN[-len(begin) :], BOUND, row("x"), complete("SELECT 1"), ready("T"))
-        await s0.gets(query("COMMIT"))
-        await s0.sends(complete("COMMIT"), ready("I"))
-        closed = [CLOSED] * (len(ends) - 1)
-        await client.gets(BOUND, row("x"), complete("SELECT 1"), complete("SELECT 0"), *closed, ready("I"))
-        await client.sends(execute(), SYNC)
-        await client.gets(error("34000"), ready("I"))
+    await client.sends(bind("", "a", KEY_0), execute())
+    await s0.gets(*BEGIN, bind("", "shardproxy_1", KEY_0), execute(), SYNC)
+    await s0.sends(*BEGUN, BOUND, row("x"), complete("SELECT 1"), ready("T"))
+    await client.gets(BOUND, row("x"), complete("SELECT 1"))
+    await client.sends(*end)
+    await s0.gets(query("COMMIT"))
+    await s0.sends(complete("COMMIT"), ready("I"))
+    await client.gets(*[CLOSED] * (len(end) - 1), ready("I"))
+    await client.sends(execute(), SYNC)
+    await client.gets(error("34000"), ready("I"))
 
 
 OTHER = "SELECT v FROM t WHERE v = 'y' AND id = $1"
