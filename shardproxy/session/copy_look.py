@@ -66,16 +66,14 @@ class Question:
     lock: bytes
     fingerprint: bytes
     number: int = field(default_factory=next_number)
+    name: bytes = field(init=False)
+    """The prepared statement's."""
+    sql: bytes = field(init=False)
+    """What is sent in front of a COPY, after `prepare`."""
 
-    @property
-    def name(self) -> bytes:
-        """The prepared statement's."""
-        return shard_name(self.number)
-
-    @property
-    def sql(self) -> bytes:
-        """What is sent in front of a COPY, after `prepare`."""
-        return b"%s; EXECUTE %s" % (self.lock, self.name)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", shard_name(self.number))
+        object.__setattr__(self, "sql", b"%s; EXECUTE %s" % (self.lock, self.name))
 
     def prepare(self, connection: Connection) -> None:
         """See that a connection can be sent `sql`."""

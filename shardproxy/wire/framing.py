@@ -64,10 +64,11 @@ class FrameReader:
         """Whether `next` would return a message or raise an error, as far as its header tells."""
         if self._error is not None:
             return True
-        buffered = self.buffered
+        data, offset = self._data, self._offset
+        available = len(data) - offset
+        buffered = available + len(self._pending)
         if buffered < HEADER_SIZE or buffered < self._need:
             return False
-        data, offset, available = (self._data, self._offset, len(self._data) - self._offset)
         if available < HEADER_SIZE:
             data, offset, available = self._join()
         kind, length = _unpack_header(data, offset)

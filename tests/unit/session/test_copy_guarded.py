@@ -1,7 +1,12 @@
 """COPY FROM STDIN of a sharded table outside a transaction: a look, a guard, and the shards that get rows."""
 
+import pytest
+
 from shardproxy.routing.relation import Relation
+from shardproxy.session import copy_held, copy_look
+from shardproxy.session import copy_in as copy_in_module
 from shardproxy.shard import catalog
+from tests.support import playbook as playbook_module
 from tests.support.messages import (
     CLOSED,
     COPY_DONE,
@@ -34,6 +39,14 @@ GUARD = f"{LOCK}; EXECUTE shardproxy_1"
 GUARDED = query(f"BEGIN\n;\n{GUARD}")
 ALL = query(f"BEGIN\n;\n{GUARD}\n;\n{COPY}")
 """BEGIN, guard and COPY of a shard that gets rows."""
+
+
+@pytest.fixture(autouse=True)
+def slow_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine shall not make a COPY one that lasts, nor a look old."""
+    monkeypatch.setattr(copy_look, "KEEP", 60.0)
+    for module in (copy_in_module, copy_held, playbook_module):
+        monkeypatch.setattr(module, "FLUSH_DELAY", 0.4)
 
 
 async def looked_up(*shards: FakeShard, relation: Relation = T, fingerprint: str = "f") -> None:

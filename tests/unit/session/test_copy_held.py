@@ -2,7 +2,10 @@
 
 import pytest
 
+from shardproxy.session import copy_held, copy_look
+from shardproxy.session import copy_in as copy_in_module
 from shardproxy.transaction import ahead
+from tests.support import playbook as playbook_module
 from tests.support.messages import (
     BOUND,
     COPY_DONE,
@@ -40,6 +43,14 @@ from tests.unit.session.test_copy_guarded import (
 )
 
 REFUSED = error("57014"), ready("E")
+
+
+@pytest.fixture(autouse=True)
+def slow_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine shall not make a COPY one that lasts, nor a look old."""
+    monkeypatch.setattr(copy_look, "KEEP", 60.0)
+    for module in (copy_in_module, copy_held, playbook_module):
+        monkeypatch.setattr(module, "FLUSH_DELAY", 0.4)
 
 
 async def warm(playbook: Playbook) -> tuple[Client, FakeShard, FakeShard]:
