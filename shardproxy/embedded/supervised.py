@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from shardproxy.embedded import supervisor
 from shardproxy.errors import ShardproxyError
@@ -39,8 +39,13 @@ class Supervised:
         self._owner = os.getpid()
         self._lock = threading.RLock()
         self._replies = b""
+        self._commands, self._answers, self._supervisor = self._launch(directory)
+        _live.add(self)
+
+    def _launch(self, directory: Path | None) -> tuple[BinaryIO, BinaryIO, Any]:
+        """Start the supervisor; return where it takes commands, where it answers, and what `wait`s for its end."""
         arguments = [str(os.getpid())] + ([str(directory)] if directory is not None else [])
-        self._supervisor = subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-I", "-S", supervisor.__file__, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -48,10 +53,9 @@ class Supervised:
             start_new_session=True,
             cwd="/",
         )
-        assert self._supervisor.stdin is not None
-        assert self._supervisor.stdout is not None
-        self._commands, self._answers = self._supervisor.stdin, self._supervisor.stdout
-        _live.add(self)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        return cast(BinaryIO, process.stdin), cast(BinaryIO, process.stdout), process
 
     def start(
         self,
@@ -134,7 +138,7 @@ class Supervised:
 
 
 @atexit.register
-def _close_all() -> None:
+def close_all() -> None:
     """End all at once at exit; a forked child leaves its parent's alone."""
     mine = [process for process in _live if process._owner == os.getpid()]
     for process in mine:

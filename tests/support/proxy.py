@@ -7,6 +7,7 @@ from pathlib import Path
 
 from shardproxy.embedded.proxy import ProxyError, serve
 from shardproxy.embedded.supervised import Supervised
+from tests.support.preloaded import Preloaded, interpreter_reads
 
 STOP_PATIENCE = 40.0  # seconds; the drain timeout is 30 by default
 
@@ -41,7 +42,7 @@ class Proxy:
         self.host, self.port = "", 0
         self._arguments = list(arguments)
         self._env = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}
-        self._process = Supervised()
+        self._process = Supervised() if interpreter_reads(env) else Preloaded()
         try:
             self.start()
         except BaseException:
