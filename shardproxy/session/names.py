@@ -156,7 +156,8 @@ class Resolver:
         cache = self.cache
         if cache.shared and transaction.open and connection.status != IDLE and isolation not in SEES_COMMITTED:
             # What it sees may be old.
-            self._cache = NameCache(dict(cache.relations), dict(cache.aggregates), transactional=True)
+            known = dict(cache.relations), dict(cache.aggregates)
+            self._cache = NameCache(*known, transactional=True, expires=cache.expires, generation=cache.generation)
         found: dict[Name, Resolved | None] = {}
         misfits: dict[Name, Resolved | None] = {}
         for name, relation in zip(names, catalog.parse_relations(catalog.text(answer)), strict=True):

@@ -12,6 +12,7 @@ import asyncio
 
 from shardproxy.config.names import NAMEDATALEN
 from shardproxy.errors import PgError
+from shardproxy.net.gather import each
 from shardproxy.net.stream import Stream
 from shardproxy.session.cancel import CancelKeys
 from shardproxy.session.client import Client
@@ -27,6 +28,7 @@ from shardproxy.session.simple import Simple
 from shardproxy.session.transactions import Transactions
 from shardproxy.session.turns import Turns
 from shardproxy.shard.connection import Connection
+from shardproxy.shard.stop import stop
 from shardproxy.sqlstate import ADMIN_SHUTDOWN, FEATURE_NOT_SUPPORTED
 from shardproxy.wire import encode
 from shardproxy.wire.constants import F
@@ -170,11 +172,8 @@ class Session:
 
     async def _close(self) -> None:
         """Leave the shards. What still runs there is cancelled, what is open is rolled back."""
-        busy = [connection for connection in self.shards.connections if connection.busy]
-        if busy:
-            await asyncio.wait({connection.cancel() for connection in busy})
-        for connection in busy:
-            connection.abort()
+        self.shards.client_writable(True)
+        await each(stop(connection) for connection in self.shards.connections if connection.busy)
         self.shards.close()
 
     def cancel(self) -> None:

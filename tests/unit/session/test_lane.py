@@ -496,6 +496,8 @@ async def test_a_client_that_leaves(playbook: Playbook) -> None:
     await s0.gets(bind("", "shardproxy_1", KEY_0), *TAIL)
     await client.leaves()
     assert (s0.cancels, s1.cancels) == (1, 0)
+    await s0.sends(error("57014"), ready("I"))
+    await settle()
     assert s0.wire.closed
     await playbook.ends_lost()
 

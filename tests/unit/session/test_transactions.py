@@ -1,5 +1,8 @@
 """Transactions over shards: transcripts."""
 
+import asyncio
+
+from shardproxy.shard.stop import PATIENCE
 from tests.support.messages import (
     Said,
     columns,
@@ -11,7 +14,7 @@ from tests.support.messages import (
     setting,
     warning,
 )
-from tests.support.playbook import AT, Client, FakeShard, Playbook
+from tests.support.playbook import AT, Client, FakeShard, Playbook, settle
 
 ON_0, ON_1 = (query(f"SELECT v FROM t WHERE id = {key} FOR UPDATE") for key in AT)
 ROWS = columns("v"), row("x"), complete("SELECT 1")
@@ -244,8 +247,25 @@ async def test_a_client_that_leaves_during_a_statement(playbook: Playbook) -> No
     await s1.gets(ON_1)
     await client.leaves()
     assert (s0.cancels, s1.cancels) == (0, 1)
+    await s1.sends(error("57014"), ready("E"))
+    await settle()
     assert s0.wire.closed
     assert s1.wire.closed
+    await playbook.ends_lost()
+
+
+async def test_a_cancel_that_comes_before_its_statement(playbook: Playbook) -> None:
+    """The server has not read the statement yet, and cancels nothing: it is asked again, up to the end of patience."""
+    client, s0, s1 = await begins(playbook)
+    await joins(client, s0, ON_0)
+    await client.sends(ON_1)
+    await answers(s1, "BEGIN", status="T")
+    await s1.gets(ON_1)
+    await client.leaves()
+    assert playbook.task is not None
+    await asyncio.wait({playbook.task}, timeout=10)
+    assert s1.wire.closed
+    assert (s0.cancels, s1.cancels) == (0, len(PATIENCE))
     await playbook.ends_lost()
 
 
