@@ -44,8 +44,11 @@ def _config(parser: argparse.ArgumentParser) -> None:
 
 def _check(parser: argparse.ArgumentParser) -> None:
     _config(parser)
+    parser.add_argument("--fix", action="store_true", help="create the proxy's own tables on the shards")
     parser.add_argument(
-        "--fix", action="store_true", help="create the tables that two-phase commit needs on the shards"
+        "--renumber",
+        action="store_true",
+        help="write this file's order of the shards to them, in place of the one they have",
     )
 
 
@@ -87,13 +90,13 @@ COMMANDS = (
         _config,
         lambda module, args: module.run(args.config),
     ),
-    # run(config: Path, *, fix: bool) -> int
+    # run(config: Path, *, fix: bool, renumber: bool) -> int
     Command(
         "check",
         "shardproxy.server.check",
         "report every error of a configuration and of its shards",
         _check,
-        lambda module, args: module.run(args.config, fix=args.fix),
+        lambda module, args: module.run(args.config, fix=args.fix, renumber=args.renumber),
     ),
     # run(config: Path, sql: str, database: str | None) -> int
     Command(

@@ -1,19 +1,20 @@
 """`shardproxy check`: the errors of the file, then those of the shards, all at once.
 
-Examines all shards in parallel, each within its database's connect_timeout; without `--fix` it changes nothing. Exit
-codes: 0 no error (there may be warnings), 1 a shard or a table has an error, 2 the file has errors.
+Examines all shards in parallel, each within its database's connect_timeout; without `--fix` and `--renumber` it changes
+nothing. Exit codes: 0 no error (there may be warnings), 1 a shard or a table has an error, 2 the file has errors.
 """
 
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from shardproxy.config import Config, ConfigErrors, Database, load
 from shardproxy.server.check_commit import judge_commit
 from shardproxy.server.check_facts import ask_all
+from shardproxy.server.check_places import judge_places
 from shardproxy.server.check_rules import Finding, Severity, judge
 
 
@@ -56,28 +57,35 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-async def check(path: Path, *, fix: bool = False) -> Report:
+async def check(path: Path, *, fix: bool = False, renumber: bool = False) -> Report:
     """Check a configuration file and its shards; ConfigErrors if the file has errors.
 
-    `fix` creates what two-phase commit needs on the shards; without it nothing is changed.
+    `fix` creates the proxy's tables on the shards, `renumber` writes the shards' places; without them nothing is
+    changed.
     """
     config = load(path)
-    databases = await asyncio.gather(*(_database(database, fix=fix) for database in config.databases))
+    owners: dict[tuple[str, str], str] = {}
+    places = [await judge_places(database, owners, fix=fix, renumber=renumber) for database in config.databases]
+    databases = await asyncio.gather(
+        *(_database(database, found, fix=fix) for database, found in zip(config.databases, places, strict=True))
+    )
     return Report(config, tuple(zip(config.databases, databases, strict=True)))
 
 
-async def _database(database: Database, *, fix: bool) -> tuple[Finding, ...]:
+async def _database(database: Database, places: Sequence[Finding], *, fix: bool) -> tuple[Finding, ...]:
     facts = await ask_all(database)
     # That a shard cannot prepare at all is already reported.
     able = (one.shard.name for one in facts if one.server is not None and one.server.prepared > 0)
+    # On the shards of another database nothing is made.
+    fix = fix and not any(finding.level is Severity.ERROR for finding in places)
     commit = await judge_commit(database, frozenset(able), fix=fix) if len(database.shards) > 1 else []
-    return (*judge(database, facts), *commit)
+    return (*judge(database, facts), *places, *commit)
 
 
-def run(config: Path, *, fix: bool = False) -> int:
+def run(config: Path, *, fix: bool = False, renumber: bool = False) -> int:
     """Print the report of a configuration file and return the exit code."""
     try:
-        report = asyncio.run(check(config, fix=fix))
+        report = asyncio.run(check(config, fix=fix, renumber=renumber))
     except ConfigErrors as errors:
         print(errors, file=sys.stderr)
         print(_count(len(errors.problems), "error"), file=sys.stderr)

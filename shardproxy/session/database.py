@@ -15,6 +15,7 @@ from shardproxy.transaction import one_phase
 from shardproxy.transaction.ahead import Ahead
 from shardproxy.transaction.coordinator import Coordinator
 from shardproxy.transaction.participant import Limits
+from shardproxy.transaction.place import Places
 from shardproxy.transaction.setup import READY, check_ready
 
 PARAMETER_SETS = 100
@@ -34,6 +35,7 @@ class Database:
     def __init__(self, config: DatabaseConfig) -> None:
         self.config = config
         self.addresses = addresses_of(config)
+        self.places = Places(config.name, self.addresses)
         limits = Limits.of(config)
         self.coordinator = Coordinator(config.name, self.addresses, limits) if config.commit == "two-phase" else None
         self.shard_numbers = {shard.name: number for number, shard in enumerate(config.shards)}
@@ -96,7 +98,11 @@ class Database:
             self._parameters[key] = reported
 
     async def start(self) -> None:
-        """Make ready what commits need, and recover what is in doubt; `close` ends it. Raises PgError."""
+        """Compare the shards' places, make ready what commits need, and recover what is in doubt; `close` ends it.
+
+        Raises PgError.
+        """
+        await self.places.settle()
         if self.coordinator is not None:
             await self.coordinator.start()
 

@@ -48,7 +48,13 @@ class Session:
         known = database.known_parameters(identity.settings)
         self.client = Client(stream)
         self.shards = Shards(
-            database.addresses, identity.settings, stream, self._connected, known or {}, database.deadlocks
+            database.addresses,
+            identity.settings,
+            stream,
+            self._connected,
+            known or {},
+            database.deadlocks,
+            database.places.confirm,
         )
         self._names = Resolver(database, self.shards, parameters_key(identity.settings))
         self._transactions = Transactions(database, self.shards, self._names, self.client)

@@ -46,7 +46,9 @@ class Shards:
         on_connect: Callable[[int, Connection], None],
         assumed: Mapping[str, str],
         deadlocks: DeadlockWatch,
+        confirm: Callable[[int], Awaitable[None]] | None = None,
     ) -> None:
+        """`confirm` raises for a shard that must not be used: it is not the one that the configuration means."""
         self.addresses = addresses
         self.transaction = Transaction()
         self.ahead: Ahead | None = None
@@ -57,6 +59,7 @@ class Shards:
         self._assumed = assumed
         self._deadlocks = deadlocks
         self._on_connect = on_connect
+        self._confirm = confirm
         self._leases: dict[int, Lease] = {}
         self._home: int | None = None
         self.cancelled = False  # the client wants the statement that runs to end
@@ -138,6 +141,8 @@ class Shards:
             self.transaction.doomed = True
             assert lease is not None
             raise lease.connection.lost_error(Exception("Its part of the transaction is rolled back."))
+        if self._confirm is not None:
+            await self._confirm(shard)
         connection = await connect(self.addresses[shard], self._parameters)
         lease = self._leases[shard] = Lease(shard, connection, SessionState())
         self._hold_back(connection)

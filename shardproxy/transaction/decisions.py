@@ -38,13 +38,34 @@ RETENTION = 3600.0
 SETUP_HINT = "`shardproxy check --fix` makes the tables; as a DBA, run the SQL in the detail on the shard."
 
 
+SETUP_LOCK = 0x73687264_70727879
+"""Key of the advisory lock around the making of the tables: the letters "shrdprxy"."""
+
+SCHEMA_SQL = "CREATE SCHEMA IF NOT EXISTS shardproxy;"
+
+PLACE_SQL = f"""{SCHEMA_SQL}
+CREATE TABLE IF NOT EXISTS shardproxy.place (one boolean PRIMARY KEY DEFAULT true CHECK (one), \
+database text NOT NULL, number integer NOT NULL, shards integer NOT NULL);"""
+
+
+def place_sql(role: str) -> str:
+    """Return the SQL by which a DBA makes the table of a shard's place for the role of its dsn."""
+    return f"{PLACE_SQL}\n{_grants(role, place='SELECT, INSERT')}\n"
+
+
+def _grants(role: str, **tables: str) -> str:
+    quoted = '"' + role.replace('"', '""') + '"'
+    grants = [f"GRANT {privileges} ON shardproxy.{table} TO {quoted};" for table, privileges in tables.items()]
+    return "\n".join([f"GRANT USAGE ON SCHEMA shardproxy TO {quoted};", *grants])
+
+
 def setup_sql(role: str | None = None) -> str:
     """Return the SQL that makes what two-phase commit needs on one shard; it can be run again.
 
     `role` is the role of the shard's dsn, if another one, a DBA's, runs it.
     """
     lines = [
-        "CREATE SCHEMA IF NOT EXISTS shardproxy;",
+        PLACE_SQL,
         "CREATE TABLE IF NOT EXISTS shardproxy.identity ("
         "one boolean PRIMARY KEY DEFAULT true CHECK (one), id text NOT NULL);",
         "CREATE TABLE IF NOT EXISTS shardproxy.decisions ("
@@ -56,12 +77,7 @@ def setup_sql(role: str | None = None) -> str:
         "VALUES (pg_catalog.replace(pg_catalog.gen_random_uuid()::text, '-', '')) ON CONFLICT DO NOTHING;",
     ]
     if role is not None:
-        quoted = '"' + role.replace('"', '""') + '"'
-        lines += [
-            f"GRANT USAGE ON SCHEMA shardproxy TO {quoted};",
-            f"GRANT SELECT ON shardproxy.identity TO {quoted};",
-            f"GRANT SELECT, INSERT, DELETE ON shardproxy.decisions TO {quoted};",
-        ]
+        lines.append(_grants(role, place="SELECT, INSERT", identity="SELECT", decisions="SELECT, INSERT, DELETE"))
     return "\n".join(lines) + "\n"
 
 

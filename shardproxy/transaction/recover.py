@@ -13,6 +13,7 @@ from shardproxy.config import load
 from shardproxy.shard.address import addresses_of
 from shardproxy.transaction.coordinator import Coordinator
 from shardproxy.transaction.participant import Limits
+from shardproxy.transaction.place import Places
 from shardproxy.transaction.recovery import InDoubt, RecoveryPass
 
 
@@ -25,7 +26,9 @@ def run(config: Path) -> int:
 async def _recover(path: Path) -> int:
     left = 0
     for database in load(path).databases:
-        coordinator = Coordinator(database.name, addresses_of(database), Limits.of(database))
+        addresses = addresses_of(database)
+        await Places(database.name, addresses).compare()
+        coordinator = Coordinator(database.name, addresses, Limits.of(database))
         found = await coordinator.recover()
         _show(database.name, found)
         left += len(found.unresolved) + len(found.foreign) + len(found.unreachable)

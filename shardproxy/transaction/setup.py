@@ -13,13 +13,10 @@ from shardproxy.net.gather import each
 from shardproxy.shard.address import Address
 from shardproxy.shard.control import control
 from shardproxy.sqlstate import OBJECT_NOT_IN_PREREQUISITE_STATE, OUT_OF_MEMORY
-from shardproxy.transaction.decisions import not_set_up, setup_sql
+from shardproxy.transaction.decisions import SETUP_LOCK, not_set_up, setup_sql
 
 SETUP_TIMEOUT = 10.0
 """Seconds; it may wait for another proxy that does the same."""
-
-SETUP_LOCK = 0x73687264_70727879
-"""Key of the advisory lock around the making of the tables: the letters "shrdprxy"."""
 
 _THERE = """SELECT to_regclass('shardproxy.identity') IS NOT NULL
   AND to_regclass('shardproxy.decisions') IS NOT NULL"""
@@ -95,7 +92,7 @@ def refuse_twins(identities: dict[str, str]) -> None:
                 f'shards "{names[identity]}" and "{name}" have the same identity',
                 detail="They are the same database, or one is a copy of the other.",
                 hint="With no transaction prepared on the copy, run on it: TRUNCATE shardproxy.identity, "
-                "shardproxy.decisions. Then start shardproxy again.",
+                "shardproxy.decisions, shardproxy.place. Then start shardproxy again.",
             )
         names[identity] = name
 

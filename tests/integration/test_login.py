@@ -376,6 +376,8 @@ def test_a_reload_between_start_up_and_password(databases: Databases, run_proxy:
         stranger.send(encode.startup_message({"user": "app", "database": "shop"}))
         assert decode.authentication(stranger.message().payload)[0] == Auth.SASL
         users[0]["databases"] = ["renamed"]
+        # Shards know the database that they belong to.
+        databases.execute("UPDATE shardproxy.place SET database = 'renamed'", oracle=False)
         proxy.config_path.write_text(databases.config(users=users, database="renamed"))
         proxy.signal(signal.SIGHUP)
         deadline = time.monotonic() + PATIENCE
