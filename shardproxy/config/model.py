@@ -119,6 +119,8 @@ def _relation_name(text: str) -> str:
         schema, _ = parse_relation(text)
     except ValueError as error:
         raise wrong(str(error)) from None
+    if schema == "shardproxy":
+        raise wrong("is in the proxy's own schema shardproxy", "Only user tables can be placed.")
     if schema.startswith("pg_") or schema == "information_schema":
         raise wrong(f"is in the system schema {schema}", "Only user tables can be placed.")
     return text

@@ -2,7 +2,8 @@
 
 from shardproxy.errors import PgError
 from shardproxy.routing.resolved import Resolved
-from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED
+from shardproxy.sql import SCHEMA
+from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE
 
 HINT_KEY = "Bind every key column in the WHERE clause with = or IN and constants or parameters of one shard."
 
@@ -31,6 +32,27 @@ def derived(table: Resolved) -> PgError:
     return refused(
         f'"{table}" is a view, partition or child of other tables, and is not supported by itself',
         "Name those tables in the statement instead.",
+    )
+
+
+def no_snapshot(what: str) -> PgError:
+    """A snapshot that other sessions are to share: it would be that of one shard."""
+    return refused(
+        f"{what} is not supported over several shards",
+        "Use one session: pg_dump without --jobs. Or connect to each shard directly.",
+        "Each shard has snapshots of its own, and none is of all shards.",
+    )
+
+
+def own_schema(
+    detail: str = "It holds what the proxy needs to commit on all shards or none, and the place of each shard.",
+) -> PgError:
+    """The proxy's own tables."""
+    return PgError(
+        INSUFFICIENT_PRIVILEGE,
+        f"permission denied for schema {SCHEMA}",
+        detail=detail,
+        hint="Connect to a shard directly to look at it.",
     )
 
 

@@ -82,6 +82,8 @@ class Context:
     params: Sequence[ParamValue] = ()
     client_codec: str | None = "utf-8"
     server_codec: str | None = "utf-8"
+    users: frozenset[str] = frozenset()
+    """The roles as which the session uses its shards."""
 
 
 def in_turn(*locks: tuple[Resolved, str]) -> str | None:

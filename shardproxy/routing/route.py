@@ -26,11 +26,13 @@ from shardproxy.routing.plan import (
     Settings,
     ShardByShard,
 )
-from shardproxy.routing.refusals import derived, read_elsewhere, refused, unlisted
+from shardproxy.routing.refusals import derived, no_snapshot, own_schema, read_elsewhere, refused, unlisted
 from shardproxy.routing.resolved import NOTIFICATIONS, Context, Tables, in_turn
 from shardproxy.routing.select import HINT_SET, elsewhere, route_select
 from shardproxy.routing.settings import route_settings
 from shardproxy.sql import (
+    SCHEMA,
+    SNAPSHOT,
     Begin,
     CloseCursor,
     Code,
@@ -80,6 +82,9 @@ def route(statement: Statement, tables: Tables, context: Context, memory: Memory
     `tables` resolves each of statement.tables; only for a Utility may some be missing. Call it when the values of
     parameters are known: without them `$1` binds nothing.
     """
+    _check_not_own(statement, tables, context)
+    if context.nshards > 1 and statement.calls("pg_export_snapshot"):
+        raise no_snapshot("pg_export_snapshot()")
     match statement:
         case Empty() | Begin() | Commit() | Rollback() | Savepoint() | Release() | RollbackTo():
             return Local()
@@ -90,6 +95,8 @@ def route(statement: Statement, tables: Tables, context: Context, memory: Memory
                 hint="The proxy itself commits over several shards in two phases. Connect to a shard to "
                 "prepare a transaction there.",
             )
+        case Set(name=name) if name == SNAPSHOT and context.nshards > 1:
+            raise no_snapshot(f"SET {name}")
         case Set() | Reset() | Discard():
             return route_settings(statement, context.params)
         case Show():
@@ -117,6 +124,18 @@ def route(statement: Statement, tables: Tables, context: Context, memory: Memory
             return _rows(statement, tables, context)
         case _:
             assert_never(statement)
+
+
+def _check_not_own(statement: Statement, tables: Tables, context: Context) -> None:
+    """Raise for whatever names the proxy's own tables: without them a transaction in doubt would be torn."""
+    named = any(ref.schema == SCHEMA for ref in statement.tables)
+    found = any(resolved.schema == SCHEMA for resolved in tables.values())
+    if named or found or (isinstance(statement, Utility | Code) and statement.names_own):
+        raise own_schema()
+    if isinstance(statement, Utility):
+        for role in statement.owners:
+            if role is None or role in context.users:
+                raise own_schema(f"What {role or 'the current role'} owns may contain that schema.")
 
 
 def _of_cursor(name: str | None, memory: Memory) -> Connected | OneShard:

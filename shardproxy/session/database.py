@@ -35,6 +35,7 @@ class Database:
     def __init__(self, config: DatabaseConfig) -> None:
         self.config = config
         self.addresses = addresses_of(config)
+        self.users = frozenset(address.user for address in self.addresses)
         self.places = Places(config.name, self.addresses)
         limits = Limits.of(config)
         self.coordinator = Coordinator(config.name, self.addresses, limits) if config.commit == "two-phase" else None

@@ -22,7 +22,7 @@ from shardproxy.session.name_cache import NameCache, Names
 from shardproxy.session.shards import Shards
 from shardproxy.shard import catalog
 from shardproxy.shard.connection import IDLE, Connection
-from shardproxy.sql import Code, CreateAs, Kind, Statement, TableRef, Utility
+from shardproxy.sql import SCHEMA, Code, CreateAs, Kind, Statement, TableRef, Utility
 
 CATALOGS = frozenset({"pg_catalog", "information_schema", "pg_toast"})
 
@@ -210,6 +210,7 @@ class Resolver:
             params=params,
             client_codec=python_codec(self._shards.client_encoding),
             server_codec=python_codec(self._shards.server_encoding),
+            users=self._database.users,
         )
 
     async def _reader(self) -> Connection:
@@ -279,6 +280,8 @@ class Resolver:
     def _is_whole_on(self, shard: int | None, schema: str, name: str) -> bool:
         if schema in CATALOGS or schema.startswith(TEMPORARY):
             return True
+        if schema == SCHEMA:
+            return False  # a view over the proxy's own tables is one of other tables, whatever is not listed
         table = self._database.table(schema, name)
         if table is None:
             setting = self._database.config.unlisted_tables

@@ -26,9 +26,11 @@ from shardproxy.sql.facts import (
     Value,
     tables_in,
 )
+from shardproxy.sql.own import SCHEMA
 from shardproxy.sql.parse import ParseFailed
 from shardproxy.sql.statements import (
     HOLDING,
+    SNAPSHOT,
     Begin,
     CloseCursor,
     Code,
@@ -71,6 +73,8 @@ from shardproxy.sql.statements import (
 
 __all__ = [
     "HOLDING",
+    "SCHEMA",
+    "SNAPSHOT",
     "Base",
     "Begin",
     "Binding",

@@ -7,8 +7,10 @@ from shardproxy.copy.options import CopyOptions, OptionValue
 from shardproxy.sql import kinds, query
 from shardproxy.sql.alter import rewrites
 from shardproxy.sql.facts import Const, FunctionName, SetConfig, TableRef
+from shardproxy.sql.own import names_in_code, names_schema
 from shardproxy.sql.parse import Node
 from shardproxy.sql.statements import (
+    SNAPSHOT,
     Begin,
     CloseCursor,
     Code,
@@ -240,6 +242,8 @@ def _utility(at: _Place, name: str, node: Node) -> Statement:
         tag=tag,
         block="required" if name in kinds.IN_BLOCKS else "refused" if kinds.stands_alone(name, node) else "allowed",
         defines=name not in kinds.NOT_DEFINING,
+        names_own=names_schema(name, node),
+        owners=tuple(role["RoleSpec"].get("rolename") for role in node["roles"]) if name in kinds.OWNED else (),
         temporary=name in {"CreateStmt", "ViewStmt", "CreateSeqStmt"} and any(map(_is_temporary, created)),
         rewrites=rewrites(node) if name == "AlterTableStmt" else (),
     )
@@ -251,7 +255,7 @@ def _dropped(item: Node) -> TableRef:
 
 
 def _code(at: _Place, _: str, node: Node) -> Statement:
-    return Code(**at, **_seen(walk(node, None)))
+    return Code(**at, **_seen(walk(node, None)), names_own=names_in_code(node))
 
 
 # Settings and transactions.
@@ -264,7 +268,7 @@ def _set(at: _Place, _: str, node: Node) -> Statement:
     if node["kind"] == "VAR_SET_VALUE":
         read = [query.value_of(item) for item in node["args"]]
         values = tuple(value.text if isinstance(value, Const) else "" for value in read)
-    local = node.get("is_local", False) or node["name"] == "TRANSACTION"
+    local = node.get("is_local", False) or node["name"] in {"TRANSACTION", SNAPSHOT}
     return Set(**at, tag="SET", name=node["name"], local=local, values=values)
 
 

@@ -40,6 +40,8 @@ IMMUTABLE: Final = frozenset({
 })
 # fmt: on
 
+OWNED: Final = {"DropOwnedStmt", "ReassignOwnedStmt"}
+
 # DROP names these as lists of strings, not as relations.
 DROPPED_RELATIONS: Final = {
     "OBJECT_FOREIGN_TABLE",

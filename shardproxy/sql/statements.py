@@ -151,6 +151,10 @@ class Utility(Base):
     """May change the catalog, so that what is known of relations must be read again."""
     temporary: bool = False
     """Makes a temporary relation."""
+    names_own: bool = False
+    """Names the proxy's own schema, or what is in it, otherwise than as a relation."""
+    owners: tuple[str | None, ...] = ()
+    """The roles of DROP OWNED and REASSIGN OWNED; None for CURRENT_USER and the like."""
     rewrites: tuple[Rewrite, ...] = ()
     """What ALTER TABLE does to columns that have values."""
 
@@ -160,9 +164,15 @@ class Code(Base):
     """DO and CALL: a body that no parser of SQL can see into."""
 
     kind = Kind.CODE
+    names_own: bool = False
+    """Its text names the proxy's own schema."""
 
 
 # Settings.
+
+
+SNAPSHOT: Final = "TRANSACTION SNAPSHOT"
+"""`Set.name` of SET TRANSACTION SNAPSHOT."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
