@@ -21,7 +21,7 @@ from shardproxy.routing.plan import (
     Settings,
     ShardByShard,
 )
-from shardproxy.routing.resolved import Context, ParamValue, Resolved, Tables
+from shardproxy.routing.resolved import Context, ParamValue, Place, Resolved, Tables
 from shardproxy.routing.route import route
 from shardproxy.routing.select import functions_of
 
@@ -39,6 +39,7 @@ __all__ = [
     "Memory",
     "OneShard",
     "ParamValue",
+    "Place",
     "Plan",
     "Replicate",
     "Resolved",

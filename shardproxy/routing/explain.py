@@ -155,6 +155,8 @@ def _why_one(statement: Statement, tables: Tables, context: Context, memory: Mem
             return "the statement is prepared there"
         case CreateAs():
             return f"{statement.target} is made on one shard"
+        case Utility(objects=(one, *_)):
+            return f"{one} is, or is to be, on one shard"
         case Explain(query=inner) | Prepare(query=inner) | DeclareCursor(query=inner):
             alone = explain(inner, tables, context, memory, names)
             if isinstance(alone.plan, OneShard):

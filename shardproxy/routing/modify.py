@@ -5,6 +5,7 @@ from typing import assert_never
 from shardproxy import native
 from shardproxy.errors import PgError
 from shardproxy.routing.bound import Bound
+from shardproxy.routing.define import shard_of_new
 from shardproxy.routing.keytypes import KeyColumn
 from shardproxy.routing.keyvalues import Unbound, key_text
 from shardproxy.routing.plan import Home, OneShard, Replicate
@@ -233,19 +234,25 @@ def route_create_as(statement: CreateAs, tables: Tables, context: Context) -> On
             "CREATE TABLE AS of a statement other than SELECT is not supported",
             "Create the table first, then INSERT into it.",
         )
-    spread = next((resolved for resolved in reads.values() if resolved.sharded), None)
-    target = tables.get(statement.target)
-    if target is not None and target.kind in {"missing", "catalog"}:
-        target = None
-    if spread is not None or (target is not None and target.sharded):
+    place, shard = shard_of_new(statement, context)
+    spread = next((str(resolved) for resolved in reads.values() if resolved.sharded), None)
+    if spread is None and place is not None and place.sharded:
+        spread = str(statement.target)
+    if spread is not None:
         raise refused(
-            f'a new table cannot be made of sharded table "{spread or target}"',
+            f'a new table cannot be made of sharded table "{spread}"',
             "Create the table first, list it in the configuration, and COPY the rows out and in.",
         )
-    if statement.temporary or (target is not None and target.kind == "single"):
-        shard = context.home if statement.temporary or target is None else _shard_of(target)
+    if statement.temporary:
+        shard = context.home
+    elif statement.materialized:
+        # Like a view, it is where all is that it reads.
+        others = [resolved for resolved in reads.values() if resolved.kind != "catalog"]
+        if others:
+            shard = next((resolved.shard for resolved in others if resolved.shard is not None), None)
+    if shard is not None:
         check_reads("CREATE TABLE AS", reads, shard)
         return OneShard(shard)
-    target = target or Resolved("reference", statement.target.schema or "public", statement.target.name)
+    target = Resolved("reference", statement.target.schema or "public", statement.target.name)
     check_replicated("CREATE TABLE AS", query, target, reads)
     return Replicate(in_turn(*_held_still(reads, target)))

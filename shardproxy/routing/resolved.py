@@ -7,7 +7,7 @@ from typing import Final, Literal, NamedTuple
 from shardproxy.native import Placement
 from shardproxy.routing.identifiers import ascii_name
 from shardproxy.routing.keytypes import KeyColumn
-from shardproxy.sql import TableRef
+from shardproxy.sql import Object, TableRef
 
 NOTIFICATIONS: Final = 0
 """The shard of LISTEN, NOTIFY and pg_notify(): a session gets what others send only where all use the same one."""
@@ -67,13 +67,44 @@ Tables = Mapping[TableRef, Resolved]
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where one object of a DDL statement is, or is to be made.
+
+    kind is that of `Resolved`, "temporary", or "type" for a composite type. `shard` is the one shard that has it, None
+    where all have it. `group` is equal for tables whose rows are placed alike; `own` is the group that the object's
+    own name would have, whatever it belongs to, and `listed` tells that the configuration has that name.
+    `derived`: it belongs to others, a
+    view to what it reads, an index to its table. `key` has the names of the key's columns; `lacks` those that the
+    table has not, and that no column may become any more.
+    """
+
+    kind: str
+    shard: int | None = None
+    group: object = None
+    own: object = None
+    listed: bool = False
+    derived: bool = False
+    key: tuple[str, ...] = ()
+    lacks: frozenset[str] = frozenset()
+
+    @property
+    def sharded(self) -> bool:
+        """Its rows are spread over the shards."""
+        return self.kind in {"hash", "list", "range"}
+
+
+NOWHERE: Final = ("unlisted",)
+"""The group of tables that are not listed where `unlisted_tables` is "error": their rows cannot be reached."""
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """What routing needs to know of the session and its database.
 
     `is_aggregate` tells whether any of some functions (schema or None, name) is an aggregate or a window
     function in the catalog; without it every function counts as one. The codecs are Python's names of the
     encodings of client and server; None where there is none, and then text beyond ASCII binds nothing.
-    Parameters are those of Bind, numbered from 1.
+    Parameters are those of Bind, numbered from 1. `places` has the objects of a DDL statement.
     """
 
     nshards: int
@@ -84,6 +115,7 @@ class Context:
     server_codec: str | None = "utf-8"
     users: frozenset[str] = frozenset()
     """The roles as which the session uses its shards."""
+    places: Mapping[Object, Place] = field(default_factory=dict)
 
 
 def in_turn(*locks: tuple[Resolved, str]) -> str | None:

@@ -9,7 +9,7 @@ refused.
 from typing import Final, assert_never
 
 from shardproxy.errors import PgError
-from shardproxy.routing.alter import check_rewrites
+from shardproxy.routing.define import route_utility
 from shardproxy.routing.memory import Memory
 from shardproxy.routing.modify import check_replicated, route_create_as, route_modify
 from shardproxy.routing.plan import (
@@ -24,7 +24,6 @@ from shardproxy.routing.plan import (
     Plan,
     Replicate,
     Settings,
-    ShardByShard,
 )
 from shardproxy.routing.refusals import derived, no_snapshot, own_schema, read_elsewhere, refused, unlisted
 from shardproxy.routing.resolved import NOTIFICATIONS, Context, Tables, in_turn
@@ -110,7 +109,7 @@ def route(statement: Statement, tables: Tables, context: Context, memory: Memory
         case Explain(query=Execute(name=name)):
             return _of_prepared(name, memory)
         case Utility():
-            return _utility(statement, tables, context, memory)
+            return route_utility(statement, tables, context, memory)
         case Code():
             return _code(context)
         case CopyFrom():
@@ -162,29 +161,6 @@ def _code(context: Context) -> Home:
             "The proxy cannot tell which tables their code uses.",
         )
     return Home()
-
-
-def _utility(statement: Utility, tables: Tables, context: Context, memory: Memory) -> Plan:
-    if statement.block == "required" and not memory.in_transaction:
-        # PostgreSQL warns or fails outside a transaction block. A transaction of the proxy's would hide that.
-        return Home()
-    if statement.block == "refused" and memory.in_transaction:
-        return Home()
-    if statement.temporary:
-        return Home()
-    found = [tables.get(ref) for ref in statement.tables]
-    for altered in found[:1]:
-        if altered is not None:
-            check_rewrites(statement, altered)
-    shards = {resolved.shard if resolved is not None else None for resolved in found}
-    if len(shards) == 1 and (shard := shards.pop()) is not None:  # also a temporary view
-        return OneShard(shard)
-    if context.nshards == 1:
-        return Home()
-    # ANALYZE gains nothing by one transaction: the locks that it keeps on shared catalogs would meet those of another
-    # shard in the same server.
-    alone = statement.block == "refused" or (statement.tag == "ANALYZE" and not memory.in_transaction)
-    return ShardByShard() if alone else Replicate()
 
 
 def _check_placed(tables: Tables) -> None:

@@ -47,7 +47,15 @@ class NoClient:
 async def explain(config: Config, sql: str, name: str) -> int:
     """Print where each statement goes."""
     database = Database(next(entry for entry in config.databases if entry.name == name))
-    shards = Shards(database.addresses, {}, NoClient(), lambda shard, connection: None, {}, database.deadlocks)
+    shards = Shards(
+        database.addresses,
+        {},
+        NoClient(),
+        lambda shard, connection: None,
+        {},
+        database.deadlocks,
+        favoured=database.unlisted_shard,
+    )
     resolver = Resolver(database, shards)
     names = [address.name for address in database.addresses]
     refused = False

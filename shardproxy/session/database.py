@@ -40,6 +40,10 @@ class Database:
         limits = Limits.of(config)
         self.coordinator = Coordinator(config.name, self.addresses, limits) if config.commit == "two-phase" else None
         self.shard_numbers = {shard.name: number for number, shard in enumerate(config.shards)}
+        self.unlisted_shard = self.shard_numbers.get(config.unlisted_tables)
+        """The shard that has all tables that are not listed, None if none has."""
+        self.keys_renamed: dict[tuple[int, int], dict[str, int]] = {}
+        """By shard and OID the numbers (pg_attribute.attnum) of key columns that a statement has renamed."""
         self.generation = 0
         self.builtin_functions: frozenset[str] | None = None
         """The names of PostgreSQL's own functions, once a session has asked for them."""
@@ -70,8 +74,12 @@ class Database:
         return any(table.placement in SHARDED for table in self._listed(schema, relation))
 
     def single_shards(self, schema: str | None, relation: str) -> list[int]:
-        """Return the shards that alone have a listed table of this name; the schema None stands for any."""
-        return [self.shard_numbers[table.shard] for table in self._listed(schema, relation) if table.shard is not None]
+        """Return the shards that alone may have a table of this name; the schema None stands for any."""
+        listed = [table.shard for table in self._listed(schema, relation) if table.shard is not None]
+        shards = {self.shard_numbers[name]: None for name in listed}
+        if self.unlisted_shard is not None:
+            shards[self.unlisted_shard] = None
+        return [*shards]
 
     def definitions_changed(self) -> None:
         """A statement has changed a definition: what sessions know of tables may be wrong."""

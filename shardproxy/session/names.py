@@ -18,22 +18,18 @@ from shardproxy.routing.relation import Relation
 from shardproxy.routing.resolved import TableKind
 from shardproxy.routing.table import ShardedTable
 from shardproxy.session.database import Database
+from shardproxy.session.locate import CATALOGS, TEMPORARY, Locator
 from shardproxy.session.name_cache import NameCache, Names
 from shardproxy.session.shards import Shards
 from shardproxy.shard import catalog
 from shardproxy.shard.connection import IDLE, Connection
 from shardproxy.sql import SCHEMA, Code, CreateAs, Kind, Statement, TableRef, Utility
 
-CATALOGS = frozenset({"pg_catalog", "information_schema", "pg_toast"})
-
 VIEW = "v"
 """pg_class.relkind; it cannot be listed."""
 
 LOCKABLE = frozenset({"r", "p", VIEW})
 """The relkinds that LOCK TABLE takes."""
-
-TEMPORARY = "pg_temp"
-"""What the names of the schemas with temporary relations begin with."""
 
 DEFINITIONS = frozenset({Kind.UTILITY, Kind.CREATE_AS})
 
@@ -58,6 +54,7 @@ class Resolver:
         self._cache: NameCache | None = None
         self._own = False
         self._tables: dict[Relation, ShardedTable] = {}
+        self._locator = Locator(database, shards, self._reader)
 
     # What is known.
 
@@ -211,6 +208,7 @@ class Resolver:
             client_codec=python_codec(self._shards.client_encoding),
             server_codec=python_codec(self._shards.server_encoding),
             users=self._database.users,
+            places=await self._locator.places(statement),
         )
 
     async def _reader(self) -> Connection:

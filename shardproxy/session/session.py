@@ -55,6 +55,7 @@ class Session:
             known or {},
             database.deadlocks,
             database.places.confirm,
+            database.unlisted_shard,
         )
         self._names = Resolver(database, self.shards, parameters_key(identity.settings))
         self._transactions = Transactions(database, self.shards, self._names, self.client)

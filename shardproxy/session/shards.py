@@ -22,6 +22,9 @@ from shardproxy.transaction.ahead import Ahead
 from shardproxy.transaction.state import Transaction
 from shardproxy.wire.replies import SWALLOWED_QUERY, Owed
 
+UNREACHABLE = frozenset({SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION, TOO_MANY_CONNECTIONS})
+"""What connecting fails with where another shard may be connected to in its place."""
+
 
 class Source(Protocol):
     """Where requests and data come from: a client's stream, or whatever stands for one."""
@@ -47,8 +50,12 @@ class Shards:
         assumed: Mapping[str, str],
         deadlocks: DeadlockWatch,
         confirm: Callable[[int], Awaitable[None]] | None = None,
+        favoured: int | None = None,
     ) -> None:
-        """`confirm` raises for a shard that must not be used: it is not the one that the configuration means."""
+        """`confirm` raises for a shard that must not be used: it is not the one that the configuration means.
+
+        `favoured` is the shard that has more than the others, and so is home while it can be reached.
+        """
         self.addresses = addresses
         self.transaction = Transaction()
         self.ahead: Ahead | None = None
@@ -62,6 +69,7 @@ class Shards:
         self._confirm = confirm
         self._leases: dict[int, Lease] = {}
         self._home: int | None = None
+        self._favoured = favoured
         self.cancelled = False  # the client wants the statement that runs to end
 
     @property
@@ -86,7 +94,7 @@ class Shards:
         home = self._leases.get(self._home) if self._home is not None else None
         if home is None or not home.connection.usable:
             standing = (shard for shard, lease in self._leases.items() if lease.connection.usable)
-            self._home = next(standing, 0)
+            self._home = next(standing, 0) if self._favoured is None else self._favoured
         assert self._home is not None
         return self._home
 
@@ -116,13 +124,20 @@ class Shards:
 
     async def open_home(self) -> Connection:
         """Return a connection to any shard: the first that can be reached when none is open yet."""
+        if self._favoured is not None:
+            try:
+                return await self._get(self.home)
+            except PgError as error:
+                if error.sqlstate not in UNREACHABLE:
+                    raise
+            self._favoured = None
         if self.connections:
             return await self._get(self.home)
         for shard in self.everyone[:-1]:
             try:
                 return await self._get(shard)
             except PgError as error:
-                if error.sqlstate not in {SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION, TOO_MANY_CONNECTIONS}:
+                if error.sqlstate not in UNREACHABLE:
                     raise
         return await self._get(self.everyone[-1])
 

@@ -26,7 +26,7 @@ IDENTITY: Final = "GENERATED AS IDENTITY"
 """`Column.default` of an identity column, which has no expression in pg_attrdef and is no constant."""
 
 # A SQL_ASCII database has bytes and no characters: converting them would fail for most.
-_ENCODING: Final = """(CASE WHEN pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.=) 'SQL_ASCII'
+ENCODING: Final = """(CASE WHEN pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.=) 'SQL_ASCII'
     THEN 'SQL_ASCII' ELSE 'UTF8' END)::pg_catalog.name"""
 
 _ASKED: Final = """asked(number, space, name) AS (
@@ -133,7 +133,7 @@ FROM asked AS a WHERE EXISTS (
 
 
 BUILTIN_FUNCTIONS: Final = f"""SELECT pg_catalog.encode(pg_catalog.convert_to(
-  pg_catalog.json_agg(DISTINCT p.proname)::pg_catalog.text, {_ENCODING}), 'hex') FROM pg_catalog.pg_proc AS p
+  pg_catalog.json_agg(DISTINCT p.proname)::pg_catalog.text, {ENCODING}), 'hex') FROM pg_catalog.pg_proc AS p
 WHERE p.pronamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace"""
 """The query for the names of PostgreSQL's own functions; they are ASCII in every encoding."""
 
@@ -158,7 +158,7 @@ FROM (SELECT pg_catalog.to_regclass(pg_catalog.convert_from(pg_catalog.decode('{
 def fingerprint_sql(name: Name) -> str:
     """Return the query for a value that changes with whatever `relations_sql` tells of a table, but for defaults."""
     quoted = ".".join('"' + part.replace('"', '""') + '"' for part in name if part is not None)
-    return _FINGERPRINT.format(name=quoted.encode("utf-8", "surrogateescape").hex(), encoding=_ENCODING)
+    return _FINGERPRINT.format(name=quoted.encode("utf-8", "surrogateescape").hex(), encoding=ENCODING)
 
 
 def locked_relation_sql(name: Name) -> str:
@@ -185,7 +185,7 @@ def relations_sql(names: Sequence[Name]) -> str:
     It fails as the relation itself would in a statement where a schema may not be used (42501) or a name has
     characters that the server's encoding has not (22P05).
     """
-    return _RELATIONS.format(asked=_asked(names), encoding=_ENCODING, identity=IDENTITY)
+    return _RELATIONS.format(asked=_asked(names), encoding=ENCODING, identity=IDENTITY)
 
 
 def relations_and_isolation_sql(names: Sequence[Name]) -> str:
@@ -211,7 +211,7 @@ def text(answer: bytes | None) -> str:
 
 def relatives_sql(oid: int) -> str:
     """Return the query for the relations that hold or feed this one's rows: its parents, and what a view reads."""
-    return _RELATIVES.format(oid=int(oid), encoding=_ENCODING)
+    return _RELATIVES.format(oid=int(oid), encoding=ENCODING)
 
 
 def parse_relatives(answer: str) -> list[tuple[str, str]]:
@@ -221,7 +221,7 @@ def parse_relatives(answer: str) -> list[tuple[str, str]]:
 
 def function_kinds_sql(names: Sequence[Name]) -> str:
     """Return the query that tells which of these functions are aggregates or window functions."""
-    return _FUNCTION_KINDS.format(asked=_asked(names), encoding=_ENCODING)
+    return _FUNCTION_KINDS.format(asked=_asked(names), encoding=ENCODING)
 
 
 def parse_function_kinds(answer: str) -> frozenset[Name]:
@@ -285,11 +285,12 @@ def constants_sql(expressions: Sequence[str]) -> str:
 def _asked(names: Sequence[Name]) -> str:
     if not names:
         raise ValueError("no names to ask for")
-    rows = (f"({number}, {_hex(space)}, {_hex(name)})" for number, (space, name) in enumerate(names))
-    return _ASKED.format(values=", ".join(rows), encoding=_ENCODING)
+    rows = (f"({number}, {hex_literal(space)}, {hex_literal(name)})" for number, (space, name) in enumerate(names))
+    return _ASKED.format(values=", ".join(rows), encoding=ENCODING)
 
 
-def _hex(name: str | None) -> str:
+def hex_literal(name: str | None) -> str:
+    """Return a name, or NULL, as an SQL constant of its hexadecimal UTF-8."""
     if name is None:
         return "NULL::pg_catalog.text"
     if "\0" in name:

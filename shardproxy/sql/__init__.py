@@ -26,6 +26,7 @@ from shardproxy.sql.facts import (
     Value,
     tables_in,
 )
+from shardproxy.sql.objects import ColumnRename, Object, Role
 from shardproxy.sql.own import SCHEMA
 from shardproxy.sql.parse import ParseFailed
 from shardproxy.sql.statements import (
@@ -81,6 +82,7 @@ __all__ = [
     "CloseCursor",
     "Code",
     "ColumnRef",
+    "ColumnRename",
     "Commit",
     "Const",
     "Control",
@@ -111,6 +113,7 @@ __all__ = [
     "Modify",
     "Notification",
     "Notify",
+    "Object",
     "Param",
     "ParseFailed",
     "Prepare",
@@ -119,6 +122,7 @@ __all__ = [
     "Release",
     "Reset",
     "Rewrite",
+    "Role",
     "Rollback",
     "RollbackTo",
     "RowValue",

@@ -7,6 +7,7 @@ from shardproxy.copy.options import CopyOptions, OptionValue
 from shardproxy.sql import kinds, query
 from shardproxy.sql.alter import rewrites
 from shardproxy.sql.facts import Const, FunctionName, SetConfig, TableRef
+from shardproxy.sql.objects import column_rename, made, objects_of
 from shardproxy.sql.own import names_in_code, names_schema
 from shardproxy.sql.parse import Node
 from shardproxy.sql.statements import (
@@ -124,7 +125,7 @@ def _select(at: _Place, _: str, node: Node) -> Statement:
     first = node
     while "larg" in first:  # INTO of a UNION stands in the first of its queries
         first = first["larg"]
-    return _create_as(at, first["intoClause"], select) if "intoClause" in first else select
+    return _create_as(at, first["intoClause"], select, materialized=False) if "intoClause" in first else select
 
 
 def _set_config(arguments: list[Node]) -> SetConfig:
@@ -133,15 +134,25 @@ def _set_config(arguments: list[Node]) -> SetConfig:
     return SetConfig(query.value_of(arguments[0]), query.value_of(arguments[2]))
 
 
-def _create_as(at: _Place, into: Node, inner: Statement) -> CreateAs:
+def _create_as(at: _Place, into: Node, inner: Statement, *, materialized: bool) -> CreateAs:
     seen = _inside(inner)
     target = table_ref(into["rel"], "write", nested=False)
     seen["tables"] = (target, *seen["tables"])
-    return CreateAs(**at, **seen, target=target, query=inner, temporary=_is_temporary(into["rel"]))
+    temporary = _is_temporary(into["rel"])
+    return CreateAs(
+        **at,
+        **seen,
+        target=target,
+        query=inner,
+        temporary=temporary,
+        materialized=materialized,
+        objects=() if temporary else (made(target),),
+    )
 
 
 def _create_table_as(at: _Place, _: str, node: Node) -> Statement:
-    return _create_as(at, node["into"], _statement(at, node["query"]))
+    materialized = node.get("objtype") == "OBJECT_MATVIEW"
+    return _create_as(at, node["into"], _statement(at, node["query"]), materialized=materialized)
 
 
 def _modify(at: _Place, name: str, node: Node, tree: Node) -> Statement:
@@ -246,6 +257,9 @@ def _utility(at: _Place, name: str, node: Node) -> Statement:
         owners=tuple(role["RoleSpec"].get("rolename") for role in node["roles"]) if name in kinds.OWNED else (),
         temporary=name in {"CreateStmt", "ViewStmt", "CreateSeqStmt"} and any(map(_is_temporary, created)),
         rewrites=rewrites(node) if name == "AlterTableStmt" else (),
+        objects=objects_of(name, node, seen["tables"]),
+        column_rename=column_rename(name, node),
+        makes_database=name == "CreatedbStmt",
     )
 
 

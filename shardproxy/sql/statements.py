@@ -12,15 +12,8 @@ from typing import Final, Literal
 
 from shardproxy.copy.options import CopyOptions
 from shardproxy.sql.base import Base, Kind
-from shardproxy.sql.facts import (
-    Binding,
-    Equality,
-    FromItem,
-    Rewrite,
-    RowValue,
-    SetConfig,
-    TableRef,
-)
+from shardproxy.sql.facts import Binding, Equality, FromItem, Rewrite, RowValue, SetConfig, TableRef
+from shardproxy.sql.objects import ColumnRename, Object
 
 # Rows.
 
@@ -134,6 +127,10 @@ class CreateAs(Base):
     target: TableRef
     query: "Statement"
     temporary: bool
+    materialized: bool = False
+    """It is CREATE MATERIALIZED VIEW."""
+    objects: tuple[Object, ...] = ()
+    """The relation that it makes, unless that is temporary."""
 
 
 # Definitions and code.
@@ -157,6 +154,10 @@ class Utility(Base):
     """The roles of DROP OWNED and REASSIGN OWNED; None for CURRENT_USER and the like."""
     rewrites: tuple[Rewrite, ...] = ()
     """What ALTER TABLE does to columns that have values."""
+    objects: tuple[Object, ...] = ()
+    """The relations, statistics and publications that it is about."""
+    column_rename: ColumnRename | None = None
+    makes_database: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

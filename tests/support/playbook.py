@@ -36,6 +36,7 @@ from shardproxy.session.database import Database
 from shardproxy.session.login import Identity
 from shardproxy.session.session import Session
 from shardproxy.shard import catalog
+from shardproxy.shard.objects import objects_sql
 from shardproxy.wire import encode
 from shardproxy.wire.constants import B, frontend_limit
 from shardproxy.wire.framing import FrameReader
@@ -278,6 +279,9 @@ class FakeShard(Peer):
             for schema in (None, one.schema):
                 answer = (row(catalog_answer(one), "read committed"),)
                 self._catalog[catalog.relations_and_isolation_sql([(schema, one.name)]).encode()] = answer
+                fact = [one.schema, one.name, one.kind, one.oid, None]
+                found = json.dumps([one.schema, [fact]]).encode().hex()
+                self._catalog[objects_sql([("relation", schema, one.name)]).encode()] = (row(found),)
             self._catalog[catalog.relatives_sql(one.oid).encode()] = (row(b"[]".hex()),)
 
     async def connects(self, times: int) -> None:

@@ -1,10 +1,11 @@
 """A small database for routing tests: each kind of table, placed by the native core."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from shardproxy import native
 from shardproxy.routing import Context, KeyColumn, Memory, ParamValue, Plan, Resolved, route
-from shardproxy.sql import Statement, TableRef, analyze
+from shardproxy.routing.resolved import NOWHERE, Place
+from shardproxy.sql import CreateAs, Object, Statement, TableRef, Utility, analyze
 
 NSHARDS = 4
 NOTHING = Memory()
@@ -81,8 +82,32 @@ def is_aggregate(functions: frozenset[tuple[str | None, str]]) -> bool:
     return any(name in AGGREGATES for _, name in functions)
 
 
-def context(params: Sequence[ParamValue] = (), nshards: int = NSHARDS) -> Context:
-    return Context(nshards, is_aggregate=is_aggregate, params=params)
+def place_of(table: Resolved) -> Place:
+    """Where DDL finds a table."""
+    group = (table.kind, table.shard, tuple(column.name for column in table.key))
+    listed = table.kind not in {"unlisted", "catalog"}
+    return Place(table.kind, table.shard, group, group, listed, key=tuple(column.name for column in table.key))
+
+
+PLACES = {name: place_of(table) for name, table in DATABASE.items() if table.kind != "missing"}
+
+
+def places_of(statement: Statement, places: Mapping[str, Place] = PLACES) -> dict[Object, Place]:
+    """The places of a DDL statement's objects; other names than those of `places` do not exist, or are not listed."""
+    found: dict[Object, Place] = {}
+    for one in statement.objects if isinstance(statement, Utility | CreateAs) else ():
+        new = one.role in {"make", "within", "view", "name"}
+        if one.name in places:
+            found[one] = places[one.name]
+        elif new:
+            found[one] = Place("unlisted", group=NOWHERE, own=NOWHERE)
+    return found
+
+
+def context(
+    params: Sequence[ParamValue] = (), nshards: int = NSHARDS, places: Mapping[Object, Place] | None = None
+) -> Context:
+    return Context(nshards, is_aggregate=is_aggregate, params=params, places=places or {})
 
 
 def tables_of(statement: Statement) -> dict[TableRef, Resolved]:
@@ -91,7 +116,7 @@ def tables_of(statement: Statement) -> dict[TableRef, Resolved]:
 
 def routed(sql: str, *params: ParamValue, nshards: int = NSHARDS, memory: Memory = NOTHING) -> Plan:
     [statement] = analyze(sql)
-    return route(statement, tables_of(statement), context(params, nshards), memory)
+    return route(statement, tables_of(statement), context(params, nshards, places_of(statement)), memory)
 
 
 def shard_of(name: str, *values: bytes | None) -> int:

@@ -87,7 +87,7 @@ def test_a_portal_is_a_cursor() -> None:
     [
         ("VACUUM users", ShardByShard(), Home()),
         ("CREATE INDEX CONCURRENTLY ON users (age)", ShardByShard(), Home()),
-        ("CREATE DATABASE d", ShardByShard(), Home()),
+        ("DROP DATABASE d", ShardByShard(), Home()),
         ("ANALYZE users", ShardByShard(), Replicate()),
         ("LOCK TABLE users", Home(), Replicate()),
         ("SET CONSTRAINTS ALL DEFERRED", Home(), Replicate()),

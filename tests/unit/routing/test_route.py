@@ -210,7 +210,6 @@ ROUTES = [
     ("TRUNCATE users, ref", SAME),
     ("DROP TABLE solo3", OneShard(3)),
     ("CREATE INDEX ON solo3 (id)", OneShard(3)),
-    ("DROP TABLE solo0, solo3", SAME),
     ("LOCK TABLE users", HOME),
     ("VACUUM users", ShardByShard()),
     ("VACUUM solo3", OneShard(3)),
