@@ -98,7 +98,7 @@ OTHERS = (
     "GRANT ALL ON t TO shardproxy",
     "CREATE ROLE shardproxy",
     "DROP ROLE shardproxy",
-    "CREATE DATABASE shardproxy",
+    "DROP DATABASE shardproxy",
     "CREATE INDEX shardproxy ON t (shardproxy)",
     "ALTER TABLE t ALTER a SET DEFAULT 'shardproxy'",
     "CREATE PUBLICATION shardproxy FOR TABLE t",
