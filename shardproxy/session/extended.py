@@ -25,7 +25,7 @@ from shardproxy.session.relay import Discard, Kept, Relay
 from shardproxy.session.shards import Shards
 from shardproxy.session.transactions import Transactions
 from shardproxy.shard.connection import Connection
-from shardproxy.sql import Deallocate, Kind, Select, Statement
+from shardproxy.sql import Deallocate, Kind, Select, Statement, run_as
 from shardproxy.sqlstate import (
     DUPLICATE_PREPARED_STATEMENT,
     OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -145,6 +145,7 @@ class Extended:
         return error
 
     async def _fail(self, error: PgError) -> None:
+        self.names.place(error)
         self.names.own_names(error)
         self.give_up()
         await self._transactions.fail(error)
@@ -356,7 +357,7 @@ class Extended:
             made.add(encode.SYNC, SWALLOWED_SYNC)
             connection.send(b"".join(made.data), made.owed)
 
-        sql = prepared.text.encode(statement.text)
+        sql = prepared.text.encode(run_as(statement))
         outcome = await self._executor.run(statement, sql, portal.parameters(), send)
         prepared.accepted = True
         if outcome.tag in {"DISCARD ALL", "DEALLOCATE ALL"}:

@@ -104,8 +104,15 @@ def overlap_of(statement: Statement) -> Overlap:
     return Overlap.NEVER
 
 
+def _hides(statement: Statement) -> bool:
+    # Another text is run than the client has sent.
+    return isinstance(statement, Select) and statement.visible is not None
+
+
 def lane_plan(facts: Facts, prepared: Prepared) -> LanePlan | None:
     """Return the plan of a prepared statement that has been run; `prepared` is unnamed. None: it needs `route`."""
+    if _hides(facts.statement):
+        return None
     made = keyed(facts.statement, facts.tables, facts.context)
     return None if made is None else LanePlan(made, overlap_of(facts.statement), prepared)
 
@@ -115,7 +122,11 @@ def query_plan(facts: Facts, shape: Statement, kinds: bytes, texts: Sequence[byt
 
     None if it needs `route`, or if the plan would not have given what the Query was routed to.
     """
-    if shape.kind is not facts.statement.kind or not set(shape.tables) <= facts.tables.keys():
+    if (
+        shape.kind is not facts.statement.kind
+        or _hides(facts.statement)
+        or not set(shape.tables) <= facts.tables.keys()
+    ):
         return None
     made = keyed(shape, facts.tables, facts.context)
     if made is None:

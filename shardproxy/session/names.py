@@ -28,6 +28,9 @@ from shardproxy.sql import SCHEMA, Code, CreateAs, Kind, Statement, TableRef, Ut
 VIEW = "v"
 """pg_class.relkind; it cannot be listed."""
 
+SEQUENCE = "S"
+"""pg_class.relkind; it cannot be listed."""
+
 LOCKABLE = frozenset({"r", "p", VIEW})
 """The relkinds that LOCK TABLE takes."""
 
@@ -254,6 +257,9 @@ class Resolver:
     async def _unlisted(self, connection: Connection, relation: Relation, columns: tuple[str, ...]) -> Resolved:
         setting = self._database.config.unlisted_tables
         shard = self._database.shard_numbers.get(setting)
+        if setting == "error" and relation.kind == SEQUENCE:
+            # As nextval() and the like: each shard has its own, and home's is the session's.
+            return Resolved("catalog", relation.schema, relation.name, columns=columns)
         if (setting == "error" and relation.kind == VIEW) or await self._shows_others(connection, relation, shard):
             return Resolved("derived", relation.schema, relation.name, columns=columns)
         if setting == "error":

@@ -9,9 +9,10 @@ from itertools import count
 from typing import Protocol
 
 from shardproxy.copy.encoding import Text
+from shardproxy.errors import PgError
 from shardproxy.routing import ParamValue
 from shardproxy.shard.statements import UNNAMED, Statements
-from shardproxy.sql import Statement
+from shardproxy.sql import Select, Statement, run_as
 from shardproxy.wire import decode, encode
 from shardproxy.wire.replies import HOUSEKEEPING, Expect, Owed
 
@@ -26,6 +27,12 @@ def next_number() -> int:
 def shard_name(number: int) -> bytes:
     """Return a statement's name on the shards."""
     return b"shardproxy_%d" % number
+
+
+def as_written(statement: Statement, error: PgError) -> None:
+    """Give a shard's error its position in the text of the client, which may not be the one that was run."""
+    if isinstance(statement, Select) and statement.visible is not None and "P" in error.fields:
+        error.fields["P"] = str(statement.visible.original(int(error.fields["P"])))
 
 
 @dataclass(slots=True, eq=False)
@@ -50,8 +57,9 @@ class Prepared:
 
     @property
     def sql(self) -> bytes:
-        """The statement as the client sent it."""
-        return self.text.encode(self.text.characters)
+        """The statement as the client sent it, but for what it is not to see of the system catalogs."""
+        hides = isinstance(self.statement, Select) and self.statement.visible is not None
+        return self.text.encode(run_as(self.statement) if hides else self.text.characters)
 
     def is_on(self, statements: Statements) -> bool:
         """Whether a shard has it prepared."""

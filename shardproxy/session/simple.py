@@ -10,8 +10,9 @@ from shardproxy.session.copy_client import CopyClient
 from shardproxy.session.copy_in import is_copy_in
 from shardproxy.session.execute import Executor
 from shardproxy.session.extended import Extended
+from shardproxy.session.portals import as_written
 from shardproxy.session.transactions import Transactions
-from shardproxy.sql import Deallocate, Statement
+from shardproxy.sql import Deallocate, Statement, run_as
 from shardproxy.wire import decode
 from shardproxy.wire.errors import decoded
 
@@ -68,4 +69,8 @@ class Simple:
             self._transactions.check()
             if self._extended.names.deallocate(statement):
                 return statement.tag
-        return (await self._executor.run(statement, text.encode(statement.text))).tag
+        try:
+            return (await self._executor.run(statement, text.encode(run_as(statement)))).tag
+        except PgError as error:
+            as_written(statement, error)
+            raise

@@ -3,7 +3,7 @@
 `analyze` is the way in. It reads no catalog and no session state. No other package imports pglast.
 """
 
-from shardproxy.sql.analyze import analyze
+from shardproxy.sql.analyze import analyze, run_as
 from shardproxy.sql.base import Base, Kind
 from shardproxy.sql.facts import (
     Binding,
@@ -139,5 +139,6 @@ __all__ = [
     "Utility",
     "Value",
     "analyze",
+    "run_as",
     "tables_in",
 ]

@@ -11,7 +11,7 @@ from typing import Final
 from shardproxy.errors import PgError
 from shardproxy.sql.build import statement_of
 from shardproxy.sql.parse import STATEMENT_TOO_COMPLEX, ParseFailed, parse
-from shardproxy.sql.statements import Empty, Insert, Query, Statement
+from shardproxy.sql.statements import Empty, Insert, Query, Select, Statement
 from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED
 
 CACHE_BYTES: Final = 16 * 2**20
@@ -54,6 +54,12 @@ def analyze(sql: str, *, standard_conforming_strings: bool = True) -> tuple[Stat
         while _cached_bytes > CACHE_BYTES:
             _cached_bytes -= _cache.popitem(last=False)[1][1]
     return statements
+
+
+def run_as(statement: Statement) -> str:
+    """The text to run: the statement's own, but for the system catalogs."""
+    seen = statement.visible if isinstance(statement, Select) else None
+    return statement.text if seen is None else seen.text
 
 
 def _cost(sql: str, statements: tuple[Statement, ...]) -> int:

@@ -46,6 +46,7 @@ from shardproxy.sql.statements import (
     Update,
     Utility,
 )
+from shardproxy.sql.visible import visible
 from shardproxy.sql.walk import Found, scope_of, table_ref, walk
 
 CURSOR_OPT_HOLD: Final = 0x20
@@ -121,6 +122,7 @@ def _select(at: _Place, _: str, node: Node) -> Statement:
         equal=tuple(level.equal),
         combining=tuple(reasons),
         set_configs=tuple(map(_set_config, found.set_config)),
+        visible=visible(at["text"], at["location"], node),
     )
     first = node
     while "larg" in first:  # INTO of a UNION stands in the first of its queries

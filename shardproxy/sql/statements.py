@@ -14,6 +14,7 @@ from shardproxy.copy.options import CopyOptions
 from shardproxy.sql.base import Base, Kind
 from shardproxy.sql.facts import Binding, Equality, FromItem, Rewrite, RowValue, SetConfig, TableRef
 from shardproxy.sql.objects import ColumnRename, Object
+from shardproxy.sql.visible import Visible
 
 # Rows.
 
@@ -36,6 +37,8 @@ class Select(Query):
     combining: tuple[str, ...] = ()
     """Why the rows of several shards, concatenated, would be the wrong answer."""
     set_configs: tuple[SetConfig, ...] = ()
+    visible: Visible | None = None
+    """What is run instead: it does not see the proxy's own schema in the catalogs."""
 
     @property
     def sets_config(self) -> bool:
@@ -165,8 +168,7 @@ class Code(Base):
     """DO and CALL: a body that no parser of SQL can see into."""
 
     kind = Kind.CODE
-    names_own: bool = False
-    """Its text names the proxy's own schema."""
+    names_own: bool = False  # its text names the proxy's own schema
 
 
 # Settings.

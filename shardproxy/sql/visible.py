@@ -1,0 +1,126 @@
+"""The system catalogs without the proxy's own schema, as a SELECT of them is to see them.
+
+Each relation of the catalog in FROM that tells of schemas, or of what is in them, is replaced by a sub-select that
+leaves that schema's rows out; PostgreSQL's planner takes it apart again. So pg_dump, `\\d` of psql and the reflection
+of libraries do not see it. A statement in which a sub-select could mean something else is left as it is.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+from shardproxy.sql.own import SCHEMA
+from shardproxy.sql.parse import Node
+
+_OWN_OID: Final = (
+    "ALL (ARRAY(SELECT own.oid FROM pg_catalog.pg_namespace AS own "
+    f"WHERE own.nspname OPERATOR(pg_catalog.=) '{SCHEMA}'))"
+)
+_BY_NAME: Final = {
+    "pg_namespace": "nspname",
+    "pg_tables": "schemaname",
+    "pg_indexes": "schemaname",
+}
+_BY_OID: Final = {
+    "pg_class": "relnamespace",
+    "pg_type": "typnamespace",
+    "pg_constraint": "connamespace",
+}
+_BY_SCHEMA: Final = {
+    "schemata": "schema_name",
+    "tables": "table_schema",
+    "columns": "table_schema",
+    "table_constraints": "table_schema",
+    "key_column_usage": "table_schema",
+}
+"""Views of information_schema, always named with their schema."""
+
+_NAMES: Final = _BY_NAME.keys() | _BY_OID.keys() | _BY_SCHEMA.keys()
+
+# What a sub-select has not, or has at another place.
+_UNSEEN: Final = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax"})
+_UNFIT: Final = frozenset({"lockingClause", "RangeTableSample", "isNatural", "intoClause"})
+
+
+@dataclass(frozen=True, slots=True)
+class Visible:
+    """A statement's text with the replacements: where, how many characters of the original, and how many now."""
+
+    text: str
+    splices: tuple[tuple[int, int, int], ...]
+
+    def original(self, position: int) -> int:
+        """Return where in the original text a position (from 1) of this one is, the relation's if within a splice."""
+        for start, before, after in self.splices:
+            if position <= start:
+                break
+            if position <= start + after:
+                return start + 1
+            position -= after - before
+        return position
+
+
+def visible(text: str, location: int, node: Node) -> Visible | None:
+    """Return the text of a SELECT as it is to be run; None if that is the text itself."""
+    if "pg_" not in text.lower() and "information_schema" not in text.lower():
+        return None
+    relations: list[Node] = []
+    columns: set[str] = set()
+    pending: list[Any] = [node]
+    star = False
+    while pending:
+        part = pending.pop()
+        if isinstance(part, list):
+            pending += part
+        elif isinstance(part, dict):
+            if not _UNFIT.isdisjoint(part):
+                return None
+            if part.get("ctename") in _NAMES:
+                return None
+            if "RangeVar" in part:
+                relations.append(part["RangeVar"])
+            if "ColumnRef" in part:
+                fields = part["ColumnRef"]["fields"]
+                if len(fields) > 2:
+                    return None
+                star = star or "A_Star" in fields[-1]
+                columns.add(fields[-1].get("String", {}).get("sval", ""))
+            pending += part.values()
+    if columns & _UNSEEN or (star and "tableoid" in columns):
+        return None
+    pieces = _pieces(text, location, relations, "tableoid, *" if "tableoid" in columns else "*")
+    if not pieces:
+        return None
+    made, done, splices = "", 0, []
+    for start, end, piece in sorted(pieces):
+        made += text[done:start] + piece
+        splices.append((start, end - start, len(piece)))
+        done = end
+    return Visible(made + text[done:], tuple(splices))
+
+
+def _pieces(text: str, location: int, relations: list[Node], columns: str) -> list[tuple[int, int, str]]:
+    pieces = []
+    for relation in relations:
+        name, schema = relation["relname"], relation.get("schemaname")
+        condition = _condition(schema, name)
+        # Bytes of the whole query, which are characters where it is ASCII; elsewhere the name is not found there.
+        start = relation.get("location", 0) - location
+        found = re.compile(rf"((pg_catalog|information_schema)\s*\.\s*)?{name}\b(?!\s*\*)", re.IGNORECASE).match(
+            text, max(start, 0)
+        )
+        if condition is None or found is None:
+            continue
+        alias = "" if "alias" in relation else f" AS {name}"
+        pieces.append((start, found.end(), f"(SELECT {columns} FROM {found[0]} WHERE {condition}){alias}"))
+    return pieces
+
+
+def _condition(schema: str | None, name: str) -> str | None:
+    if schema == "information_schema" and name in _BY_SCHEMA:
+        return f"{_BY_SCHEMA[name]} OPERATOR(pg_catalog.<>) '{SCHEMA}'"
+    if schema not in {None, "pg_catalog"}:
+        return None
+    if name in _BY_OID:
+        return f"{_BY_OID[name]} OPERATOR(pg_catalog.<>) {_OWN_OID}"
+    return f"{_BY_NAME[name]} OPERATOR(pg_catalog.<>) '{SCHEMA}'" if name in _BY_NAME else None
