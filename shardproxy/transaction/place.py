@@ -52,8 +52,6 @@ _LOOK = """SELECT pg_is_in_recovery() AS standby, c.oid IS NOT NULL AS made, d.o
 
 _READ = "SELECT database, number, shards FROM shardproxy.place"
 
-_UNREACHABLE = frozenset({"08", "57"})
-
 _WRITE = "INSERT INTO shardproxy.place (database, number, shards) VALUES ($1, $2, $3)"
 
 
@@ -166,7 +164,14 @@ class Places:
         ]
 
     async def _ask_now(self, address: Address) -> None:
-        if not await self._settle({address: await _look_at(address)}):
+        try:
+            seen = await _look_at(address)
+        except PgError as error:
+            # A refused login, for instance, is the shard's and not the client's own.
+            raise errors.unreachable(
+                address.name, (_is_unreachable(error) and error.detail) or error.message
+            ) from error
+        if not await self._settle({address: seen}):
             self._unasked.discard(address)
 
     def _asked(self, address: Address, task: "asyncio.Task[None]") -> None:
@@ -192,7 +197,7 @@ class Places:
         try:
             await self._write(missing)
         except PgError as error:
-            if error.sqlstate[:2] not in _UNREACHABLE:
+            if not _is_unreachable(error):
                 raise
             unasked += missing
         return unasked
@@ -220,6 +225,10 @@ class Places:
                 await _told(address, connection.execute(_WRITE, *values))
             for address, connection in held:
                 await _told(address, connection.execute("COMMIT"))
+
+
+def _is_unreachable(error: PgError) -> bool:
+    return error.sqlstate[:2] in {"08", "57"}
 
 
 def unwritable(address: Address) -> PgError:
