@@ -37,8 +37,7 @@ class Select(Query):
     combining: tuple[str, ...] = ()
     """Why the rows of several shards, concatenated, would be the wrong answer."""
     set_configs: tuple[SetConfig, ...] = ()
-    visible: Visible | None = None
-    """What is run instead: it does not see the proxy's own schema in the catalogs."""
+    visible: Visible | None = None  # what is run instead, for it not to see the proxy's own schema in the catalogs
 
     @property
     def sets_config(self) -> bool:
