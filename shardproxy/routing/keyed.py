@@ -217,6 +217,8 @@ class ByParameter(ByValues):
         if index >= len(values):
             return None
         value = values[index]
+        if value[:1] == b"0" and kinds[index] == SHAPE_INTEGER:
+            value = value.lstrip(b"0") or b"0"
         if not (value.isascii() and (self.digits if kinds[index] == SHAPE_INTEGER else self.strings)):
             return self._of_constants(kinds, values)
         shard = self.keys[0].placement.place((value,))

@@ -61,6 +61,7 @@ def constant_text(const: Const, key: int, context: Context, *, storing: bool) ->
         readable = takes_strings(const.cast, key)
     elif const.kind == "int":
         readable = takes_digits(const.cast, key) or (storing and const.cast is None and _is_text(key))
+        return without_zeros(const.text).encode() if readable else UNBOUND
     elif const.cast is not None:
         readable = const.cast in TYPES[key].same and const.cast in _written_as(const)
     elif const.kind == "float":
@@ -68,6 +69,12 @@ def constant_text(const: Const, key: int, context: Context, *, storing: bool) ->
     else:
         readable = "bool" in TYPES[key].same
     return _encode(const.text, context.server_codec) if readable else UNBOUND
+
+
+def without_zeros(digits: str) -> str:
+    """An integer's digits as the server writes its value, which is what a text of it holds."""
+    sign = "-" if digits.startswith("-") else ""
+    return sign + (digits.removeprefix("-").lstrip("0") or "0")
 
 
 def takes_strings(cast: str | None, key: int) -> bool:

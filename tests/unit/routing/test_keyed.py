@@ -284,6 +284,8 @@ def test_constants_are_read_in_their_places(kind: str, sql: str, constants: list
         ("SELECT * FROM users WHERE id = $2", INTEGER, "17", None),
         ("INSERT INTO pair VALUES (5, $1)", INTEGER, "0012", shard_of("pair", b"5", b"12")),
         ("SELECT * FROM pair WHERE a = 5 AND b = $1", INTEGER, "12", None),
+        ("SELECT * FROM pair WHERE a = 5 AND b = $1::text", INTEGER, "0012", shard_of("pair", b"5", b"12")),
+        ("SELECT * FROM pair WHERE a = 5 AND b = $1::text", INTEGER, "0000", shard_of("pair", b"5", b"0")),
         ("SELECT * FROM pair WHERE a = 5 AND b = $1", STRING, "é", shard_of("pair", b"5", "é".encode())),
         ("SELECT * FROM token WHERE u = $1", STRING, FIVE, shard_of("token", FIVE.encode())),
         ("SELECT * FROM solo3 WHERE id = $1", INTEGER, "17", 3),
