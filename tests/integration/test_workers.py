@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from shardproxy.embedded.proxy import ProxyError
 from tests.conftest import RunProxy, StartServer
-from tests.support.databases import Databases, Servers, toml
+from tests.support.databases import Databases, Servers, execute, toml
 from tests.support.proxy import Proxy
 
 TABLES = [{"name": "items", "placement": "hash", "key": ["id"]}]
@@ -90,6 +91,9 @@ def test_a_reload_is_for_all_workers_and_those_to_come(proxy: Proxy) -> None:
         psycopg.connect(proxy.dsn("shop")).close()
     other = first.replace('"shop"', '"other"').replace("[server]", "[server]\nmax_clients = 1")
     proxy.config_path.write_text(other)
+    # Shards know the database that they belong to.
+    for shard in tomllib.loads(first)["databases"][0]["shards"]:
+        execute(shard["dsn"], "UPDATE shardproxy.place SET database = 'other'")
     proxy.signal(signal.SIGHUP)
     eventually(lambda: "configuration reloaded" in proxy.log())
     proxy.config_path.write_text("nonsense")
