@@ -51,7 +51,7 @@ def trusting(databases: Databases, run_proxy_for_module: RunProxy) -> Proxy:
 @pytest.fixture(scope="module")
 def guarded(databases: Databases, run_proxy_for_module: RunProxy) -> Proxy:
     """A proxy with users."""
-    shard = toml({"name": "s0", "dsn": databases.shards[0]})
+    shard = toml({"name": "s0", "dsn": databases.oracle})
     other = f'[[databases]]\nname = "other"\ncommit = "one-phase"\nshards = [{shard}]\n'
     return run_proxy_for_module(databases.config(users=USERS) + other)
 
