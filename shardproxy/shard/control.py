@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
@@ -47,6 +47,10 @@ _BEGIN = """SELECT pg_is_in_recovery(), CASE WHEN current_setting('synchronous_c
     THEN set_config('synchronous_commit', 'on', false) END"""
 
 
+LOST: Final = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What asyncpg raises where a connection is lost; the last one if the server has ended it just before a request."""
+
+
 @contextlib.asynccontextmanager
 async def session(address: Address, timeout: float, settings: Mapping[str, str] = SETTINGS) -> AsyncIterator["Control"]:
     """Connect to a shard, primary or standby; yield the connection, close it.
@@ -70,17 +74,17 @@ async def session(address: Address, timeout: float, settings: Mapping[str, str] 
         )
     except asyncpg.PostgresError as error:
         raise errors.reported_by(errors.from_asyncpg(error), address.name) from error
-    except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
+    except LOST as error:
         raise errors.unreachable(address.name, error) from error
     try:
         yield connection
     except asyncpg.PostgresError as error:
         raise errors.reported_by(errors.from_asyncpg(error), address.name) from error
-    except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
+    except LOST as error:
         raise errors.lost(address.name, error) from error
     finally:
         # The work is done: a shard that does not answer Terminate is cut off.
-        with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        with contextlib.suppress(asyncpg.PostgresError, *LOST):
             await connection.close(timeout=CLOSE_TIMEOUT)
 
 

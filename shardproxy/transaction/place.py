@@ -21,7 +21,7 @@ from shardproxy.errors import PgError
 from shardproxy.net.gather import each
 from shardproxy.shard import errors
 from shardproxy.shard.address import Address
-from shardproxy.shard.control import session
+from shardproxy.shard.control import LOST, session
 from shardproxy.sqlstate import OBJECT_NOT_IN_PREREQUISITE_STATE
 from shardproxy.transaction.decisions import PLACE_SQL, SETUP_LOCK, place_sql
 
@@ -281,5 +281,5 @@ async def _told(address: Address, answer: Awaitable[T]) -> T:
         return await answer
     except asyncpg.PostgresError as error:
         raise errors.reported_by(errors.from_asyncpg(error), address.name) from error
-    except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
+    except LOST as error:
         raise errors.lost(address.name, error) from error

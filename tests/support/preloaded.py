@@ -159,10 +159,10 @@ def _become() -> None:
 if __name__ == "__main__":
     for module in MODULES:
         __import__(module)
-    try:
+    with suppress(_Become):
         _run(socket.socket(fileno=int(sys.argv[1])))
-    except _Become:
-        _become()
-        from shardproxy.cli import main
+        sys.exit()
+    _become()
+    from shardproxy.cli import main
 
-        sys.exit(main())
+    sys.exit(main())
