@@ -5,7 +5,7 @@ fields. It skips what does not have the expected shape: the models report that.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from shardproxy.config.dsn import parse_dsn
 from shardproxy.config.model import is_loopback, split_listen
@@ -18,6 +18,9 @@ Finding = tuple[Path, str, str]
 
 UNLISTED = ("error", "reference")
 """The values of `unlisted_tables` other than a shard's name."""
+
+SEPARATE: Final = "Each shard must be a separate database; otherwise rows would count twice."
+"""The remedy where two shards are one database, however that is found."""
 
 # placement -> the keys that it needs, the keys that it may have
 _PLACEMENTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -105,7 +108,7 @@ def _same_server(shards: list[tuple[Path, Document]], environment: Mapping[str, 
             yield (
                 (*path, "dsn"),
                 f'is the same database as that of shard "{seen[place]}"',
-                "Each shard must be a separate database; otherwise rows would count twice.",
+                SEPARATE,
             )
         seen.setdefault(place, _text(shard, "name") or "?")
 

@@ -9,6 +9,7 @@ from enum import Enum
 
 from shardproxy import sqlstate as states
 from shardproxy.config import Database, Table
+from shardproxy.config.rules import SEPARATE
 from shardproxy.errors import PgError
 from shardproxy.routing.relation import Column
 from shardproxy.routing.table import ShardedTable
@@ -124,7 +125,7 @@ def _across_shards(database: Database, shards: Sequence[tuple[ShardFacts, Server
                 Severity.ERROR,
                 f"shard {name}",
                 f"is the same database as shard {seen[server.identity]}, under another address",
-                "Each shard must be a separate database; otherwise rows would count twice.",
+                SEPARATE,
             )
         seen.setdefault(server.identity, name)
     differing: tuple[tuple[Severity, str, Callable[[ServerFacts], object], str], ...] = (

@@ -60,6 +60,10 @@ class Database:
         """Return a table's configuration, None if it is not listed."""
         return self._tables.get((schema, relation))
 
+    def shard_of(self, table: Table) -> int | None:
+        """Return the number of the one shard that a listed table is on, None for all of them."""
+        return None if table.shard is None else self.shard_numbers[table.shard]
+
     def _listed(self, schema: str | None, relation: str) -> list[Table]:
         """Return the listed tables of this name; the schema None stands for any."""
         named = self._named.get(relation, [])
@@ -75,11 +79,8 @@ class Database:
 
     def single_shards(self, schema: str | None, relation: str) -> list[int]:
         """Return the shards that alone may have a table of this name; the schema None stands for any."""
-        listed = [table.shard for table in self._listed(schema, relation) if table.shard is not None]
-        shards = {self.shard_numbers[name]: None for name in listed}
-        if self.unlisted_shard is not None:
-            shards[self.unlisted_shard] = None
-        return [*shards]
+        shards = [self.shard_of(table) for table in self._listed(schema, relation)]
+        return [*dict.fromkeys(shard for shard in (*shards, self.unlisted_shard) if shard is not None)]
 
     def definitions_changed(self) -> None:
         """A statement has changed a definition: what sessions know of tables may be wrong."""

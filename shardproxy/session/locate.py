@@ -68,7 +68,7 @@ class Locator:
         """Return where a table of this name is by the configuration."""
         table = self._database.table(schema, name)
         if table is not None:
-            shard = None if table.shard is None else self._database.shard_numbers[table.shard]
+            shard = self._database.shard_of(table)
             group = _group(table, shard)
             return Place(table.placement, shard, group, group, listed=True, key=tuple(table.key))
         setting = self._database.config.unlisted_tables

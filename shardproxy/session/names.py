@@ -256,7 +256,7 @@ class Resolver:
 
     async def _unlisted(self, connection: Connection, relation: Relation, columns: tuple[str, ...]) -> Resolved:
         setting = self._database.config.unlisted_tables
-        shard = self._database.shard_numbers.get(setting)
+        shard = self._database.unlisted_shard
         if setting == "error" and relation.kind == SEQUENCE:
             # As nextval() and the like: each shard has its own, and home's is the session's.
             return Resolved("catalog", relation.schema, relation.name, columns=columns)
@@ -290,7 +290,7 @@ class Resolver:
         if table is None:
             setting = self._database.config.unlisted_tables
             return setting == "reference" or self._database.shard_numbers.get(setting, -1) == shard
-        alone = None if table.shard is None else self._database.shard_numbers[table.shard]
+        alone = self._database.shard_of(table)
         return table.placement == "reference" or (table.placement == "single" and alone == shard)
 
     def _unfit(self, relation: Relation) -> Resolved | None:
@@ -300,7 +300,7 @@ class Resolver:
         except PgError:
             config = self._database.table(relation.schema, relation.name)
             assert config is not None
-            shard = None if config.shard is None else self._database.shard_numbers[config.shard]
+            shard = self._database.shard_of(config)
             return Resolved(config.placement, relation.schema, relation.name, shard=shard)
         return None
 

@@ -140,7 +140,7 @@ WHERE p.pronamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespac
 
 def parse_builtin_functions(answer: str) -> frozenset[str]:
     """Read the answer."""
-    return frozenset(_read(answer))
+    return frozenset(read_json(answer))
 
 
 # All that a COPY is placed by, as one value. `pg_identify_object` tells kind, schema and name without a join to plan.
@@ -199,7 +199,7 @@ def parse_relations(answer: str) -> list[Relation | None]:
     PgError 55000: a relation exists, but this transaction's snapshot is older. PostgreSQL itself would use it,
     as it plans with the newest catalog, so it must not count as missing.
     """
-    return [None if facts is None else _relation(facts) for facts in _read(answer)]
+    return [None if facts is None else _relation(facts) for facts in read_json(answer)]
 
 
 def text(answer: bytes | None) -> str:
@@ -216,7 +216,7 @@ def relatives_sql(oid: int) -> str:
 
 def parse_relatives(answer: str) -> list[tuple[str, str]]:
     """Read the answer: (schema, name) of each, without the relation itself."""
-    return [(space, name) for space, name in _read(answer)]
+    return [(space, name) for space, name in read_json(answer)]
 
 
 def function_kinds_sql(names: Sequence[Name]) -> str:
@@ -226,7 +226,7 @@ def function_kinds_sql(names: Sequence[Name]) -> str:
 
 def parse_function_kinds(answer: str) -> frozenset[Name]:
     """Read the answer: those of the names asked for that may mean an aggregate or a window function."""
-    return frozenset((space, name) for space, name in _read(answer))
+    return frozenset((space, name) for space, name in read_json(answer))
 
 
 # A type as format_type writes it: words, quoted words, a schema, modifiers, array brackets.
@@ -298,18 +298,23 @@ def hex_literal(name: str | None) -> str:
     return f"'{name.encode('utf-8', 'surrogateescape').hex()}'::pg_catalog.text"
 
 
-def _read(answer: str) -> list[Any]:
-    read: list[Any] = json.loads(bytes.fromhex(answer).decode("utf-8", "surrogateescape"))
-    return read
+def too_new() -> PgError:
+    """Return the error of a relation that this transaction's snapshot is older than."""
+    return PgError(
+        OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "a relation was created after this transaction's snapshot was taken",
+        hint="Begin a new transaction.",
+    )
+
+
+def read_json(answer: str) -> Any:
+    """Read an answer that travels as hexadecimal JSON."""
+    return json.loads(bytes.fromhex(answer).decode("utf-8", "surrogateescape"))
 
 
 def _relation(facts: dict[str, Any]) -> Relation:
     if facts["name"] is None:
-        raise PgError(
-            OBJECT_NOT_IN_PREREQUISITE_STATE,
-            "a relation was created after this transaction's snapshot was taken",
-            hint="Begin a new transaction.",
-        )
+        raise too_new()
     columns = tuple(Column(**column) for column in facts.pop("columns"))
     version = int(facts.pop("server_version")) // 10000
     return Relation(columns=columns, server_version=version, **facts)

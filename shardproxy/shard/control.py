@@ -8,7 +8,7 @@ it was reached and did not answer, 57P03 it is a standby, else the server's own 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 import asyncpg
@@ -51,6 +51,17 @@ LOST: Final = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalCl
 """What asyncpg raises where a connection is lost; the last one if the server has ended it just before a request."""
 
 
+@contextlib.contextmanager
+def translated(address: Address) -> Iterator[None]:
+    """Raise asyncpg's errors on a connection that stands as PgError that names the shard."""
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        raise errors.reported_by(errors.from_asyncpg(error), address.name) from error
+    except LOST as error:
+        raise errors.lost(address.name, error) from error
+
+
 @contextlib.asynccontextmanager
 async def session(address: Address, timeout: float, settings: Mapping[str, str] = SETTINGS) -> AsyncIterator["Control"]:
     """Connect to a shard, primary or standby; yield the connection, close it.
@@ -77,11 +88,8 @@ async def session(address: Address, timeout: float, settings: Mapping[str, str] 
     except LOST as error:
         raise errors.unreachable(address.name, error) from error
     try:
-        yield connection
-    except asyncpg.PostgresError as error:
-        raise errors.reported_by(errors.from_asyncpg(error), address.name) from error
-    except LOST as error:
-        raise errors.lost(address.name, error) from error
+        with translated(address):
+            yield connection
     finally:
         # The work is done: a shard that does not answer Terminate is cut off.
         with contextlib.suppress(asyncpg.PostgresError, *LOST):

@@ -3,14 +3,11 @@
 The same rules hold as in `catalog`: the session may have any settings, so names travel as hexadecimal UTF-8.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from shardproxy.errors import PgError
-from shardproxy.shard.catalog import ENCODING, hex_literal
-from shardproxy.sqlstate import OBJECT_NOT_IN_PREREQUISITE_STATE
+from shardproxy.shard.catalog import ENCODING, hex_literal, read_json, too_new
 
 Asked = tuple[Literal["relation", "statistics", "publication"], str | None, str]
 """A kind, a schema or None to search the path, and a name."""
@@ -111,17 +108,13 @@ def parse_objects(answer: str) -> tuple[str | None, list[Found | None]]:
 
     PgError 55000: one exists, but this transaction's snapshot is older.
     """
-    schema, facts = json.loads(bytes.fromhex(answer).decode("utf-8", "surrogateescape"))
+    schema, facts = read_json(answer)
     return schema, [None if fact is None else _found(*fact) for fact in facts]
 
 
 def _found(schema: str | None, name: str | None, kind: str, oid: int, roots: list[list[Any]] | None) -> Found:
     if schema is None or name is None:
-        raise PgError(
-            OBJECT_NOT_IN_PREREQUISITE_STATE,
-            "a relation was created after this transaction's snapshot was taken",
-            hint="Begin a new transaction.",
-        )
+        raise too_new()
     return Found(schema, name, kind, oid, tuple(Root(*root) for root in roots or ()))
 
 
@@ -134,5 +127,5 @@ WHERE a.attrelid {_EQ} {int(oid)}::pg_catalog.oid AND a.attnum OPERATOR(pg_catal
 
 def parse_columns(answer: str) -> dict[str, int]:
     """Read the answer."""
-    columns: dict[str, int] = json.loads(bytes.fromhex(answer).decode("utf-8", "surrogateescape"))
+    columns: dict[str, int] = read_json(answer)
     return columns

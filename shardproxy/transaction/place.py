@@ -15,13 +15,12 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-import asyncpg
-
+from shardproxy.config.rules import SEPARATE
 from shardproxy.errors import PgError
 from shardproxy.net.gather import each
 from shardproxy.shard import errors
 from shardproxy.shard.address import Address
-from shardproxy.shard.control import LOST, session
+from shardproxy.shard.control import session, translated
 from shardproxy.sqlstate import OBJECT_NOT_IN_PREREQUISITE_STATE
 from shardproxy.transaction.decisions import PLACE_SQL, SETUP_LOCK, place_sql
 
@@ -252,7 +251,7 @@ def _refuse_same(found: Mapping[Address, Seen | PgError]) -> None:
             raise PgError(
                 OBJECT_NOT_IN_PREREQUISITE_STATE,
                 f'shards "{names[seen.order]}" and "{address.name}" are the same database',
-                hint="Each shard must be a separate database; otherwise rows would count twice.",
+                hint=SEPARATE,
             )
         names[seen.order] = address.name
 
@@ -277,9 +276,5 @@ async def _seen(connection: "Control") -> Seen:
 
 async def _told(address: Address, answer: Awaitable[T]) -> T:
     """Await a shard's answer; several sessions are open, and the error must name this shard."""
-    try:
+    with translated(address):
         return await answer
-    except asyncpg.PostgresError as error:
-        raise errors.reported_by(errors.from_asyncpg(error), address.name) from error
-    except LOST as error:
-        raise errors.lost(address.name, error) from error
