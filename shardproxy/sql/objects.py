@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from shardproxy.sql.facts import TableRef
-from shardproxy.sql.parse import Node
+from shardproxy.sql.parse import Node, parts
 
 Role = Literal[
     "make", "within", "view", "replaced", "change", "name", "parent", "owner", "twin", "apart", "equal", "key", "use"
@@ -231,22 +231,19 @@ def _from_names(names: Sequence[str], role: Role) -> Object:
 
 def _sequences(node: Node) -> Iterator[Object]:
     """The sequences of defaults: constants that are given to nextval()."""
-    pending: list[object] = [node]
-    while pending:
-        one = pending.pop()
-        if isinstance(one, list):
-            pending += one
-        elif isinstance(one, dict):
-            pending += one.values()
-            if "funcname" in one and one["funcname"][-1].get("String", {}).get("sval") == "nextval":
-                argument = one.get("args", [{}])[0]
-                argument = argument.get("TypeCast", {}).get("arg", argument)
-                match = _QUALIFIED.fullmatch(argument.get("A_Const", {}).get("sval", {}).get("sval", ""))
-                if match is not None:
-                    space = _folded(match[1], match[2])
-                    name = _folded(match[3], match[4])
-                    assert name is not None
-                    yield Object("relation", "use", space, name)
+    for one in parts(node):
+        if not isinstance(one, dict) or "funcname" not in one:
+            continue
+        if one["funcname"][-1].get("String", {}).get("sval") != "nextval":
+            continue
+        argument = one.get("args", [{}])[0]
+        argument = argument.get("TypeCast", {}).get("arg", argument)
+        match = _QUALIFIED.fullmatch(argument.get("A_Const", {}).get("sval", {}).get("sval", ""))
+        if match is not None:
+            space = _folded(match[1], match[2])
+            name = _folded(match[3], match[4])
+            assert name is not None
+            yield Object("relation", "use", space, name)
 
 
 def _folded(quoted: str | None, plain: str | None) -> str | None:

@@ -6,7 +6,7 @@ Names have been folded by the grammar. A body of code is text: what it builds at
 import re
 from typing import Any, Final
 
-from shardproxy.sql.parse import Node
+from shardproxy.sql.parse import Node, parts
 
 SCHEMA: Final = "shardproxy"
 """The schema, on every shard, of the proxy's own tables."""
@@ -61,13 +61,4 @@ def names_schema(name: str, node: Node) -> bool:
 
 def names_in_code(node: Any) -> bool:
     """Tell of the strings below a node whether one is code that names the schema."""
-    pending = [node]
-    while pending:
-        part = pending.pop()
-        if isinstance(part, list):
-            pending += part
-        elif isinstance(part, dict):
-            pending += part.values()
-        elif isinstance(part, str) and _IN_CODE.search(part):
-            return True
-    return False
+    return any(isinstance(part, str) and _IN_CODE.search(part) for part in parts(node))

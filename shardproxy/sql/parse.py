@@ -7,6 +7,7 @@ offset in linear time. JSON offsets are bytes of the UTF-8 text, so statements a
 
 import json
 import sys
+from collections.abc import Iterator
 from typing import Any, Final
 
 from pglast import parser
@@ -25,6 +26,18 @@ JSON_DEPTH: Final = 10_000
 # Where the bytes of a client encoding other than UTF-8 (surrogate escapes, 0x80 to 0xFF) are moved for the
 # parser, which takes UTF-8 only: two bytes each, as the server makes of most of them, letters to its lexer.
 _FOREIGN_BASES: Final = (0x80, 0x780, 0x400, 0x600, 0x500)
+
+
+def parts(node: Any) -> Iterator[Any]:
+    """Yield what a tree, or a part of one, consists of, itself included; the order is not that of the text."""
+    pending = [node]
+    while pending:
+        part = pending.pop()
+        yield part
+        if isinstance(part, list):
+            pending += part
+        elif isinstance(part, dict):
+            pending += part.values()
 
 
 class ParseFailed(PgError):  # noqa: N818 -- named for what happened, as ConnectionLost is

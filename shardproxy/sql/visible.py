@@ -7,10 +7,10 @@ of libraries do not see it. A statement in which a sub-select could mean somethi
 
 import re
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from shardproxy.sql.own import SCHEMA
-from shardproxy.sql.parse import Node
+from shardproxy.sql.parse import Node, parts
 
 _OWN_OID: Final = (
     "ALL (ARRAY(SELECT own.oid FROM pg_catalog.pg_namespace AS own "
@@ -66,26 +66,20 @@ def visible(text: str, location: int, node: Node) -> Visible | None:
         return None
     relations: list[Node] = []
     columns: set[str] = set()
-    pending: list[Any] = [node]
     star = False
-    while pending:
-        part = pending.pop()
-        if isinstance(part, list):
-            pending += part
-        elif isinstance(part, dict):
-            if not _UNFIT.isdisjoint(part):
+    for part in parts(node):
+        if not isinstance(part, dict):
+            continue
+        if not _UNFIT.isdisjoint(part) or part.get("ctename") in _NAMES:
+            return None
+        if "RangeVar" in part:
+            relations.append(part["RangeVar"])
+        if "ColumnRef" in part:
+            fields = part["ColumnRef"]["fields"]
+            if len(fields) > 2:
                 return None
-            if part.get("ctename") in _NAMES:
-                return None
-            if "RangeVar" in part:
-                relations.append(part["RangeVar"])
-            if "ColumnRef" in part:
-                fields = part["ColumnRef"]["fields"]
-                if len(fields) > 2:
-                    return None
-                star = star or "A_Star" in fields[-1]
-                columns.add(fields[-1].get("String", {}).get("sval", ""))
-            pending += part.values()
+            star = star or "A_Star" in fields[-1]
+            columns.add(fields[-1].get("String", {}).get("sval", ""))
     if columns & _UNSEEN or (star and "tableoid" in columns):
         return None
     pieces = _pieces(text, location, relations, "tableoid, *" if "tableoid" in columns else "*")
