@@ -166,26 +166,28 @@ class Stream(asyncio.BufferedProtocol):
                 raise self._error
             if until is not None and until.done():
                 return None
-            self.resume_reading(self)
-            self._waiter = self._loop.create_future()
-            if until is not None:
-                until.add_done_callback(self._wake)
+            if until is None:
+                await self._wait()
+                continue
+            until.add_done_callback(self._wake)
             try:
-                await self._waiter
+                await self._wait()
             finally:
-                self._waiter = None
-                if until is not None:
-                    until.remove_done_callback(self._wake)
+                until.remove_done_callback(self._wake)
+
+    async def _wait(self) -> None:
+        """Wait until there may be something to read."""
+        self.resume_reading(self)
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
 
     async def arrival(self) -> None:
         """Wait until a message has arrived whole, or the connection is lost."""
         while not self._frames.whole and self._error is None:
-            self.resume_reading(self)
-            self._waiter = self._loop.create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
+            await self._wait()
 
     def take_expected(self, expected: bytes) -> bool:
         """Drop these whole messages if they have arrived and are the next; tell whether they were."""

@@ -86,7 +86,7 @@ class CopyClient:
         self._client.stream.flush()
 
     async def _message(self, copy: CopyIn | HeldCopy) -> Message | None:
-        """Have a COPY take its data; return the message that ends them, None when the COPY has ended them itself."""
+        """Have a COPY take its data; return CopyDone or CopyFail, None when the COPY has ended them itself."""
         stream = self._client.stream
         # The tap stays after a failure: it drops what the client still sends, without a look at each message.
         stream.tap(copy.feed)
@@ -94,10 +94,11 @@ class CopyClient:
             message = await stream.read(until=copy.failed)
             if message is None:
                 return None
-            if message.type not in {F.FLUSH, F.SYNC}:
-                if message.type in {F.COPY_DONE, F.COPY_FAIL}:
-                    stream.untap()
+            if message.type in {F.COPY_DONE, F.COPY_FAIL}:
+                stream.untap()
                 return message
+            if message.type not in {F.FLUSH, F.SYNC}:
+                raise ProtocolError(f"unexpected message type 0x{message.type:02X} during COPY from stdin")
             stream.tap(copy.feed)
 
     async def _serve(self, copy: CopyIn, message: Message | None = None) -> str:
@@ -106,13 +107,9 @@ class CopyClient:
             message = message or await self._message(copy)
             if message is None:
                 raise await copy.stop("a row was refused")
-            match message.type:
-                case F.COPY_DONE:
-                    return await copy.finish()
-                case F.COPY_FAIL:
-                    raise await self._client_failed(copy, message.payload)
-                case _:
-                    raise ProtocolError(f"unexpected message type 0x{message.type:02X} during COPY from stdin")
+            if message.type == F.COPY_DONE:
+                return await copy.finish()
+            raise await self._client_failed(copy, message.payload)
         except (ConnectionLost, ProtocolError, asyncio.CancelledError):
             self._shards.client_writable(True)
             await asyncio.shield(self._abandon(copy))
@@ -139,10 +136,10 @@ class CopyClient:
         return self._shards.home, self._shards.client_encoding
 
     async def _serve_held(self, held: HeldCopy, statement: CopyFrom, sql: bytes) -> str:
-        message = await self._message(held)
-        held.release()
-        if message is not None and message.type not in {F.COPY_DONE, F.COPY_FAIL}:
-            raise ProtocolError(f"unexpected message type 0x{message.type:02X} during COPY from stdin")
+        try:
+            message = await self._message(held)
+        finally:
+            held.release()
         if message is not None and message.type == F.COPY_DONE:
             try:
                 return await self._serve(held.copy, message)

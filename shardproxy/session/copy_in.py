@@ -14,7 +14,7 @@ drops data that come after a COPY that it has refused. A COPY that lasts begins 
 it has its locks early. A shard without rows takes no part in the end, lest its statement triggers fire.
 
 When a row is refused, the other shards still hold rows of earlier lines that they have not read yet. One server
-would have stopped at the first bad line, so all shards are ended by CopyFail behind what they have got, and of
+would have stopped at the first bad line, so all shards are ended by CopyFail after what they have got, and of
 their errors the one with the smallest client line is reported.
 """
 
@@ -55,7 +55,7 @@ TEXTUAL = 0
 
 UNENDING = b"x" * 16
 """The begin of a row that never ends. PostgreSQL takes a first row that ends in a carriage return only when it has seen
-the byte behind it, and calls bytes wrong only with MAX_CONVERSION_INPUT_LENGTH (16) more (copyfromparse.c)."""
+the byte after it, and calls bytes wrong only with MAX_CONVERSION_INPUT_LENGTH (16) more (copyfromparse.c)."""
 
 SETTLE_TIMEOUT = 30.0
 """Seconds for a shard to answer CopyFail before its connection is given up: it has buffers to read first, no more."""
@@ -359,7 +359,7 @@ class CopyIn:
         for shard in [shard for shard, held in self._waiting.items() if held]:
             self._begin_late(shard)
         self._stopped = True
-        # Each shard is to look at all its rows. A client's own CopyFail is what PostgreSQL meets behind the last one.
+        # Each shard is to look at all its rows. A client's own CopyFail is what PostgreSQL meets after the last one.
         beyond = self.response.format == TEXTUAL and (not client_fail or self._splitter.lines > 1)
         unblocking = encode.copy_data(UNENDING) if beyond else b""
         for shard, connection in self._connections.items():
@@ -379,7 +379,7 @@ class CopyIn:
         return answer(self._refusals)
 
     async def abandon(self) -> None:
-        """The client is gone: end the COPY on all shards, without an error for anybody."""
+        """The client is gone: end the COPY on all shards, without an error for any client."""
         self._splitter.flush()
         self._waiting.clear()
         await self.stop("the client is gone", client_fail=True)

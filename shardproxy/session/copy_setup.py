@@ -185,8 +185,7 @@ async def _looked(database: Database, shards: Shards, names: Resolver, copy: Cop
         return None
     if copy.options.default is not None or copy.has_where:
         return None  # what it calls may be missing on one shard, and shall be found before data are asked for
-    key = _key(shards, copy)
-    looked = database.looks.get(key)
+    looked = known_look(database, shards, copy)
     if looked is None:
         since = time.monotonic()
         looked = await _look_outside(database, shards, names, name)
@@ -196,6 +195,7 @@ async def _looked(database: Database, shards: Shards, names: Resolver, copy: Cop
         database.check_readiness({shard: look.readiness for shard, look in looked.looks.items()})
         if relation.kind not in LOCKABLE:
             return None
+        # The first connection may have told the search_path.
         database.looks.keep(_key(shards, copy), looked, since)
     at_home = looked.looks[shards.home].relation
     assert at_home is not None
@@ -205,16 +205,21 @@ async def _looked(database: Database, shards: Shards, names: Resolver, copy: Cop
     return looked
 
 
+def _with_readiness(database: Database, question: str, columns: int) -> tuple[str, list[int]]:
+    """Ask as well whether the shard can prepare, if that matters; return the questions, and the columns of each."""
+    readiness = database.readiness_sql
+    return (question, [columns]) if readiness is None else (f"{question}; {readiness}", [columns, 3])
+
+
 async def _look_outside(database: Database, shards: Shards, names: Resolver, name: catalog.Name) -> Looked | None:
     """Look a table up on all shards, outside the transaction; None if the session means no sharded table by it.
 
     With the lock that COPY takes: DDL under way is waited for on all of them alike.
     """
-    readiness = database.readiness_sql
-    question = catalog.locked_relation_sql(name) + (f"; {readiness}" if readiness is not None else "")
+    question, columns = _with_readiness(database, catalog.locked_relation_sql(name), 2)
     await shards.open_home()
     try:
-        answers = await shards.ask_outside(shards.everyone, question, [2, *([] if readiness is None else [3])])
+        answers = await shards.ask_outside(shards.everyone, question, columns)
     except PgError as error:
         raise Changed(error) if error.sqlstate in NOT_GUARDED else error from error
     looks = {}
@@ -226,8 +231,10 @@ async def _look_outside(database: Database, shards: Shards, names: Resolver, nam
     if table is None or relation is None or table.kind not in SHARDED:
         return None
     placement = table.placement_in(shards.timezone)
-    columns = tuple(column.name for column in relation.columns)
-    resolved = Resolved(table.kind, relation.schema, relation.name, placement=placement, key=table.key, columns=columns)
+    names_of = tuple(column.name for column in relation.columns)
+    resolved = Resolved(
+        table.kind, relation.schema, relation.name, placement=placement, key=table.key, columns=names_of
+    )
     guard = Guard(
         database.looks.question(name),
         {shard: look.fingerprint for shard, look in looks.items()},
@@ -262,13 +269,10 @@ async def _look_inside(
 
 async def _look(database: Database, shards: Shards, numbers: Sequence[int], name: catalog.Name) -> dict[int, Look]:
     """Look a table up on several shards inside the transaction, and ask whether they can commit together."""
-    readiness = database.readiness_sql
-    question = catalog.relations_sql([name])
-    if readiness is not None:
-        question = f"{question}; {readiness}"
+    question, columns = _with_readiness(database, catalog.relations_sql([name]), 1)
     # Or else a new session's home would be the shard that is connected first.
     await shards.open_home()
-    answers = await shards.ask(numbers, question, [1, *([] if readiness is None else [3])])
+    answers = await shards.ask(numbers, question, columns)
     looks = {}
     for shard, (_, [[found], *ready]) in zip(numbers, answers, strict=True):
         [relation] = catalog.parse_relations(catalog.text(found))

@@ -125,21 +125,26 @@ class Shards:
     async def open_home(self) -> Connection:
         """Return a connection to any shard: the first that can be reached when none is open yet."""
         if self._favoured is not None:
-            try:
-                return await self._get(self.home)
-            except PgError as error:
-                if error.sqlstate not in UNREACHABLE:
-                    raise
+            connection = await self._reach(self.home)
+            if connection is not None:
+                return connection
             self._favoured = None
         if self.connections:
             return await self._get(self.home)
         for shard in self.everyone[:-1]:
-            try:
-                return await self._get(shard)
-            except PgError as error:
-                if error.sqlstate not in UNREACHABLE:
-                    raise
+            connection = await self._reach(shard)
+            if connection is not None:
+                return connection
         return await self._get(self.everyone[-1])
+
+    async def _reach(self, shard: int) -> Connection | None:
+        """Return a shard's connection, None if it is unreachable."""
+        try:
+            return await self._get(shard)
+        except PgError as error:
+            if error.sqlstate not in UNREACHABLE:
+                raise
+            return None
 
     async def open(self, shards: Sequence[int]) -> list[Connection]:
         """Return the shards' connections, in no transaction that they are not in yet."""

@@ -144,19 +144,21 @@ class Connection:
             return False
         if expected[-READY_SIZE] == B.READY_FOR_QUERY:
             queue.popleft()
-            self.status = expected[-1]
-            if not queue and self.stream.pending:
-                asyncio.get_running_loop().call_soon(self.idle_data)
+            self._ready(expected[-1])
         return True
+
+    def _ready(self, status: int) -> None:
+        """A ReadyForQuery has come."""
+        self.status = status
+        if not self.replies.queue and self.stream.pending:
+            # It has come together with what answers nothing, a notification or the reason of an end.
+            asyncio.get_running_loop().call_soon(self.idle_data)
 
     def answer(self, message: Message) -> Reply:
         """Move on by one answer; ProtocolError for one that nothing asked for, 08006 for one that ends it all."""
         owed = self.replies.take(message.type)
         if message.type == B.READY_FOR_QUERY:
-            self.status = decode.ready_for_query(message.payload)
-            if not self.replies.queue and self.stream.pending:
-                # It has come together with what answers nothing, a notification or the reason of an end.
-                asyncio.get_running_loop().call_soon(self.idle_data)
+            self._ready(decode.ready_for_query(message.payload))
         elif message.type == B.ERROR_RESPONSE:
             for dropped in self.replies.dropped:
                 self.statements.dropped(dropped)
