@@ -92,10 +92,7 @@ def test_ddl_that_the_copy_waits_for(twin: Twin, client: RawClient, ddl: str) ->
         change.execute(ddl.encode())
     thread = threading.Thread(target=lambda: replies.append(client.copy(COPY, lines(KEYS))))
     thread.start()
-    deadline = time.monotonic() + PATIENCE
-    while not waiting(twin):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until_one_waits(twin)
     for change in changes:
         change.commit()
         change.close()
@@ -109,6 +106,13 @@ def waiting(twin: Twin) -> list[int]:
     return [pid for (pid,) in twin.databases.oracle_rows("SELECT pid FROM pg_locks WHERE NOT granted")]
 
 
+def until_one_waits(twin: Twin) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not waiting(twin):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_a_shard_is_lost_on_the_way(twin: Twin, client: RawClient) -> None:
     """Its backend is ended while it waits in front of the COPY: nothing is loaded, and the next COPY goes well."""
     replies: list[Reply] = []
@@ -116,10 +120,7 @@ def test_a_shard_is_lost_on_the_way(twin: Twin, client: RawClient) -> None:
         blocker.execute("LOCK TABLE t")
         thread = threading.Thread(target=lambda: replies.append(client.copy(COPY, lines(KEYS))))
         thread.start()
-        deadline = time.monotonic() + PATIENCE
-        while not waiting(twin):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        until_one_waits(twin)
         for pid in waiting(twin):
             query(twin.databases.oracle, f"SELECT pg_terminate_backend({pid})")
         thread.join(PATIENCE)

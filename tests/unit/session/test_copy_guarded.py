@@ -26,6 +26,7 @@ from tests.support.messages import (
     row,
 )
 from tests.support.playbook import AT, REF, Client, FakeShard, Playbook, T, catalog_answer
+from tests.unit.session.copies import ends, withdrawn
 
 COPY = "COPY t FROM STDIN"
 ROW_0, ROW_1 = f"{AT[0]}\ta\n", f"{AT[1]}\tb\n"
@@ -79,22 +80,6 @@ async def started(playbook: Playbook) -> tuple[Client, FakeShard, FakeShard]:
     await client.gets(copy_in(0, 0))
     await s1.gets()
     return client, s0, s1
-
-
-async def ends(*shards: FakeShard, how: str = "COMMIT") -> None:
-    if how == "COMMIT" and len(shards) > 1:
-        for shard in shards:
-            await shard.gets(query("SET CONSTRAINTS ALL IMMEDIATE"))
-            await shard.sends(complete("SET CONSTRAINTS"), ready("T"))
-    for shard in shards:
-        await shard.gets(query(how))
-        await shard.sends(complete(how), ready("I"))
-
-
-async def withdrawn(shard: FakeShard) -> None:
-    """It has no row, and leaves the transaction."""
-    await shard.gets(copy_fail("it has no row"), query("ROLLBACK"))
-    await shard.sends(error("57014"), ready("E"), complete("ROLLBACK"), ready("I"))
 
 
 async def client_leaves(playbook: Playbook, client: Client, *shards: FakeShard) -> None:

@@ -27,6 +27,7 @@ from tests.support.messages import (
     ready,
 )
 from tests.support.playbook import AT, Client, FakeShard, Playbook
+from tests.unit.session.copies import ends, withdrawn
 from tests.unit.session.test_copy_guarded import (
     ALL,
     COPY,
@@ -35,11 +36,9 @@ from tests.unit.session.test_copy_guarded import (
     ROW_0,
     ROW_1,
     begins_at_home,
-    ends,
     looked_up,
     started,
     verdict,
-    withdrawn,
 )
 
 REFUSED = error("57014"), ready("E")

@@ -23,6 +23,7 @@ from tests.support.messages import (
     ready,
 )
 from tests.support.playbook import AT, REF, Client, FakeShard, Playbook, T, described, found
+from tests.unit.session.copies import ends, usable, withdrawn
 
 COPY = "COPY t FROM STDIN WHERE true"
 KEY_0, KEY_1 = AT
@@ -61,31 +62,6 @@ async def confirmed(*shards: FakeShard, relation: Relation = T) -> None:
     for shard in shards:
         await shard.gets(parse("", f'SELECT * FROM "public"."{relation.name}"'), *DESCRIBE)
         await shard.sends(PARSED, *described(relation), ready("T"))
-
-
-async def ends(*shards: FakeShard, how: str = "COMMIT") -> None:
-    if how == "COMMIT" and len(shards) > 1:
-        for shard in shards:
-            await shard.gets(query("SET CONSTRAINTS ALL IMMEDIATE"))
-            await shard.sends(complete("SET CONSTRAINTS"), ready("T"))
-    for shard in shards:
-        await shard.gets(query(how))
-        await shard.sends(complete(how), ready("I"))
-
-
-async def has_no_row(shard: FakeShard) -> None:
-    """A shard that is in the transaction for the COPY alone leaves it."""
-    await shard.gets(copy_fail("it has no row"), query("ROLLBACK"))
-    await shard.sends(error("57014"), ready("E"), complete("ROLLBACK"), ready("I"))
-
-
-async def usable(client: Client, s0: FakeShard) -> None:
-    """The session goes on: nothing of the COPY is left."""
-    sql = query(f"SELECT v FROM t WHERE id = {KEY_0}")
-    await client.sends(sql)
-    await s0.gets(sql)
-    await s0.sends(columns("v"), complete("SELECT 0"), ready("I"))
-    await client.gets(columns("v"), complete("SELECT 0"), ready("I"))
 
 
 async def test_rows_to_two_shards(playbook: Playbook) -> None:
@@ -205,7 +181,7 @@ async def test_a_key_that_cannot_be(playbook: Playbook) -> None:
     client, s0, s1 = await started(playbook)
     await client.sends(data("abc\tx\n"), COPY_DONE)
     await s0.gets(data("abc\tx\n"), COPY_DONE)
-    await has_no_row(s1)
+    await withdrawn(s1)
     await s0.sends(error("22P02", W='COPY t, line 1, column id: "abc"'), ready("E"))
     await ends(s0, how="ROLLBACK")
     await client.gets(error("22P02", W='COPY t, line 1, column id: "abc"'), ready("I"))
@@ -349,7 +325,7 @@ async def test_a_shard_that_reads_slowly_holds_the_client_back(playbook: Playboo
     sent = [message for message in s1.inbox if message != COPY_DONE]
     assert b"".join(message.data[5:] for message in sent) == (many * 8).encode()
     s1.inbox.clear()
-    await has_no_row(s0)
+    await withdrawn(s0)
     await s1.sends(complete("COPY 400000"), ready("T"))
     await confirmed(s1)
     await ends(s1)

@@ -19,6 +19,7 @@ from tests.support.messages import (
     ready,
 )
 from tests.support.playbook import AT, Client, FakeShard, Playbook
+from tests.unit.session.copies import usable
 
 COPY = "COPY t TO STDOUT"
 CSV = "COPY t TO STDOUT (FORMAT csv, HEADER)"
@@ -31,14 +32,6 @@ async def started(playbook: Playbook, sql: str = COPY) -> tuple[Client, FakeShar
     await s0.gets(query(sql))
     await s1.gets(query(sql))
     return client, s0, s1
-
-
-async def usable(client: Client, shard: FakeShard, key: str) -> None:
-    sql = query(f"SELECT v FROM t WHERE id = {key}")
-    await client.sends(sql)
-    await shard.gets(sql)
-    await shard.sends(columns("v"), complete("SELECT 0"), ready("I"))
-    await client.gets(columns("v"), complete("SELECT 0"), ready("I"))
 
 
 async def test_rows_of_two_shards(playbook: Playbook) -> None:

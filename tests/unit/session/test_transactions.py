@@ -48,6 +48,20 @@ async def answers(shard: FakeShard, sql: str, tag: str | None = None, status: st
     await shard.sends(complete(tag or sql), ready(status))
 
 
+async def savepoint(client: Client, shard: FakeShard, name: str) -> None:
+    """The client marks a savepoint in a transaction of one shard."""
+    await client.sends(query(f"SAVEPOINT {name}"))
+    await answers(shard, f"SAVEPOINT {name}", "SAVEPOINT", "T")
+    await client.gets(complete("SAVEPOINT"), ready("T"))
+
+
+async def rolled_back(client: Client, *shards: FakeShard) -> None:
+    await client.sends(query("ROLLBACK"))
+    for shard in shards:
+        await answers(shard, "ROLLBACK")
+    await client.gets(complete("ROLLBACK"), ready("I"))
+
+
 async def test_commit_of_two_shards(playbook: Playbook) -> None:
     """One-phase: what can fail is made to fail first, then one shard after the other."""
     client, s0, s1 = await begins(playbook, "BEGIN ISOLATION LEVEL SERIALIZABLE")
@@ -119,16 +133,12 @@ async def test_savepoints_are_replayed(playbook: Playbook) -> None:
     """A shard that joins late has the same savepoints as the others, and the settings in between."""
     client, s0, s1 = await begins(playbook)
     await joins(client, s0, ON_0)
-    await client.sends(query("SAVEPOINT a"))
-    await answers(s0, "SAVEPOINT a", "SAVEPOINT", "T")
-    await client.gets(complete("SAVEPOINT"), ready("T"))
+    await savepoint(client, s0, "a")
     await client.sends(query("SET LOCAL TimeZone = 'CET'"))
     await s0.gets(query("SET LOCAL TimeZone = 'CET'"))
     await s0.sends(complete("SET"), setting("TimeZone", "CET"), ready("T"))
     await client.gets(setting("TimeZone", "CET"), complete("SET"), ready("T"))
-    await client.sends(query("SAVEPOINT b"))
-    await answers(s0, "SAVEPOINT b", "SAVEPOINT", "T")
-    await client.gets(complete("SAVEPOINT"), ready("T"))
+    await savepoint(client, s0, "b")
     await client.sends(ON_1)
     await s1.gets(query("BEGIN\n;\nSAVEPOINT a\n;\nSET LOCAL TimeZone = 'CET'\n;\nSAVEPOINT b"))
     tags = [complete(tag) for tag in ("BEGIN", "SAVEPOINT", "SET", "SAVEPOINT")]
@@ -136,19 +146,14 @@ async def test_savepoints_are_replayed(playbook: Playbook) -> None:
     await s1.gets(ON_1)
     await s1.sends(*ROWS, ready("T"))
     await client.gets(*ROWS, ready("T"))
-    await client.sends(query("ROLLBACK"))
-    for shard in (s0, s1):
-        await answers(shard, "ROLLBACK")
-    await client.gets(complete("ROLLBACK"), ready("I"))
+    await rolled_back(client, s0, s1)
 
 
 async def test_rollback_to_a_savepoint_after_an_error(playbook: Playbook) -> None:
     """With a savepoint the shards stay in the failed transaction; both go back, also the one that has not failed."""
     client, s0, s1 = await begins(playbook)
     await joins(client, s0, ON_0)
-    await client.sends(query("SAVEPOINT a"))
-    await answers(s0, "SAVEPOINT a", "SAVEPOINT", "T")
-    await client.gets(complete("SAVEPOINT"), ready("T"))
+    await savepoint(client, s0, "a")
     await joins(client, s1, ON_1, "BEGIN\n;\nSAVEPOINT a")
     await client.sends(ON_0)
     await s0.gets(ON_0)
@@ -159,10 +164,7 @@ async def test_rollback_to_a_savepoint_after_an_error(playbook: Playbook) -> Non
     await answers(s1, "ROLLBACK TO a", "ROLLBACK", "T")
     await client.gets(complete("ROLLBACK"), ready("T"))
     await runs(client, s0, ON_0)
-    await client.sends(query("ROLLBACK"))
-    for shard in (s0, s1):
-        await answers(shard, "ROLLBACK")
-    await client.gets(complete("ROLLBACK"), ready("I"))
+    await rolled_back(client, s0, s1)
 
 
 async def test_a_participant_is_lost_while_idle(playbook: Playbook) -> None:
@@ -181,9 +183,7 @@ async def test_a_lost_participant_cannot_come_back(playbook: Playbook) -> None:
     """Not even to a savepoint: a new connection would have nothing of what came before."""
     client, s0, s1 = await begins(playbook)
     await joins(client, s1, ON_1)
-    await client.sends(query("SAVEPOINT a"))
-    await answers(s1, "SAVEPOINT a", "SAVEPOINT", "T")
-    await client.gets(complete("SAVEPOINT"), ready("T"))
+    await savepoint(client, s1, "a")
     await s1.leaves()
     await client.sends(ON_1)
     await client.gets(error("08006"), ready("E"))
