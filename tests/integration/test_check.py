@@ -252,7 +252,7 @@ def test_transactions_in_doubt_are_counted(one_server: Databases, check: Check) 
     code, text = check(config)
     assert code == 0
     assert re.search(r"\b1 transaction in doubt, the oldest prepared \d+ s ago", text)
-    # A commit under way is in doubt to nobody.
+    # A commit under way is in doubt to no client.
     with psycopg.connect(one_server.shards[0]) as committer:
         committer.execute("SELECT pg_advisory_xact_lock(%s)", (lock_key("0" * 32),))
         assert "in doubt" not in check(config)[1]

@@ -89,7 +89,7 @@ async def test_the_reason_of_an_abort() -> None:
     assert wire.closed
     with pytest.raises(ConnectionLost, match="no answer"):
         await stream.read()
-    stream.write(b"to nobody")
+    stream.write(b"to no peer")
     assert wire.writes == []
 
 

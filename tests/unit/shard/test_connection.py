@@ -148,7 +148,7 @@ async def test_a_foreseen_answer_that_does_not_come(link: Link) -> None:
 
 
 async def test_a_statement_of_the_proxys_own(link: Link) -> None:
-    """It is prepared once, and again after it was closed; nobody reads the answers."""
+    """It is prepared once, and again after it was closed; its answers are passed over."""
     for number in range(4):
         link.connection.prepare(b"a", 1, b"SELECT 1")
         link.connection.query(b"EXECUTE a")
@@ -335,7 +335,7 @@ async def test_describe(link: Link) -> None:
 
 
 async def test_close_in_front_of_a_query(link: Link) -> None:
-    """Its answers are nobody's; those of the Query are the reader's."""
+    """Its answers are passed over; those of the Query are the reader's."""
     statements = link.connection.statements
     for number, name in enumerate((b"a", b"b")):
         statements.parsed(name, number)
