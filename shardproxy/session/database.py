@@ -54,7 +54,7 @@ class Database:
         self.looks = Looks()
         self._parameters: dict[frozenset[tuple[str, str]], dict[str, str]] = {}
         self._names: OrderedDict[Hashable, NameCache] = OrderedDict()
-        self.deadlocks = DeadlockWatch(config.deadlock_timeout)
+        self.deadlocks = DeadlockWatch(self.addresses, config.deadlock_timeout)
 
     def table(self, schema: str, relation: str) -> Table | None:
         """Return a table's configuration, None if it is not listed."""
@@ -118,7 +118,7 @@ class Database:
 
     async def close(self) -> None:
         """Let the commits under way end, and stop recovering."""
-        self.deadlocks.close()
+        await self.deadlocks.close()
         if self.coordinator is not None:
             await self.coordinator.close()
 

@@ -1,47 +1,81 @@
 """Deadlocks between shards, which no PostgreSQL can see: each waits for a transaction that waits elsewhere.
 
-A transaction that has joined several shards and waits for a lock on one of them for `deadlock_timeout` seconds is
-taken for deadlocked: its statement is cancelled, and the client reads 40P01 as from one server. Within one shard
-PostgreSQL's own detector, which needs a second, is always faster.
+Theory of operation. One timer for all sessions of a database, and none while no transaction has joined several shards.
+A statement of such a session whose answer is owed for PATIENCE makes the watch ask the shards: is its backend blocked,
+by whom, and are these blocked (`shard.locks`)? If so, the session's backends are told to other proxies on each shard
+where it has one. What others tell there joins the shards' answers into one graph (`transaction.waits`). In a cycle all
+proxies see the same youngest session. The proxy whose session that is looks a second time, since the shards do not
+answer at one moment: a wait that is still the same one has lasted all the while. If all are, it cancels the session's
+statement, and the client reads 40P01 as from one server.
 
-One timer for all sessions of a database, and none while no transaction has joined several shards.
+The last resort, for cycles that pass through what no proxy knows: a wait seen in all looks for `deadlock_timeout`
+seconds is taken for a deadlock. Within one shard PostgreSQL's own detector does all this.
 """
 
 import asyncio
 import logging
+import secrets
 import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from shardproxy.errors import PgError
 from shardproxy.net.gather import each
+from shardproxy.shard.address import Address
 from shardproxy.shard.connection import Connection
-from shardproxy.shard.control import control
+from shardproxy.shard.locks import LockView, Part
 from shardproxy.sqlstate import DEADLOCK_DETECTED
+from shardproxy.transaction.waits import Backend, Party, Wait, cycle_of, detail_of, lock_words, victim_of
 
 log = logging.getLogger(__name__)
 
-LOOKS = 4
-"""Looks within the timeout: a wait must be seen in all of them."""
+LOOK = 0.2
+"""Seconds between looks at the sessions, which ask no shard."""
 
-_WAITING = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_locks WHERE pid = $1 AND NOT granted"
+PATIENCE = 0.8
+"""Seconds that an answer may be owed before the shard is asked: a cycle is to be broken within two."""
+
+AGAIN = 0.4
+"""Seconds between questions about a statement that waits for a lock: others may have closed a cycle meanwhile."""
+
+AT_WORK = 1.0
+"""The same about one that does not: it works, or waits for its client."""
+
+UNUSED = 10.0
+"""Seconds that the connections for questions stand without any."""
 
 
 class Watched(Protocol):
     """A session's shards, as far as they are watched."""
 
-    def participants(self) -> Sequence[Connection]:
-        """Return the connections inside the transaction."""
+    def standing_by_shard(self) -> Mapping[int, Connection]:
+        """Return the session's connections that stand."""
+
+
+@dataclass(slots=True)
+class _Owed:
+    """An answer that a shard owes: of which request, and when to ask about it (time.monotonic)."""
+
+    request: tuple[int, int]
+    ask_at: float
+    waits_since: float | None = None
+    """Since when every question has found it waiting for a lock."""
 
 
 class DeadlockWatch:
-    """Watches the transactions that have joined several shards."""
+    """Watches the sessions whose transactions have joined several shards."""
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, addresses: Sequence[Address], timeout: float) -> None:
+        self._names = [address.name for address in addresses]
+        self._views = [LockView(address) for address in addresses]
         self._timeout = timeout
+        self._patience = min(PATIENCE, timeout / 2)
         self._watched: set[Watched] = set()
-        self._waits: dict[Connection, tuple[tuple[int, int], float]] = {}
-        """By connection: which answer waits (requests sent, answers owed), and since when (time.monotonic)."""
+        self._owed: dict[Connection, _Owed] = {}
+        self._told: dict[Watched, Party] = {}
+        self._asked = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -55,64 +89,180 @@ class DeadlockWatch:
         """The transaction is over."""
         self._watched.discard(shards)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Watch no longer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._task is not None:
             self._task.cancel()
+            await asyncio.wait({self._task})
+        await self._leave()
+
+    async def _leave(self) -> None:
+        await each(view.close() for view in self._views)
+        self._asked = 0.0
+
+    # When to ask.
 
     def _set_timer(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._timeout / LOOKS, self._look)
+        self._timer = asyncio.get_running_loop().call_later(min(LOOK, self._patience), self._look)
 
     def _look(self) -> None:
         self._timer = None
-        if self._watched:
-            self._task = asyncio.ensure_future(self._ask_all())
-
-    async def _ask_all(self) -> None:
-        try:
-            busy = [one for shards in self._watched for one in shards.participants() if one.busy]
-            self._waits = {one: wait for one, wait in self._waits.items() if one in busy}
-            await each(self._ask(connection) for connection in busy)
-        finally:
-            self._task = None
-        if self._watched:
+        now = time.monotonic()
+        owed: dict[Connection, _Owed] = {}
+        for shards in self._watched:
+            for connection in shards.standing_by_shard().values():
+                if connection.busy:
+                    request, known = _request(connection), self._owed.get(connection)
+                    same = known is not None and known.request == request
+                    owed[connection] = known if known and same else _Owed(request, now + self._patience)
+        self._owed = owed
+        over = self._told and not any(one.waits_since is not None for one in owed.values())
+        if over or any(one.ask_at <= now for one in owed.values()):
+            self._task = asyncio.ensure_future(self._ask(now))
+        elif self._asked and now - self._asked > UNUSED:
+            self._task = asyncio.ensure_future(self._stop_asking())
+        elif self._watched or self._asked:
             self._set_timer()
 
-    async def _ask(self, connection: Connection) -> None:
-        replies = connection.replies
-        request = replies.sent, len(replies.queue)
-        same = await self._waiting(connection) and (replies.sent, len(replies.queue)) == request
-        if not same or not connection.busy:
-            self._waits.pop(connection, None)
-            return
-        known, since = self._waits.get(connection, (request, time.monotonic()))
-        if known != request:
-            since = time.monotonic()
-        self._waits[connection] = request, since
-        if time.monotonic() - since >= self._timeout * (LOOKS - 1) / LOOKS:
-            del self._waits[connection]
-            connection.cancelled_for = _deadlock(connection, self._timeout)
-            await asyncio.wait({connection.cancel()})
-
-    @staticmethod
-    async def _waiting(connection: Connection) -> bool:
+    async def _ask(self, now: float) -> None:
+        self._asked = now
         try:
-            async with control(connection.address, connection.address.connect_timeout) as asking:
-                return bool(await asking.fetchval(_WAITING, connection.pid))
+            await self._search(now)
         except PgError as error:
             # A shard that cannot be asked is no proof of a deadlock; whether it lives, others find out.
             log.info("deadlock watch: %s", error)
-            return False
+        except Exception:
+            # Whatever it was, the next look may find what this one has not.
+            log.exception("deadlock watch")
+        self._task = None
+        self._set_timer()
+
+    async def _stop_asking(self) -> None:
+        await self._leave()
+        self._task = None
+        if self._watched:
+            self._set_timer()
+
+    # What to ask, and what to do about the answers.
+
+    async def _search(self, now: float) -> None:
+        # All that have waited long enough, though for some it is not time yet: they may be in one cycle.
+        asked = {one: owed for one, owed in self._owed.items() if owed.ask_at <= now or owed.waits_since is not None}
+        mine = {
+            Backend(shard, connection.pid): (shards, connection)
+            for shards in self._watched
+            for shard, connection in shards.standing_by_shard().items()
+            if connection in asked
+        }
+        waits = await self._waits(mine)
+        waiting = {wait.waiter for wait in waits}
+        for backend, (_, connection) in mine.items():
+            owed = asked[connection]
+            if backend in waiting:
+                owed.ask_at = now + min(AGAIN, self._patience)
+                owed.waits_since = now if owed.waits_since is None else owed.waits_since
+            else:
+                owed.ask_at, owed.waits_since = now + AT_WORK, None
+        await self._tell({shards for backend, (shards, _) in mine.items() if backend in waiting})
+        parties, waits = await self._joined(waits) if self._told else ([], waits)
+        for party in self._told.values():
+            cycle = cycle_of(party, waits, parties)
+            if not cycle or victim_of(cycle, parties).number != party.number:
+                continue
+            again = set(await self._waits({end for wait in cycle for end in (wait.waiter, wait.blocker)}))
+            if again.issuperset(cycle):
+                _, connection = mine[cycle[0].waiter]
+                await self._cancel(connection, asked[connection], _deadlock(detail_of(cycle, self._names)))
+        for connection, owed in asked.items():
+            if owed.waits_since is not None and now - owed.waits_since >= self._timeout - self._patience:
+                await self._cancel(connection, owed, self._timed_out(connection))
+
+    async def _waits(self, backends: Iterable[Backend]) -> list[Wait]:
+        """Return the waits of backends, and of those that they wait for on the same shard."""
+        pids: defaultdict[int, list[int]] = defaultdict(list)
+        for backend in backends:
+            pids[backend.shard].append(backend.pid)
+
+        async def ask(shard: int) -> list[Wait]:
+            return [
+                Wait(
+                    Backend(shard, one.pid),
+                    Backend(shard, blocker),
+                    lock_words(one.lock),
+                    str(one.lock.get("waitstart")),
+                )
+                for one in await self._views[shard].blocked(pids[shard])
+                for blocker in one.blockers
+            ]
+
+        return [wait for found in await each(ask(shard) for shard in pids) for wait in found]
+
+    async def _tell(self, waiting: set[Watched]) -> None:
+        """Let other proxies know the sessions that wait, with all their backends."""
+        told: dict[Watched, Party] = {}
+        for shards in waiting:
+            parts = frozenset(Backend(shard, one.pid) for shard, one in shards.standing_by_shard().items())
+            if len(parts) > 1:
+                known = self._told.get(shards)
+                told[shards] = known if known and known.parts == parts else await self._party(parts)
+        self._told = told
+
+        async def tell(shard: int) -> None:
+            await self._views[shard].tell(
+                Part(party.number, part.pid, party.born)
+                for party in told.values()
+                for part in party.parts
+                if part.shard == shard
+            )
+
+        if self._told or self._asked:
+            await each(tell(shard) for shard in range(len(self._views)))
+
+    async def _party(self, parts: frozenset[Backend]) -> Party:
+        began = await each(self._views[part.shard].began([part.pid]) for part in parts)
+        born = min((one for one in began if one is not None), default=int(time.time() * 1000))
+        return Party(1 + secrets.randbelow(2**31 - 1), born % 2**32, parts)
+
+    async def _joined(self, waits: list[Wait]) -> tuple[list[Party], list[Wait]]:
+        """Return the sessions that all proxies have told, and the waits that can be reached through them."""
+        told = await each(view.told() for view in self._views)
+        parts: defaultdict[tuple[int, int], set[Backend]] = defaultdict(set)
+        for shard, on_shard in enumerate(told):
+            for part in on_shard:
+                parts[part.number, part.born].add(Backend(shard, part.pid))
+        parties = [Party(number, born, frozenset(backends)) for (number, born), backends in parts.items()]
+        party_of = {part: party for party in parties for part in party.parts}
+        found, asked = set(waits), {wait.waiter for wait in waits}
+        while True:
+            ends = {wait.blocker for wait in found} | {wait.waiter for wait in found}
+            new = {part for end in ends if end in party_of for part in party_of[end].parts} - asked
+            if not new:
+                return parties, list(found)
+            asked |= new
+            found.update(await self._waits(new))
+
+    async def _cancel(self, connection: Connection, owed: _Owed, reason: PgError) -> None:
+        if not connection.busy or _request(connection) != owed.request:
+            return
+        self._owed.pop(connection, None)
+        connection.cancelled_for = reason
+        await asyncio.wait({connection.cancel()})
+
+    def _timed_out(self, connection: Connection) -> PgError:
+        return _deadlock(
+            f'A lock on shard "{connection.name}" was not granted for {self._timeout:g} seconds to a transaction '
+            "that holds locks on other shards.",
+            hint="Run the transaction again. deadlock_timeout of the proxy's configuration sets how long it waits.",
+        )
 
 
-def _deadlock(connection: Connection, timeout: float) -> PgError:
-    return PgError(
-        DEADLOCK_DETECTED,
-        "deadlock detected",
-        detail=f'A lock on shard "{connection.name}" was not granted for {timeout:g} seconds to a transaction '
-        "that holds locks on other shards.",
-        hint="Run the transaction again. deadlock_timeout of the proxy's configuration sets how long it waits.",
-    )
+def _request(connection: Connection) -> tuple[int, int]:
+    """Return what tells whether a connection still owes the same answer."""
+    return connection.replies.sent, len(connection.replies.queue)
+
+
+def _deadlock(detail: str, hint: str | None = None) -> PgError:
+    return PgError(DEADLOCK_DETECTED, "deadlock detected", detail=detail, hint=hint)

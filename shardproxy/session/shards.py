@@ -321,6 +321,10 @@ class Shards:
         """Return the shard that a connection leads to."""
         return next(lease.shard for lease in self._leases.values() if lease.connection is connection)
 
+    def standing_by_shard(self) -> dict[int, Connection]:
+        """Return the connections that stand by the numbers of their shards."""
+        return {shard: lease.connection for shard, lease in self._leases.items() if lease.connection.usable}
+
     def participants(self) -> list[Connection]:
         """Return the connections inside the transaction, in the order of the shards."""
         return [self._leases[shard].connection for shard in sorted(self.transaction.joined)]

@@ -452,4 +452,4 @@ class Playbook:
         for peer in (self._client, *self._shards):
             left = [message for message in peer.inbox if message != TERMINATE]
             assert not left, f"{peer.name} got besides\n{_listed(left)}"
-        self.database.deadlocks.close()
+        await self.database.deadlocks.close()

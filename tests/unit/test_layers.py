@@ -53,6 +53,7 @@ SANS_IO_MODULES = {
     "shardproxy.transaction.savepoints",
     "shardproxy.transaction.settings",
     "shardproxy.transaction.state",
+    "shardproxy.transaction.waits",
 }
 """Modules without I/O in a layer that has some: they may import no module of such a layer but these."""
 
