@@ -54,6 +54,16 @@ SERVER_FIXTURES = {"servers", "servers16", "servers18", "start_server"}
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "server: starts PostgreSQL servers (set by the fixtures that do)")
+    config.addinivalue_line("markers", "newest: runs on the newest version alone, as nothing in it depends on one")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "pg_version" in metafunc.fixturenames:
+        newest = metafunc.definition.get_closest_marker("newest") is not None
+        versions = VERSIONS[-1:] if newest else VERSIONS
+        metafunc.parametrize(
+            "pg_version", versions, indirect=True, scope="session", ids=[f"pg{version}" for version in versions]
+        )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -78,9 +88,9 @@ def servers18() -> Iterator[Servers]:
     servers.close()
 
 
-@pytest.fixture(scope="session", params=VERSIONS, ids=lambda version: f"pg{version}")
+@pytest.fixture(scope="session")
 def pg_version(request: pytest.FixtureRequest) -> int:
-    """Each version in turn; a test that needs one only takes `servers18` or parametrises this indirectly."""
+    """Each version in turn; the newest alone where the test has the mark `newest`."""
     version: int = request.param
     return version
 

@@ -9,6 +9,8 @@ import pytest
 from tests.conftest import RunProxy
 from tests.support.databases import Databases, execute, query
 
+pytestmark = pytest.mark.newest
+
 TABLES = [{"name": "t", "placement": "hash", "key": ["id"]}]
 ROWS = 300
 DEFERRED = (

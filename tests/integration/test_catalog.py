@@ -12,6 +12,8 @@ from shardproxy.routing.relation import Relation
 from shardproxy.shard import catalog
 from tests.support.databases import Databases, Servers
 
+pytestmark = pytest.mark.newest
+
 Session = psycopg.Connection[Any]
 
 

@@ -25,6 +25,8 @@ from tests.support.databases import Databases, Servers
 from tests.support.proxy import Proxy
 from tests.support.rawclient import RawClient
 
+pytestmark = pytest.mark.newest
+
 TABLES = [{"name": "items", "placement": "hash", "key": ["id"]}]
 
 

@@ -10,6 +10,8 @@ from shardproxy.cli import main
 from tests.conftest import RunProxy
 from tests.support.databases import Databases
 
+pytestmark = pytest.mark.newest
+
 TABLES: list[Mapping[str, object]] = [
     {"name": "users", "placement": "hash", "key": ["id"]},
     {"name": "countries", "placement": "reference"},

@@ -15,6 +15,8 @@ from tests.conftest import RunProxy
 from tests.support.databases import Databases, execute, query
 from tests.unit.native.spellings import examples
 
+pytestmark = pytest.mark.newest
+
 # Spellings for COPY and INSERT, where a few of tests/unit/native/spellings.py would not do.
 SPELLED: dict[str, list[str]] = {
     "int2": ["0", "-5", "32767"],

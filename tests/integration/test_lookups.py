@@ -8,6 +8,8 @@ import pytest
 from tests.conftest import RunProxy
 from tests.support.databases import Databases, execute, query
 
+pytestmark = pytest.mark.newest
+
 TABLES = [{"name": "t", "placement": "hash", "key": ["id"]}]
 OFTEN = 4
 """The look-up is sent as it is, then planned, then executed from its plan."""

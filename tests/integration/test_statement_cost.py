@@ -29,7 +29,7 @@ KEY = b"17"
 
 pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc/PID/io is Linux's"),
-    pytest.mark.parametrize("pg_version", [18], indirect=True),
+    pytest.mark.newest,
 ]
 
 

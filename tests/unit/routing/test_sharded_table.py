@@ -184,6 +184,7 @@ KEYS: Mapping[str, tuple[str, int, list[bytes | None]]] = {
 
 
 @pytest.mark.parametrize("sql_type", KEYS)
+@pytest.mark.newest
 def test_no_partition_as_postgresql_reports_it(one_server: Databases, sql_type: str) -> None:
     type_name, typmod, values = KEYS[sql_type]
     facts = relation(column("a B", type_name, typmod=typmod), column("user", "text"), server_version=one_server.version)
@@ -236,6 +237,7 @@ BINARY_KEYS = {
 
 
 @pytest.mark.parametrize("sql_type", BINARY_KEYS)
+@pytest.mark.newest
 def test_no_partition_of_a_binary_row(one_server: Databases, sql_type: str) -> None:
     type_name, typmod, values = BINARY_KEYS[sql_type]
     facts = relation(column("k", type_name, typmod=typmod), server_version=one_server.version)
