@@ -118,7 +118,7 @@ def route(statement: Statement, tables: Tables, context: Context, memory: Memory
             return _copy_to(statement, tables, context)
         case Explain() | Prepare() | DeclareCursor():
             _check_placed(tables)
-            return _around(statement, tables, context) if _has_choice(tables, context) else Home()
+            return _around(statement, tables, context) if _has_choice(tables, context) else _as_missing(tables, context)
         case Select() | Insert() | Update() | Delete() | Merge() | CreateAs():
             return _rows(statement, tables, context)
         case _:
@@ -172,10 +172,16 @@ def _check_placed(tables: Tables) -> None:
 
 
 def _has_choice(tables: Tables, context: Context, made: TableRef | None = None) -> bool:
-    """Whether shards differ for a statement. The home shard reports a missing table; `made` may be missing."""
+    """Whether shards differ for a statement: not where a table is missing; `made` may be."""
     if context.nshards == 1:
         return False
     return all(resolved.kind != "missing" or ref == made for ref, resolved in tables.items())
+
+
+def _as_missing(tables: Tables, context: Context) -> Home | OneShard:
+    """A shard that reports a missing table as one server would: the one that has all tables that are there."""
+    single = elsewhere(tables) if context.nshards > 1 else None
+    return Home() if single is None else OneShard(single)
 
 
 # Rows.
@@ -185,7 +191,9 @@ def _rows(statement: Rows, tables: Tables, context: Context) -> Home | OneShard 
     _check_placed(tables)
     if not _has_choice(tables, context, statement.target if isinstance(statement, CreateAs) else None):
         sets = context.nshards == 1 and isinstance(statement, Select) and statement.sets_config
-        return route_settings(statement, context.params) if sets and isinstance(statement, Select) else Home()
+        if sets and isinstance(statement, Select):
+            return route_settings(statement, context.params)
+        return _as_missing(tables, context)
     found = _select_or_change(statement, tables, context)
     return _notifying(tables, found) if statement.calls("pg_notify") else found
 

@@ -16,6 +16,7 @@ from shardproxy.routing import Context, ParamValue, Resolved, functions_of
 from shardproxy.routing.keytypes import spells
 from shardproxy.routing.relation import Relation
 from shardproxy.routing.resolved import TableKind
+from shardproxy.routing.select import elsewhere
 from shardproxy.routing.table import ShardedTable
 from shardproxy.session.database import Database
 from shardproxy.session.locate import CATALOGS, TEMPORARY, Locator
@@ -185,9 +186,8 @@ class Resolver:
         return None
 
     async def knowing(self, statement: Statement) -> int:
-        """Return a shard that has all relations of a statement, as far as any one has: home, or a `single` one's."""
-        singles = {one.shard for one in (await self.resolve(statement)).values() if one.kind == "single"}
-        [shard] = singles if len(singles) == 1 else {None}
+        """Return a shard that has all relations of a statement: home, or a `single` one's; PgError where none has."""
+        shard = elsewhere(await self.resolve(statement))
         return self._shards.home if shard is None else shard
 
     async def context(

@@ -1,0 +1,227 @@
+"""The two sides: one PostgreSQL with all data, and the proxy over three shards. Runs a case on both and compares.
+
+The proxy goes first. Where it refuses a statement as documented, PostgreSQL gets one that fails in its place, so that
+both sides are in the same state after it.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import zip_longest
+
+import psycopg
+
+from shardproxy.wire import encode
+from tests.oracle.case import Case, Step
+from tests.oracle.documented import ROLLED_BACK_LATER, avoided, known, refusal
+from tests.oracle.generate.schema import PLACED, SHARDS, Placed
+from tests.oracle.transcript import CLOSED, FIRST_USER_OID, Item, Names, converse, error, fields, status
+from tests.support.databases import Databases, Servers
+from tests.support.proxy import Proxy
+from tests.support.rawclient import RawClient
+
+FAILS = encode.query(b"SELECT 1/0")
+CLEAN = (
+    "DO $$ DECLARE s text; BEGIN FOR s IN SELECT quote_ident(nspname) FROM pg_namespace"
+    " WHERE nspname !~ '^pg_|^information_schema$|^shardproxy$'"
+    " LOOP EXECUTE 'DROP SCHEMA ' || s || ' CASCADE'; END LOOP; END $$; CREATE SCHEMA public"
+)
+
+
+class DifferenceError(AssertionError):
+    """The proxy has answered, or left, something else than PostgreSQL."""
+
+    def __init__(self, number: int, kind: str, what: str) -> None:
+        super().__init__(what)
+        self.number = number  # of the step; that of the last for what the tables hold
+        self.kind = kind  # what alike differences have in common
+
+
+class Arena:
+    """Where the proxy meets PostgreSQL."""
+
+    def __init__(self, databases: Databases, proxy: Proxy, stack: ExitStack) -> None:
+        self.databases = databases
+        self._proxied = proxy.dsn()
+        self._stack = stack
+        self._oracle, *self._shards = [
+            stack.enter_context(psycopg.connect(dsn, autocommit=True)) for dsn in (databases.oracle, *databases.shards)
+        ]
+        self.statements = 0
+        self.accepted = 0  # by PostgreSQL
+        self.refused: Counter[str] = Counter()
+        self.known: Counter[str] = Counter()
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls, servers: Servers, run_proxy: Callable[[str], Proxy], unlisted_tables: str = "error"
+    ) -> Iterator["Arena"]:
+        """Make the databases in one server, and start the proxy."""
+        databases = Databases.create(servers, one_server=True)
+        try:
+            with ExitStack() as stack:
+                tables = [placed.listing for placed in PLACED.values()]
+                config = databases.config(tables, unlisted_tables=unlisted_tables)
+                yield cls(databases, run_proxy(config), stack)
+        finally:
+            databases.drop()
+
+    def clean(self) -> None:
+        """Drop all that the last case has left."""
+        for connection in (*self._shards, self._oracle):
+            connection.execute(CLEAN.encode())
+
+    def run(self, case: Case) -> None:
+        """Run a case on both sides; DifferenceError at the first thing that differs."""
+        self.clean()
+        with RawClient(self._proxied) as ours, RawClient(self.databases.oracle) as theirs:
+            session = _Session(self, ours, theirs)
+            session.run(case)
+        if not session.ended:
+            self.compare_tables(len(case) - 1)
+
+    # Names of types.
+
+    def names(self) -> tuple[Names, Names]:
+        """The names of the types that have no fixed OID: as the proxy shows them, and the oracle's."""
+        listing = f"SELECT oid, typname::text FROM pg_type WHERE oid >= {FIRST_USER_OID}".encode()
+        return dict(self._shards[0].execute(listing).fetchall()), dict(self._oracle.execute(listing).fetchall())
+
+    # Tables.
+
+    def compare_tables(self, number: int) -> None:
+        """Compare which tables there are, what they hold, and where each row lies."""
+        there = self._tables(self._oracle)
+        here = [self._tables(connection) for connection in self._shards]
+        for name in sorted(there.union(*here)):
+            placed = PLACED.get(name)
+            expected = [_belongs(placed, shard) and name in there for shard in range(SHARDS)]
+            found = [name in one for one in here]
+            if placed is not None and found != expected:
+                raise DifferenceError(
+                    number, "tables", f"table {name} is on the shards {found}, and should be on {expected}"
+                )
+            if placed is not None and name in there:
+                self._compare_rows(placed, number)
+
+    @staticmethod
+    def _tables(connection: psycopg.Connection) -> set[str]:
+        listing = "SELECT relname::text FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+        return {name for (name,) in connection.execute(listing.encode()).fetchall()}
+
+    def _compare_rows(self, placed: Placed, number: int) -> None:
+        listing = f'SELECT "whole row"::text FROM {placed.name} "whole row"'.encode()
+        theirs = Counter(text for (text,) in self._oracle.execute(listing).fetchall())
+        ours = [
+            Counter(text for (text,) in connection.execute(listing).fetchall())
+            for shard, connection in enumerate(self._shards)
+            if _belongs(placed, shard)
+        ]
+        expected = self._places(placed) if placed.sharded and theirs else [theirs] * len(ours)
+        for shard, (got, wanted) in enumerate(zip(ours, expected, strict=True)):
+            if got != wanted:
+                more, fewer = list((got - wanted).elements()), list((wanted - got).elements())
+                what = f"{placed.name}, copy or shard {shard}: too many {more}, missing {fewer}"
+                raise DifferenceError(number, f"rows of {placed.placement}", what)
+
+    def _places(self, placed: Placed) -> list[Counter[str]]:
+        """Which of the oracle's rows PostgreSQL's partitioning puts where."""
+        method, *bounds = placed.partitions
+        make = f"CREATE TEMP TABLE twin (LIKE {placed.name}) {method};" + "".join(
+            f"CREATE TEMP TABLE twin{shard} PARTITION OF twin {bound};" for shard, bound in enumerate(bounds)
+        )
+        with self._oracle.transaction(force_rollback=True):
+            self._oracle.execute((make + f"INSERT INTO twin SELECT * FROM {placed.name}").encode())
+            return [
+                Counter(text for (text,) in self._oracle.execute(f"SELECT twin{shard}::text FROM twin{shard}".encode()))
+                for shard in range(len(bounds))
+            ]
+
+
+def _belongs(placed: Placed | None, shard: int) -> bool:
+    only = None if placed is None else placed.config.get("shard")
+    return only is None or only == f"s{shard}"
+
+
+class _Session:
+    """One session on both sides."""
+
+    def __init__(self, arena: Arena, ours: RawClient, theirs: RawClient) -> None:
+        self._arena = arena
+        self._ours, self._theirs = ours, theirs
+        self._names: tuple[Names, Names] | None = None
+        self._prepared: dict[str, str] = {}  # by name what both know
+        self._used: set[str] = set()
+        self._state = "I"
+        self._aborted = False  # by a refusal
+        self.ended = False  # by a known fault, after which the sides may differ
+
+    def run(self, case: Case) -> None:
+        for number, step in enumerate(case):
+            if self._names is None or "TYPE" in step.sql:
+                self._names = self._arena.names()
+            self._step(number, step)
+            if self.ended:
+                break
+            if step.sql.startswith("CREATE TYPE"):
+                self._names = None
+
+    def _step(self, number: int, step: Step) -> None:
+        arena = self._arena
+        assert self._names is not None
+        parse = self._prepared.get(step.name) != step.sql
+        data = step.messages(parse=parse, close=step.name in self._used)
+        self._used.add(step.name)
+        arena.statements += 1
+        skipped = avoided(step, self._state)
+        if skipped is not None:
+            arena.known[skipped] += 1
+            return
+        got = converse(self._ours, data, self._names[0], ordered=step.ordered)
+        reason = refusal(got) if self._state != "E" else None
+        if reason is not None:
+            arena.refused[reason] += 1
+            self._prepared.pop(step.name, None)
+            expected = converse(self._theirs, FAILS, {})
+            if status(got) != status(expected):
+                raise DifferenceError(
+                    number, "state", f"{step!r}\nafter a refusal {status(got)}, PostgreSQL {status(expected)}"
+                )
+        else:
+            expected = converse(self._theirs, data, self._names[1], ordered=step.ordered)
+            self._compare(number, step, got, expected)
+        self._aborted = (reason is not None or self._aborted) and status(expected) == "E"
+        self._state = status(expected)
+
+    def _compare(self, number: int, step: Step, got: list[Item], expected: list[Item]) -> None:
+        arena = self._arena
+        if got != expected:
+            reason = known(step, got, expected)
+            if reason is None and self._aborted and ROLLED_BACK_LATER.holds(step, got, expected):
+                reason = ROLLED_BACK_LATER
+            if reason is None:
+                what = f"{step!r}\nproxy:      {_shown(got)}\nPostgreSQL: {_shown(expected)}"
+                raise DifferenceError(number, _kind(got, expected), what)
+            arena.known[reason.reason] += 1
+            self.ended = reason.ends
+        if error(expected) is None and expected[-1] != CLOSED:
+            arena.accepted += 1
+            if step.name:
+                self._prepared[step.name] = step.sql
+        else:
+            self._prepared.pop(step.name, None)
+
+
+def _kind(got: list[Item], expected: list[Item]) -> str:
+    """The first pair of items that differs, without their contents but for SQLSTATEs."""
+    here, there = next(pair for pair in zip_longest(got, expected, fillvalue=("nothing",)) if pair[0] != pair[1])
+
+    def told(item: Item) -> str:
+        return f"{item[0]} {fields(item)['C']}" if item[0] in {"E", "N"} else str(item[0])
+
+    return f"{told(here)} for {told(there)}"
+
+
+def _shown(items: list[Item]) -> str:
+    return " ".join(str(item) for item in items)[:2000]

@@ -1,0 +1,59 @@
+"""What is sent: the steps of one session. Their `repr` is the Python that makes them, so that a case can be kept."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from shardproxy.wire import encode
+
+
+@dataclass(frozen=True)
+class Param:
+    """A parameter of the extended protocol: its declared type (0: none), its value and format."""
+
+    oid: int
+    value: bytes | None
+    binary: bool = False
+
+    def __repr__(self) -> str:
+        return f"Param({self.oid}, {self.value!r}{', True' if self.binary else ''})"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One exchange up to ReadyForQuery.
+
+    Without `params` it is a simple query, with `data` a COPY FROM STDIN; else Parse, Bind, Describe, Execute, Sync.
+    """
+
+    sql: str
+    params: tuple[Param, ...] | None = None
+    name: str = ""  # of the prepared statement
+    ordered: bool = False  # the order of its rows is PostgreSQL's promise
+    binary: bool = False  # the results' format
+    describe: str = "P"  # the portal, the Statement, or nothing
+    data: bytes | None = None
+
+    def __repr__(self) -> str:
+        given = [(one, getattr(self, one.name)) for one in fields(self)[1:]]
+        return f"Step({', '.join([repr(self.sql), *(f'{one.name}={v!r}' for one, v in given if v != one.default)])})"
+
+    def messages(self, *, parse: bool, close: bool) -> bytes:
+        """The bytes; `parse` unless the server knows the named statement, `close` if it may know it."""
+        sql = self.sql.encode()
+        if self.params is None:
+            copied = b"" if self.data is None else encode.copy_data(self.data) + encode.COPY_DONE
+            return encode.query(sql) + copied
+        name = self.name.encode()
+        sent = encode.close(b"S", name) if name and close else b""
+        if parse or not name:
+            sent += encode.parse(name, sql, [param.oid for param in self.params])
+        if self.describe == "S":
+            sent += encode.describe(b"S", name)
+        formats, values = [int(one.binary) for one in self.params], [one.value for one in self.params]
+        sent += encode.bind(b"", name, formats, values, (int(self.binary),))
+        if self.describe == "P":
+            sent += encode.describe(b"P", b"")
+        return sent + encode.execute(b"") + encode.SYNC
+
+
+Case = Sequence[Step]
