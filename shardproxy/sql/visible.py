@@ -41,6 +41,9 @@ _NAMES: Final = _BY_NAME.keys() | _BY_OID.keys() | _BY_SCHEMA.keys()
 _UNSEEN: Final = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax"})
 _UNFIT: Final = frozenset({"lockingClause", "RangeTableSample", "isNatural", "intoClause"})
 
+_TABLE: Final = re.compile(r"\btable(?:\s|--[^\n]*\n|/\*(?:(?!\*/).)*\*/)*$", re.IGNORECASE | re.DOTALL)
+"""What is in front of the relation of TABLE."""
+
 
 @dataclass(frozen=True, slots=True)
 class Visible:
@@ -65,6 +68,7 @@ def visible(text: str, location: int, node: Node) -> Visible | None:
     if "pg_" not in text.lower() and "information_schema" not in text.lower():
         return None
     relations: list[Node] = []
+    whole: set[int] = set()
     columns: set[str] = set()
     star = False
     for part in parts(node):
@@ -72,7 +76,11 @@ def visible(text: str, location: int, node: Node) -> Visible | None:
             continue
         if not _UNFIT.isdisjoint(part) or part.get("ctename") in _NAMES:
             return None
-        if "RangeVar" in part:
+        if "groupClause" in part and _groups_by_oid(part):
+            return None
+        if _is_table(part):
+            whole.add(part["fromClause"][0]["RangeVar"].get("location", 0))
+        if part.get("RangeVar", {}).get("inh"):
             relations.append(part["RangeVar"])
         if "ColumnRef" in part:
             fields = part["ColumnRef"]["fields"]
@@ -82,7 +90,7 @@ def visible(text: str, location: int, node: Node) -> Visible | None:
             columns.add(fields[-1].get("String", {}).get("sval", ""))
     if columns & _UNSEEN or (star and "tableoid" in columns):
         return None
-    pieces = _pieces(text, location, relations, "tableoid, *" if "tableoid" in columns else "*")
+    pieces = _pieces(text, location, relations, whole, "tableoid, *" if "tableoid" in columns else "*")
     if not pieces:
         return None
     made, done, splices = "", 0, []
@@ -93,7 +101,40 @@ def visible(text: str, location: int, node: Node) -> Visible | None:
     return Visible(made + text[done:], tuple(splices))
 
 
-def _pieces(text: str, location: int, relations: list[Node], columns: str) -> list[tuple[int, int, str]]:
+def _is_table(part: Node) -> bool:
+    """Whether this is a SelectStmt that TABLE has made: its star is nowhere in the text."""
+    targets = part.get("targetList", ())
+    return (
+        len(targets) == 1
+        and targets[0].get("ResTarget", {}).get("location") == -1
+        and "RangeVar" in part.get("fromClause", [{}])[0]
+    )
+
+
+def _groups_by_oid(select: Node) -> bool:
+    """Whether a SelectStmt may group by a catalog's primary key, which lets its other columns stand alone."""
+    targets = [target["ResTarget"] for target in select.get("targetList", ())]
+    by_oid = [target for target in targets if _is_oid(target.get("val", {}))]
+    names = {target["name"] for target in by_oid if "name" in target} | {"oid"}
+    numbers = {number for number, target in enumerate(targets, 1) if target in by_oid}
+    for part in parts(select["groupClause"]):
+        if not isinstance(part, dict):
+            continue
+        if "ColumnRef" in part and part["ColumnRef"]["fields"][-1].get("String", {}).get("sval") in names:
+            return True
+        if part.get("A_Const", {}).get("ival", {}).get("ival") in numbers:
+            return True
+    return False
+
+
+def _is_oid(node: Node) -> bool:
+    return "ColumnRef" in node and node["ColumnRef"]["fields"][-1].get("String", {}).get("sval") == "oid"
+
+
+def _pieces(
+    text: str, location: int, relations: list[Node], whole: set[int], columns: str
+) -> list[tuple[int, int, str]]:
+    """Return where what is to be put; `whole` are the locations of relations that TABLE names."""
     pieces = []
     for relation in relations:
         name, schema = relation["relname"], relation.get("schemaname")
@@ -106,7 +147,13 @@ def _pieces(text: str, location: int, relations: list[Node], columns: str) -> li
         if condition is None or found is None:
             continue
         alias = "" if "alias" in relation else f" AS {name}"
-        pieces.append((start, found.end(), f"(SELECT {columns} FROM {found[0]} WHERE {condition}){alias}"))
+        select = ""
+        if relation.get("location", 0) in whole:
+            keyword = _TABLE.search(text, 0, start)
+            if keyword is None:
+                continue
+            start, select = keyword.start(), "SELECT * FROM "
+        pieces.append((start, found.end(), f"{select}(SELECT {columns} FROM {found[0]} WHERE {condition}){alias}"))
     return pieces
 
 

@@ -33,6 +33,21 @@ OWN = (
             "SELECT (SELECT count(*) FROM (SELECT * FROM information_schema.tables WHERE table_schema "
             "OPERATOR(pg_catalog.<>) 'shardproxy') AS t)",
         ),
+        (
+            "TABLE pg_tables",
+            "SELECT * FROM (SELECT * FROM pg_tables WHERE schemaname OPERATOR(pg_catalog.<>) 'shardproxy') "
+            "AS pg_tables",
+        ),
+        (
+            "SELECT 1 UNION (Table /* ; */ -- x\n pg_tables)",
+            "SELECT 1 UNION (SELECT * FROM (SELECT * FROM pg_tables WHERE schemaname "
+            "OPERATOR(pg_catalog.<>) 'shardproxy') AS pg_tables)",
+        ),
+        (
+            "SELECT nspname, array_agg(oid) FROM pg_namespace GROUP BY nspname, 1",
+            "SELECT nspname, array_agg(oid) FROM (SELECT * FROM pg_namespace WHERE nspname "
+            "OPERATOR(pg_catalog.<>) 'shardproxy') AS pg_namespace GROUP BY nspname, 1",
+        ),
     ],
 )
 def test_the_relations_that_tell_of_schemas_are_narrowed(sql: str, text: str) -> None:
@@ -57,6 +72,12 @@ def test_the_relations_that_tell_of_schemas_are_narrowed(sql: str, text: str) ->
         "WITH pg_class AS (SELECT 1) SELECT * FROM pg_class",
         "SELECT relname INTO t FROM pg_class",
         "SELECT 'pg_class FROM pg_class'",
+        "SELECT relname FROM ONLY pg_class",
+        "SELECT relname FROM ONLY (pg_class)",
+        "TABLE ONLY pg_class",
+        "SELECT relname FROM pg_class AS c GROUP BY c.oid",
+        "SELECT relname, c.oid AS x FROM pg_class AS c GROUP BY x",
+        "SELECT relname, c.oid FROM pg_class AS c GROUP BY GROUPING SETS ((2))",
     ],
 )
 def test_all_else_is_run_as_it_is(sql: str) -> None:
