@@ -14,7 +14,7 @@ from shardproxy.errors import PgError
 from shardproxy.net.gather import each
 from shardproxy.session.deadlock import DeadlockWatch
 from shardproxy.shard.address import Address
-from shardproxy.shard.connect import connect
+from shardproxy.shard.connect import connect_alike
 from shardproxy.shard.connection import IDLE, Connection
 from shardproxy.shard.lease import Lease, SessionState
 from shardproxy.sqlstate import QUERY_CANCELED, SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION, TOO_MANY_CONNECTIONS
@@ -63,6 +63,7 @@ class Shards:
         self.on_lost: Callable[[Connection], None] | None = None
         self._client = client
         self._parameters = parameters
+        self._first: dict[str, str] = {}  # what the first connection has reported
         self._assumed = assumed
         self._deadlocks = deadlocks
         self._on_connect = on_connect
@@ -163,7 +164,7 @@ class Shards:
             raise lease.connection.lost_error(Exception("Its part of the transaction is rolled back."))
         if self._confirm is not None:
             await self._confirm(shard)
-        connection = await connect(self.addresses[shard], self._parameters)
+        connection = await connect_alike(self.addresses[shard], self._parameters, self._first)
         lease = self._leases[shard] = Lease(shard, connection, SessionState())
         self._hold_back(connection)
         self._on_connect(shard, connection)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from typing import Final
 
 from shardproxy.errors import ConnectionLost, PgError
 from shardproxy.net import dial
@@ -20,6 +21,18 @@ from shardproxy.wire.constants import B
 
 SETTINGS_CLASSES = frozenset({"22", "42", CANT_CHANGE_RUNTIME_PARAM})
 """SQLSTATEs and classes of a start-up parameter that the server does not take: invalid value, unknown name, fixed."""
+
+
+ALIKE: Final = (
+    "search_path",
+    "TimeZone",
+    "DateStyle",
+    "IntervalStyle",
+    "client_encoding",
+    "standard_conforming_strings",
+)
+"""Settings by which a statement means the same on all shards of a session. What they are by default may differ between
+servers, and ALTER ROLE or ALTER DATABASE may change it between two connections; a session keeps what it began with."""
 
 
 async def connect(address: Address, parameters: Mapping[str, str]) -> Connection:
@@ -50,6 +63,22 @@ async def connect(address: Address, parameters: Mapping[str, str]) -> Connection
         if stream is not None:
             stream.abort()
         raise
+
+
+async def connect_alike(address: Address, parameters: Mapping[str, str], first: dict[str, str]) -> Connection:
+    """Connect, as `connect`, so that the settings of ALIKE begin as on a session's first connection.
+
+    `first` are those, and is filled by that connection.
+    """
+    connection = await connect(address, parameters)
+    reported = connection.parameters
+    if not first:
+        first.update({name: reported[name] for name in ALIKE if name in reported})
+    others = {name: value for name, value in first.items() if reported.get(name, value) != value}
+    if not others:
+        return connection
+    connection.close()
+    return await connect(address, {**parameters, **others})
 
 
 async def start(connection: Connection, parameters: Mapping[str, str]) -> None:

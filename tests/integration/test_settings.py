@@ -40,6 +40,40 @@ def test_a_local_search_path_ends_with_its_transaction(
         databases.drop()
 
 
+def test_defaults_of_a_session_are_those_that_it_began_with(servers18: Servers, run_proxy: RunProxy) -> None:
+    """They are changed while it has no connection to the other shards yet."""
+    databases = Databases.create(servers18, one_server=True)
+    keys = range(1, 17)
+    try:
+        databases.execute("CREATE TABLE t (a int, b int); CREATE SCHEMA aside CREATE TABLE t (a int, b int)")
+        tables = [{"name": name, "placement": "hash", "key": ["a"]} for name in ("t", "aside.t")]
+        proxy = run_proxy(databases.config(tables))
+        with RawClient(proxy.dsn()) as client:
+            assert client.query("SHOW TimeZone").error is None
+            databases.execute(
+                """DO $$ BEGIN
+                    EXECUTE format('ALTER DATABASE %I SET search_path = aside', current_database());
+                    EXECUTE format('ALTER DATABASE %I SET DateStyle = SQL', current_database());
+                END $$""",
+                oracle=False,
+            )
+            for number in keys:
+                assert client.query(f"INSERT INTO t VALUES ({number}, 1)").error is None
+            assert client.query("RESET search_path").error is None
+            for number in keys:
+                assert client.query(f"INSERT INTO t VALUES ({number}, 2)").error is None
+            dates = {row[0] for row in client.query("SELECT date '2026-11-26'::text FROM t").rows}
+            assert dates == {b"2026-11-26"}
+        found = [row for rows in databases.rows("SELECT a FROM public.t") for row in rows]
+        assert sorted(found) == sorted((number,) for number in keys for _ in range(2))
+        assert databases.rows("TABLE aside.t") == [[], [], []]
+        # A new session has the new ones.
+        with RawClient(proxy.dsn()) as client:
+            assert client.query("SHOW search_path").rows == [[b"aside"]]
+    finally:
+        databases.drop()
+
+
 def test_a_local_set_config_does_not_undo_what_the_session_has_set(twin: Twin) -> None:
     """A shard that connected later had heard of the local one alone."""
     for local in ("true", "'on'", "1 = 1"):
