@@ -154,8 +154,11 @@ def _check_names(statement: Utility, context: Context) -> None:
     one, place = subject
     for name, target in _with_role(statement, context, "name"):
         if target.group != place.group if not place.derived or target.listed else False:
+            having = "which has another placement in the configuration"
+            if one.kind == "schema":
+                having = "in which a table of it has another placement in the configuration"
             raise refused(
-                f'table "{one}" cannot get the name "{name}", which has another placement in the configuration',
+                f'{"schema" if one.kind == "schema" else "table"} "{one}" cannot get the name "{name}", {having}',
                 "Its rows would stay where they are. Create a table of that name, and COPY the rows out and in; or "
                 "give both names the same placement in the configuration.",
             )

@@ -70,7 +70,8 @@ Tables = Mapping[TableRef, Resolved]
 class Place:
     """Where one object of a DDL statement is, or is to be made.
 
-    kind is that of `Resolved`, "temporary", or "type" for a composite type. `shard` is the one shard that has it, None
+    kind is that of `Resolved`, "temporary", "type" for a composite type, "own" for what is in the proxy's schema, or
+    "schema", whose groups are those of its tables. `shard` is the one shard that has it, None
     where all have it. `group` is equal for tables whose rows are placed alike; `own` is the group that the object's
     own name would have, whatever it belongs to, and `listed` tells that the configuration has that name.
     `derived`: it belongs to others, a
@@ -92,6 +93,9 @@ class Place:
         """Its rows are spread over the shards."""
         return self.kind in {"hash", "list", "range"}
 
+
+OWN: Final = Place("own")
+"""What is in the proxy's own schema, which no statement may change."""
 
 NOWHERE: Final = ("unlisted",)
 """The group of tables that are not listed where `unlisted_tables` is "error": their rows cannot be reached."""

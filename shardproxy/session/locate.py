@@ -13,13 +13,13 @@ from typing import Final
 
 from shardproxy.config import Table
 from shardproxy.routing.identifiers import ascii_name
-from shardproxy.routing.resolved import NOWHERE, Place
+from shardproxy.routing.resolved import NOWHERE, OWN, Place
 from shardproxy.session.database import SHARDED, Database
 from shardproxy.session.shards import Shards
 from shardproxy.shard import catalog
 from shardproxy.shard.connection import Connection
 from shardproxy.shard.objects import Asked, Found, columns_sql, objects_sql, parse_columns, parse_objects
-from shardproxy.sql import CreateAs, Object, Statement, Utility
+from shardproxy.sql import SCHEMA, CreateAs, Object, Statement, Utility
 
 CATALOGS: Final = frozenset({"pg_catalog", "information_schema", "pg_toast"})
 TEMPORARY: Final = "pg_temp"
@@ -49,6 +49,8 @@ class Locator:
             return {}
         if len(self._shards.addresses) == 1:
             return {}
+        if any(one.kind == "schema" for one in statement.objects):
+            return await self._renamed_schema(*statement.objects)
         looked = [one for one in statement.objects if one.role not in NEW]
         schema, found = await self._look(looked)
         places = {one: self._existing(one, *there) for one, there in found.items()}
@@ -56,7 +58,8 @@ class Locator:
             if one.role == "name":
                 self._named(one, statement.objects, found, places)
             elif one.role in NEW:
-                places[one] = self.configured(one.schema or schema or "", one.name)
+                made_in = one.schema or schema or ""
+                places[one] = OWN if made_in == SCHEMA else self.configured(made_in, one.name)
         await self._follow_existence(found, places)
         if isinstance(statement, Utility):
             await self._keys(statement, found, places)
@@ -102,7 +105,7 @@ class Locator:
 
     @staticmethod
     async def _ask(connection: Connection, objects: Sequence[Object]) -> tuple[str | None, list[Found | None]]:
-        asked: list[Asked] = [(one.kind, one.schema, one.name) for one in objects]
+        asked: list[Asked] = [(one.kind, one.schema, one.name) for one in objects if one.kind != "schema"]
         [answer] = await connection.fetch_row(objects_sql(asked or [("relation", "pg_catalog", "pg_class")]), 1)
         schema, answers = parse_objects(catalog.text(answer))
         return schema, answers if asked else []
@@ -114,6 +117,8 @@ class Locator:
             return Place("temporary", shard)
         if found.schema in CATALOGS:
             return Place("catalog")
+        if found.schema == SCHEMA:
+            return OWN
         if found.kind == COMPOSITE_TYPE:
             return Place("type")
         own = self.configured(found.schema, found.name)
@@ -142,6 +147,16 @@ class Locator:
         subject = found.get(next(other for other in objects if other.role == "change"))
         if subject is not None and subject[0].kind in TABLES and not subject[0].schema.startswith(TEMPORARY):
             places[one] = self.configured(one.schema or subject[0].schema, one.name)
+
+    async def _renamed_schema(self, old: Object, new: Object) -> dict[Object, Place]:
+        """Return the placements of a schema's tables, before and after all of them get another name with it."""
+        names = {table.relation for table in self._database.config.tables if table.schema in {old.name, new.name}}
+        _, found = await self._look([Object("relation", "use", old.name, name) for name in sorted(names)])
+        tables = [one.name for one, (relation, _) in found.items() if relation.kind in TABLES]
+        before, after = (
+            tuple(self.configured(schema, name).group for name in tables) for schema in (old.name, new.name)
+        )
+        return {old: Place("schema", group=before), new: Place("schema", group=after)}
 
     # Existence.
 

@@ -1,8 +1,8 @@
 """What DDL is about: which relations, statistics and publications a statement makes, changes, or rests on.
 
 An object goes by the relation that it belongs to where its name has that (a trigger, a policy, a rule, a column, a
-constraint); an index, a sequence, a view and extended statistics have names of their own. What is about none of these
-(schemas, types, functions, roles, ...) has no objects.
+constraint); an index, a sequence, a view and extended statistics have names of their own. A schema is an object where
+its tables get another name with it. What is about none of these (types, functions, roles, ...) has no objects.
 """
 
 import re
@@ -19,9 +19,9 @@ Role = Literal[
 """What a statement does to an object.
 
 "make": a table or sequence that it makes, "within" a new schema; "view": a view that it makes, "replaced": the one of
-that name, if there is one; "change": it exists; "name": the name that a table gets; "parent": the new one is its child;
-"owner": of the new sequence; "twin": it becomes the child of what is changed, or its parent; "apart": no longer;
-"equal": it must be where the changed one is; "key": a foreign key points there; "use": it is read or named.
+that name, if there is one; "change": it exists; "name": the name that a table or schema gets; "parent": the new one is
+its child; "owner": of the new sequence; "twin": it becomes the child of what is changed, or its parent; "apart": no
+longer; "equal": it must be where the changed one is; "key": a foreign key points there; "use": it is read or named.
 """
 
 
@@ -29,7 +29,7 @@ that name, if there is one; "change": it exists; "name": the name that a table g
 class Object:
     """One object by its name; `schema` is None without one."""
 
-    kind: Literal["relation", "statistics", "publication"]
+    kind: Literal["relation", "statistics", "publication", "schema"]
     role: Role
     schema: str | None
     name: str
@@ -56,6 +56,8 @@ _RELATIONS: Final = {
 }
 _OF_RELATIONS: Final = {"OBJECT_COLUMN", "OBJECT_POLICY", "OBJECT_RULE", "OBJECT_TABCONSTRAINT", "OBJECT_TRIGGER"}
 _TABLES: Final = {"OBJECT_FOREIGN_TABLE", "OBJECT_MATVIEW", "OBJECT_TABLE"}
+_RENAMES_TABLES: Final = _TABLES | {"OBJECT_INDEX"}
+"""PostgreSQL lets ALTER INDEX ... RENAME rename a table."""
 _CHILDREN: Final[dict[str, Role]] = {
     "AT_AddInherit": "twin",
     "AT_AttachPartition": "twin",
@@ -197,12 +199,18 @@ def _owner(node: Node, role: Role) -> Iterator[Object]:
 
 def _renamed(node: Node) -> Iterator[Object]:
     kind = node.get("renameType") or node.get("objectType", "")
-    if "relation" not in node:
+    if kind == "OBJECT_SCHEMA" and "newname" in node:
+        yield Object("schema", "change", None, node["subname"])
+        yield Object("schema", "name", None, node["newname"])
+    elif "relation" not in node:
         yield from _named(kind, node.get("object", {}))
-        return
-    relation = node["relation"]
+    else:
+        yield from _renamed_relation(kind, node, node["relation"])
+
+
+def _renamed_relation(kind: str, node: Node, relation: Node) -> Iterator[Object]:
     yield _of(relation, "change")
-    if kind in _TABLES and "newname" in node:
+    if kind in _RENAMES_TABLES and "newname" in node:
         yield Object("relation", "name", None, node["newname"])
     elif kind in _TABLES and "newschema" in node:
         yield Object("relation", "name", node["newschema"], relation["relname"])

@@ -402,6 +402,7 @@ def test_a_table_is_not_moved_by_its_name(sides: Sides) -> None:
     sides.run("CREATE INDEX solo_i ON solo (a)")
     for old, new in (("ref", "h2"), ("h", "hk"), ("h", "solo2"), ("solo", "h2"), ("u", "h2")):
         sides.refused(f"ALTER TABLE {old} RENAME TO {new}")
+        sides.refused(f"ALTER INDEX {old} RENAME TO {new}")  # PostgreSQL renames tables so, too
     sides.refused("ALTER TABLE h SET SCHEMA other")
     sides.run("ALTER TABLE h RENAME TO h2")
     sides.run("ALTER TABLE h2 RENAME TO h")
@@ -409,6 +410,20 @@ def test_a_table_is_not_moved_by_its_name(sides: Sides) -> None:
     sides.run("ALTER INDEX solo_i RENAME TO solo_j")
     sides.run("ALTER TABLE u RENAME TO u_2")
     sides.run("ALTER TABLE u_2 SET SCHEMA other")
+
+
+def test_tables_are_not_moved_by_the_name_of_their_schema(sides: Sides) -> None:
+    sides.run("CREATE TABLE h (id int PRIMARY KEY, a int)")
+    sides.refused("ALTER SCHEMA public RENAME TO old")
+    sides.run("DROP TABLE h")
+    for statement, expected in (
+        ("CREATE TABLE other.h (id int PRIMARY KEY, a int)", "00000"),
+        ("ALTER SCHEMA public RENAME TO old", "00000"),
+        ("ALTER SCHEMA other RENAME TO public", "0A000"),
+        ("ALTER SCHEMA other RENAME TO another", "00000"),
+        ("ALTER SCHEMA old RENAME TO public", "00000"),
+    ):
+        assert state_of(sides.proxy, statement) == expected, statement
 
 
 def test_another_column_is_not_made_the_key(sides: Sides) -> None:

@@ -94,6 +94,7 @@ def test_where_it_goes(sql: str, plan: Plan) -> None:
         "ALTER SEQUENCE u OWNED BY h.a",
         "ALTER TABLE h RENAME TO g",
         "ALTER TABLE u RENAME TO h",
+        "ALTER INDEX u RENAME TO h",
         "ALTER TABLE r RENAME TO h",
         "ALTER TABLE part RENAME TO g",
         "CREATE TABLE h AS SELECT 1",
