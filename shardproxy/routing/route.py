@@ -26,9 +26,9 @@ from shardproxy.routing.plan import (
     Settings,
 )
 from shardproxy.routing.refusals import derived, no_snapshot, own_schema, read_elsewhere, refused, unlisted
-from shardproxy.routing.resolved import NOTIFICATIONS, Context, Tables, in_turn
+from shardproxy.routing.resolved import NOTIFICATIONS, OWN, Context, Tables, in_turn
 from shardproxy.routing.select import HINT_SET, elsewhere, route_select
-from shardproxy.routing.settings import route_settings
+from shardproxy.routing.settings import names_own, route_settings
 from shardproxy.sql import (
     SCHEMA,
     SNAPSHOT,
@@ -130,6 +130,11 @@ def _check_not_own(statement: Statement, tables: Tables, context: Context) -> No
     named = any(ref.schema == SCHEMA for ref in statement.tables)
     found = any(resolved.schema == SCHEMA for resolved in tables.values())
     if named or found or (isinstance(statement, Utility | Code) and statement.names_own):
+        raise own_schema()
+    # As what follows could name them without the schema.
+    if isinstance(statement, Set | Select) and names_own(statement, context.params):
+        raise own_schema()
+    if OWN in context.places.values():
         raise own_schema()
     if isinstance(statement, Utility):
         for role in statement.owners:

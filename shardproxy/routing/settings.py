@@ -5,7 +5,7 @@ from typing import Final
 
 from shardproxy.routing.plan import Settings
 from shardproxy.routing.resolved import ParamValue
-from shardproxy.sql import Const, Discard, Param, Reset, Select, Set, Value
+from shardproxy.sql import SCHEMA, Const, Discard, Param, Reset, Select, Set, Value, in_path
 
 BOOL: Final = 16
 TEXTS: Final = frozenset({0, 19, 25, 705, 1043})
@@ -36,6 +36,16 @@ def route_settings(statement: Set | Reset | Discard | Select, params: Sequence[P
         case [(str(name), bool(local))]:
             return Settings(name.lower(), local)
     return Settings(_own(statement, params), bool(calls) and all(local is True for _, local in calls))
+
+
+def names_own(statement: Set | Select, params: Sequence[ParamValue]) -> bool:
+    """Whether a statement puts the proxy's schema into the search_path."""
+    if isinstance(statement, Set):
+        return statement.name.lower() == "search_path" and SCHEMA in (statement.values or ())
+    for call in statement.set_configs:
+        if (_text(call.name, params) or "").lower() == "search_path" and in_path(_text(call.value, params) or ""):
+            return True
+    return False
 
 
 def _own(statement: Set | Select, params: Sequence[ParamValue]) -> str:

@@ -27,7 +27,7 @@ from shardproxy.sql.facts import (
     tables_in,
 )
 from shardproxy.sql.objects import ColumnRename, Object, Role
-from shardproxy.sql.own import SCHEMA
+from shardproxy.sql.own import SCHEMA, in_path
 from shardproxy.sql.parse import ParseFailed
 from shardproxy.sql.statements import (
     HOLDING,
@@ -139,6 +139,7 @@ __all__ = [
     "Utility",
     "Value",
     "analyze",
+    "in_path",
     "run_as",
     "tables_in",
 ]

@@ -132,8 +132,8 @@ def _select(at: _Place, _: str, node: Node) -> Statement:
 
 def _set_config(arguments: list[Node]) -> SetConfig:
     if len(arguments) != 3:
-        return SetConfig(None, None)
-    return SetConfig(query.value_of(arguments[0]), query.value_of(arguments[2]))
+        return SetConfig(None, None, None)
+    return SetConfig(*map(query.value_of, arguments))
 
 
 def _create_as(at: _Place, into: Node, inner: Statement, *, materialized: bool) -> CreateAs:

@@ -126,9 +126,13 @@ FromItem = FromTable | FromFunction | FromOther | FromJoin
 
 @dataclass(frozen=True, slots=True)
 class SetConfig:
-    """A call of set_config(): the setting's name, and whether the transaction ends it; None is known at run time."""
+    """A call of set_config(): the setting's name and value, and whether the transaction ends it.
+
+    None is known at run time.
+    """
 
     name: Value | None
+    value: Value | None
     local: Value | None
 
 

@@ -22,6 +22,7 @@ _IN_CODE: Final = re.compile(
     r"""|\bsearch_path\b[^;]*\bshardproxy\b""",
     re.IGNORECASE,
 )
+_IN_PATH: Final = re.compile(rf'(?:^|,)\s*(?:(?i:{SCHEMA})|"{SCHEMA}")\s*(?:,|$)')
 
 
 def names_schema(name: str, node: Node) -> bool:
@@ -41,10 +42,15 @@ def names_schema(name: str, node: Node) -> bool:
             continue
         if not isinstance(part, dict):
             continue
+        if part.get("name") == "search_path" and "args" in part:
+            # SET of a function, a role or a database.
+            alone = True
         for key, child in part.items():
             if key in _SCHEMA_KEYS and child == SCHEMA:
                 return True
             if key == "String" and alone and child.get("sval") == SCHEMA:
+                return True
+            if key == "A_Const" and alone and child.get("sval", {}).get("sval") == SCHEMA:
                 return True
             if key == "DefElem":
                 # ALTER DEFAULT PRIVILEGES IN SCHEMA; CREATE EXTENSION ... SCHEMA; AS of a function is its body.
@@ -57,6 +63,11 @@ def names_schema(name: str, node: Node) -> bool:
             elif key not in _COLUMNS:
                 pending.append((child, alone))
     return False
+
+
+def in_path(path: str) -> bool:
+    """Tell of a search_path whether it has the schema."""
+    return _IN_PATH.search(path) is not None
 
 
 def names_in_code(node: Any) -> bool:

@@ -44,6 +44,9 @@ def test_it_stays_as_it_is_whatever_is_tried(one_server: Databases, proxy: Proxy
         "CREATE RULE r AS ON INSERT TO shardproxy.decisions DO INSTEAD NOTHING",
         "PREPARE p AS DELETE FROM shardproxy.decisions",
         "REVOKE ALL ON SCHEMA shardproxy FROM postgres",
+        "SET search_path = shardproxy, public",
+        "SELECT set_config('search_path', 'shardproxy', false)",
+        "CREATE FUNCTION f() RETURNS void LANGUAGE sql SET search_path = shardproxy AS 'DELETE FROM decisions'",
     )
     with psycopg.connect(proxy.dsn(), autocommit=True) as client:
         for sql in attempts:
@@ -52,8 +55,13 @@ def test_it_stays_as_it_is_whatever_is_tried(one_server: Databases, proxy: Proxy
                     client.execute(sql.encode(), prepare=prepare)
                 assert refused.value.sqlstate == INSUFFICIENT_PRIVILEGE, sql
                 assert refused.value.diag.message_hint, sql
-        client.execute("SET search_path = shardproxy, public")
+    with psycopg.connect(proxy.dsn(), autocommit=True, options="-c search_path=shardproxy,public") as client:
         for sql in (
+            "COMMENT ON TABLE place IS 'x'",
+            "COMMENT ON COLUMN place.number IS 'x'",
+            "CREATE TABLE new (a int)",
+            "CREATE VIEW new AS SELECT 1",
+            "CREATE SEQUENCE new",
             "DELETE FROM decisions",
             "TRUNCATE identity",
             "UPDATE place SET number = 9",

@@ -7,6 +7,14 @@ from shardproxy.routing import Context, Resolved, route
 from shardproxy.sql import SCHEMA, Code, Utility, analyze
 
 NAMING = (
+    "SET search_path = x, shardproxy",
+    "SET LOCAL SCHEMA 'shardproxy'",
+    "SELECT set_config('Search_Path', 'x, ShardProxy', false)",
+    "SELECT set_config('search_path', '\"shardproxy\", x', true)",
+    "ALTER ROLE r SET search_path = shardproxy",
+    "ALTER DATABASE d SET search_path = x, shardproxy",
+    "ALTER FUNCTION f() SET search_path = shardproxy",
+    "CREATE FUNCTION f() RETURNS void LANGUAGE sql SET search_path = shardproxy AS 'DELETE FROM decisions'",
     "DROP TABLE shardproxy.decisions",
     'DROP TABLE "shardproxy"."decisions" CASCADE',
     "DROP SCHEMA shardproxy CASCADE",
