@@ -7,15 +7,14 @@ both sides are in the same state after it.
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from itertools import zip_longest
 
 import psycopg
 
 from shardproxy.wire import encode
 from tests.oracle.case import Case, Step
-from tests.oracle.documented import ROLLED_BACK_LATER, avoided, known, refusal
+from tests.oracle.documented import ROLLED_BACK_LATER, avoided, first, known, refusal
 from tests.oracle.generate.schema import PLACED, SHARDS, Placed
-from tests.oracle.transcript import CLOSED, FIRST_USER_OID, Item, Names, converse, error, fields, status
+from tests.oracle.transcript import CLOSED, FIRST_USER_OID, Item, Names, converse, error, status
 from tests.support.databases import Databases, Servers
 from tests.support.proxy import Proxy
 from tests.support.rawclient import RawClient
@@ -42,9 +41,9 @@ class Arena:
 
     def __init__(self, databases: Databases, proxy: Proxy, stack: ExitStack) -> None:
         self.databases = databases
-        self._proxied = proxy.dsn()
+        self.proxied = proxy.dsn()
         self._stack = stack
-        self._oracle, *self._shards = [
+        self.oracle, *self.shards = [
             stack.enter_context(psycopg.connect(dsn, autocommit=True)) for dsn in (databases.oracle, *databases.shards)
         ]
         self.statements = 0
@@ -69,13 +68,13 @@ class Arena:
 
     def clean(self) -> None:
         """Drop all that the last case has left."""
-        for connection in (*self._shards, self._oracle):
+        for connection in (*self.shards, self.oracle):
             connection.execute(CLEAN.encode())
 
     def run(self, case: Case) -> None:
         """Run a case on both sides; DifferenceError at the first thing that differs."""
         self.clean()
-        with RawClient(self._proxied) as ours, RawClient(self.databases.oracle) as theirs:
+        with RawClient(self.proxied) as ours, RawClient(self.databases.oracle) as theirs:
             session = _Session(self, ours, theirs)
             session.run(case)
         if not session.ended:
@@ -86,14 +85,14 @@ class Arena:
     def names(self) -> tuple[Names, Names]:
         """The names of the types that have no fixed OID: as the proxy shows them, and the oracle's."""
         listing = f"SELECT oid, typname::text FROM pg_type WHERE oid >= {FIRST_USER_OID}".encode()
-        return dict(self._shards[0].execute(listing).fetchall()), dict(self._oracle.execute(listing).fetchall())
+        return dict(self.shards[0].execute(listing).fetchall()), dict(self.oracle.execute(listing).fetchall())
 
     # Tables.
 
     def compare_tables(self, number: int) -> None:
         """Compare which tables there are, what they hold, and where each row lies."""
-        there = self._tables(self._oracle)
-        here = [self._tables(connection) for connection in self._shards]
+        there = self._tables(self.oracle)
+        here = [self._tables(connection) for connection in self.shards]
         for name in sorted(there.union(*here)):
             placed = PLACED.get(name)
             expected = [_belongs(placed, shard) and name in there for shard in range(SHARDS)]
@@ -112,10 +111,10 @@ class Arena:
 
     def _compare_rows(self, placed: Placed, number: int) -> None:
         listing = f'SELECT "whole row"::text FROM {placed.name} "whole row"'.encode()
-        theirs = Counter(text for (text,) in self._oracle.execute(listing).fetchall())
+        theirs = Counter(text for (text,) in self.oracle.execute(listing).fetchall())
         ours = [
             Counter(text for (text,) in connection.execute(listing).fetchall())
-            for shard, connection in enumerate(self._shards)
+            for shard, connection in enumerate(self.shards)
             if _belongs(placed, shard)
         ]
         expected = self._places(placed) if placed.sharded and theirs else [theirs] * len(ours)
@@ -131,10 +130,10 @@ class Arena:
         make = f"CREATE TEMP TABLE twin (LIKE {placed.name}) {method};" + "".join(
             f"CREATE TEMP TABLE twin{shard} PARTITION OF twin {bound};" for shard, bound in enumerate(bounds)
         )
-        with self._oracle.transaction(force_rollback=True):
-            self._oracle.execute((make + f"INSERT INTO twin SELECT * FROM {placed.name}").encode())
+        with self.oracle.transaction(force_rollback=True):
+            self.oracle.execute((make + f"INSERT INTO twin SELECT * FROM {placed.name}").encode())
             return [
-                Counter(text for (text,) in self._oracle.execute(f"SELECT twin{shard}::text FROM twin{shard}".encode()))
+                Counter(text for (text,) in self.oracle.execute(f"SELECT twin{shard}::text FROM twin{shard}".encode()))
                 for shard in range(len(bounds))
             ]
 
@@ -201,8 +200,8 @@ class _Session:
             if reason is None and self._aborted and ROLLED_BACK_LATER.holds(step, got, expected):
                 reason = ROLLED_BACK_LATER
             if reason is None:
-                what = f"{step!r}\nproxy:      {_shown(got)}\nPostgreSQL: {_shown(expected)}"
-                raise DifferenceError(number, _kind(got, expected), what)
+                what = f"{step!r}\nproxy:      {shown(got)}\nPostgreSQL: {shown(expected)}"
+                raise DifferenceError(number, kind_of(got, expected), what)
             arena.known[reason.reason] += 1
             self.ended = reason.ends
         if error(expected) is None and expected[-1] != CLOSED:
@@ -213,15 +212,11 @@ class _Session:
             self._prepared.pop(step.name, None)
 
 
-def _kind(got: list[Item], expected: list[Item]) -> str:
-    """The first pair of items that differs, without their contents but for SQLSTATEs."""
-    here, there = next(pair for pair in zip_longest(got, expected, fillvalue=("nothing",)) if pair[0] != pair[1])
-
-    def told(item: Item) -> str:
-        return f"{item[0]} {fields(item)['C']}" if item[0] in {"E", "N"} else str(item[0])
-
-    return f"{told(here)} for {told(there)}"
+def kind_of(got: list[Item], expected: list[Item]) -> str:
+    """What alike differences have in common: the first pair of items that differs, without their contents."""
+    return " for ".join(first(got, expected))
 
 
-def _shown(items: list[Item]) -> str:
+def shown(items: list[Item]) -> str:
+    """For people."""
     return " ".join(str(item) for item in items)[:2000]

@@ -1,10 +1,10 @@
 """From a case that differs to a short one: steps are left out, then parts of the last statement."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from pglast import parse_sql
 from pglast.ast import Node
@@ -13,8 +13,11 @@ from pglast.stream import RawStream
 
 from tests.oracle.arena import Arena, DifferenceError
 from tests.oracle.case import Case, Step
+from tests.oracle.sequences import Pipeline, Sequences
 
-ATTEMPTS = 250  # of each of both
+ATTEMPTS = 250  # of a statement
+
+T = TypeVar("T")
 
 
 def shrink(arena: Arena, case: Case, difference: DifferenceError) -> tuple[list[Step], DifferenceError]:
@@ -37,13 +40,8 @@ class _Shrinker:
         return self.best, self.why
 
     def _steps(self) -> None:
-        size = max(len(self.best) // 2, 1)
-        while size:
-            at = 0
-            while at < len(self.best):
-                if not self._try(self.best[:at] + self.best[at + size :]):
-                    at += size
-            size //= 2
+        for shorter in shortened(lambda: self.best):
+            self._try(shorter)
 
     def _try(self, case: Case) -> bool:
         try:
@@ -54,6 +52,19 @@ class _Shrinker:
             self.best, self.why = list(case[: found.number + 1]), found
             return True
         return False
+
+
+def shortened(best: Callable[[], list[T]]) -> Iterator[list[T]]:
+    """What `best` returns, without some of it; one that differs in the same way becomes what `best` returns."""
+    size = max(len(best()) // 2, 1)
+    while size:
+        at = 0
+        while at < len(best()):
+            before = best()
+            yield before[:at] + before[at + size :]
+            if best() is before:
+                at += size
+        size //= 2
 
 
 def _simpler(step: Step) -> Iterator[Step]:
@@ -96,3 +107,25 @@ def _smaller(node: Node | tuple[Node, ...]) -> Iterator[Any]:
                     with suppress(ValueError):  # not a part of such a node
                         setattr(made, name, smaller)
                         yield made
+
+
+def shrink_pipelines(
+    sequences: Sequences, pipelines: Sequence[Pipeline], difference: DifferenceError
+) -> tuple[list[Pipeline], DifferenceError]:
+    """The same for pipelines: whole ones, then messages of the last."""
+    best, why = list(pipelines[: difference.number + 1]), difference
+
+    def attempt(shorter: Sequence[Pipeline]) -> None:
+        nonlocal best, why
+        try:
+            sequences.run(shorter)
+        except DifferenceError as found:
+            if found.kind == why.kind:
+                best, why = list(shorter[: found.number + 1]), found
+
+    for shorter in shortened(lambda: best):
+        attempt(shorter)
+    for at in range(len(best)):
+        for fewer in shortened(lambda at=at: best[at].messages):  # type: ignore[misc]
+            attempt([*best[:at], replace(best[at], messages=fewer), *best[at + 1 :]])
+    return best, why

@@ -1,22 +1,12 @@
 """A short form of the oracle: the same few hundred statements each time. `python -m tests.oracle` takes new ones."""
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.conftest import RunProxy
 from tests.oracle.arena import Arena
 from tests.oracle.generate.scripts import script
 from tests.oracle.kept import KEPT
-from tests.support.databases import Servers
 
 CASES = 16
-
-
-@pytest.fixture(scope="module")
-def arena(servers18: Servers, run_proxy_for_module: RunProxy) -> Iterator[Arena]:
-    with Arena.open(servers18, run_proxy_for_module) as arena:
-        yield arena
 
 
 @pytest.mark.parametrize("seed", range(CASES))

@@ -6,7 +6,7 @@ compared by name, since each database gives them OIDs of its own.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import cast
 
 from shardproxy.wire import decode
@@ -21,16 +21,24 @@ FIRST_USER_OID = 16384
 CLOSED: Item = ("the connection is closed",)
 
 
-def converse(client: RawClient, data: bytes, names: Names, *, ordered: bool = False, ends: int = 1) -> list[Item]:
-    """Send messages that lead to `ends` ReadyForQuery, and return what comes up to the last."""
+def converse(client: RawClient, data: bytes, names: Names, *, ordered: bool = False) -> list[Item]:
+    """Send messages that lead to one ReadyForQuery, and return what comes up to it."""
     client.send(data)
+    return read(client, names, lambda items: items[-1][0] == "Z", ordered=ordered)
+
+
+def read(client: RawClient, names: Names, over: Callable[[list[Item]], bool], *, ordered: bool = False) -> list[Item]:
+    """Return what comes until it is `over`, or the connection ends; rows sorted unless they are `ordered`."""
     items: list[Item] = []
     statuses: list[Item] = []
     rows: list[Item] = []
-    while ends:
+    while not items or not over(items):
         message = client.read()
         if message is not None and message.type == B.DATA_ROW:
             rows.append(("D", *decode.data_row(message.payload)))
+            continue
+        if message is not None and message.type == B.COPY_DATA:
+            rows.append(("d", message.payload))
             continue
         items += rows if ordered else sorted(rows, key=repr)
         rows = []
@@ -43,7 +51,6 @@ def converse(client: RawClient, data: bytes, names: Names, *, ordered: bool = Fa
             # PostgreSQL reports settings before ReadyForQuery, in the order of its table of settings.
             items += sorted(statuses, key=repr)
             statuses = []
-            ends -= 1
         items.append(_item(message, names))
     return items
 

@@ -105,6 +105,12 @@ class RawClient:
     cancel_key: tuple[int, bytes]
     """Process id and key for a CancelRequest."""
 
+    @property
+    def address(self) -> tuple[str, int]:
+        """The server's."""
+        host, port = self._socket.getpeername()[:2]
+        return host, port
+
     def _login(self, parameters: dict[str, str]) -> None:
         self.greeting = Reply()
         self.send(encode.startup_message(parameters))
