@@ -10,6 +10,7 @@ from shardproxy.routing.memory import Memory
 from shardproxy.routing.plan import (
     ByKey,
     Connected,
+    Copies,
     CopyFromClient,
     CopyToClient,
     Gather,
@@ -18,17 +19,20 @@ from shardproxy.routing.plan import (
     OneShard,
     Plan,
     Replicate,
+    Rows,
     Settings,
     ShardByShard,
 )
 from shardproxy.routing.resolved import Context, ParamValue, Place, Resolved, Tables
 from shardproxy.routing.route import route
 from shardproxy.routing.select import functions_of
+from shardproxy.routing.written import Written
 
 __all__ = [
     "ByKey",
     "Connected",
     "Context",
+    "Copies",
     "CopyFromClient",
     "CopyToClient",
     "Gather",
@@ -43,9 +47,11 @@ __all__ = [
     "Plan",
     "Replicate",
     "Resolved",
+    "Rows",
     "Settings",
     "ShardByShard",
     "Tables",
+    "Written",
     "functions_of",
     "keyed",
     "route",

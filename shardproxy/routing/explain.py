@@ -12,6 +12,7 @@ from shardproxy.routing.memory import Memory
 from shardproxy.routing.plan import (
     ByKey,
     Connected,
+    Copies,
     CopyFromClient,
     CopyToClient,
     Gather,
@@ -49,6 +50,7 @@ from shardproxy.sql import (
 
 ANY = "one shard, the session's home shard"
 GATHERED = "the shards' rows concatenated, counts added up"
+FIRST_ALONE = "the first shard's; the others get the rows that came of it there"
 SAME = "the same from every shard, counted once"
 
 
@@ -93,6 +95,8 @@ def explain(
             return Explanation(plan, everywhere, why, "the shards' counts added up")
         case Replicate():
             return Explanation(plan, everywhere, _why_all(statement, tables), SAME)
+        case Copies(rows=rows):
+            return Explanation(plan, everywhere, _why_all(statement, tables), SAME if rows is None else FIRST_ALONE)
         case ShardByShard():
             return Explanation(plan, everywhere, "it runs on one shard after the other, in no transaction", SAME)
         case Settings():

@@ -5,10 +5,11 @@ from typing import assert_never
 from shardproxy import native
 from shardproxy.errors import PgError
 from shardproxy.routing.bound import Bound
+from shardproxy.routing.copies import held_still, route_written, varying
 from shardproxy.routing.define import shard_of_new
 from shardproxy.routing.keytypes import KeyColumn
 from shardproxy.routing.keyvalues import Unbound, key_text
-from shardproxy.routing.plan import Home, OneShard, Replicate
+from shardproxy.routing.plan import Copies, Home, OneShard, Replicate
 from shardproxy.routing.refusals import copies_differ, key_of, read_elsewhere, refused, unbound
 from shardproxy.routing.resolved import Context, Resolved, Tables, in_turn
 from shardproxy.sql import (
@@ -24,21 +25,19 @@ from shardproxy.sql import (
     Select,
     Update,
 )
-from shardproxy.sql.kinds import IMMUTABLE
 from shardproxy.sqlstate import CHECK_VIOLATION
 
 Change = Insert | Update | Delete | Merge
 
 
-def route_modify(statement: Change, tables: Tables, context: Context) -> Home | OneShard | Replicate:
+def route_modify(statement: Change, tables: Tables, context: Context) -> Home | OneShard | Replicate | Copies:
     """Route a statement whose target is a user table."""
     ref = statement.target
     table = tables[ref]
     reads = {other: resolved for other, resolved in tables.items() if other != ref}
     verb = statement.kind.value
     if table.kind == "reference":
-        check_replicated(verb, statement, table, reads)
-        return Replicate(_in_turn(statement, table, reads))
+        return route_written(statement, table, reads, context)
     if table.kind == "single":
         shard = _shard_of(table)
         check_reads(verb, reads, shard)
@@ -63,20 +62,6 @@ def route_modify(statement: Change, tables: Tables, context: Context) -> Home | 
             assert_never(statement)
 
 
-def _in_turn(statement: Change, table: Resolved, reads: Tables) -> str | None:
-    """The locks under which every shard makes this change, and others of the tables it reads, in one order."""
-    # Rows that are added without a look at others may come in any order.
-    adds = isinstance(statement, Insert) and not statement.select and statement.conflict is None
-    return in_turn((table, "ROW EXCLUSIVE" if adds else "SHARE ROW EXCLUSIVE"), *_held_still(reads, table))
-
-
-def _held_still(reads: Tables, target: Resolved) -> list[tuple[Resolved, str]]:
-    """The locks on what a change of every shard reads, in an order that is the same for all."""
-    others = {(other.schema, other.name): other for other in reads.values()}
-    others.pop((target.schema, target.name), None)
-    return [(other, "SHARE") for _, other in sorted(others.items())]
-
-
 def _shard_of(table: Resolved) -> int:
     assert table.shard is not None
     return table.shard
@@ -89,49 +74,14 @@ def check_reads(verb: str, reads: Tables, shard: int) -> None:
             raise read_elsewhere(verb, other)
 
 
-def check_replicated(verb: str, statement: Change | Select | CopyFrom, table: Resolved, reads: Tables) -> None:
+def check_replicated(verb: str, statement: Select | CopyFrom, table: Resolved, reads: Tables) -> None:
     """Refuse what would not be the same on every shard."""
     for other in reads.values():
         if other.kind != "reference":
             raise read_elsewhere(verb, other)
-    varying = sorted(
-        name for schema, name in statement.functions if schema not in {None, "pg_catalog"} or name not in IMMUTABLE
-    )
-    if varying:
-        raise copies_differ(table, f"function {varying[0]}()")
-    if statement.varying:
-        raise copies_differ(table, statement.varying[0])
-    computed = sorted(_defaulted(statement, table) - table.defaults.keys())
-    if computed:
-        raise copies_differ(table, f'the computed default of column "{computed[0]}"')
-
-
-def _defaulted(statement: Change | Select | CopyFrom, table: Resolved) -> set[str]:
-    """The columns that may take their default."""
-    match statement:
-        case Insert(overriding=True):
-            return {*table.columns}
-        case Insert():
-            return {*statement.set_defaults} | _left_out(statement, table)
-        case Merge():
-            return {*statement.set_defaults, *table.columns}
-        case Update() | Delete():
-            return {*statement.set_defaults}
-        case CopyFrom(columns=tuple(columns)):
-            return set(table.columns) - set(columns)
-    return set()
-
-
-def _left_out(insert: Insert, table: Resolved) -> set[str]:
-    """The columns of which at least one row takes the default."""
-    names = table.columns if insert.columns is None else insert.columns
-    if insert.select:
-        return set() if insert.columns is None else set(table.columns) - set(names)
-    left_out = set()
-    for row in insert.rows:
-        left_out |= set(table.columns) - set(names[: len(row)])
-        left_out |= {name for name, value in zip(names, row, strict=False) if isinstance(value, Default)}
-    return left_out
+    why = varying(statement, table, reads)
+    if why is not None:
+        raise copies_differ(table, why)
 
 
 def _update_or_delete(statement: Update | Delete, tables: Tables, context: Context) -> Home | OneShard:
@@ -255,4 +205,4 @@ def route_create_as(statement: CreateAs, tables: Tables, context: Context) -> On
         return OneShard(shard)
     target = Resolved("reference", statement.target.schema or "public", statement.target.name)
     check_replicated("CREATE TABLE AS", query, target, reads)
-    return Replicate(in_turn(*_held_still(reads, target)))
+    return Replicate(in_turn(*held_still(reads, target)))

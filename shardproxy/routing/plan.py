@@ -6,6 +6,8 @@
 
 from dataclasses import dataclass
 
+from shardproxy.routing.written import WrittenColumn
+
 
 @dataclass(frozen=True, slots=True)
 class Local:
@@ -40,6 +42,43 @@ class Replicate:
     """
 
     lock: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """How the rows that came of a write on the first shard get to the other copies of its table.
+
+    `alias` is what the statement calls the table. `columns` are those to be sent, the key's among them. `old_key`: the
+    first shard is asked for the key that a row had before. `upserts`: an INSERT may have changed a row that was there.
+    `triggers` may change the rows once more: what comes of it is compared; `silent` keeps them from it. `watched` is
+    what might write other tables, which is refused when it does.
+    """
+
+    schema: str
+    name: str
+    alias: str
+    verb: str
+    columns: tuple[WrittenColumn, ...]
+    key: tuple[str, ...]
+    upserts: bool = False
+    old_key: bool = False
+    returning: bool = False
+    triggers: tuple[str, ...] = ()
+    silent: bool = False
+    watched: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """A write of a reference table: the first shard decides, the others follow, and the counts are compared.
+
+    With `rows` they get the rows that came of it there, else they run the same statement. `keyed` tells that it is
+    about one row at most. `lock` is the SQL by which a writer waits for its turn, as with `Replicate`.
+    """
+
+    lock: str | None = None
+    rows: Rows | None = None
+    keyed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,5 +124,15 @@ class CopyToClient:
 
 
 Plan = (
-    Local | Home | OneShard | Gather | Replicate | ShardByShard | Settings | Connected | CopyFromClient | CopyToClient
+    Local
+    | Home
+    | OneShard
+    | Gather
+    | Replicate
+    | Copies
+    | ShardByShard
+    | Settings
+    | Connected
+    | CopyFromClient
+    | CopyToClient
 )

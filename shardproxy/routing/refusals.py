@@ -72,9 +72,10 @@ def read_elsewhere(verb: str, table: Resolved) -> PgError:
     )
 
 
-def copies_differ(table: Resolved, why: str) -> PgError:
+def copies_differ(
+    table: Resolved,
+    why: str,
+    hint: str = "Give every column a constant or a parameter, computed by the client or by a SELECT before.",
+) -> PgError:
     """A write that each shard would carry out differently, on a table that must be the same on all."""
-    return refused(
-        f'{why} in a write of reference table "{table}" would make its copies differ',
-        "Give every column a constant or a parameter, computed by the client or by a SELECT before.",
-    )
+    return refused(f'{why} in a write of reference table "{table}" would make its copies differ', hint)

@@ -7,6 +7,7 @@ from typing import Final, Literal, NamedTuple
 from shardproxy.native import Placement
 from shardproxy.routing.identifiers import ascii_name
 from shardproxy.routing.keytypes import KeyColumn
+from shardproxy.routing.written import Written
 from shardproxy.sql import Object, TableRef
 
 NOTIFICATIONS: Final = 0
@@ -120,6 +121,14 @@ class Context:
     users: frozenset[str] = frozenset()
     """The roles as which the session uses its shards."""
     places: Mapping[Object, Place] = field(default_factory=dict)
+    written: Written | None = None
+    """The reference table that the statement writes."""
+    builtin: frozenset[str] = frozenset()
+    """The names of PostgreSQL's own functions."""
+
+    def is_builtin(self, schema: str | None, name: str) -> bool:
+        """Whether a function is one of PostgreSQL's own."""
+        return schema in {None, "pg_catalog"} and name in self.builtin
 
 
 def in_turn(*locks: tuple[Resolved, str]) -> str | None:

@@ -15,6 +15,7 @@ from shardproxy.routing.modify import check_replicated, route_create_as, route_m
 from shardproxy.routing.plan import (
     ByKey,
     Connected,
+    Copies,
     CopyFromClient,
     CopyToClient,
     Gather,
@@ -192,7 +193,9 @@ def _as_missing(tables: Tables, context: Context) -> Home | OneShard:
 # Rows.
 
 
-def _rows(statement: Rows, tables: Tables, context: Context) -> Home | OneShard | Gather | Replicate | Settings:
+def _rows(
+    statement: Rows, tables: Tables, context: Context
+) -> Home | OneShard | Gather | Replicate | Copies | Settings:
     _check_placed(tables)
     if not _has_choice(tables, context, statement.target if isinstance(statement, CreateAs) else None):
         sets = context.nshards == 1 and isinstance(statement, Select) and statement.sets_config
@@ -205,7 +208,7 @@ def _rows(statement: Rows, tables: Tables, context: Context) -> Home | OneShard 
 
 def _select_or_change(
     statement: Rows, tables: Tables, context: Context
-) -> Home | OneShard | Gather | Replicate | Settings:
+) -> Home | OneShard | Gather | Replicate | Copies | Settings:
     if not isinstance(statement, Select) and statement.calls("set_config"):
         raise refused("set_config() in a statement that writes rows is not supported", HINT_SET)
     if isinstance(statement, CreateAs):
@@ -226,11 +229,15 @@ def _select_or_change(
     return Home() if single is None else OneShard(single)
 
 
-def _notifying(tables: Tables, found: Home | OneShard | Gather | Replicate | Settings | ByKey) -> OneShard:
+def _notifying(
+    tables: Tables, found: Home | OneShard | Gather | Replicate | Copies | Settings | ByKey
+) -> OneShard | Copies:
     """Keep what calls pg_notify() on the shard where sessions listen."""
     here = OneShard(NOTIFICATIONS)
     if isinstance(found, Home):
         return here
+    if isinstance(found, Copies):  # the first shard alone calls it
+        return found
     if found != here or any(table.sharded for table in tables.values()):
         raise refused(
             "pg_notify() is supported only where no shard but the first takes part",
@@ -283,7 +290,9 @@ def _copy_from(statement: CopyFrom, tables: Tables, context: Context) -> Home | 
     _check_placed(tables)
     rows = _rows_go(statement, tables, context)
     if context.nshards > 1 and statement.calls("pg_notify"):
-        rows = _notifying(tables, rows)
+        called = _notifying(tables, rows)
+        assert isinstance(called, OneShard)  # a COPY has no plan of Copies
+        rows = called
     if statement.endpoint == "client":
         return CopyFromClient(rows)
     if isinstance(rows, Home | OneShard):

@@ -5,7 +5,7 @@ It never sends CommandComplete, ErrorResponse or ReadyForQuery: when a client ma
 Errors leave as PgError; the caller then calls `Transactions.statement_failed`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -16,6 +16,7 @@ from shardproxy.native import shape
 from shardproxy.routing import (
     ByKey,
     Connected,
+    Copies,
     CopyFromClient,
     CopyToClient,
     Gather,
@@ -33,6 +34,7 @@ from shardproxy.routing import (
 from shardproxy.session.client import Client
 from shardproxy.session.copy_out import copy_out
 from shardproxy.session.database import Database
+from shardproxy.session.follow import Follow, Request, Returning, query_returning
 from shardproxy.session.lane_plans import Facts, lane_plan, query_plan
 from shardproxy.session.names import Resolver
 from shardproxy.session.portals import Prepared, next_number
@@ -59,9 +61,6 @@ from shardproxy.sql import (
 from shardproxy.transaction.settings import replay_sql
 from shardproxy.wire.replies import Expect, Owed
 
-Request = Callable[[Connection], None]
-"""Sends to a connection what makes it run the statement, up to Query or Sync."""
-
 READS = frozenset({
     Kind.SELECT, Kind.SHOW, Kind.EXPLAIN, Kind.FETCH, Kind.CLOSE_CURSOR, Kind.DEALLOCATE, Kind.COPY_TO,
 })  # fmt: skip
@@ -87,6 +86,7 @@ class _Run:
     sql: bytes
     params: Sequence[ParamValue]
     request: Request
+    returning: Returning
     plan: Plan
 
 
@@ -110,9 +110,14 @@ class Executor:
         self._client = client
 
     async def run(
-        self, statement: Statement, sql: bytes, params: Sequence[ParamValue] = (), request: Request | None = None
+        self,
+        statement: Statement,
+        sql: bytes,
+        params: Sequence[ParamValue] = (),
+        request: Request | None = None,
+        returning: Returning | None = None,
     ) -> Outcome:
-        """Run one statement that is no COPY with the client's data; `request` is the extended protocol's."""
+        """Run one statement that is no COPY with the client's data; the last two are the extended protocol's."""
         self._client.statement_begins()
         match statement:
             case Empty():
@@ -123,7 +128,7 @@ class Executor:
                     self.memory = self.memory.transaction_ended()
                 return Outcome(tag)
         plan = await self.planned(statement, params)
-        run = _Run(statement, sql, params, request or query(sql), plan)
+        run = _Run(statement, sql, params, request or query(sql), returning or query_returning(sql), plan)
         match plan:
             case CopyToClient():
                 assert isinstance(statement, CopyTo)
@@ -132,6 +137,10 @@ class Executor:
                 answers = await self._set(run, plan)
             case ShardByShard():
                 answers = await self._one_by_one(run)
+            case Copies():
+                self._transactions.begin_implicit()
+                first, *_ = await self.joined(plan)
+                answers = [await self.follow(plan, first, self._client, run.request, run.returning)]
             case _:
                 if isinstance(plan, Replicate):
                     self._transactions.begin_implicit()
@@ -177,7 +186,7 @@ class Executor:
                 return self._shards.connected
             case Local():
                 return ()
-            case Replicate() | ShardByShard() | ByKey():
+            case Replicate() | Copies() | ShardByShard() | ByKey():
                 return self._shards.everyone
             case other:
                 assert_never(other)
@@ -192,7 +201,7 @@ class Executor:
         shards = self._shards
         connections = await shards.join(self.shards_of(plan))
         change = plan.rows if isinstance(plan, CopyFromClient) else plan
-        if isinstance(change, Replicate) and change.lock is not None:
+        if isinstance(change, Replicate | Copies) and change.lock is not None:
             lock = change.lock.encode("utf-8", "surrogateescape")
             await connections[0].execute(lock)
             await shards.on_all(connections[1:], lock)
@@ -203,9 +212,15 @@ class Executor:
         """Return where a statement goes whose rows are read in pieces, with its connections in the state for it."""
         self._client.statement_begins()
         plan = await self.planned(statement, params)
-        if isinstance(plan, Replicate):
+        if isinstance(plan, Replicate | Copies):
             self._transactions.begin_implicit()
         return plan, await self.joined(plan)
+
+    async def follow(
+        self, plan: Copies, first: Connection, output: Output, request: Request, returning: Returning
+    ) -> Answer:
+        """Write a reference table."""
+        return await Follow(self._shards, plan, output).run(first, request, returning)
 
     # What the lane may take from its next time on.
 

@@ -20,12 +20,12 @@ from shardproxy.session.execute import Executor, Outcome
 from shardproxy.session.names import Resolver
 from shardproxy.session.namespace import LOCAL, Namespace, shown, unprepared
 from shardproxy.session.pieces import EXECUTED, PIECEWISE, run_cursor, run_in_pieces
-from shardproxy.session.portals import Pending, Portal, Prepared, request
+from shardproxy.session.portals import Pending, Portal, Prepared, request, send_with
 from shardproxy.session.relay import Discard, Kept, Relay
 from shardproxy.session.shards import Shards
 from shardproxy.session.transactions import Transactions
 from shardproxy.shard.connection import Connection
-from shardproxy.sql import Deallocate, Kind, Select, Statement, run_as
+from shardproxy.sql import Deallocate, Kind, Modify, Select, Statement, run_as
 from shardproxy.sqlstate import (
     DUPLICATE_PREPARED_STATEMENT,
     OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -38,6 +38,9 @@ from shardproxy.wire.constants import F
 from shardproxy.wire.errors import decoded
 from shardproxy.wire.framing import Message
 from shardproxy.wire.replies import SWALLOWED_SYNC, Expect, Owed
+
+ABORTED = ord("E")
+"""The status of a failed transaction in ReadyForQuery."""
 
 DUPLICATE_CURSOR = "42P03"
 
@@ -136,8 +139,8 @@ class Extended:
     # Errors.
 
     async def _first_error(self, error: PgError) -> PgError:
-        """Answer first what came before a message that fails by itself; return the error to report."""
-        if self.waiting:
+        """Answer first what came before a message that fails by itself, if it can be; return the error to report."""
+        if self.waiting and not any(one.status == ABORTED for one in self._shards.participants()):
             try:
                 await self.settle()
             except PgError as earlier:
@@ -341,7 +344,8 @@ class Extended:
             await self.settle()
             return Outcome(statement.tag)
         sets = isinstance(statement, Select) and statement.sets_config
-        if portal.reading is not None or (execute.max_rows > 0 and statement.kind in PIECEWISE and not sets):
+        rowless = sets or (isinstance(statement, Modify) and not statement.returning)
+        if portal.reading is not None or (execute.max_rows > 0 and statement.kind in PIECEWISE and not rowless):
             pending, self.waiting = self.waiting, []
             outcome = await run_in_pieces(
                 self._executor, self._client, portal, execute.portal, execute.max_rows, pending
@@ -357,8 +361,12 @@ class Extended:
             made.add(encode.SYNC, SWALLOWED_SYNC)
             connection.send(b"".join(made.data), made.owed)
 
+        def send_returning(connection: Connection, more: bytes) -> None:
+            self.waiting = []
+            send_with(connection, pending, portal, more)
+
         sql = prepared.text.encode(run_as(statement))
-        outcome = await self._executor.run(statement, sql, portal.parameters(), send)
+        outcome = await self._executor.run(statement, sql, portal.parameters(), send, send_returning)
         prepared.accepted = True
         if outcome.tag in {"DISCARD ALL", "DEALLOCATE ALL"}:
             self.names.forget_statements()

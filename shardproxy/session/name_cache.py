@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from shardproxy.routing import Resolved
+from shardproxy.routing import Resolved, Written
 from shardproxy.session.lane_plans import LanePlan, QueryPlan
 
 KEEP: Final = 1.0
@@ -37,6 +37,8 @@ class NameCache:
 
     relations: dict[tuple[str | None, str], Resolved | None] = field(default_factory=dict)
     aggregates: dict[Names, bool] = field(default_factory=dict)
+    written: dict[tuple[str, str], Written] = field(default_factory=dict)
+    """By schema and name, reference tables that were written."""
     plans: Plans[bytes, LanePlan] = field(default_factory=Plans)
     """By the Parse message after the statement's name."""
     queries: Plans[tuple[bytes, bytes], QueryPlan] = field(default_factory=Plans)
@@ -60,5 +62,6 @@ class NameCache:
         """Forget all."""
         self.relations.clear()
         self.aggregates.clear()
+        self.written.clear()
         self.plans.clear()
         self.queries.clear()

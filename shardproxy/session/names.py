@@ -12,7 +12,7 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 
 from shardproxy.copy.encoding import python_codec
 from shardproxy.errors import PgError
-from shardproxy.routing import Context, ParamValue, Resolved, functions_of
+from shardproxy.routing import Context, ParamValue, Resolved, Written, functions_of
 from shardproxy.routing.keytypes import spells
 from shardproxy.routing.relation import Relation
 from shardproxy.routing.resolved import TableKind
@@ -24,6 +24,7 @@ from shardproxy.session.name_cache import NameCache, Names
 from shardproxy.session.shards import Shards
 from shardproxy.shard import catalog
 from shardproxy.shard.connection import IDLE, Connection
+from shardproxy.shard.written import parse_written, written_sql
 from shardproxy.sql import SCHEMA, Code, CreateAs, Kind, Statement, TableRef, Utility
 
 VIEW = "v"
@@ -212,7 +213,22 @@ class Resolver:
             server_codec=python_codec(self._shards.server_encoding),
             users=self._database.users,
             places=await self._locator.places(statement),
+            written=await self._written(tables),
+            builtin=self._database.builtin_functions or frozenset(),
         )
+
+    async def _written(self, tables: Mapping[TableRef, Resolved]) -> Written | None:
+        """Return what has to be known of the reference table that a statement writes."""
+        table = next((one for ref, one in tables.items() if ref.role == "write" and one.kind == "reference"), None)
+        if table is None or len(self._shards.addresses) == 1:
+            return None
+        known, name = self.cache.written, (table.schema, table.name)
+        if name not in known:
+            connection = await self._reader()
+            version = int(connection.parameters.get("server_version", "0").partition(".")[0])
+            answers = await connection.fetch(written_sql(table.schema, table.name, version))
+            known[name] = parse_written(catalog.text(answers[0][0])) if answers else Written()
+        return known[name]
 
     async def _reader(self) -> Connection:
         """Return the connection to read the catalog with: inside the transaction, once that has done anything."""

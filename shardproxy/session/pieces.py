@@ -5,21 +5,24 @@ transaction must be open, as it must with one server. Its name there is used onc
 shard has the client's name, for to SQL it is a cursor.
 
 PostgreSQL runs a statement that changes rows to its end at the first Execute, however few of its RETURNING rows are
-asked for. So do all shards here: those whose turn has not come are asked for one row, which waits for its turn.
+asked for. So do all shards here: those whose turn has not come are asked for one row, which waits for its turn. Of a
+write of a reference table all rows are kept, for the other shards need them at once.
 """
 
+from collections import deque
 from dataclasses import dataclass, field
 from itertools import count
 
 from shardproxy.combine.answers import Answer
-from shardproxy.routing import Connected, Replicate
+from shardproxy.routing import Connected, Copies, Replicate
 from shardproxy.session.client import Client
 from shardproxy.session.execute import READS, Executor, Outcome
-from shardproxy.session.portals import Pending, Portal, request
+from shardproxy.session.portals import Pending, Portal, request, send_with
 from shardproxy.session.relay import Discard, Kept, Output, Relay
 from shardproxy.shard.connection import Connection
 from shardproxy.sql import Kind
 from shardproxy.wire import encode
+from shardproxy.wire.constants import B
 from shardproxy.wire.replies import SWALLOWED_SYNC, Expect, Owed
 
 PIECEWISE = frozenset({
@@ -111,6 +114,61 @@ class Reading:
         self.waiting.clear()
 
 
+@dataclass(slots=True, eq=False)
+class Held:
+    """The rows of a write that has been carried out on all shards."""
+
+    client: Client
+    rows: deque[bytes] = field(default_factory=deque)
+    verb: str = ""
+    name: bytes = b""
+    cursor: str = ""
+
+    def write(self, data: bytes) -> None:
+        """Keep rows, and pass on what comes before them."""
+        at = 0
+        while at < len(data):
+            end = at + 1 + int.from_bytes(data[at + 1 : at + 5])
+            if data[at] == B.DATA_ROW:
+                self.rows.append(data[at:end])
+            else:
+                self.client.write(data[at:end])
+            at = end
+
+    async def read(self, client: Client, limit: int, pending: list[Pending]) -> Outcome:
+        """Give up to `limit` rows, all if it is 0; no message waits any more."""
+        assert not pending
+        count = min(limit, len(self.rows)) if limit else len(self.rows)
+        for _ in range(count):
+            client.write(self.rows.popleft())
+        if limit and count == limit:
+            return Outcome(None, suspended=True)
+        return Outcome(f"{self.verb} {count}")
+
+    def close(self) -> None:
+        """Forget what is left."""
+        self.rows.clear()
+
+
+async def _carried_out(
+    executor: Executor, client: Client, portal: Portal, plan: Copies, first: Connection, pending: list[Pending]
+) -> Held:
+    held = Held(client)
+
+    def send(connection: Connection) -> None:
+        made = request(connection.statements, pending, portal)
+        made.add(encode.execute(b""), EXECUTED)
+        made.add(encode.SYNC, SWALLOWED_SYNC)
+        connection.send(b"".join(made.data), made.owed)
+
+    def send_returning(connection: Connection, more: bytes) -> None:
+        send_with(connection, pending, portal, more)
+
+    answer = await executor.follow(plan, first, held, send, send_returning)
+    held.verb = (answer.tag or "").rpartition(" ")[0]
+    return held
+
+
 async def run_in_pieces(
     executor: Executor, client: Client, portal: Portal, name: bytes, limit: int, pending: list[Pending]
 ) -> Outcome:
@@ -118,6 +176,9 @@ async def run_in_pieces(
     if portal.reading is None:
         statement = portal.prepared.statement
         plan, connections = await executor.in_pieces(statement, portal.parameters())
+        if isinstance(plan, Copies):
+            portal.reading = await _carried_out(executor, client, portal, plan, connections[0], pending)
+            return await portal.reading.read(client, limit, [])
         same = isinstance(plan, Replicate | Connected)
         reading = portal.reading = Reading(
             portal, connections, same, same or len(connections) == 1, statement.kind not in READS
@@ -126,7 +187,7 @@ async def run_in_pieces(
             reading.name = name
             reading.cursor = name.decode(errors="surrogateescape")
             executor.cursor_opened(reading.cursor, connections[0])
-    assert isinstance(portal.reading, Reading)
+    assert isinstance(portal.reading, Reading | Held)
     return await portal.reading.read(client, limit, pending)
 
 

@@ -11,10 +11,11 @@ from typing import Protocol
 from shardproxy.copy.encoding import Text
 from shardproxy.errors import PgError
 from shardproxy.routing import ParamValue
+from shardproxy.shard.connection import Connection
 from shardproxy.shard.statements import UNNAMED, Statements
-from shardproxy.sql import Select, Statement, run_as
+from shardproxy.sql import Modify, Select, Statement, run_as
 from shardproxy.wire import decode, encode
-from shardproxy.wire.replies import HOUSEKEEPING, Expect, Owed
+from shardproxy.wire.replies import HOUSEKEEPING, SWALLOWED_SYNC, Expect, Owed
 
 _numbers = count(1)
 
@@ -173,3 +174,20 @@ def request(
         made.prepare(statements, portal.prepared, forward=False)
         made.add(portal.bind_as(name), Owed(Expect.BIND, forward=False))
     return made
+
+
+def send_with(connection: Connection, pending: list[Pending], portal: Portal, more: bytes) -> None:
+    """Bring the pending messages to a shard, and have it execute the portal's statement with a text put after it."""
+    statements, prepared, bind = connection.statements, portal.prepared, portal.bind
+    made = request(statements, pending, None)
+    statement = prepared.statement
+    sql = prepared.text.encode(prepared.text.characters[: statement.location + len(statement.text)])
+    statements.parsed(UNNAMED, next_number())
+    made.add(encode.parse(UNNAMED, sql + more, prepared.oids), Owed(Expect.PARSE, forward=False, name=UNNAMED))
+    formats = bind.result_formats
+    if len(formats) > 1:  # one for each column
+        formats = (*formats, 0) if isinstance(statement, Modify) and statement.returning else ()
+    made.add(encode.bind(b"", UNNAMED, bind.param_formats, bind.params, formats), Owed(Expect.BIND, forward=False))
+    made.add(encode.execute(b""), Owed(Expect.EXECUTE, forward=False))
+    made.add(encode.SYNC, SWALLOWED_SYNC)
+    connection.send(b"".join(made.data), made.owed)

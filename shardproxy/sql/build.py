@@ -173,6 +173,7 @@ def _modify(at: _Place, name: str, node: Node, tree: Node) -> Statement:
         "set_columns": tuple(found.set_columns),
         "set_defaults": tuple(found.set_defaults),
         "returning": "returningClause" in node,
+        "alone": source is None and not found.queries and name != "MergeStmt",
     }
     if name == "InsertStmt":
         overriding = node.get("override") == "OVERRIDING_USER_VALUE"

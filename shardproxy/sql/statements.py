@@ -52,9 +52,9 @@ class Modify(Query):
     target: TableRef
     set_columns: tuple[str, ...] = ()
     """Columns that UPDATE, ON CONFLICT DO UPDATE or a nested UPDATE sets."""
-    set_defaults: tuple[str, ...] = ()
-    """Those of them that are set to DEFAULT."""
+    set_defaults: tuple[str, ...] = ()  # those of them that are set to DEFAULT
     returning: bool = False
+    alone: bool = True  # it looks at no rows but those that it writes, or makes rows of functions alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

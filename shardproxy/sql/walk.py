@@ -5,6 +5,7 @@ of. A name counts as a common table expression only where PostgreSQL would find 
 whose statement then is refused rather than answered wrongly. No recursion: the client chooses the depth.
 """
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -23,8 +24,8 @@ _AGGREGATES: Final = {
 _LEAVES: Final = frozenset({"A_Const", "ColumnRef", "String", "SetToDefault"})
 # WITH is read before the rest; a locking clause has names of FROM, and INTO a relation that is not there yet.
 _NO_RELATIONS: Final = frozenset({"withClause", "lockingClause", "intoClause"})
-# Spellings of date and time input that depend on the moment.
-_MOMENTS: Final = {"now", "today", "tomorrow", "yesterday"}
+# Spellings of date and time input that depend on the moment; they may stand in arrays, ranges and rows.
+_MOMENTS: Final = re.compile(r"(?<![a-z])(now|today|tomorrow|yesterday)(?![a-z])", re.IGNORECASE)
 # Columns that every table has, and every server fills in its own way.
 _SYSTEM_COLUMNS: Final = {"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"}
 
@@ -45,6 +46,8 @@ class Found:
     limits: Counter[str] = field(default_factory=Counter)
     """LIMIT and DISTINCT ON of all levels: each may choose other rows on each shard."""
     varying: dict[str, None] = field(default_factory=dict)
+    queries: bool = False
+    """There are sub-selects in expressions, or WITH."""
     set_columns: dict[str, None] = field(default_factory=dict)
     set_defaults: dict[str, None] = field(default_factory=dict)
     set_config: list[list[Node]] = field(default_factory=list)
@@ -85,6 +88,7 @@ def walk(tree: Node, outer: set[int] | None, role: Role = "read") -> Found:
             _relation(found, node, scope, role, outer)
             continue
         if "withClause" in node:
+            found.queries = True
             scope = _common_tables(found, node["withClause"], scope, pending)
         _facts(found, node)
         child: Any
@@ -131,6 +135,7 @@ def _modifying(
     target = node["relation"]
     found.tables[table_ref(target, "write", _is_nested(target, outer))] = None
     if "withClause" in node:
+        found.queries = True
         scope = _common_tables(found, node["withClause"], scope, pending)
     _assignments(found, node.get("targetList", ()))  # only UPDATE has one
     child: Any
@@ -162,7 +167,7 @@ def _leaf(found: Found, node: Node) -> None:
     if column in _SYSTEM_COLUMNS:
         found.varying[f"system column {column}"] = None
     text = node.get("A_Const", {}).get("sval", {}).get("sval", "")
-    if text.strip().lower() in _MOMENTS:
+    if text and _MOMENTS.search(text):
         found.varying[f"the constant '{text}'"] = None
 
 
@@ -178,6 +183,12 @@ def _facts(found: Found, node: Node) -> None:
     elif "A_Indirection" in node:
         steps = node["A_Indirection"].get("indirection", ())
         found.attributes.update(step["String"]["sval"] for step in steps if "String" in step)
+    elif "SubLink" in node:
+        found.queries = True
+    elif "TypeCast" in node:
+        name = node["TypeCast"]["typeName"]["names"][-1]["String"]["sval"]
+        if name.startswith("reg"):
+            found.varying[f"a cast to {name}"] = None
     elif "RangeTableSample" in node:
         found.varying["TABLESAMPLE"] = None
     elif "limitOption" in node:

@@ -37,6 +37,7 @@ from shardproxy.session.login import Identity
 from shardproxy.session.session import Session
 from shardproxy.shard import catalog
 from shardproxy.shard.objects import objects_sql
+from shardproxy.shard.written import written_sql
 from shardproxy.wire import encode
 from shardproxy.wire.constants import B, frontend_limit
 from shardproxy.wire.framing import FrameReader
@@ -283,6 +284,12 @@ class FakeShard(Peer):
                 found = json.dumps([one.schema, [fact]]).encode().hex()
                 self._catalog[objects_sql([("relation", schema, one.name)]).encode()] = (row(found),)
             self._catalog[catalog.relatives_sql(one.oid).encode()] = (row(b"[]".hex()),)
+            facts = {
+                "kind": one.kind, "version": 180000, "key": ["id"], "columns": [["id", 23], ["v", 25]],
+                "triggers": None, "rules": False, "cascades": False, "referenced": None, "can_silence": False,
+            }  # fmt: skip
+            asked = written_sql(one.schema, one.name, 0)
+            self._catalog[asked.encode()] = (row(json.dumps(facts).encode().hex()),)
 
     async def connects(self, times: int) -> None:
         """Wait until so many connections have been made in all."""

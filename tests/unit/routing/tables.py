@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 
 from shardproxy import native
-from shardproxy.routing import Context, KeyColumn, Memory, ParamValue, Plan, Resolved, route
+from shardproxy.routing import Context, KeyColumn, Memory, ParamValue, Plan, Resolved, Written, route
 from shardproxy.routing.resolved import NOWHERE, Place
+from shardproxy.routing.written import WrittenColumn
 from shardproxy.sql import CreateAs, Object, Statement, TableRef, Utility, analyze
 
 NSHARDS = 4
 NOTHING = Memory()
+BUILTIN = frozenset({"now", "random", "nextval", "lower"})
 AGGREGATES = {"count", "sum", "max", "row_number"}
 
 
@@ -105,18 +107,36 @@ def places_of(statement: Statement, places: Mapping[str, Place] = PLACES) -> dic
 
 
 def context(
-    params: Sequence[ParamValue] = (), nshards: int = NSHARDS, places: Mapping[Object, Place] | None = None
+    params: Sequence[ParamValue] = (),
+    nshards: int = NSHARDS,
+    places: Mapping[Object, Place] | None = None,
+    written: Written | None = None,
 ) -> Context:
-    return Context(nshards, is_aggregate=is_aggregate, params=params, places=places or {})
+    return Context(
+        nshards, is_aggregate=is_aggregate, params=params, places=places or {}, written=written, builtin=BUILTIN
+    )
 
 
 def tables_of(statement: Statement) -> dict[TableRef, Resolved]:
     return {ref: DATABASE[ref.name] for ref in statement.tables if ref.name in DATABASE}
 
 
+def written_of(statement: Statement) -> Written | None:
+    """What the catalogs tell of a reference table that it writes: that has a primary key, and nothing fires."""
+    table = next((DATABASE[ref.name] for ref in statement.tables if ref.role == "write" and ref.name in DATABASE), None)
+    if table is None or table.kind != "reference":
+        return None
+    columns = tuple(
+        WrittenColumn(name, default=None if name in table.defaults else f"nextval('{table.name}_{name}_seq')")
+        for name in table.columns
+    )
+    return Written(version=18, key=("id",), columns=columns)
+
+
 def routed(sql: str, *params: ParamValue, nshards: int = NSHARDS, memory: Memory = NOTHING) -> Plan:
     [statement] = analyze(sql)
-    return route(statement, tables_of(statement), context(params, nshards, places_of(statement)), memory)
+    known = context(params, nshards, places_of(statement), written_of(statement))
+    return route(statement, tables_of(statement), known, memory)
 
 
 def shard_of(name: str, *values: bytes | None) -> int:

@@ -6,7 +6,7 @@ from shardproxy.errors import PgError
 from shardproxy.routing import Memory
 from shardproxy.routing.explain import Explanation, explain
 from shardproxy.sql import analyze
-from tests.unit.routing.tables import NSHARDS, context, places_of, routed, tables_of
+from tests.unit.routing.tables import NSHARDS, context, places_of, routed, tables_of, written_of
 from tests.unit.routing.test_route import REFUSED, REMEMBERED, ROUTES
 
 NAMES = [f"s{number}" for number in range(NSHARDS)]
@@ -14,7 +14,8 @@ NAMES = [f"s{number}" for number in range(NSHARDS)]
 
 def explained(sql: str, memory: Memory = REMEMBERED, nshards: int = NSHARDS) -> Explanation:
     [statement] = analyze(sql)
-    return explain(statement, tables_of(statement), context((), nshards, places_of(statement)), memory, NAMES[:nshards])
+    known = context((), nshards, places_of(statement), written_of(statement))
+    return explain(statement, tables_of(statement), known, memory, NAMES[:nshards])
 
 
 EVERYWHERE = [(sql, NSHARDS) for sql, _ in ROUTES]

@@ -1,5 +1,7 @@
 """The extended query protocol: transcripts."""
 
+import asyncio
+
 from tests.support.messages import (
     BOUND,
     CLOSED,
@@ -51,18 +53,10 @@ async def rolled_back(shard: FakeShard) -> None:
     await ended(shard, "ROLLBACK")
 
 
-async def locked(s0: FakeShard, s1: FakeShard) -> None:
-    """Both join, then lock the reference table, one after the other."""
-    lock = query('LOCK TABLE "public"."ref" IN ROW EXCLUSIVE MODE')
+async def joined(s0: FakeShard, s1: FakeShard) -> None:
     await begun(s0)
     await s0.gets()
     await begun(s1)
-    await s0.gets(lock)
-    await s1.gets()
-    await s0.sends(complete("LOCK TABLE"), ready("T"))
-    await s0.gets()
-    await s1.gets(lock)
-    await s1.sends(complete("LOCK TABLE"), ready("T"))
 
 
 async def committed(*shards: FakeShard) -> None:
@@ -133,17 +127,86 @@ async def test_all_shards(playbook: Playbook) -> None:
 
 
 async def test_a_write_of_all_shards(playbook: Playbook) -> None:
-    """A reference table: the first shard's lock before the others', one NoData, one shard's tag."""
+    """A reference table: the first shard decides, and its answer is the client's; then the others do the same."""
     client, s0, s1 = await playbook.session()
     batch = parse("", INSERT), bind("", ""), describe("P"), execute(), SYNC
     await client.sends(*batch)
-    await locked(s0, s1)
-    for shard in (s0, s1):
-        await shard.gets(*batch)
-    await s1.sends(PARSED, BOUND, NO_DATA, complete("INSERT 0 1"), ready("T"))
-    await client.gets(PARSED, BOUND, NO_DATA)
+    await joined(s0, s1)
+    await s0.gets(*batch)
+    await s1.gets()
     await s0.sends(PARSED, BOUND, NO_DATA, complete("INSERT 0 1"), ready("T"))
+    await client.gets(PARSED, BOUND, NO_DATA)
+    await s1.gets(*batch)
+    await s1.sends(PARSED, BOUND, NO_DATA, complete("INSERT 0 1"), ready("T"))
     await client.gets()
+    await committed(s0, s1)
+    await client.gets(complete("INSERT 0 1"), ready("I"))
+
+
+async def test_a_write_that_changes_nothing_on_the_first_shard(playbook: Playbook) -> None:
+    client, s0, s1 = await playbook.session()
+    batch = parse("", "DELETE FROM ref WHERE id = 1"), bind("", ""), execute(), SYNC
+    await client.sends(*batch)
+    await joined(s0, s1)
+    await s0.gets(*batch)
+    await s0.sends(PARSED, BOUND, complete("DELETE 0"), ready("T"))
+    await client.gets(PARSED, BOUND)
+    await committed(s0, s1)
+    await client.gets(complete("DELETE 0"), ready("I"))
+
+
+async def test_a_row_that_another_shard_does_not_show_yet(playbook: Playbook) -> None:
+    """The race: the first shard has committed the row, and another is about to."""
+    client, s0, s1 = await playbook.session()
+    batch = parse("", "DELETE FROM ref WHERE id = 1"), bind("", ""), execute(), SYNC
+    await client.sends(*batch)
+    await joined(s0, s1)
+    await s0.gets(*batch)
+    await s0.sends(PARSED, BOUND, complete("DELETE 1"), ready("T"))
+    await client.gets(PARSED, BOUND)
+    await s1.gets(*batch)
+    await s1.sends(PARSED, BOUND, complete("DELETE 0"), ready("T"))
+    await s1.gets(query("SHOW transaction_isolation"))
+    await s1.sends(columns("transaction_isolation"), row("read committed"), complete("SHOW"), ready("T"))
+    await asyncio.sleep(0.01)
+    await s1.gets(*batch)
+    await s1.sends(PARSED, BOUND, complete("DELETE 1"), ready("T"))
+    await committed(s0, s1)
+    await client.gets(complete("DELETE 1"), ready("I"))
+
+
+async def test_a_row_that_another_shards_snapshot_has_not(playbook: Playbook) -> None:
+    client, s0, s1 = await playbook.session()
+    await client.sends(parse("", "DELETE FROM ref WHERE id = 1"), bind("", ""), execute(), SYNC)
+    await joined(s0, s1)
+    batch = parse("", "DELETE FROM ref WHERE id = 1"), bind("", ""), execute(), SYNC
+    await s0.gets(*batch)
+    await s0.sends(PARSED, BOUND, complete("DELETE 1"), ready("T"))
+    await client.gets(PARSED, BOUND)
+    await s1.gets(*batch)
+    await s1.sends(PARSED, BOUND, complete("DELETE 0"), ready("T"))
+    await s1.gets(query("SHOW transaction_isolation"))
+    await s1.sends(columns("transaction_isolation"), row("repeatable read"), complete("SHOW"), ready("T"))
+    await rolled_back(s0)
+    await rolled_back(s1)
+    await client.gets(error("40001"), ready("I"))
+
+
+async def test_a_write_that_is_computed_once(playbook: Playbook) -> None:
+    """The client's own messages come first; the rows are asked for by a statement of the proxy's."""
+    client, s0, s1 = await playbook.session()
+    sql = "INSERT INTO ref VALUES (1, 'now') RETURNING v"
+    await client.sends(parse("", sql), bind("", ""), describe("P"), execute(), SYNC)
+    await joined(s0, s1)
+    more = '\n, ROW("ref"."id", "ref"."v")::pg_catalog.text'
+    await s0.gets(parse("", sql), bind("", ""), describe("P"), parse("", sql + more), bind("", ""), execute(), SYNC)
+    await s1.gets()
+    rows = PARSED, BOUND, row("now", '(1,"a ""b""\\\\")'), complete("INSERT 0 1"), ready("T")
+    await s0.sends(PARSED, BOUND, columns("v"), *rows)
+    await client.gets(PARSED, BOUND, columns("v"), row("now"))
+    insert = 'INSERT INTO "public"."ref" ("id", "v") OVERRIDING SYSTEM VALUE VALUES ($1, $2)'
+    await s1.gets(parse("", insert), bind("", "", "1", 'a "b"\\'), execute(), SYNC)
+    await s1.sends(PARSED, BOUND, complete("INSERT 0 1"), ready("T"))
     await committed(s0, s1)
     await client.gets(complete("INSERT 0 1"), ready("I"))
 
@@ -483,31 +546,33 @@ async def test_returning_with_a_limit(playbook: Playbook) -> None:
 
 
 async def test_returning_with_a_limit_of_a_reference_table(playbook: Playbook) -> None:
-    """The other shards run it to the end before the first one's rows are read: their rows are the same."""
+    """It is carried out on all shards before its rows are given."""
     client, s0, s1 = await playbook.session()
-    sql = f"{INSERT} RETURNING v"
-    await client.sends(parse("", sql), bind("", ""), describe("P"), execute("", 1), SYNC)
-    await locked(s0, s1)
-    await s0.gets()
-    await s1.gets(parse("", sql), bind(THERE, ""), describe("P", THERE), execute(THERE), SYNC)
-    await s1.sends(PARSED, BOUND, columns("v"), row("x"), complete("INSERT 0 1"), ready("T"))
-    await client.gets()
-    await s0.gets(parse("", sql), bind(THERE, ""), describe("P", THERE), execute(THERE, 1), SYNC)
-    await s0.sends(PARSED, BOUND, columns("v"), row("x"), complete("INSERT 0 1"), ready("T"))
-    await client.gets(PARSED, BOUND, columns("v"), row("x"))
+    sql = f"{INSERT}, (2, 'y') RETURNING v"
+    await client.sends(
+        parse("", sql), bind("p", ""), describe("P", "p"), execute("p", 1), execute("p", 1), execute("p"), SYNC
+    )
+    await joined(s0, s1)
+    batch = parse("", sql), bind("", ""), describe("P"), execute(), SYNC
+    await s0.gets(*batch)
+    await s0.sends(PARSED, BOUND, columns("v"), row("x"), row("y"), complete("INSERT 0 2"), ready("T"))
+    await client.gets(PARSED, BOUND, columns("v"))
+    await s1.gets(*batch)
+    await s1.sends(PARSED, BOUND, columns("v"), row("x"), row("y"), complete("INSERT 0 2"), ready("T"))
+    await client.gets(row("x"), SUSPENDED, row("y"), SUSPENDED, complete("INSERT 0 0"))
     await committed(s0, s1)
-    await client.gets(complete("INSERT 0 1"), ready("I"))
+    await client.gets(ready("I"))
 
 
 async def test_a_limit_for_what_has_no_rows(playbook: Playbook) -> None:
     """JDBC's executeUpdate: one NoData."""
     client, s0, s1 = await playbook.session()
     await client.sends(parse("", INSERT), bind("", ""), describe("P"), execute("", 1), SYNC)
-    await locked(s0, s1)
-    await s1.gets(parse("", INSERT), bind(THERE, ""), describe("P", THERE), execute(THERE), SYNC)
-    await s1.sends(PARSED, BOUND, NO_DATA, complete("INSERT 0 1"), ready("T"))
-    await s0.gets(parse("", INSERT), bind(THERE, ""), describe("P", THERE), execute(THERE, 1), SYNC)
-    await s0.sends(PARSED, BOUND, NO_DATA, complete("INSERT 0 1"), ready("T"))
+    await joined(s0, s1)
+    batch = parse("", INSERT), bind("", ""), describe("P"), execute(), SYNC
+    for shard in (s0, s1):
+        await shard.gets(*batch)
+        await shard.sends(PARSED, BOUND, NO_DATA, complete("INSERT 0 1"), ready("T"))
     await client.gets(PARSED, BOUND, NO_DATA)
     await committed(s0, s1)
     await client.gets(complete("INSERT 0 1"), ready("I"))

@@ -1,0 +1,84 @@
+"""What the catalogs tell of a reference table that is written: its key, its columns, and what else would run."""
+
+from collections.abc import Set
+from dataclasses import dataclass, field
+from typing import Final
+
+# pg_trigger.tgtype, src/include/catalog/pg_trigger.h
+_BEFORE: Final = 1 << 1
+_EVENTS: Final = {"INSERT": 1 << 2, "DELETE": 1 << 3, "UPDATE": 1 << 4}
+
+_SENDS: Final = {
+    700: "float4send",
+    701: "float8send",
+    790: "cash_send",
+    1082: "date_send",
+    1114: "timestamp_send",
+    1184: "timestamptz_send",
+    1186: "interval_send",
+    1266: "timetz_send",
+    **dict.fromkeys((791, 1021, 1022, 1115, 1182, 1185, 1187, 1270), "array_send"),
+    **dict.fromkeys((3908, 3910, 3912), "range_send"),
+    **dict.fromkeys((4533, 4534, 4535), "multirange_send"),
+}
+"""Built-in types whose text depends on settings (DateStyle, IntervalStyle, extra_float_digits, lc_monetary), by OID:
+the function that gives a value's binary form, which does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenColumn:
+    """One column. `type` is the OID of its type, of a domain's base; `default` the text of its default."""
+
+    name: str
+    type: int = 0
+    generated: bool = False
+    always: bool = False
+    """GENERATED ALWAYS AS IDENTITY: UPDATE cannot set it."""
+    default: str | None = None
+
+    @property
+    def send(self) -> str | None:
+        """The function that gives the binary form, for types whose text does not give the value exactly."""
+        return _SENDS.get(self.type)
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """A trigger of the user's that is enabled. `type` is pg_trigger.tgtype."""
+
+    name: str
+    type: int
+    deferred: bool = False
+
+    @property
+    def is_before(self) -> bool:
+        """It may change the row."""
+        return bool(self.type & _BEFORE)
+
+    def fires_at(self, event: str) -> bool:
+        """Whether INSERT, UPDATE or DELETE fires it."""
+        return bool(self.type & _EVENTS[event])
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A reference table that is written.
+
+    `key` has the columns of its primary key, or else of another unique index that can tell rows apart; it is empty
+    without one. `cascades`: an action of a foreign key that refers to it fires triggers elsewhere. `referenced` are
+    the columns that foreign keys refer to. `can_silence`: the session may set session_replication_role.
+    """
+
+    kind: str = "r"
+    version: int = 0
+    key: tuple[str, ...] = ()
+    columns: tuple[WrittenColumn, ...] = ()
+    triggers: tuple[Trigger, ...] = ()
+    rules: bool = False
+    cascades: bool = False
+    referenced: frozenset[str] = field(default_factory=frozenset)
+    can_silence: bool = False
+
+    def fired(self, events: Set[str]) -> tuple[Trigger, ...]:
+        """Return the triggers that one of these events fires."""
+        return tuple(one for one in self.triggers if any(one.fires_at(event) for event in events))

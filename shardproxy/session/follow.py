@@ -1,0 +1,258 @@
+"""A write of a reference table: the first shard carries it out, and the other shards follow.
+
+What the first shard does decides: its locks, its defaults, its order of rows. Whoever sees there what another
+transaction has written knows that this has been decided; the other shards may still be about to commit it, so a row
+that is not there yet is tried again for a moment. No shard but the first is ever waited for by a transaction that has
+not been granted the same on the first, so writers do not wait for each other crosswise.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from shardproxy.combine.answers import Answer
+from shardproxy.copy.encoding import splits_bytewise
+from shardproxy.errors import PgError
+from shardproxy.net.gather import each
+from shardproxy.routing import Copies, Rows
+from shardproxy.routing.copies import FIRST
+from shardproxy.routing.refusals import refused
+from shardproxy.routing.rows import Row, Writer, record, split_last, without_last
+from shardproxy.session.portals import next_number
+from shardproxy.session.relay import Discard, Output, Relay
+from shardproxy.session.shards import Shards
+from shardproxy.shard.connection import Connection
+from shardproxy.shard.errors import reported_by
+from shardproxy.shard.statements import UNNAMED
+from shardproxy.shard.written import others_written_sql
+from shardproxy.sqlstate import FOREIGN_KEY_VIOLATION, SERIALIZATION_FAILURE
+from shardproxy.wire import decode, encode
+from shardproxy.wire.constants import B
+from shardproxy.wire.replies import SWALLOWED_SYNC, Expect, Owed
+
+Request = Callable[[Connection], None]
+"""Sends to a connection what makes it run the statement, up to Query or Sync."""
+
+Returning = Callable[[Connection, bytes], Owed | None]
+"""Does the same with a text put after the statement; returns what is owed to a Describe of that, if it sent one."""
+
+BATCH_ROWS: Final = 1000
+BATCH_BYTES: Final = 1 << 20
+"""What is collected of the first shard's rows before the others get them."""
+
+LAG: Final = 5.0
+"""Seconds for which a shard may lack what the first has committed."""
+
+PAUSES: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
+"""Seconds between looks, the last one again and again."""
+
+_PARSED: Final = Owed(Expect.PARSE, forward=False, name=UNNAMED)
+_BOUND: Final = Owed(Expect.BIND, forward=False)
+_EXECUTED: Final = Owed(Expect.EXECUTE, forward=False)
+
+_SILENCE: Final = "SET LOCAL session_replication_role = replica"
+_SOUND: Final = "SET LOCAL session_replication_role = origin"
+
+_SEES_OLD: Final = frozenset({b"repeatable read", b"serializable"})
+
+
+def query_returning(sql: bytes) -> Returning:
+    """Return what sends a statement of the simple protocol with a text put after it."""
+
+    def send(connection: Connection, more: bytes) -> Owed:
+        described = Owed(Expect.DESCRIBE_PORTAL)
+        connection.statements.parsed(UNNAMED, next_number())
+        closing = connection.statements.closing()
+        data = encode.parse(UNNAMED, sql + more) + encode.bind(b"", UNNAMED, (), (), ()) + encode.describe(b"P", b"")
+        owed = [*[Owed(Expect.CLOSE, forward=False)] * len(closing), _PARSED, _BOUND, described, _EXECUTED]
+        connection.send(b"".join(closing) + data + encode.execute(b"") + encode.SYNC, [*owed, SWALLOWED_SYNC])
+        return described
+
+    return send
+
+
+class Follow:
+    """One write."""
+
+    def __init__(self, shards: Shards, plan: Copies, output: Output) -> None:
+        self._shards = shards
+        self._plan = plan
+        self._output = output
+        self._others = tuple(shard for shard in shards.everyone if shard != FIRST)
+
+    async def run(self, first: Connection, request: Request, returning: Returning) -> Answer:
+        """Carry it out on all shards, which are in the transaction; return the first one's answer."""
+        if self._plan.rows is None:
+            return await self._same(first, request)
+        return await self._rows(first, returning, self._plan.rows)
+
+    # The others run the same.
+
+    async def _same(self, first: Connection, request: Request) -> Answer:
+        """Run the same statement on the first shard, and on the others if it has changed anything there."""
+        request(first)
+        [answer] = await Relay([first], self._output).run()
+        changed = _count(answer.tag or "")
+        if changed == 0:
+            return answer
+        others = await self._shards.join(self._others)
+        waiting, deadline, pauses = others, time.monotonic() + LAG, list(PAUSES)
+        while waiting:
+            for connection in waiting:
+                request(connection)
+            try:
+                answers = await Relay(waiting, Discard()).run()
+            except PgError as error:
+                raise _behind(waiting[0], error) from error
+            short = [one for one, other in zip(waiting, answers, strict=True) if _count(other.tag or "") != changed]
+            if short and not (self._plan.keyed and await _may_come(short[0], deadline)):
+                raise _behind(short[0])
+            waiting = short
+            if waiting:
+                await asyncio.sleep(pauses[0] if len(pauses) == 1 else pauses.pop(0))
+        return answer
+
+    # The others get the rows.
+
+    async def _rows(self, first: Connection, returning: Returning, rows: Rows) -> Answer:
+        if not splits_bytewise(self._shards.client_encoding):
+            raise refused(
+                f'this write of reference table "{rows.schema}.{rows.name}" is not supported in client_encoding '
+                f"{self._shards.client_encoding}",
+                "SET client_encoding TO 'UTF8', or give every column a constant or a parameter.",
+            )
+        writer = Writer(rows)
+        before = await self._written(first, rows)
+        described = returning(first, writer.returning())
+        answer, failed = Answer(), None
+        batch: list[Row] = []
+        size = changed = 0
+        while first.replies.queue:
+            reply = await first.read()
+            with first.trusted():
+                if reply.type == B.ERROR_RESPONSE:
+                    failed = failed or first.error()
+                elif reply.type == B.COMMAND_COMPLETE:
+                    answer.tag = decode.command_complete(reply.payload)
+                elif reply.type == B.DATA_ROW:
+                    shown, text = split_last(reply.payload)
+                    if rows.returning:
+                        self._output.write(encode.message(B.DATA_ROW, shown))
+                    batch.append(writer.row(text))
+                    size += len(text)
+                elif reply.type == B.ROW_DESCRIPTION and reply.owed is described:
+                    if rows.returning:
+                        self._output.write(encode.message(B.ROW_DESCRIPTION, without_last(reply.payload)))
+                elif reply.owed.forward and reply.type != B.READY_FOR_QUERY:
+                    self._output.write(encode.message(reply.type, reply.payload))
+            if len(batch) >= BATCH_ROWS or size >= BATCH_BYTES:
+                changed += len(batch)
+                await self._send(writer, batch)
+                batch, size = [], 0
+        if failed is not None:
+            raise failed
+        changed += len(batch)
+        if changed != _count(answer.tag or ""):
+            raise _not_followed(rows, "a trigger")
+        if before is not None and await self._written(first, rows) != before:
+            assert rows.watched is not None
+            raise _not_followed(rows, rows.watched)
+        if batch:
+            await self._send(writer, batch)
+        return answer
+
+    async def _written(self, first: Connection, rows: Rows) -> bytes | None:
+        """Return what the session has written elsewhere, if the statement might write there."""
+        if rows.watched is None:
+            return None
+        [written] = await first.fetch_row(others_written_sql(rows.schema, rows.name), 1)
+        return written
+
+    async def _send(self, writer: Writer, batch: Sequence[Row]) -> None:
+        others = await self._shards.join(self._others)
+        await each(self._write(connection, writer, batch) for connection in others)
+
+    async def _write(self, connection: Connection, writer: Writer, batch: Sequence[Row]) -> None:
+        """Write rows to one shard; those that are not there yet again."""
+        deadline, pauses = time.monotonic() + LAG, list(PAUSES)
+        try:
+            if writer.rows.silent:
+                await connection.execute(_SILENCE)
+            while True:
+                batch = await self._once(connection, writer, batch)
+                if not batch:
+                    break
+                if not await _may_come(connection, deadline):
+                    raise _not_followed(writer.rows, "a trigger") if writer.rows.triggers else _behind(connection)
+                await asyncio.sleep(pauses[0] if len(pauses) == 1 else pauses.pop(0))
+            if writer.rows.silent:
+                await connection.execute(_SOUND)
+        except PgError as error:
+            raise _behind(connection, error) from error
+
+    async def _once(self, connection: Connection, writer: Writer, batch: Sequence[Row]) -> list[Row]:
+        """Write rows to one shard; return those that were not there."""
+        data, owed, action = [], [], ""
+        for row in batch:
+            if row.action != action:
+                action = row.action
+                data.append(encode.parse(UNNAMED, writer.sql(action)))
+                owed.append(_PARSED)
+            data.append(writer.bind(row) + encode.execute(b""))
+            owed += (_BOUND, _EXECUTED)
+        connection.statements.parsed(UNNAMED, next_number())
+        connection.send(b"".join([*data, encode.SYNC]), [*owed, SWALLOWED_SYNC])
+        missing: list[Row] = []
+        pending = iter(batch)
+        stored: bytes | None = None
+        for reply in await connection.complete():
+            with connection.trusted():
+                if reply.type == B.DATA_ROW:
+                    [stored] = decode.data_row(reply.payload)
+                elif reply.type == B.COMMAND_COMPLETE:
+                    row, count = next(pending), _count(decode.command_complete(reply.payload))
+                    if count == 0:
+                        missing.append(row)
+                    elif count != 1:
+                        raise _behind(connection)
+                    elif writer.compares(row.action) and (stored is None or record(stored) != row.values):
+                        raise _not_followed(writer.rows, f'trigger "{writer.rows.triggers[0]}"')
+                    stored = None
+        return missing
+
+
+async def _may_come(connection: Connection, deadline: float) -> bool:
+    """Whether a row that is not there yet may be there soon."""
+    if time.monotonic() > deadline:
+        return False
+    [level] = await connection.fetch_row("SHOW transaction_isolation", 1)
+    return level not in _SEES_OLD
+
+
+def _count(tag: str) -> int:
+    word = tag.rpartition(" ")[2]
+    return int(word) if word.isdecimal() else 0
+
+
+def _behind(connection: Connection, error: PgError | None = None) -> PgError:
+    """The error of a shard that does not see what the first one does; another's than of a missing row is as it is."""
+    if error is not None and error.sqlstate != FOREIGN_KEY_VIOLATION:
+        return reported_by(error, connection.name)
+    return PgError(
+        SERIALIZATION_FAILURE,
+        "could not serialize access due to concurrent update of a reference table",
+        detail=f'Shard "{connection.name}" does not see the rows of the first shard.'
+        + (f" {error.message}" if error is not None else ""),
+        hint="Run the transaction again.",
+    )
+
+
+def _not_followed(rows: Rows, why: str) -> PgError:
+    """The error of a write of which more came than its rows."""
+    return refused(
+        f'{why} in a write of reference table "{rows.schema}.{rows.name}" would make copies differ',
+        "Let the application do what it does; or keep it from changing rows again that are written by value, with "
+        "GRANT SET ON PARAMETER session_replication_role to the role of the proxy.",
+        "What it writes besides would be written by each shard for itself.",
+    )
