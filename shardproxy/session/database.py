@@ -51,6 +51,7 @@ class Database:
         self._named: dict[str, list[Table]] = {}
         for table in config.tables:
             self._named.setdefault(table.relation, []).append(table)
+        self._single_shards = tuple(sorted({self.shard_numbers[one.shard] for one in config.tables if one.shard}))
         self.looks = Looks()
         self._parameters: dict[frozenset[tuple[str, str]], dict[str, str]] = {}
         self._names: OrderedDict[Hashable, NameCache] = OrderedDict()
@@ -78,9 +79,11 @@ class Database:
         return any(table.placement in SHARDED for table in self._listed(schema, relation))
 
     def single_shards(self, schema: str | None, relation: str) -> list[int]:
-        """Return the shards that alone may have a table of this name; the schema None stands for any."""
-        shards = [self.shard_of(table) for table in self._listed(schema, relation)]
-        return [*dict.fromkeys(shard for shard in (*shards, self.unlisted_shard) if shard is not None)]
+        """Return the shards that alone may have a relation of this name; the schema None stands for any."""
+        listed = self._listed(schema, relation)
+        shards = [self.shard_of(table) for table in listed]
+        others = () if listed else self._single_shards
+        return [*dict.fromkeys(shard for shard in (*shards, self.unlisted_shard, *others) if shard is not None)]
 
     def definitions_changed(self) -> None:
         """A statement has changed a definition: what sessions know of tables may be wrong."""

@@ -177,7 +177,7 @@ class Resolver:
         return found | misfits
 
     async def _elsewhere(self, name: tuple[str | None, str]) -> Resolved | None:
-        """Look for a `single` table, which its own shard alone may have."""
+        """Look for a `single` table, or what belongs to one, which its own shard alone may have."""
         for shard in self._database.single_shards(*name):
             if shard != self._shards.home:
                 [connection] = await self._shards.join([shard])
@@ -276,7 +276,14 @@ class Resolver:
         if setting == "error" and relation.kind == SEQUENCE:
             # As nextval() and the like: each shard has its own, and home's is the session's.
             return Resolved("catalog", relation.schema, relation.name, columns=columns)
-        if (setting == "error" and relation.kind == VIEW) or await self._shows_others(connection, relation, shard):
+        relatives = await self._relatives(connection, relation)
+        whole = all(self._is_whole_on(shard, *relative) for relative in relatives)
+        if setting != "error" and not whole:
+            # It is where all is that it belongs to, if that is one shard.
+            [alone] = self._singles(relatives) if len(self._singles(relatives)) == 1 else [None]
+            if alone is not None and all(self._is_whole_on(alone, *relative) for relative in relatives):
+                return Resolved("single", relation.schema, relation.name, shard=alone, columns=columns)
+        if (setting == "error" and relation.kind == VIEW) or not whole:
             return Resolved("derived", relation.schema, relation.name, columns=columns)
         if setting == "error":
             return Resolved("unlisted", relation.schema, relation.name, columns=columns)
@@ -293,9 +300,18 @@ class Resolver:
 
         They are those of the tables that it shows, and the placement of these is the only one that counts.
         """
-        [answer] = await connection.fetch_row(catalog.relatives_sql(relation.oid), 1)
-        relatives = catalog.parse_relatives(catalog.text(answer))
+        relatives = await self._relatives(connection, relation)
         return not all(self._is_whole_on(shard, *relative) for relative in relatives)
+
+    @staticmethod
+    async def _relatives(connection: Connection, relation: Relation) -> list[tuple[str, str]]:
+        [answer] = await connection.fetch_row(catalog.relatives_sql(relation.oid), 1)
+        return catalog.parse_relatives(catalog.text(answer))
+
+    def _singles(self, relatives: Collection[tuple[str, str]]) -> set[int]:
+        """The shards of those that are listed and on one shard only."""
+        tables = [table for relative in relatives if (table := self._database.table(*relative)) is not None]
+        return {shard for table in tables if (shard := self._database.shard_of(table)) is not None}
 
     def _is_whole_on(self, shard: int | None, schema: str, name: str) -> bool:
         if schema in CATALOGS or schema.startswith(TEMPORARY):

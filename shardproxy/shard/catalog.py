@@ -118,7 +118,7 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(COALESCE(pg_catalog.json_agg(
     pg_catalog.json_build_array(n.nspname, c.relname)), '[]')::pg_catalog.text, {encoding}), 'hex')
 FROM up JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) up.oid
 JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-WHERE c.oid OPERATOR(pg_catalog.<>) {oid}::pg_catalog.oid"""
+WHERE c.oid OPERATOR(pg_catalog.<>) {oid}::pg_catalog.oid AND c.relkind OPERATOR(pg_catalog.<>) 'v'"""
 
 _FUNCTION_KINDS: Final = """WITH {asked}
 SELECT pg_catalog.encode(pg_catalog.convert_to(COALESCE(pg_catalog.json_agg(
@@ -210,7 +210,10 @@ def text(answer: bytes | None) -> str:
 
 
 def relatives_sql(oid: int) -> str:
-    """Return the query for the relations that hold or feed this one's rows: its parents, and what a view reads."""
+    """Return the query for the relations that hold or feed this one's rows: its parents, and what a view reads.
+
+    A view among them has no rows of its own: what it reads is there in its place.
+    """
     return _RELATIVES.format(oid=int(oid), encoding=ENCODING)
 
 
