@@ -65,5 +65,9 @@ class Client:
 
     def analyze(self, text: Text) -> tuple[Statement, ...]:
         """Parse; ParseFailed in PostgreSQL's words."""
-        conforming = self.parameters.get("standard_conforming_strings", "on") == "on"
-        return analyze(text.characters, standard_conforming_strings=conforming)
+        return analyze(text.characters, standard_conforming_strings=self.conforming)
+
+    @property
+    def conforming(self) -> bool:
+        """Whether a backslash in a string constant stands for itself."""
+        return self.parameters.get("standard_conforming_strings", "on") == "on"

@@ -13,6 +13,7 @@ from shardproxy.session.extended import Extended
 from shardproxy.session.portals import as_written
 from shardproxy.session.transactions import Transactions
 from shardproxy.sql import Deallocate, Statement, run_as
+from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED
 from shardproxy.wire import decode
 from shardproxy.wire.errors import decoded
 
@@ -39,8 +40,11 @@ class Simple:
         try:
             await self._extended.end_batch()
             text = client.text(decoded(decode.query, payload))
+            conforming = client.conforming
             statements = client.analyze(text)
             for statement in statements:
+                if client.conforming != conforming:
+                    _check_strings(statement)
                 if client.stream.lost:
                     raise ConnectionLost("the client left between two statements")
                 if len(statements) > 1:
@@ -74,3 +78,13 @@ class Simple:
         except PgError as error:
             as_written(statement, error)
             raise
+
+
+def _check_strings(statement: Statement) -> None:
+    """Refuse a string that a shard would read otherwise: PostgreSQL reads all of a Query before it runs any of it."""
+    if "\\" in statement.text:
+        raise PgError(
+            FEATURE_NOT_SUPPORTED,
+            "a backslash after a change of standard_conforming_strings in the same query is not supported",
+            hint="Send the change in a query of its own.",
+        )

@@ -16,4 +16,120 @@ KEPT: dict[str, Case] = {
         Step("SELECT 1 FROM one, two WHERE one.k = $1", params=(Param(0, b"1"),)),
         Step("DELETE FROM one USING two WHERE two.k = $1", params=(Param(0, b"1"),), describe="S"),
     ],
+    "a parameter under a cast is rounded before it is a key": [
+        Step("CREATE TABLE h (k numeric, v int)"),
+        *(Step(f"INSERT INTO h VALUES ({key}, {key})") for key in (4, 5, 6, 8)),
+        Step("INSERT INTO h VALUES ($1::int, 9)", params=(Param(1700, b"8.6"),)),
+        Step("INSERT INTO h VALUES ($1::int8, 9)", params=(Param(701, b"8.6"),)),
+        Step("SELECT v FROM h WHERE k = $1::int", params=(Param(1700, b"5.7"),)),
+        Step("SELECT v FROM h WHERE k = $1::int", params=(Param(701, b"5.7"),)),
+        Step("SELECT v FROM h WHERE k = 5.7::int"),
+        Step("SELECT v FROM h WHERE k = 4.5::numeric(2,0)"),
+    ],
+    "an aggregate in functional notation is an aggregate": [
+        Step("CREATE TABLE h (k int, v int)"),
+        *(Step(f"INSERT INTO h VALUES ({key}, 1)") for key in range(3)),
+        *(
+            Step(f"SELECT {item} FROM h{tail}")
+            for item, tail in (
+                ("h.count", ""),
+                ("(h).count", ""),
+                ("(h).json_agg", ""),
+                ("(h.*).count", ""),
+                ("((h)).count", ""),
+                ("(ROW(k)).count", ""),
+                ("(v).count", ""),
+                ("(k).sum", ""),
+                ("(public.h.k).max", ""),
+                ("1", " HAVING (h).count > 1"),
+                ("1", " ORDER BY (h).count"),
+                ("h.count", ", ref"),
+            )
+        ),
+    ],
+    "an alias within an aliased join is not seen outside of it": [
+        Step("CREATE TABLE h (k int, v int)"),
+        Step("CREATE TABLE ref (k int, v int)"),
+        *(Step(f"INSERT INTO h VALUES ({key}, {key})") for key in range(9)),
+        *(Step(f"INSERT INTO ref VALUES ({key}, {key})") for key in range(3)),
+        Step("SELECT count(*) FROM (h AS x CROSS JOIN ref AS r) AS y CROSS JOIN h AS x WHERE x.k = 5"),
+        Step("SELECT 1 FROM (h x JOIN ref r USING (k)) AS y, ref x WHERE x.k = 5"),
+        Step("SELECT 1 FROM (ref x JOIN ref r USING (k)) AS y, h x WHERE x.k = 2"),
+        Step("SELECT 1 FROM (h x JOIN ref r USING (k)) AS y, h x WHERE x.k = 2 AND y.k = 2"),
+        Step("SELECT 1 FROM h x JOIN ref r USING (k) AS j WHERE j.k = 2"),
+        Step("SELECT x.v FROM (h JOIN ref USING (k)) AS x(v, k) WHERE v = 2"),
+        Step("DELETE FROM h AS x USING (ref x2 JOIN ref USING (k)) AS k WHERE x.k = k.k"),
+        Step("UPDATE h AS v SET v = 1 WHERE v.k = 3"),
+    ],
+    "columns that an alias renames are other columns": [
+        Step("CREATE TABLE h (k int, v int)"),
+        *(Step(f"INSERT INTO h VALUES ({key}, {8 - key})") for key in range(9)),
+        *(
+            Step(f"SELECT 1 FROM h AS x({names}) WHERE {where}")
+            for names, where in (("a, b", "x.a = 5"), ("v, k", "x.k = 5"), ("v, k", "k = 5"), ("v", "k = 5"))
+        ),
+    ],
+    "a prepared statement means what it meant at Parse, on every shard": [
+        Step("CREATE TABLE h (k int, d timestamptz, s text)"),
+        *(Step(f"INSERT INTO h VALUES ({key}, '2024-01-0{key + 1}', 'x')") for key in range(8)),
+        *(
+            step
+            for name, sql, settings in (
+                (
+                    "a",
+                    "SELECT '01/02/2024'::date, d < '03/01/2024' FROM h WHERE k = $1",
+                    ("DateStyle", "DMY", "German"),
+                ),
+                (
+                    "b",
+                    "SELECT d < '2024-01-05 00:00:00' FROM h WHERE k = $1",
+                    ("TimeZone", "Japan", "America/New_York"),
+                ),
+                ("c", r"SELECT 'a\\b' FROM h WHERE k = $1", ("standard_conforming_strings", "off", "on")),
+            )
+            for key in range(8)
+            for step in (
+                Step(sql, params=(Param(23, b"%d" % key),), name=name),
+                Step(f"SET {settings[0]} = '{settings[1 + key % 2]}'"),
+            )
+        ),
+    ],
+    "a text key from a number is written as the number is": [
+        Step("CREATE TABLE h (k text, v int)"),
+        *(
+            Step(f"INSERT INTO h VALUES ({key}, 1)")
+            for key in (
+                "00000008888888888",
+                "0x10",
+                "1_000",
+                "1.50",
+                "-5",
+                "-05",
+                "- 5",
+                "1e3",
+                "true",
+                "99999999999999999999999",
+                "00099999999999999999999999",
+                "09999999999::text",
+                "0x11::text",
+                "1_0::text",
+                "1.50::text",
+                "(-5)::text",
+                "true::text",
+                "'t'::bool",
+                "'t'::bool::text",
+                "'2024-1-1'::date",
+                "null::date",
+            )
+        ),
+        *(Step(f"SELECT * FROM h WHERE k = {key}::text") for key in ("09999999999", "007", "0x10", "8888888888")),
+    ],
+    "all of a Query is read before any of it is run": [
+        Step("CREATE TABLE h (k text, v int)"),
+        Step(r"SET standard_conforming_strings = off; SELECT 'a\\b'"),
+        Step("BEGIN"),
+        Step(r"SET LOCAL standard_conforming_strings = off; INSERT INTO h VALUES ('a\\b', 1)"),
+        Step("ROLLBACK"),
+        Step(r"SET standard_conforming_strings = off; SELECT 'a'"),
+    ],
 }
