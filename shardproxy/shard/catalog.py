@@ -137,10 +137,16 @@ BUILTIN_FUNCTIONS: Final = f"""SELECT pg_catalog.encode(pg_catalog.convert_to(
 WHERE p.pronamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace"""
 """The query for the names of PostgreSQL's own functions; they are ASCII in every encoding."""
 
+_KEYWORD_FUNCTIONS: Final = frozenset({
+    "current_catalog", "current_date", "current_role", "current_schema", "current_time", "current_timestamp",
+    "current_user", "localtime", "localtimestamp", "session_user", "user",
+})  # fmt: skip
+"""SQLValueFunction: they are functions to the grammar, and none to the catalog."""
+
 
 def parse_builtin_functions(answer: str) -> frozenset[str]:
     """Read the answer."""
-    return frozenset(read_json(answer))
+    return frozenset(read_json(answer)) | _KEYWORD_FUNCTIONS
 
 
 # All that a COPY is placed by, as one value. `pg_identify_object` tells kind, schema and name without a join to plan.
