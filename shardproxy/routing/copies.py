@@ -57,7 +57,7 @@ def route_written(statement: Change, table: Resolved, reads: Tables, context: Co
     """Route INSERT, UPDATE, DELETE or MERGE of a reference table."""
     written = context.written or Written()
     verb = statement.kind.value
-    _check_kind(table, written)
+    _check_kind(statement, table, written)
     for other in reads.values():
         if other.sharded or (other.kind == "single" and other.shard != FIRST):
             raise read_elsewhere(verb, other)
@@ -81,7 +81,7 @@ def route_written(statement: Change, table: Resolved, reads: Tables, context: Co
     return Copies(rows=_rows(statement, table, written, context))
 
 
-def _check_kind(table: Resolved, written: Written) -> None:
+def _check_kind(statement: Change, table: Resolved, written: Written) -> None:
     if written.kind == "v":
         raise refused(
             f'a write through view "{table}" of reference tables is not supported',
@@ -94,7 +94,9 @@ def _check_kind(table: Resolved, written: Written) -> None:
             "Drop the rule, or let the application do what it does.",
             "What a rule computes would be computed by each shard.",
         )
-    if written.cascades:
+    if written.cascades and (
+        isinstance(statement, Delete | Merge) or not written.referenced.isdisjoint(statement.set_columns)
+    ):
         raise refused(
             f'a write of reference table "{table}", whose foreign keys fire triggers of other tables, is not supported',
             "Drop those triggers, or the foreign keys' actions.",

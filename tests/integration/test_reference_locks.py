@@ -1,0 +1,121 @@
+"""Writers of a reference table wait for each other as on one server: by rows, with the errors of their own waits."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from tests.conftest import RunProxy
+from tests.support.databases import Servers
+from tests.support.messages import SYNC, bind, describe, execute, joined, parse
+from tests.support.rawclient import RawClient
+from tests.support.twin import ROWS, Twin
+
+UPDATE = "UPDATE ref SET b = 'y' WHERE a = 1"
+
+
+@pytest.fixture(scope="module")
+def module_twin(servers18: Servers, run_proxy_for_module: RunProxy) -> Iterator[Twin]:
+    with Twin.open(servers18, run_proxy_for_module, commit="two-phase", unlisted_tables="reference") as opened:
+        opened.databases.execute("CREATE TABLE bare (a int, b text)")
+        yield opened
+
+
+def test_a_parse_in_an_open_transaction_blocks_no_writer(twin: Twin) -> None:
+    """Parse takes the table's ROW EXCLUSIVE lock, and keeps it until the transaction ends."""
+    with RawClient(twin.dsn) as first, RawClient(twin.dsn) as second:
+        for client in (first, second):
+            client.query("BEGIN")
+            client.exchange(joined([parse("s", "UPDATE ref SET b = $1 WHERE a = $2"), SYNC]))
+        for number, client in enumerate((first, second), 1):
+            reply = client.exchange(joined([bind("", "s", "z", str(number)), execute(), SYNC]))
+            assert reply.tags == ["UPDATE 1"]
+        third = RawClient(twin.dsn)
+        assert third.exchange(joined([parse("", UPDATE), SYNC])).order == "1Z"
+        third.close()
+        for client in (first, second):
+            assert client.query("COMMIT").tags == ["COMMIT"]
+
+
+WAITS = [
+    ("SET lock_timeout = '200ms'", "55P03"),
+    ("SET statement_timeout = '200ms'", "57014"),
+]
+
+
+@pytest.mark.parametrize("table", ["ref", "bare"])
+@pytest.mark.parametrize(("setting", "state"), WAITS)
+@pytest.mark.parametrize("begin", ["BEGIN", "SELECT 1"])
+def test_an_error_while_it_waits_reaches_the_client(
+    twin: Twin, table: str, setting: str, state: str, begin: str
+) -> None:
+    """In extended protocol a Parse that was still owed had failed in the aborted transaction, with 25P02."""
+    update = f"UPDATE {table} SET b = 'y'" + (" WHERE a = 1" if table == "ref" else "")
+    with psycopg.connect(twin.dsn, autocommit=True) as holder, RawClient(twin.dsn) as client:
+        with holder.transaction():
+            holder.execute(update.encode())
+            client.query(setting)
+            client.query(begin)
+            reply = client.exchange(joined([parse("", update), bind("", ""), describe("P"), execute(), SYNC]))
+            assert [error["C"] for error in reply.errors] == [state]
+            assert reply.status == ("E" if begin == "BEGIN" else "I")
+        client.query("ROLLBACK")
+        assert client.query(update).errors == []
+
+
+def test_a_deadlock_is_postgresqls(twin: Twin) -> None:
+    """Two sessions lock two rows crosswise: the first shard finds it after its deadlock_timeout."""
+    states: list[str | None] = []
+    both = threading.Barrier(2)
+
+    def work(first: int, second: int) -> None:
+        with psycopg.connect(twin.dsn) as connection:
+            try:
+                connection.execute("UPDATE ref SET b = 'd' WHERE a = %s", (first,))
+                both.wait(10)
+                connection.execute("UPDATE ref SET b = 'd' WHERE a = %s", (second,))
+                connection.commit()
+                states.append(None)
+            except psycopg.Error as error:
+                states.append(error.sqlstate)
+
+    begun = time.monotonic()
+    threads = [threading.Thread(target=work, args=pair) for pair in ((1, 2), (2, 1))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(states, key=str) == ["40P01", None]
+    assert time.monotonic() - begun < 10
+    first, *others = (sorted(rows) for rows in twin.databases.rows("TABLE ref"))
+    assert len(first) == ROWS
+    assert others == [first, first]
+
+
+def test_writers_of_a_table_without_a_key_take_turns(twin: Twin) -> None:
+    with psycopg.connect(twin.dsn, autocommit=True) as one, psycopg.connect(twin.dsn, autocommit=True) as other:
+        one.execute("INSERT INTO bare VALUES (1, 'x')")
+        other.execute("SET lock_timeout = '200ms'")
+        with one.transaction():
+            one.execute("INSERT INTO bare VALUES (2, 'x')")
+            other.execute("INSERT INTO bare VALUES (3, 'x')")
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                other.execute("DELETE FROM bare")
+        other.execute("DELETE FROM bare")
+    assert twin.databases.rows("TABLE bare") == [[], [], []]
+
+
+def test_writers_of_different_rows_do_not_wait(twin: Twin) -> None:
+    with psycopg.connect(twin.dsn) as one, psycopg.connect(twin.dsn, autocommit=True) as other:
+        one.execute("UPDATE ref SET b = 'one' WHERE a = 1")
+        one.execute("INSERT INTO ref VALUES (2001, 'one')")
+        other.execute("SET lock_timeout = '500ms'")
+        other.execute("UPDATE ref SET b = 'other' WHERE a = 2")
+        other.execute("INSERT INTO ref VALUES (2002, 'other')")
+        other.execute("DELETE FROM ref WHERE b = 'row 3'")
+        one.commit()
+    first, *others = (sorted(rows) for rows in twin.databases.rows("TABLE ref"))
+    assert len(first) == ROWS + 1
+    assert others == [first, first]
