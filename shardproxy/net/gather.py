@@ -1,7 +1,7 @@
 """Waiting for several connections at once."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Collection, Coroutine, Iterable, Set
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -34,3 +34,8 @@ async def each(jobs: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         if failure is not None:
             raise failure
     return [task.result() for task in tasks]
+
+
+async def settled(tasks: Collection[asyncio.Task[None]], timeout: float | None = None) -> Set[asyncio.Task[None]]:
+    """Wait for tasks, if there are any; return those that have not ended."""
+    return (await asyncio.wait(tasks, timeout=timeout))[1] if tasks else set()

@@ -8,10 +8,11 @@ The data path is one call chain from the client's socket to the shards' sockets.
 slowly than they come pauses the client (`Shards`); nothing is queued in between but the sealed buffers of
 `native.Splitter`.
 
-A sharded table's COPY begins on the home shard, whose answer to the statement is the client's, and on each other shard
-when there are rows for it; what the shard is asked first (`Guard`), the COPY and the rows leave together, as a server
-drops data that come after a COPY that it has refused. A COPY that lasts begins on the rest of the shards, too, so that
-it has its locks early. A shard without rows takes no part in the end, lest its statement triggers fire.
+A sharded table's COPY begins on the first shard, whose answer to the statement is the client's, and on each other shard
+when there are rows for it. So of two sessions that want locks on several shards, the one that comes first on the first
+shard comes first on all. What a shard is asked first (`Guard`), the COPY and the rows leave together, as a server drops
+data that come after a COPY that it has refused. A COPY that lasts begins on the rest of the shards, too, so that it has
+its locks early. A shard without rows takes no part in the end, lest its statement triggers fire.
 
 When a row is refused, the other shards still hold rows of earlier lines that they have not read yet. One server
 would have stopped at the first bad line, so all shards are ended by CopyFail after what they have got, and of
@@ -19,23 +20,21 @@ their errors the one with the smallest client line is reported.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Set
-from typing import TypeGuard
+from collections.abc import Callable, Set
 
 from shardproxy.combine.notices import Fields, NoticeMerger
 from shardproxy.copy.lines import map_context
 from shardproxy.errors import PgError
 from shardproxy.native import ALL_SHARDS, SplitError
-from shardproxy.net.gather import each
+from shardproxy.net.gather import each, settled
 from shardproxy.session.copy_counts import check_counts, counted, full_count
 from shardproxy.session.copy_look import Changed, Guard
-from shardproxy.session.copy_refusals import Refusal, answer, client_refusal, split_refusal
+from shardproxy.session.copy_refusals import Refusal, answer, client_refusal, split_refusal, unending_row
 from shardproxy.session.copy_setup import CopySetup, differs
-from shardproxy.session.copy_start import guard_verdict, late_answer, start_all, start_guarded
+from shardproxy.session.copy_start import guard_verdict, late_answer, lock_alone, start_guarded, start_in_order
 from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import IDLE, Connection
 from shardproxy.shard.errors import reported_by
-from shardproxy.sql import CopyFrom, Statement
 from shardproxy.sqlstate import QUERY_CANCELED
 from shardproxy.transaction.ahead import Ahead
 from shardproxy.wire import decode, encode
@@ -50,20 +49,8 @@ for it."""
 HELD_BYTES = 64 * 1024
 """Bytes of a file's header that wait for a shard's first row; a longer one is sent at once."""
 
-TEXTUAL = 0
-"""CopyInResponse's overall format of text and CSV."""
-
-UNENDING = b"x" * 16
-"""The begin of a row that never ends. PostgreSQL takes a first row that ends in a carriage return only when it has seen
-the byte after it, and calls bytes wrong only with MAX_CONVERSION_INPUT_LENGTH (16) more (copyfromparse.c)."""
-
 SETTLE_TIMEOUT = 30.0
 """Seconds for a shard to answer CopyFail before its connection is given up: it has buffers to read first, no more."""
-
-
-def is_copy_in(statement: Statement) -> TypeGuard[CopyFrom]:
-    """Whether a statement asks the client for data."""
-    return isinstance(statement, CopyFrom) and statement.endpoint == "client"
 
 
 class CopyIn:
@@ -84,10 +71,12 @@ class CopyIn:
         self._stopped = False
         self._stopping = False
         self._held = False
+        self._loop = asyncio.get_running_loop()
         self._ahead: Ahead | None = None
+        self._granted: asyncio.Future[bool] = self._loop.create_future()  # whether a shard that was held takes data
+        self._leader: int | None = None  # the shard on which there is nothing but the lock
         self._changed: Changed | None = None  # what a shard that was held has found
         self._given_up = False  # another CopyIn takes the statement over, and will hear the same notices
-        self._loop = asyncio.get_running_loop()
         self._ended: set[int] = set()  # shards that were sent CopyFail
         self._tags: dict[int, str] = {}
         self._refusals: list[Refusal] = []
@@ -119,22 +108,20 @@ class CopyIn:
         if self._setup.guard is not None:
             await self._start_guarded(self._setup.guard)
             return
-        for shard in self._setup.shards:
-            self._connections[shard] = self._shards.begin(shard, self._sql)
-        self.response = await start_all(list(self._connections.values()))
+        self._connections, self.response = await start_in_order(self._shards, self._setup.shards, self._sql)
         for shard, connection in self._connections.items():
             self._readers[shard] = asyncio.ensure_future(self._read(shard, connection))
 
     async def _start_guarded(self, guard: Guard) -> None:
-        home = self._shards.home
-        question = guard.question
-        connection = self._connections[home] = self._shards.begin(home, question.sql, prepare=question.prepare)
+        first, *others = self._setup.shards
+        asked = guard.question
+        connection = self._connections[first] = self._shards.begin(first, asked.sql, prepare=asked.prepare)
         connection.query(self._sql)
-        refused = await guard_verdict(connection, guard, home)
+        refused = await guard_verdict(connection, guard, first)
         self._given_up = isinstance(refused, Changed)
         self.response = await start_guarded(connection, refused)
-        self._readers[home] = asyncio.ensure_future(self._read(home, connection))
-        self._waiting = {shard: [] for shard in self._setup.shards if shard != home}
+        self._readers[first] = asyncio.ensure_future(self._read(first, connection))
+        self._waiting = {shard: [] for shard in others}
         self._timer = self._loop.call_later(FLUSH_DELAY, self.flush)
 
     async def _read_late(self, shard: int, connection: Connection, guard: Guard) -> None:
@@ -143,15 +130,14 @@ class CopyIn:
             refused, takes_data = await late_answer(connection, guard, shard, self._setup.answers)
         except PgError as error:
             refused, takes_data = error, False
-        if isinstance(refused, Changed) and self._held:
-            self._given_up = True
-            self._changed = refused
-        elif isinstance(refused, Changed):
+        if not self._granted.done():
+            self._granted.set_result(refused is None)
+        if isinstance(refused, Changed) and not self._held:
             # Before what any line is refused for: the rows were cut for other columns.
-            home = next(iter(self._connections.values()))
-            self._refuse(Refusal(refused.refusal or differs(self._relation, home.name, connection.name), 0))
-        elif refused is not None:
-            self._refuse(Refusal(refused, None))
+            first = next(iter(self._connections.values()))
+            self._refuse(Refusal(refused.refusal or differs(self._relation, first.name, connection.name), 0))
+        else:
+            self._heed(refused)
         tag = await full_count(connection, self._splitter.rows_of(shard)) if takes_data and self._held else None
         if tag is not None:
             self._tags[shard] = tag
@@ -159,6 +145,14 @@ class CopyIn:
             await self._read(shard, connection)
         if self._ahead is not None:
             await self._ahead.read(connection)
+
+    def _heed(self, refused: PgError | Changed | None) -> bool:
+        """Take what speaks against a COPY that was held; return whether nothing does."""
+        if isinstance(refused, Changed):
+            self._given_up, self._changed = True, refused
+        elif refused is not None:
+            self._refuse(Refusal(refused, None))
+        return refused is None
 
     # Data.
 
@@ -298,12 +292,14 @@ class CopyIn:
         if not self._refusals:
             self._stop_timer()
             if self._held:
-                self._begin_ended()
+                await self._begin_ended()
             else:
-                self._end()
-            await _all([*self._readers.values(), *self._withdrawals.values()])
+                await self._end()
+            await settled([*self._readers.values(), *self._withdrawals.values()])
         if self._changed is not None:
             raise self._changed
+        if self._leader is not None:
+            await self._shards.withdraw(self._leader)
         if self._refusals:
             raise await self.stop("another shard refused a row")
         await each(self._setup.confirm(shard, self._connections[shard]) for shard in self._tags)
@@ -318,27 +314,38 @@ class CopyIn:
             self._notices.notice(min(self._tags), summary)
         return f"COPY {next(iter(counts.values())) if self._setup.everywhere else sum(counts.values())}"
 
-    def _begin_ended(self) -> None:
+    async def _begin_ended(self) -> None:
         """Begin where there are rows, or on one shard, all in one write for each: what was held is the whole COPY."""
-        shards = [shard for shard in self._waiting if self._splitter.rows_of(shard)] or [self._shards.home]
+        first = self._setup.shards[0]
+        shards = [shard for shard in self._waiting if self._splitter.rows_of(shard)] or [first]
         if len(shards) == 1:
             self._ahead = None
+        elif first not in shards and self._setup.guard is not None:
+            self._leader = first
+            shards = shards if self._heed(await lock_alone(self._shards, first, self._setup.guard)) else []
         end = encode.COPY_DONE if self._ahead is None else encode.COPY_DONE + encode.query(self._ahead.sql)
         for shard in shards:
             self._begin_late(shard, end, asked=1 if self._ahead is None else 2)
+            # Its rows may be refused, and those of another shard for an earlier line.
+            if shard == first and not (shard in self._readers and await self._granted):
+                break
         self._waiting.clear()
 
-    def _end(self) -> None:
+    async def _end(self) -> None:
         idle = self._without_rows()
-        for shard, connection in self._connections.items():
-            if shard in idle:
-                self._withdraw(shard, connection)
-            else:
-                connection.stream.write(encode.COPY_DONE)
+        taking = [shard for shard in self._connections if shard not in idle]
+        for shard in taking:
+            self._connections[shard].stream.write(encode.COPY_DONE)
+        for shard in sorted(idle, reverse=True):
+            if shard == self._setup.shards[0] and len(taking) > 1:
+                # Its lock stands for those of the others until they are had.
+                await settled([self._readers[one] for one in taking])
+            if not self._refusals:
+                self._withdraw(shard)
 
-    def _withdraw(self, shard: int, connection: Connection) -> None:
+    def _withdraw(self, shard: int) -> None:
         self._ended.add(shard)
-        connection.stream.write(encode.copy_fail("it has no row"))
+        self._connections[shard].stream.write(encode.copy_fail("it has no row"))
         withdrawal = self._shards.withdraw(shard, self._readers[shard])
         self._withdrawals[shard] = asyncio.ensure_future(withdrawal)
 
@@ -360,15 +367,15 @@ class CopyIn:
             self._begin_late(shard)
         self._stopped = True
         # Each shard is to look at all its rows. A client's own CopyFail is what PostgreSQL meets after the last one.
-        beyond = self.response.format == TEXTUAL and (not client_fail or self._splitter.lines > 1)
-        unblocking = encode.copy_data(UNENDING) if beyond else b""
+        beyond = not client_fail or self._splitter.lines > 1
+        unblocking = unending_row(self.response.format) if beyond else b""
         for shard, connection in self._connections.items():
             left = shard in self._tags or shard in self._withdrawals
             if not self._readers[shard].done() and connection.usable and not left:
                 self._ended.add(shard)
                 connection.stream.write(unblocking + encode.copy_fail(reason))
         tasks = [*self._readers.items(), *self._withdrawals.items()]
-        silent = await _all([task for _, task in tasks], SETTLE_TIMEOUT)
+        silent = await settled([task for _, task in tasks], SETTLE_TIMEOUT)
         for shard, task in tasks:
             if task in silent:
                 # Its part is rolled back when the server sees the connection gone.
@@ -391,8 +398,3 @@ class CopyIn:
 
     def _refuse_split(self, error: SplitError) -> None:
         self._refuse(split_refusal(error, self._relation, self._setup.refusal))
-
-
-async def _all(tasks: Collection[asyncio.Task[None]], timeout: float | None = None) -> Set[asyncio.Task[None]]:
-    """Wait for tasks, if there are any; return those that have not ended."""
-    return (await asyncio.wait(tasks, timeout=timeout))[1] if tasks else set()

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from shardproxy.errors import PgError
 from shardproxy.native import SplitError
 from shardproxy.sqlstate import PROTOCOL_VIOLATION, QUERY_CANCELED
+from shardproxy.wire import encode
 from shardproxy.wire.errors import SilentProtocolError
+
+TEXTUAL = 0
+"""CopyInResponse's overall format of text and CSV."""
+
+UNENDING = b"x" * 16
+"""The begin of a row that never ends. PostgreSQL takes a first row that ends in a carriage return only when it has seen
+the byte after it, and calls bytes wrong only with MAX_CONVERSION_INPUT_LENGTH (16) more (copyfromparse.c)."""
 
 
 @dataclass(slots=True)
@@ -44,3 +52,8 @@ def client_refusal(reason: str, relation: str, line: int) -> Refusal:
     """Return what a client's CopyFail means."""
     error = PgError(QUERY_CANCELED, f"COPY from stdin failed: {reason}", context=f"COPY {relation}, line {line}")
     return Refusal(error, line)
+
+
+def unending_row(copy_format: int) -> bytes:
+    """Return what has a shard look at all rows that it was sent, in front of CopyFail: nothing if it does anyway."""
+    return encode.copy_data(UNENDING) if copy_format == TEXTUAL else b""

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeGuard
 
 from shardproxy.copy.encoding import Encodings, splits_bytewise
 from shardproxy.copy.skipped import SkippedRows
@@ -34,7 +35,7 @@ from shardproxy.session.names import Resolver
 from shardproxy.session.shards import Shards
 from shardproxy.shard import catalog
 from shardproxy.shard.connection import Connection
-from shardproxy.sql import CopyFrom, TableRef
+from shardproxy.sql import CopyFrom, Statement, TableRef
 from shardproxy.sqlstate import (
     FEATURE_NOT_SUPPORTED,
     OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -43,6 +44,11 @@ from shardproxy.sqlstate import (
 )
 from shardproxy.wire import encode
 from shardproxy.wire.constants import B
+
+
+def is_copy_in(statement: Statement) -> TypeGuard[CopyFrom]:
+    """Whether a statement asks the client for data."""
+    return isinstance(statement, CopyFrom) and statement.endpoint == "client"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from shardproxy.errors import PgError, ProtocolError
 from shardproxy.net.gather import each
 from shardproxy.session.copy_look import NOT_GUARDED, Changed, Guard
+from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import IDLE, Connection
 from shardproxy.shard.errors import reported_by
 from shardproxy.sqlstate import INVALID_SQL_STATEMENT_NAME
@@ -14,16 +15,30 @@ from shardproxy.wire.constants import B
 Reply = decode.CopyResponse | PgError
 
 
-async def start_all(connections: Sequence[Connection]) -> decode.CopyResponse:
-    """Return the CopyInResponse of connections that were sent a COPY; if one refuses, end all and raise."""
-    replies = await first_replies(connections, B.COPY_IN_RESPONSE)
-    refused = next((reply for reply in replies if isinstance(reply, PgError)), None)
+async def start_in_order(
+    shards: Shards, numbers: Sequence[int], sql: bytes
+) -> tuple[dict[int, Connection], decode.CopyResponse]:
+    """Begin a COPY on the first shard, then on the others; return their connections and CopyInResponse.
+
+    If one refuses, or the client cancels it, the COPY is ended on all, and the refusal raised.
+    """
+    first, *others = numbers
+    begun = {first: shards.begin(first, sql)}
+    replies = await first_replies([begun[first]], B.COPY_IN_RESPONSE)
+    refused: PgError | None = None
+    try:
+        for shard in others if not isinstance(replies[0], PgError) else ():
+            begun[shard] = shards.begin(shard, sql)
+    except PgError as error:
+        refused = error
+    replies += await first_replies(list(begun.values())[1:], B.COPY_IN_RESPONSE)
+    refused = next((reply for reply in replies if isinstance(reply, PgError)), refused)
     if refused is not None:
-        waiting = zip(connections, replies, strict=True)
-        await each(_end_waiting(one) for one, reply in waiting if not isinstance(reply, PgError))
+        answered = zip(begun.values(), replies, strict=True)
+        await each(_end_waiting(one) for one, reply in answered if not isinstance(reply, PgError))
         raise refused
     assert not isinstance(replies[0], PgError)
-    return replies[0]
+    return begun, replies[0]
 
 
 async def start_guarded(connection: Connection, refused: PgError | Changed | None) -> decode.CopyResponse:
@@ -73,6 +88,16 @@ async def guard_verdict(connection: Connection, guard: Guard, shard: int) -> PgE
     """Read a shard's answer to its guard, up to ReadyForQuery; return what speaks against the COPY."""
     error, row, _ = await _guard_answer(connection, B.READY_FOR_QUERY)
     return _verdict(connection, guard, shard, error, row)
+
+
+async def lock_alone(shards: Shards, shard: int, guard: Guard) -> PgError | Changed | None:
+    """Take the guard's lock on a shard that gets no rows; return what speaks against the COPY."""
+    question = guard.question
+    try:
+        connection = shards.begin(shard, question.sql, prepare=question.prepare)
+        return await guard_verdict(connection, guard, shard)
+    except PgError as error:
+        return error
 
 
 async def late_answer(

@@ -89,6 +89,18 @@ class DeadlockWatch:
         """The transaction is over."""
         self._watched.discard(shards)
 
+    async def waits(self, connection: Connection) -> bool:
+        """Ask whether what a connection runs waits for a lock; a shard that cannot be asked might say so."""
+        self._asked = time.monotonic()
+        if self._timer is None and self._task is None:
+            self._set_timer()
+        view = next(view for view in self._views if view.address is connection.address)
+        try:
+            return bool(await view.blocked([connection.pid]))
+        except PgError as error:
+            log.info("deadlock watch: %s", error)
+            return True
+
     async def close(self) -> None:
         """Watch no longer."""
         if self._timer is not None:

@@ -7,6 +7,7 @@ Errors leave as PgError; the caller then calls `Transactions.statement_failed`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import assert_never
 
 from shardproxy.combine.answers import Answer
@@ -256,12 +257,19 @@ class Executor:
     # Executors.
 
     async def _relay(self, run: _Run, connections: Sequence[Connection]) -> list[Answer]:
-        for connection in connections:
-            run.request(connection)
         rows_from = None if isinstance(run.plan, Gather) else 0
         # A setting is refused for what it is, wherever that is seen.
         name_shard = not isinstance(run.plan, Settings)
-        return await Relay(connections, self._client, rows_from=rows_from, name_shard=name_shard).run()
+        relay = Relay(connections, self._client, rows_from=rows_from, name_shard=name_shard)
+        if isinstance(run.plan, Replicate) and run.plan.lock is None and len(connections) > 1:
+            return await relay.in_order(partial(self._request, run), self._database.deadlocks.waits)
+        for connection in connections:
+            run.request(connection)
+        return await relay.run()
+
+    def _request(self, run: _Run, connection: Connection) -> None:
+        self._shards.check_cancelled()
+        run.request(connection)
 
     async def _one_by_one(self, run: _Run) -> list[Answer]:
         """Run what PostgreSQL allows in no transaction block. Where it fails, say where it has been done."""

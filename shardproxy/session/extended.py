@@ -15,7 +15,7 @@ from __future__ import annotations
 from shardproxy.errors import PgError
 from shardproxy.session.client import Client
 from shardproxy.session.copy_client import CopyClient
-from shardproxy.session.copy_in import is_copy_in
+from shardproxy.session.copy_setup import is_copy_in
 from shardproxy.session.execute import Executor, Outcome
 from shardproxy.session.names import Resolver
 from shardproxy.session.namespace import LOCAL, Namespace, shown, unprepared

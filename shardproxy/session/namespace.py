@@ -3,8 +3,8 @@
 import re
 
 from shardproxy.errors import PgError
-from shardproxy.session.copy_in import is_copy_in
 from shardproxy.session.copy_out import is_copy_out
+from shardproxy.session.copy_setup import is_copy_in
 from shardproxy.session.execute import Executor
 from shardproxy.session.portals import Portal, Prepared, as_written
 from shardproxy.session.shards import Shards

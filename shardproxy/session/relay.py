@@ -6,7 +6,7 @@ cancels the other shards, and is the only one reported, after all have ended.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from shardproxy.combine.answers import Answer, Answers
@@ -23,6 +23,12 @@ DATA_ROW = bytes((B.DATA_ROW,))
 COPY_DATA = bytes((B.COPY_DATA,))
 ROWS = frozenset({B.DATA_ROW, B.COPY_DATA})
 
+
+GRANTED = 0.5
+"""Seconds between questions whether the first of several shards waits for a lock. Two must find that it does not: on a
+busy machine the first may come before its server has begun."""
+
+ASKED = 2
 
 EVERYWHERE = frozenset({"08", "0A", "25", "26", "34", "42"})
 """Classes of errors that are about the statement, and the same on whichever shard they are seen first."""
@@ -81,12 +87,58 @@ class Relay:
     async def run(self) -> list[Answer]:
         """Read every shard until it owes nothing; raise the first error."""
         await each(self._collect(number, connection) for number, connection in enumerate(self._connections))
+        return await self._ended()
+
+    async def _ended(self) -> list[Answer]:
         if self._cancelling:
             # A cancel request that arrives late would hit the connection's next statement.
             await asyncio.wait(self._cancelling)
         if self._failed is not None:
             raise self._failed
         return self._answers.shards
+
+    async def in_order(
+        self, send: Callable[[Connection], None], waits: Callable[[Connection], Awaitable[bool]]
+    ) -> list[Answer]:
+        """Send the request to the first shard, and to the others once that has its locks; then as `run`.
+
+        Who comes first there comes first everywhere: sessions that all do so never wait for each other crosswise. The
+        first has its locks if it has answered, or takes its time and, as `waits` tells, not for a lock.
+        """
+        first, *others = self._connections
+        granted = asyncio.Event()
+
+        async def lead() -> None:
+            try:
+                await self._collect(0, first)
+            finally:
+                granted.set()
+
+        async def ask() -> None:
+            at_work = 0
+            while at_work < ASKED:
+                try:
+                    async with asyncio.timeout(GRANTED):
+                        await granted.wait()
+                    return
+                except TimeoutError:
+                    at_work = 0 if await waits(first) else at_work + 1
+            granted.set()
+
+        async def follow(number: int, connection: Connection) -> None:
+            await granted.wait()
+            if self._failed is not None:
+                return
+            try:
+                send(connection)
+            except PgError as error:
+                self._fail(connection, error, reported=False)
+            else:
+                await self._collect(number, connection)
+
+        send(first)
+        await each([lead(), ask(), *(follow(number, one) for number, one in enumerate(others, 1))])
+        return await self._ended()
 
     async def _collect(self, number: int, connection: Connection) -> None:
         sink = self._sink(number)

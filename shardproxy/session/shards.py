@@ -218,19 +218,19 @@ class Shards:
 
         Every statement passes here before it is sent: one whose cancel came earlier ends here.
         """
-        self._check_cancelled()
+        self.check_cancelled()
         connections = await each(self._join(shard) for shard in shards)
         # A shard that has run BEGIN takes no notice of a cancel before it has the statement.
-        self._check_cancelled()
+        self.check_cancelled()
         return connections
 
     async def ask(
         self, shards: Sequence[int], question: str, columns: Sequence[int]
     ) -> list[tuple[Connection, list[list[bytes | None]]]]:
         """Join the shards, and on the way ask each a question, whose answers are rows of so many columns."""
-        self._check_cancelled()
+        self.check_cancelled()
         answers = await each(self._ask(shard, question, columns) for shard in shards)
-        self._check_cancelled()
+        self.check_cancelled()
         return answers
 
     async def ask_outside(
@@ -242,9 +242,9 @@ class Shards:
             connection = await self._get(shard)
             return await connection.fetch_last(question, columns)
 
-        self._check_cancelled()
+        self.check_cancelled()
         answers = await each(ask(shard) for shard in shards)
-        self._check_cancelled()
+        self.check_cancelled()
         return answers
 
     def begin(
@@ -261,7 +261,7 @@ class Shards:
         `data` are the messages after the Query, `prepare` comes first, `owed` will be answered. Does not wait; the
         answer is the caller's to read.
         """
-        self._check_cancelled()
+        self.check_cancelled()
         connection = self._leases[shard].connection
         if prepare is not None:
             prepare(connection)
@@ -283,7 +283,8 @@ class Shards:
             connection.abort()
         self.transaction.joined.discard(shard)
 
-    def _check_cancelled(self) -> None:
+    def check_cancelled(self) -> None:
+        """Raise if the client has cancelled the statement that is about to run."""
         if self.cancelled:
             raise PgError(QUERY_CANCELED, "canceling statement due to user request")
 

@@ -7,7 +7,7 @@ from shardproxy.copy.encoding import Text
 from shardproxy.errors import ConnectionLost, PgError
 from shardproxy.session.client import Client
 from shardproxy.session.copy_client import CopyClient
-from shardproxy.session.copy_in import is_copy_in
+from shardproxy.session.copy_setup import is_copy_in
 from shardproxy.session.execute import Executor
 from shardproxy.session.extended import Extended
 from shardproxy.session.portals import as_written

@@ -9,6 +9,7 @@ and nothing is left when the proxy dies:
 They are shared ones, taken without waiting. Who reads them looks for those of connections with this application_name.
 """
 
+import asyncio
 import contextlib
 import json
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -72,20 +73,22 @@ class LockView:
     """One shard's locks. Errors leave as PgError, and the next question connects again."""
 
     def __init__(self, address: Address) -> None:
-        self._address = address
+        self.address = address
         self._stack = contextlib.AsyncExitStack()
         self._connection: Control | None = None
+        self._turn = asyncio.Lock()
         self._told: frozenset[Part] = frozenset()
 
     async def _ask(self, question: "Callable[[Control], Coroutine[Any, Any, T]]") -> T:
-        try:
-            if self._connection is None:
-                self._connection = await self._stack.enter_async_context(session(self._address, TIMEOUT, _SETTINGS))
-            with translated(self._address):
-                return await question(self._connection)
-        except BaseException:
-            await self.close()
-            raise
+        async with self._turn:
+            try:
+                if self._connection is None:
+                    self._connection = await self._stack.enter_async_context(session(self.address, TIMEOUT, _SETTINGS))
+                with translated(self.address):
+                    return await question(self._connection)
+            except BaseException:
+                await self._leave()
+                raise
 
     async def blocked(self, pids: Sequence[int]) -> list[Blocked]:
         """Return which of these backends, and of those that they wait for, wait for locks."""
@@ -118,5 +121,9 @@ class LockView:
 
     async def close(self) -> None:
         """End the connection, and with it what it has told."""
+        async with self._turn:
+            await self._leave()
+
+    async def _leave(self) -> None:
         self._connection, self._told = None, frozenset()
         await self._stack.aclose()

@@ -15,7 +15,7 @@ from psycopg import sql
 from psycopg.pq import DiagnosticField
 
 from shardproxy.native import KEY_TEXT, Placement, SplitError, Splitter
-from shardproxy.session.copy_in import UNENDING
+from shardproxy.session.copy_refusals import UNENDING
 from tests.support.databases import Databases, Servers
 from tests.support.reference_splitter import Options
 from tests.unit.native.test_splitter import (

@@ -112,6 +112,19 @@ async def test_rows_of_both_shards(playbook: Playbook) -> None:
     await client.gets(complete("COPY 3"), ready("I"))
 
 
+async def test_the_lock_of_the_first_shard_comes_before_the_others(playbook: Playbook) -> None:
+    """Sessions that all do so do not wait for each other crosswise."""
+    client, s0, s1 = await held(playbook)
+    await client.sends(data(ROW_1 + ROW_0), COPY_DONE)
+    await s0.gets(ALL, data(ROW_0), COPY_DONE, CHECK)
+    await s1.gets()
+    await s0.sends(*verdict(), copy_in(0, 0))
+    await loads(s1, ROW_1, "COPY 1", CHECK)
+    await s0.sends(complete("COPY 1"), ready("T"), *CHECKED)
+    await commits(s0, s1)
+    await client.gets(complete("COPY 2"), ready("I"))
+
+
 async def test_no_row(playbook: Playbook) -> None:
     client, s0, s1 = await held(playbook)
     await client.sends(COPY_DONE)
@@ -126,8 +139,8 @@ async def test_a_row_is_refused(playbook: Playbook) -> None:
     client, s0, s1 = await held(playbook)
     await client.sends(data(ROW_0 + ROW_1 + ROW_0), COPY_DONE)
     await s0.gets(ALL, data(ROW_0 * 2), COPY_DONE, CHECK)
-    await s1.gets(ALL, data(ROW_1), COPY_DONE, CHECK)
     await s0.sends(*verdict(), copy_in(0, 0), error("23505", W="COPY t, line 2"), ready("E"), *SKIPPED)
+    await s1.gets(ALL, data(ROW_1), COPY_DONE, CHECK)
     await s1.sends(*verdict(), copy_in(0, 0), error("22P02", W="COPY t, line 1"), ready("E"), *SKIPPED)
     await ends(s0, s1, how="ROLLBACK")
     await client.gets(error("22P02", W="COPY t, line 2"), ready("I"))
@@ -188,11 +201,12 @@ async def test_the_table_has_changed(playbook: Playbook, changed: int) -> None:
     client, *shards = await held(playbook)
     s0, s1 = shards
     await client.sends(data(ROW_0 + ROW_1), COPY_DONE)
-    for shard, rows in ((s0, ROW_0), (s1, ROW_1)):
+    begun = shards[: changed + 1]
+    for shard, rows in zip(begun, (ROW_0, ROW_1), strict=False):
         await shard.gets(ALL, data(rows), COPY_DONE, CHECK)
         fingerprint = "g" if shard is shards[changed] else "f"
         await shard.sends(*verdict(fingerprint), copy_in(0, 0), complete("COPY 1"), ready("T"), *CHECKED)
-    await ends(s0, s1, how="ROLLBACK")
+    await ends(*begun, how="ROLLBACK")
     await looked_up(s0, s1)
     await begins_at_home(s0)
     await s0.gets(data(ROW_0), COPY_DONE)
@@ -317,8 +331,8 @@ async def test_a_shard_is_lost(playbook: Playbook) -> None:
     client, s0, s1 = await held(playbook)
     await client.sends(data(ROW_0 + ROW_1), COPY_DONE)
     await s0.gets(ALL, data(ROW_0), COPY_DONE, CHECK)
-    await s1.gets(ALL, data(ROW_1), COPY_DONE, CHECK)
     await s0.sends(*verdict(), copy_in(0, 0), complete("COPY 1"), ready("T"), *CHECKED)
+    await s1.gets(ALL, data(ROW_1), COPY_DONE, CHECK)
     await s1.leaves()
     await ends(s0, how="ROLLBACK")
     await client.gets(error("08006", 'connection to shard "s1" was lost'), ready("I"))

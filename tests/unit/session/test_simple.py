@@ -2,6 +2,7 @@
 
 from tests.support.messages import EMPTY, columns, complete, error, notice, query, ready, row, warning
 from tests.support.playbook import AT, Playbook
+from tests.unit.session.copies import ends
 
 ON_0, ON_1 = (f"SELECT v FROM t WHERE id = {key}" for key in AT)
 ALL = "SELECT v FROM t"
@@ -183,6 +184,35 @@ async def test_a_failed_commit_is_the_answer(playbook: Playbook) -> None:
     await s0.gets(query("COMMIT"))
     await s0.sends(error("23503"), ready("I"))
     await client.gets(error("23503"), ready("I"))
+
+
+async def test_a_definition_has_its_locks_on_the_first_shard_first(playbook: Playbook) -> None:
+    client, s0, s1 = await playbook.session()
+    truncate = query("TRUNCATE t")
+    await client.sends(truncate)
+    for shard in (s0, s1):
+        await shard.gets(query("BEGIN"))
+        await shard.sends(complete("BEGIN"), ready("T"))
+    await s0.gets(truncate)
+    await s1.gets()
+    await s0.sends(complete("TRUNCATE TABLE"), ready("T"))
+    await s1.gets(truncate)
+    await s1.sends(complete("TRUNCATE TABLE"), ready("T"))
+    await ends(s0, s1)
+    await client.gets(complete("TRUNCATE TABLE"), ready("I"))
+
+
+async def test_a_definition_that_the_first_shard_refuses_reaches_no_other(playbook: Playbook) -> None:
+    client, s0, s1 = await playbook.session()
+    truncate = query("TRUNCATE t")
+    await client.sends(truncate)
+    for shard in (s0, s1):
+        await shard.gets(query("BEGIN"))
+        await shard.sends(complete("BEGIN"), ready("T"))
+    await s0.gets(truncate)
+    await s0.sends(error("55P03"), ready("E"))
+    await ends(s0, s1, how="ROLLBACK")
+    await client.gets(error("55P03", D='Reported by shard "s0".'), ready("I"))
 
 
 async def test_notices_of_several_shards_are_merged(playbook: Playbook) -> None:
