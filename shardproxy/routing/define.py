@@ -152,6 +152,12 @@ def _check_names(statement: Utility, context: Context) -> None:
     if subject is None:
         return
     one, place = subject
+    if place.heir is not None:
+        raise refused(
+            f'a column of "{one}" is the key of sharded table "{place.heir}", which would change with it',
+            "Its rows would stay on the shards of the old key. Take the table out of it first, by ALTER TABLE ... NO "
+            "INHERIT or NOT OF.",
+        )
     for name, target in _with_role(statement, context, "name"):
         if target.group != place.group if not place.derived or target.listed else False:
             having = "which has another placement in the configuration"

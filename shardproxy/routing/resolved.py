@@ -75,9 +75,9 @@ class Place:
     "schema", whose groups are those of its tables. `shard` is the one shard that has it, None
     where all have it. `group` is equal for tables whose rows are placed alike; `own` is the group that the object's
     own name would have, whatever it belongs to, and `listed` tells that the configuration has that name.
-    `derived`: it belongs to others, a
-    view to what it reads, an index to its table. `key` has the names of the key's columns; `lacks` those that the
-    table has not, and that no column may become any more.
+    `derived`: it belongs to others, a view to what it reads, an index to its table. `key` has the names of the key's
+    columns; `lacks` those that the table has not, and that no column may become any more. `heir` is a sharded table
+    whose key would change with a column.
     """
 
     kind: str
@@ -88,6 +88,7 @@ class Place:
     derived: bool = False
     key: tuple[str, ...] = ()
     lacks: frozenset[str] = frozenset()
+    heir: str | None = None
 
     @property
     def sharded(self) -> bool:

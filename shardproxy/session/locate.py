@@ -7,7 +7,7 @@ parent, a view with what it reads, extended statistics with their table. Whateve
 Names are looked up as `Resolver` does it, and nothing is kept: DDL is rare, and what it rests on must be true now.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set
 from dataclasses import replace
 from typing import Final
 
@@ -18,7 +18,7 @@ from shardproxy.session.database import SHARDED, Database
 from shardproxy.session.shards import Shards
 from shardproxy.shard import catalog
 from shardproxy.shard.connection import Connection
-from shardproxy.shard.objects import Asked, Found, columns_sql, objects_sql, parse_columns, parse_objects
+from shardproxy.shard.objects import Asked, Found, columns_sql, heirs_sql, objects_sql, parse_columns, parse_objects
 from shardproxy.sql import SCHEMA, CreateAs, Object, Statement, Utility
 
 CATALOGS: Final = frozenset({"pg_catalog", "information_schema", "pg_toast"})
@@ -201,9 +201,14 @@ class Locator:
         A column that is renamed, and has its old name again, is no other: its table and number tell.
         """
         rename = statement.column_rename
+        rewritten = {rewrite.column for rewrite in statement.rewrites}
         added = {rewrite.column for rewrite in statement.rewrites if rewrite.what == "add"}
         names = added if rename is None else {rename.old, rename.new}
         subject = next((one for one in found if one.role == "change"), None)
+        if subject is not None and (names or rewritten):
+            places[subject] = replace(
+                places[subject], heir=await self._heir(*found[subject], places[subject], names | rewritten)
+            )
         if subject is None or names.isdisjoint(places[subject].key) or not places[subject].sharded:
             return
         table, shard = found[subject]
@@ -218,6 +223,16 @@ class Locator:
         if not lacks.isdisjoint(names) and await self._is_empty(table):
             lacks.clear()
         places[subject] = replace(places[subject], lacks=frozenset(lacks))
+
+    async def _heir(self, found: Found, shard: int, place: Place, columns: Set[str]) -> str | None:
+        """Return a table whose key one of these columns is, and that gets what is done to them."""
+        [connection] = await self._shards.join([shard])
+        [answer] = await connection.fetch_row(heirs_sql(found.oid), 1)
+        for schema, name in catalog.parse_relatives(catalog.text(answer)):
+            heir = self.configured(schema, name)
+            if heir.sharded and heir.group != place.group and not columns.isdisjoint(heir.key):
+                return f"{schema}.{name}"
+        return None
 
     async def _is_empty(self, table: Found) -> bool:
         rows = f"SELECT EXISTS (SELECT FROM {ascii_name(table.schema, table.name)})"

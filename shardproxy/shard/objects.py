@@ -118,6 +118,24 @@ def _found(schema: str | None, name: str | None, kind: str, oid: int, roots: lis
     return Found(schema, name, kind, oid, tuple(Root(*root) for root in roots or ()))
 
 
+def heirs_sql(oid: int) -> str:
+    """Return the query for the relations that get each change of this one's columns: children, tables of a type."""
+    return f"""WITH RECURSIVE down(oid) AS (
+  VALUES ({int(oid)}::pg_catalog.oid)
+  UNION
+  SELECT next.oid FROM down JOIN LATERAL (
+    SELECT i.inhrelid AS oid FROM pg_catalog.pg_inherits AS i WHERE i.inhparent {_EQ} down.oid
+    UNION ALL
+    SELECT t.oid FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_class AS t ON t.reloftype {_EQ} c.reltype
+    WHERE c.oid {_EQ} down.oid AND c.relkind {_EQ} 'c'
+  ) AS next ON true)
+SELECT pg_catalog.encode(pg_catalog.convert_to(COALESCE(pg_catalog.json_agg(
+    pg_catalog.json_build_array(n.nspname, c.relname)), '[]')::pg_catalog.text, {ENCODING}), 'hex')
+FROM down JOIN pg_catalog.pg_class AS c ON c.oid {_EQ} down.oid
+JOIN pg_catalog.pg_namespace AS n ON n.oid {_EQ} c.relnamespace
+WHERE c.oid OPERATOR(pg_catalog.<>) {int(oid)}::pg_catalog.oid"""
+
+
 def columns_sql(oid: int) -> str:
     """Return the query for the live columns of a relation, with their numbers."""
     return f"""SELECT pg_catalog.encode(pg_catalog.convert_to(COALESCE(pg_catalog.json_object_agg(a.attname, a.attnum),

@@ -40,7 +40,7 @@ class Object:
 
 @dataclass(frozen=True, slots=True)
 class ColumnRename:
-    """ALTER TABLE ... RENAME COLUMN."""
+    """ALTER TABLE ... RENAME COLUMN, or ALTER TYPE ... RENAME ATTRIBUTE."""
 
     old: str
     new: str
@@ -91,7 +91,7 @@ def made(table: TableRef, role: Role = "make") -> Object:
 
 def column_rename(name: str, node: Node) -> ColumnRename | None:
     """Read a RenameStmt."""
-    if name == "RenameStmt" and node["renameType"] == "OBJECT_COLUMN":
+    if name == "RenameStmt" and node["renameType"] in {"OBJECT_COLUMN", "OBJECT_ATTRIBUTE"}:
         return ColumnRename(node["subname"], node["newname"])
     return None
 

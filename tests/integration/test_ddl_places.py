@@ -440,6 +440,37 @@ def test_another_column_is_not_made_the_key(sides: Sides) -> None:
     sides.run("ALTER TABLE h2 RENAME COLUMN a TO id")
 
 
+def test_nor_by_its_type(sides: Sides) -> None:
+    """The columns of a typed table are those of its type."""
+    sides.others["pair"] = ALL
+    sides.run("CREATE TYPE pair AS (id int, a int)")
+    sides.run("CREATE TABLE h OF pair")
+    for change in (
+        "RENAME ATTRIBUTE id TO old CASCADE",
+        "RENAME ATTRIBUTE a TO id CASCADE",
+        "DROP ATTRIBUTE id CASCADE",
+        "ALTER ATTRIBUTE id TYPE numeric CASCADE",
+    ):
+        sides.refused(f"ALTER TYPE pair {change}")
+    sides.run("ALTER TYPE pair RENAME ATTRIBUTE a TO aa CASCADE")
+    sides.run("ALTER TABLE h NOT OF")
+    sides.run("ALTER TYPE pair RENAME ATTRIBUTE id TO old CASCADE")
+
+
+def test_nor_by_its_parent(one_server: Databases, run_proxy: RunProxy) -> None:
+    """One that is not listed, as others cannot have it."""
+    proxy = run_proxy(one_server.config(TABLES))
+    with psycopg.connect(proxy.dsn(), autocommit=True) as client:
+        for table in ("h", "base"):
+            client.execute(f"CREATE TABLE {table} (id int, a int)".encode())
+        client.execute("ALTER TABLE h INHERIT base")
+        for change in ("RENAME id TO old", "RENAME a TO id", "ALTER id TYPE numeric", "DROP id"):
+            assert state_of(client, f"ALTER TABLE base {change}") == "0A000", change
+        client.execute("ALTER TABLE base RENAME a TO aa")
+        client.execute("ALTER TABLE h NO INHERIT base")
+        client.execute("ALTER TABLE base RENAME id TO old")
+
+
 def test_a_new_table_of_rows_goes_where_it_is_listed(sides: Sides) -> None:
     """CREATE TABLE AS and SELECT INTO of a table that is not there yet."""
     for name in ("h", "h2", "hk"):
