@@ -20,7 +20,7 @@ from shardproxy.session.execute import Executor, Outcome
 from shardproxy.session.names import Resolver
 from shardproxy.session.namespace import LOCAL, Namespace, shown, unprepared
 from shardproxy.session.pieces import EXECUTED, PIECEWISE, run_cursor, run_in_pieces
-from shardproxy.session.portals import Pending, Portal, Prepared, request, send_with
+from shardproxy.session.portals import READ_BY, Pending, Portal, Prepared, request, send_with
 from shardproxy.session.relay import Discard, Kept, Relay
 from shardproxy.session.shards import Shards
 from shardproxy.session.transactions import Transactions
@@ -209,7 +209,8 @@ class Extended:
             self._transaction.check()
         if parse.name and parse.name in self.names.statements:
             raise PgError(DUPLICATE_PREPARED_STATEMENT, f'prepared statement "{shown(parse.name)}" already exists')
-        prepared = Prepared(text, statement, parse.oids, unnamed=not parse.name, key=key)
+        read_by = tuple(map(self._client.parameters.get, READ_BY))
+        prepared = Prepared(text, statement, parse.oids, unnamed=not parse.name, key=key, read_by=read_by)
         if unprepared(statement):
             await self._answer(encode.PARSE_COMPLETE)
             prepared.accepted = True

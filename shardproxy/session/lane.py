@@ -158,6 +158,9 @@ class Lane:
         connection = None if shard is None else self._free(shard, plan.overlap)
         if tail is None or shard is None or connection is None:
             return 0
+        known = connection.statements.has(prepared.shard_name, prepared.number)
+        if first == bind and not known and prepared.read_otherwise(connection.statements):
+            return 0
         transaction, extended = self._transaction, self._extended
         state = transaction.state
         synced = types[after : after + 1] == b"S" and starts[after + 1] - starts[after] == HEADER_SIZE
@@ -177,7 +180,7 @@ class Lane:
             renamed = rebind(view, start, end, b"", prepared.shard_name)
             assert renamed is not None
             request = renamed + tail.request
-            if not connection.statements.has(prepared.shard_name, prepared.number):
+            if not known:
                 connection.statements.parsed(prepared.shard_name, prepared.number)
                 request = prepared.parse() + request
                 owed = (Owed(Expect.PARSE, forward=False, name=prepared.shard_name), *owed)

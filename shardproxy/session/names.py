@@ -21,6 +21,7 @@ from shardproxy.routing.table import ShardedTable
 from shardproxy.session.database import Database
 from shardproxy.session.locate import CATALOGS, TEMPORARY, Locator
 from shardproxy.session.name_cache import NameCache, Names
+from shardproxy.session.portals import READ_BY
 from shardproxy.session.shards import Shards
 from shardproxy.shard import catalog
 from shardproxy.shard.connection import IDLE, Connection
@@ -44,7 +45,7 @@ Name = tuple[str | None, str]
 SEES_COMMITTED = frozenset({b"read committed", b"read uncommitted"})
 """The isolation levels in which each statement sees what others have committed before it."""
 
-REPORTED = ("TimeZone", "client_encoding", "standard_conforming_strings")
+REPORTED = READ_BY
 """Settings on which the meaning of a statement or a key rests, as the server reports them."""
 
 

@@ -4,20 +4,28 @@ On a shard a statement is prepared when first needed there, under a name of the 
 the client uses again never meets its old meaning. A portal is bound on a shard when it is executed.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Protocol
+from typing import Final, Protocol
 
 from shardproxy.copy.encoding import Text
 from shardproxy.errors import PgError
 from shardproxy.routing import ParamValue
 from shardproxy.shard.connection import Connection
 from shardproxy.shard.statements import UNNAMED, Statements
-from shardproxy.sql import Modify, Select, Statement, run_as
+from shardproxy.sql import Modify, Select, Statement, Utility, run_as
 from shardproxy.wire import decode, encode
 from shardproxy.wire.replies import HOUSEKEEPING, SWALLOWED_SYNC, Expect, Owed
 
 _numbers = count(1)
+
+READ_BY: Final = ("DateStyle", "IntervalStyle", "TimeZone", "client_encoding", "standard_conforming_strings")
+"""Reported settings by which PostgreSQL reads a statement's text, once, at Parse."""
+
+_ASIDE: Final = tuple(
+    Owed(expect, forward=False, aside=True) for expect in (Expect.PARSE, Expect.BIND, Expect.EXECUTE, Expect.CLOSE)
+)
 
 
 def next_number() -> int:
@@ -46,6 +54,8 @@ class Prepared:
     unnamed: bool
     key: bytes = b""
     """The Parse message after the name: text and types as the client gave them."""
+    read_by: tuple[str | None, ...] = ()
+    """The values of READ_BY at the client's Parse."""
     described: bool = False
     accepted: bool = False
     """A shard has accepted it."""
@@ -69,6 +79,14 @@ class Prepared:
     def parse(self) -> bytes:
         """Return the Parse message for a shard."""
         return encode.parse(self.shard_name, self.sql, self.oids)
+
+    def read_otherwise(self, statements: Statements) -> dict[str, str]:
+        """The settings by which this was meant, where the shard would read it by others now."""
+        if isinstance(self.statement, Utility):  # it may have to be the first of its transaction
+            return {}
+        now = statements.read_by
+        meant = zip(READ_BY, self.read_by, strict=False)
+        return {name: value for name, value in meant if value is not None and now.get(name, value) != value}
 
     def takes_binary(self, bind: decode.Bind) -> bool:
         """Whether a parameter comes in binary whose type is not known."""
@@ -140,9 +158,31 @@ class Request:
 
     def prepare(self, statements: Statements, prepared: Prepared, *, forward: bool) -> None:
         """Add the Parse that a shard lacks."""
-        if not prepared.is_on(statements):
-            statements.parsed(prepared.shard_name, prepared.number)
-            self.add(prepared.parse(), Owed(Expect.PARSE, forward, prepared.shard_name))
+        if prepared.is_on(statements):
+            return
+        statements.parsed(prepared.shard_name, prepared.number)
+        self.parse(statements, prepared, prepared.parse(), Owed(Expect.PARSE, forward, prepared.shard_name))
+
+    def parse(self, statements: Statements, prepared: Prepared, message: bytes, owed: Owed) -> None:
+        """Add a Parse that a shard reads by the settings that the client's was meant by."""
+        meant = prepared.read_otherwise(statements)
+        if meant:
+            self._set(meant)
+        self.add(message, owed)
+        if meant:
+            self._set({name: statements.read_by[name] for name in meant})
+
+    def _set(self, settings: Mapping[str, str]) -> None:
+        """Change settings up to the end of the transaction, without a row or a warning."""
+        quoted = [(name, value.replace("'", "''")) for name, value in settings.items()]
+        calls = " OR ".join(f"set_config('{name}', '{value}', true) IS NULL" for name, value in quoted)
+        name = shard_name(next_number())
+        sql = b"SELECT WHERE " + calls.encode()
+        messages = (
+            encode.parse(name, sql), encode.bind(name, name, (), (), ()), encode.execute(name), encode.close(b"S", name)
+        )  # fmt: skip
+        for message, owed in zip(messages, _ASIDE, strict=True):
+            self.add(message, owed)
 
 
 def request(
@@ -183,7 +223,8 @@ def send_with(connection: Connection, pending: list[Pending], portal: Portal, mo
     statement = prepared.statement
     sql = prepared.text.encode(prepared.text.characters[: statement.location + len(statement.text)])
     statements.parsed(UNNAMED, next_number())
-    made.add(encode.parse(UNNAMED, sql + more, prepared.oids), Owed(Expect.PARSE, forward=False, name=UNNAMED))
+    parse = encode.parse(UNNAMED, sql + more, prepared.oids)
+    made.parse(statements, prepared, parse, Owed(Expect.PARSE, forward=False, name=UNNAMED))
     formats = bind.result_formats
     if len(formats) > 1:  # one for each column
         formats = (*formats, 0) if isinstance(statement, Modify) and statement.returning else ()

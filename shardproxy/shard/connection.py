@@ -45,8 +45,8 @@ class Connection:
         self.address = address
         self.stream = stream
         self.replies = Replies()
-        self.statements = Statements()
         self.parameters: dict[str, str] = {}
+        self.statements = Statements(self.parameters)
         self.pid = 0
         self.secret = b""
         self.status = IDLE

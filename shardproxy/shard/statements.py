@@ -4,6 +4,9 @@ A name is noted when its Parse is sent, since the next request may follow at onc
 the Parse before it was answered. A simple Query destroys the unnamed statement.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from shardproxy.wire import encode
 from shardproxy.wire.replies import Expect, Owed
 
@@ -13,9 +16,11 @@ UNNAMED = b""
 class Statements:
     """Which statement each name means to the server; a statement is known by its number."""
 
-    __slots__ = ("_numbers", "closes")
+    __slots__ = ("_numbers", "closes", "read_by")
 
-    def __init__(self) -> None:
+    def __init__(self, read_by: Mapping[str, str] = MappingProxyType({})) -> None:
+        self.read_by = read_by
+        """The settings that the server reports, with which it reads a statement now."""
         self._numbers: dict[bytes, int] = {}
         self.closes: list[bytes] = []
         """The Close messages to send first."""

@@ -2,6 +2,7 @@
 
     python -m tests.oracle --count 100000 --seed 1 --version 18
     python -m tests.oracle sequences --count 20000
+    python -m tests.oracle sessions --count 20000
 
 Prints each difference with a case that is as short as could be made, the share of statements that was refused, by
 reason, and what of the known faults was met.
@@ -20,6 +21,7 @@ from tests.oracle.arena import Arena, DifferenceError
 from tests.oracle.generate.pipelines import pipelines
 from tests.oracle.generate.scripts import script
 from tests.oracle.sequences import Sequences
+from tests.oracle.sessions import Sessions
 from tests.oracle.setup import arena as opened
 from tests.oracle.shrink import shrink, shrink_pipelines
 
@@ -82,7 +84,27 @@ class Pipelines(Part):
         return self._sequences.pipelines
 
 
-PARTS: dict[str, Callable[[Arena], Part]] = {"statements": Statements, "sequences": Pipelines}
+class SideBySide(Part):
+    """Sessions of random transactions side by side."""
+
+    def __init__(self, arena: Arena) -> None:
+        self._sessions = Sessions(arena)
+
+    def case(self, seed: int) -> list[Any]:
+        return [seed]
+
+    def run(self, case: list[Any]) -> None:
+        self._sessions.run(case[0])
+
+    def shrink(self, case: list[Any], difference: DifferenceError) -> tuple[list[Any], DifferenceError]:
+        """Nothing shorter: who comes first is chance."""
+        return case, difference
+
+    def count(self) -> int:
+        return self._sessions.transactions
+
+
+PARTS: dict[str, Callable[[Arena], Part]] = {"statements": Statements, "sequences": Pipelines, "sessions": SideBySide}
 
 
 def compare(part: str, arena: Arena, count: int, seed: int, recorder: Recorder) -> Record:

@@ -38,14 +38,15 @@ class Step:
         return f"Step({', '.join([repr(self.sql), *(f'{one.name}={v!r}' for one, v in given if v != one.default)])})"
 
     def messages(self, *, parse: bool, close: bool) -> bytes:
-        """The bytes; `parse` unless the server knows the named statement, `close` if it may know it."""
+        """The bytes; `parse` unless the server knows the named statement, `close` if it may have another."""
         sql = self.sql.encode()
         if self.params is None:
             copied = b"" if self.data is None else encode.copy_data(self.data) + encode.COPY_DONE
             return encode.query(sql) + copied
         name = self.name.encode()
-        sent = encode.close(b"S", name) if name and close else b""
+        sent = b""
         if parse or not name:
+            sent = encode.close(b"S", name) if name and close else b""
             sent += encode.parse(name, sql, [param.oid for param in self.params])
         if self.describe == "S":
             sent += encode.describe(b"S", name)
