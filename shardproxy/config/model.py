@@ -319,6 +319,9 @@ class Database(_Model):
         Seconds,
         Field(description="seconds that a transaction of several shards may wait for a lock before it is cancelled"),
     ] = 60.0
+    max_statement_size: Annotated[
+        int, Field(ge=1, description="bytes of the longest text of statements; a longer one is refused with 54000")
+    ] = 16 * 2**20
     prepare_timeout: Annotated[
         Seconds, Field(description="seconds within which all shards must have prepared a transaction")
     ] = 30.0

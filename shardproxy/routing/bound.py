@@ -1,5 +1,6 @@
 """On which shards the rows lie that a statement's conditions leave of a sharded table."""
 
+from collections.abc import Sequence
 from itertools import product
 from math import prod
 from typing import Final
@@ -25,7 +26,7 @@ class Bound:
         if isinstance(statement, Modify):
             standing.append(statement.target)
         self._standing = {ref: tables[ref] for ref in standing}
-        self._values: dict[_Place, list[tuple[Value, ...]]] = {}
+        self._values: dict[_Place, list[Sequence[Value]]] = {}
         for binding in statement.bindings:
             for place in self._places(binding.column, binding.only):
                 self._values.setdefault(place, []).append(binding.values)
@@ -36,7 +37,7 @@ class Bound:
                     if source != place and self._alike(source, place):
                         self._equal.setdefault(place, set()).add(source)
 
-    def lists(self, ref: TableRef) -> list[list[tuple[Value, ...]]] | None:
+    def lists(self, ref: TableRef) -> list[list[Sequence[Value]]] | None:
         """For each key column of a table the lists of values that conditions leave to it; None if it has no key."""
         resolved = self._standing.get(ref)
         if resolved is None or resolved.placement is None:
@@ -70,15 +71,17 @@ class Bound:
         """The fewest values that a condition leaves to a key column."""
         best: list[bytes | None] | None = None
         for values in self._lists(ref, column):
+            if len(values) > COMBINATIONS:
+                continue
             texts = [key_text(one, column.type, context, self._uses, storing=False) for one in values]
             known = [text for text in texts if text is not UNBOUND]
             if len(known) == len(texts) and (best is None or len(known) < len(best)):
                 best = known
         return best
 
-    def _lists(self, ref: TableRef, column: KeyColumn) -> list[tuple[Value, ...]]:
+    def _lists(self, ref: TableRef, column: KeyColumn) -> list[Sequence[Value]]:
         """The values that each condition leaves to a key column, or to one that is equal to it."""
-        found: list[tuple[Value, ...]] = []
+        found: list[Sequence[Value]] = []
         reached = {(ref, column.name)}
         pending = [(ref, column.name)]
         while pending:

@@ -1,12 +1,15 @@
 """What a client reads: its stream, and the messages that the proxy itself writes to it."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 
 from shardproxy.combine.notices import Fields, NoticeMerger
 from shardproxy.copy.encoding import Text
 from shardproxy.errors import PgError
 from shardproxy.net.stream import Stream
-from shardproxy.sql import Statement, analyze
+from shardproxy.session.long_text import LONG, LongTexts
+from shardproxy.sql import Statement, analyze, analyzed, keep, require_conforming_strings
+from shardproxy.sqlstate import PROGRAM_LIMIT_EXCEEDED
 from shardproxy.wire import encode
 from shardproxy.wire.constants import B
 
@@ -14,8 +17,10 @@ from shardproxy.wire.constants import B
 class Client:
     """One client's side of its session."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, long_texts: LongTexts, max_statement_size: int) -> None:
         self.stream = stream
+        self._long_texts = long_texts
+        self._max_statement_size = max_statement_size
         self.parameters: dict[str, str] = {}
         """What ParameterStatus has told the client."""
         self.on_notice: Callable[[int, Fields], None] = NoticeMerger(self.notice).notice
@@ -61,11 +66,29 @@ class Client:
 
     def text(self, sql: bytes) -> Text:
         """Return the client's bytes as characters, in a way that gives the same bytes back."""
+        if len(sql) > self._max_statement_size:
+            raise PgError(
+                PROGRAM_LIMIT_EXCEEDED,
+                f"statement of {len(sql)} bytes is too large",
+                detail=f"max_statement_size is {self._max_statement_size} bytes.",
+                hint="Use COPY, send large values as parameters, or raise max_statement_size of the database in the "
+                "proxy's configuration.",
+            )
         return Text(sql, self.parameters.get("client_encoding", "UTF8"))
 
-    def analyze(self, text: Text) -> tuple[Statement, ...]:
+    async def analyze(self, text: Text) -> Sequence[Statement]:
         """Parse; ParseFailed in PostgreSQL's words."""
-        return analyze(text.characters, standard_conforming_strings=self.conforming)
+        sql = text.characters
+        if not self.conforming:
+            require_conforming_strings(sql)
+        if len(sql) < LONG:
+            return analyze(sql)
+        statements = analyzed(sql)
+        if statements is None:
+            await asyncio.sleep(0)  # each step with so large a text takes a while
+            statements = await self._long_texts.analyze(sql)
+            keep(sql, statements)
+        return statements
 
     @property
     def conforming(self) -> bool:

@@ -8,6 +8,7 @@ from shardproxy.config import Table
 from shardproxy.errors import PgError
 from shardproxy.session.copy_look import Looks
 from shardproxy.session.deadlock import DeadlockWatch
+from shardproxy.session.long_text import LongTexts
 from shardproxy.session.name_cache import NameCache
 from shardproxy.shard.address import addresses_of
 from shardproxy.shard.connection import Connection
@@ -56,6 +57,7 @@ class Database:
         self._parameters: dict[frozenset[tuple[str, str]], dict[str, str]] = {}
         self._names: OrderedDict[Hashable, NameCache] = OrderedDict()
         self.deadlocks = DeadlockWatch(self.addresses, config.deadlock_timeout)
+        self.long_texts = LongTexts()
 
     def table(self, schema: str, relation: str) -> Table | None:
         """Return a table's configuration, None if it is not listed."""
@@ -122,6 +124,7 @@ class Database:
     async def close(self) -> None:
         """Let the commits under way end, and stop recovering."""
         await self.deadlocks.close()
+        await self.long_texts.close()
         if self.coordinator is not None:
             await self.coordinator.close()
 

@@ -5,6 +5,7 @@ It never sends CommandComplete, ErrorResponse or ReadyForQuery: when a client ma
 Errors leave as PgError; the caller then calls `Transactions.statement_failed`.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,6 +38,7 @@ from shardproxy.session.copy_out import copy_out
 from shardproxy.session.database import Database
 from shardproxy.session.follow import Follow, Request, Returning, query_returning
 from shardproxy.session.lane_plans import Facts, lane_plan, query_plan
+from shardproxy.session.long_text import LONG
 from shardproxy.session.names import Resolver
 from shardproxy.session.portals import Prepared, next_number
 from shardproxy.session.relay import Discard, Output, Relay
@@ -165,7 +167,11 @@ class Executor:
             cache, generation = names.cache, self._database.generation
             tables = await names.resolve(statement)
             context = await names.context(statement, tables, params)
-            plan = route(statement, tables, context, replace(self.memory, in_transaction=transaction.open))
+            memory = replace(self.memory, in_transaction=transaction.open)
+            if len(statement.text) < LONG:
+                plan = route(statement, tables, context, memory)
+            else:  # placing its keys takes long, and other clients' turns come in between
+                plan = await asyncio.to_thread(route, statement, tables, context, memory)
             if isinstance(plan, Settings | Connected):
                 await self._shards.open_home()
             await self._shards.open(self.shards_of(plan))

@@ -201,7 +201,7 @@ class Extended:
             # Also if this Parse fails.
             self.names.statements.pop(b"", None)
         text = self._client.text(parse.sql)
-        statements = self._client.analyze(text)
+        statements = await self._client.analyze(text)
         if len(statements) > 1:
             raise PgError(SYNTAX_ERROR, "cannot insert multiple commands into a prepared statement")
         [statement] = statements

@@ -46,7 +46,7 @@ class Session:
         self._cancel_keys = cancel_keys
         self._database = database
         known = database.known_parameters(identity.settings)
-        self.client = Client(stream)
+        self.client = Client(stream, database.long_texts, database.config.max_statement_size)
         self.shards = Shards(
             database.addresses,
             identity.settings,

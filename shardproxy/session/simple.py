@@ -41,8 +41,8 @@ class Simple:
             await self._extended.end_batch()
             text = client.text(decoded(decode.query, payload))
             conforming = client.conforming
-            statements = client.analyze(text)
-            for statement in statements:
+            statements = await client.analyze(text)
+            for number, statement in enumerate(statements, 1):
                 if client.conforming != conforming:
                     _check_strings(statement)
                 if client.stream.lost:
@@ -52,7 +52,7 @@ class Simple:
                     transactions.begin_implicit()
                 offset = statement.location
                 tag = await self._run(statement, text, alone=len(statements) == 1)
-                if statement is statements[-1]:
+                if number == len(statements):
                     # As PostgreSQL: the last tag is sent after the commit, for it may still fail.
                     await transactions.end_implicit()
                 if len(statements) == 1:

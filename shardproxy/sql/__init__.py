@@ -3,7 +3,7 @@
 `analyze` is the way in. It reads no catalog and no session state. No other package imports pglast.
 """
 
-from shardproxy.sql.analyze import analyze, run_as
+from shardproxy.sql.analyze import analyze, analyzed, keep, require_conforming_strings, run_as
 from shardproxy.sql.base import Base, Kind
 from shardproxy.sql.facts import (
     Binding,
@@ -139,7 +139,10 @@ __all__ = [
     "Utility",
     "Value",
     "analyze",
+    "analyzed",
     "in_path",
+    "keep",
+    "require_conforming_strings",
     "run_as",
     "tables_in",
 ]

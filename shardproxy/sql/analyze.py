@@ -6,54 +6,74 @@ routing's caller to resolve.
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Final
 
 from shardproxy.errors import PgError
 from shardproxy.sql.build import statement_of
-from shardproxy.sql.parse import STATEMENT_TOO_COMPLEX, ParseFailed, parse
+from shardproxy.sql.parse import ParseFailed, parse
 from shardproxy.sql.statements import Empty, Insert, Query, Select, Statement
-from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED
+from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED, STATEMENT_TOO_COMPLEX
 
 CACHE_BYTES: Final = 16 * 2**20
 """All that the cache may hold, by the estimate of `_cost`."""
 CACHED_TEXT_BYTES: Final = 256 * 2**10
 """A longer text is a load in disguise: it comes once and would drive out what comes again."""
 
-_cache: OrderedDict[str, tuple[tuple[Statement, ...], int]] = OrderedDict()
+_cache: OrderedDict[str, tuple[Sequence[Statement], int]] = OrderedDict()
 _cached_bytes = 0
 
 
-def analyze(sql: str, *, standard_conforming_strings: bool = True) -> tuple[Statement, ...]:
+def analyze(sql: str) -> Sequence[Statement]:
     """Parse a query string; ParseFailed where PostgreSQL's grammar refuses it.
 
     Empty text, comments and semicolons alone give one `Empty`. Statements that are left out between semicolons are
     left out here as well, as PostgreSQL does.
-    The grammar reads '...' as the standard specifies. A session that has turned that off passes False, and
-    text with a backslash is refused then, because where its strings end would be a guess.
     """
-    if not standard_conforming_strings and "\\" in sql:
-        raise PgError(
-            FEATURE_NOT_SUPPORTED,
-            "a backslash in a query is not supported with standard_conforming_strings = off",
-            hint="SET standard_conforming_strings = on, and write E'...' where a backslash is an escape.",
-        )
-    global _cached_bytes  # noqa: PLW0603 -- the cache is the module's, as its docstring explains
-    known = _cache.get(sql)
+    known = analyzed(sql)
     if known is not None:
-        _cache.move_to_end(sql)
-        return known[0]
+        return known
     try:
         statements = tuple(statement_of(text, location, tree) for text, location, tree in parse(sql))
     except RecursionError:
         raise ParseFailed("stack depth limit exceeded", None, STATEMENT_TOO_COMPLEX) from None
     statements = statements or (Empty(text=sql, location=0),)
-    if len(sql) <= CACHED_TEXT_BYTES:
-        cost = _cost(sql, statements)
-        _cache[sql] = (statements, cost)
-        _cached_bytes += cost
-        while _cached_bytes > CACHE_BYTES:
-            _cached_bytes -= _cache.popitem(last=False)[1][1]
+    keep(sql, statements)
     return statements
+
+
+def analyzed(sql: str) -> Sequence[Statement] | None:
+    """Return what is in the cache."""
+    known = _cache.get(sql)
+    if known is None:
+        return None
+    _cache.move_to_end(sql)
+    return known[0]
+
+
+def keep(sql: str, statements: Sequence[Statement]) -> None:
+    """Put a text's statements into the cache, if they are worth it."""
+    global _cached_bytes  # noqa: PLW0603 -- the cache is the module's, as its docstring explains
+    if len(sql) > CACHED_TEXT_BYTES or sql in _cache:
+        return
+    cost = _cost(sql, statements)
+    _cache[sql] = (statements, cost)
+    _cached_bytes += cost
+    while _cached_bytes > CACHE_BYTES:
+        _cached_bytes -= _cache.popitem(last=False)[1][1]
+
+
+def require_conforming_strings(sql: str) -> None:
+    """Refuse text whose strings a session with standard_conforming_strings = off reads in another way.
+
+    The grammar reads '...' as the standard specifies; where strings end would be a guess if there is a backslash.
+    """
+    if "\\" in sql:
+        raise PgError(
+            FEATURE_NOT_SUPPORTED,
+            "a backslash in a query is not supported with standard_conforming_strings = off",
+            hint="SET standard_conforming_strings = on, and write E'...' where a backslash is an escape.",
+        )
 
 
 def run_as(statement: Statement) -> str:
@@ -62,7 +82,7 @@ def run_as(statement: Statement) -> str:
     return statement.text if seen is None else seen.text
 
 
-def _cost(sql: str, statements: tuple[Statement, ...]) -> int:
+def _cost(sql: str, statements: Sequence[Statement]) -> int:
     """Estimate what an entry holds: two copies of the text, 4 KiB a statement, 150 bytes a VALUES item."""
     items = sum(len(row) for one in statements if isinstance(one, Insert) for row in one.rows)
     bound = sum(len(binding.values) for one in statements if isinstance(one, Query) for binding in one.bindings)

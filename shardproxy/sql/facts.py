@@ -3,7 +3,7 @@
 Nothing of the parse tree survives here, so a cached statement stays small and no other package depends on the parser.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -77,7 +77,7 @@ class Binding:
     """
 
     column: ColumnRef
-    values: tuple[Value, ...]
+    values: Sequence[Value]
     only: tuple[TableRef, ...] | None = None
 
 

@@ -13,11 +13,9 @@ from typing import Any, Final
 from pglast import parser
 
 from shardproxy.errors import PgError
-from shardproxy.sqlstate import SYNTAX_ERROR
+from shardproxy.sqlstate import STATEMENT_TOO_COMPLEX, SYNTAX_ERROR
 
 Node = dict[str, Any]
-
-STATEMENT_TOO_COMPLEX: Final = "54001"
 
 # json.loads counts two levels for each level of the tree. 10,000 take about 3 MiB of C stack at the most,
 # well under the 8 MiB of a thread; PostgreSQL's own limit (max_stack_depth, 2 MB) lies in the same region.

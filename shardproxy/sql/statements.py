@@ -7,6 +7,7 @@ DECLARE, CREATE TABLE AS, COPY) has that one's relations and functions, and its 
 Match on the class, or look the kind up in a set: each class is the only one of its `kind`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -59,14 +60,11 @@ class Modify(Query):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Insert(Modify):
-    """`columns` is None without a list, `rows` empty for INSERT ... SELECT.
-
-    INSERT ... DEFAULT VALUES is one row without columns.
-    """
+    """`columns` is None without a list, `rows` empty for INSERT ... SELECT, one empty row for DEFAULT VALUES."""
 
     kind = Kind.INSERT
     columns: tuple[str, ...] | None
-    rows: tuple[tuple[RowValue, ...], ...]
+    rows: Sequence[tuple[RowValue, ...]]
     select: bool
     conflict: Literal["nothing", "update"] | None = None
     overriding: bool = False

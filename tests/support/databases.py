@@ -125,15 +125,21 @@ class Databases:
         users: Sequence[Mapping[str, object]] = (),
         server: Mapping[str, object] | None = None,
         admin: Mapping[str, object] | None = None,
+        entry: Mapping[str, object] | None = None,
     ) -> str:
-        """Write a configuration over these shards (s0, s1, ...) as TOML; it listens on a free port."""
+        """Write a configuration over these shards (s0, s1, ...) as TOML; it listens on a free port.
+
+        `entry` is what else the entry of the database has.
+        """
         lines = ["[server]", *_members({"listen": "127.0.0.1:0", "drain_timeout": 5.0} | dict(server or {}))]
         if admin is not None:
             lines += ["[admin]", *_members(admin)]
         for user in users:
             lines += ["[[users]]", *_members(user)]
         shards = [{"name": f"s{number}", "dsn": dsn} for number, dsn in enumerate(self.shards)]
-        facts = {"name": database, "commit": commit, "unlisted_tables": unlisted_tables, "shards": shards}
+        facts = {"name": database, "commit": commit, "unlisted_tables": unlisted_tables, "shards": shards} | dict(
+            entry or {}
+        )
         lines += ["[[databases]]", *_members(facts)]
         for table in tables:
             lines += ["[[databases.tables]]", *_members(table)]

@@ -70,12 +70,12 @@ def test_the_example_shows_the_defaults() -> None:
     )
     assert shown.keys() == {
         "workers", "max_clients", "login_timeout", "drain_timeout", "commit", "unlisted_tables", "connect_timeout",
-        "stall_timeout", "deadlock_timeout", "prepare_timeout", "commit_timeout",
+        "stall_timeout", "deadlock_timeout", "max_statement_size", "prepare_timeout", "commit_timeout",
     }  # fmt: skip
     for name, value in shown.items():
         default = defaults[name]
         default = getattr(default, "default", default)
-        assert value.strip('"') == (default if isinstance(default, str) else f"{default:g}")
+        assert value.strip('"') == (f"{default:g}" if isinstance(default, float) else str(default))
 
 
 def test_what_is_read() -> None:

@@ -1,0 +1,77 @@
+"""The process that parses long texts: the same facts, and what ends it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from shardproxy.errors import PgError
+from shardproxy.session.long_text import LongTexts
+from shardproxy.sql import Insert, ParseFailed, Select, analyze
+from shardproxy.sql.packed import PIECE
+
+ROWS = 3 * PIECE + 7
+
+
+@pytest_asyncio.fixture
+async def texts() -> AsyncIterator[LongTexts]:
+    texts = LongTexts(memory=256 << 20)
+    yield texts
+    await texts.close()
+
+
+async def test_the_facts_are_those_of_analyze(texts: LongTexts) -> None:
+    sql = "INSERT INTO t VALUES " + ", ".join(f"({row}, $1, E'\\n', DEFAULT, now())" for row in range(ROWS))
+    [found], [expected] = await texts.analyze(sql), analyze(sql)
+    assert isinstance(found, Insert)
+    assert isinstance(expected, Insert)
+    assert len(found.rows) == ROWS
+    assert tuple(found.rows) == expected.rows
+    assert [found.rows[at] for at in (0, PIECE, -1)] == [expected.rows[at] for at in (0, PIECE, -1)]
+    assert found.rows[1:3] == expected.rows[1:3]
+    assert (found.functions, found.params, found.target) == (expected.functions, expected.params, expected.target)
+
+
+async def test_many_statements_and_long_lists(texts: LongTexts) -> None:
+    numbers = ", ".join(map(str, range(ROWS)))
+    sql = f"SELECT * FROM t WHERE id IN ({numbers});" + "SELECT 'é';" * ROWS
+    found, expected = await texts.analyze(sql), analyze(sql)
+    assert len(found) == len(expected) == ROWS + 1
+    assert [(one.text, one.location) for one in found] == [(one.text, one.location) for one in expected]
+    assert isinstance(found[0], Select)
+    assert isinstance(expected[0], Select)
+    assert list(found[0].bindings[0].values) == list(expected[0].bindings[0].values)
+
+
+async def test_an_error_has_its_position(texts: LongTexts) -> None:
+    sql = "SELECT 'é', '\udcff', " + "1, " * 9000 + "FROM"
+    with pytest.raises(ParseFailed) as expected:
+        analyze(sql)
+    with pytest.raises(PgError) as raised:
+        await texts.analyze(sql)
+    assert raised.value.fields == expected.value.fields
+    [again] = await texts.analyze("SELECT 1")
+    assert again.text == "SELECT 1"
+
+
+async def test_a_text_that_needs_too_much_memory(texts: LongTexts) -> None:
+    """The next one has a new process."""
+    with pytest.raises(PgError, match="too complex") as raised:
+        await texts.analyze(f"SELECT {'1, ' * 300_000}1")
+    assert raised.value.sqlstate == "54001"
+    assert len(await texts.analyze("SELECT 1; SELECT 2")) == 2
+
+
+async def test_a_client_that_is_gone_ends_it(texts: LongTexts) -> None:
+    parsing = asyncio.ensure_future(texts.analyze(f"SELECT {'1, ' * 100_000}1"))
+    await asyncio.sleep(0.05)
+    parsing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await parsing
+    assert len(await texts.analyze("SELECT 1; SELECT 2")) == 2
+
+
+async def test_one_at_a_time(texts: LongTexts) -> None:
+    found = await asyncio.gather(*(texts.analyze(f"SELECT {number}") for number in range(5)))
+    assert [statement.text for [statement] in found] == [f"SELECT {number}" for number in range(5)]
