@@ -5,6 +5,7 @@ fields of the protocol's "Error and Notice Message Fields", so that a shard's wo
 """
 
 from collections.abc import Mapping
+from typing import Self
 
 from shardproxy import sqlstate as states
 
@@ -39,7 +40,7 @@ class PgError(ShardproxyError):
         self.fields = fields
 
     @classmethod
-    def from_fields(cls, fields: Mapping[str, str]) -> "PgError":
+    def from_fields(cls, fields: Mapping[str, str]) -> Self:
         """Wrap the fields of an ErrorResponse as they came from a server."""
         error = cls(fields.get("C", states.INTERNAL_ERROR), fields.get("M", ""))
         error.fields = dict(fields)

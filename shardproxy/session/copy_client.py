@@ -19,7 +19,7 @@ from shardproxy.session.names import Resolver
 from shardproxy.session.shards import Shards
 from shardproxy.session.transactions import Transactions
 from shardproxy.sql import CopyFrom, TableRef
-from shardproxy.sqlstate import INSUFFICIENT_PRIVILEGE, QUERY_CANCELED
+from shardproxy.sqlstate import INSUFFICIENT_PRIVILEGE, PROTOCOL_VIOLATION, QUERY_CANCELED
 from shardproxy.transaction.ahead import Ahead
 from shardproxy.wire import decode, encode
 from shardproxy.wire.constants import F
@@ -86,7 +86,7 @@ class CopyClient:
         self._client.stream.flush()
 
     async def _message(self, copy: CopyIn | HeldCopy) -> Message | None:
-        """Have a COPY take its data; return CopyDone or CopyFail, None when the COPY has ended them itself."""
+        """Have a COPY take its data; return what ends them, CopyDone or CopyFail; None when the COPY has done so."""
         stream = self._client.stream
         # The tap stays after a failure: it drops what the client still sends, without a look at each message.
         stream.tap(copy.feed)
@@ -94,11 +94,9 @@ class CopyClient:
             message = await stream.read(until=copy.failed)
             if message is None:
                 return None
-            if message.type in {F.COPY_DONE, F.COPY_FAIL}:
+            if message.type not in {F.FLUSH, F.SYNC}:
                 stream.untap()
                 return message
-            if message.type not in {F.FLUSH, F.SYNC}:
-                raise ProtocolError(f"unexpected message type 0x{message.type:02X} during COPY from stdin")
             stream.tap(copy.feed)
 
     async def _serve(self, copy: CopyIn, message: Message | None = None) -> str:
@@ -109,11 +107,14 @@ class CopyClient:
                 raise await copy.stop("a row was refused")
             if message.type == F.COPY_DONE:
                 return await copy.finish()
-            raise await self._client_failed(copy, message.payload)
+            if message.type == F.COPY_FAIL:
+                raise await self._client_failed(copy, message.payload)
+            broken = await self._broken_off(copy, message)
         except (ConnectionLost, ProtocolError, asyncio.CancelledError):
             self._shards.client_writable(True)
             await asyncio.shield(self._abandon(copy))
             raise
+        raise broken
 
     # A COPY that is held.
 
@@ -213,6 +214,17 @@ class CopyClient:
             return failure
         malformed.fields["W"] = failure.context or ""
         return malformed
+
+    async def _broken_off(self, copy: CopyIn, message: Message) -> PgError:
+        """End the COPY at a message that has no place in it; return the error to report after those of its rows."""
+        failure = await copy.stop("unexpected message", client_fail=True)
+        if failure.sqlstate != QUERY_CANCELED:
+            # To PostgreSQL the COPY had ended there, and this is the client's next request.
+            self._client.stream.put_back(message)
+            return failure
+        words = f"unexpected message type 0x{message.type:02X} during COPY from stdin"
+        self._client.error(PgError(PROTOCOL_VIOLATION, words, context=failure.context))
+        return ProtocolError("terminating connection because protocol synchronization was lost")
 
     @staticmethod
     async def _abandon(copy: CopyIn) -> None:

@@ -18,8 +18,18 @@ from shardproxy.session.copy_client import CopyClient
 from shardproxy.session.copy_setup import is_copy_in
 from shardproxy.session.execute import Executor, Outcome
 from shardproxy.session.names import Resolver
-from shardproxy.session.namespace import LOCAL, Namespace, shown, unprepared
-from shardproxy.session.pieces import EXECUTED, PIECEWISE, run_cursor, run_in_pieces
+from shardproxy.session.namespace import (
+    ALLOWED_IN_FAILED,
+    DUPLICATE_CURSOR,
+    LOCAL,
+    TEXT_AND_BINARY,
+    Namespace,
+    by_itself,
+    check_no_parameters,
+    shown,
+    unprepared,
+)
+from shardproxy.session.pieces import EXECUTED, PIECEWISE, run_cursor, run_in_pieces, tag_again
 from shardproxy.session.portals import READ_BY, Pending, Portal, Prepared, request, send_with
 from shardproxy.session.relay import Discard, Kept, Relay
 from shardproxy.session.shards import Shards
@@ -42,15 +52,8 @@ from shardproxy.wire.replies import SWALLOWED_SYNC, Expect, Owed
 ABORTED = ord("E")
 """The status of a failed transaction in ReadyForQuery."""
 
-DUPLICATE_CURSOR = "42P03"
-
-TEXT_AND_BINARY = (0, 1)
-"""The format codes of the protocol."""
-
 TYPES = frozenset({F.PARSE, F.BIND, F.DESCRIBE, F.EXECUTE, F.CLOSE, F.FLUSH, F.SYNC})
 """The messages of the extended protocol."""
-
-ALLOWED_IN_FAILED = frozenset({Kind.COMMIT, Kind.ROLLBACK, Kind.ROLLBACK_TO, Kind.EMPTY})
 
 
 class Extended:
@@ -157,7 +160,7 @@ class Extended:
         """Forget what no shard has accepted, and all portals: they end with the transaction."""
         self.waiting.clear()
         self.names.forget_unaccepted()
-        self.names.forget_portals()
+        self.names.fail_portals()
 
     # What waits.
 
@@ -227,12 +230,7 @@ class Extended:
         self.names.drop_portal(bind.portal)
         portal = Portal(prepared, bind)
         if unprepared(prepared.statement):
-            if bind.params:
-                raise PgError(
-                    PROTOCOL_VIOLATION,
-                    f"bind message supplies {len(bind.params)} parameters, but prepared statement "
-                    f'"{shown(bind.statement)}" requires 0',
-                )
+            check_no_parameters(bind)
             await self._answer(encode.BIND_COMPLETE)
         else:
             self.waiting.append(Pending(Expect.BIND, prepared, portal))
@@ -304,9 +302,9 @@ class Extended:
             return
         await self._know_types(portal)
         alone = False
-        if not is_copy_in(statement):
+        if not is_copy_in(statement) and not self.executed:
             # A Sync that has already come tells that this is the only statement of its transaction.
-            alone = not self.executed and client.stream.next_type == F.SYNC
+            alone = client.stream.next_type == F.SYNC or by_itself(statement)
         self.executed = True
         if not alone and statement.kind not in LOCAL:
             self._transactions.begin_implicit()
@@ -321,6 +319,7 @@ class Extended:
         self._end(outcome)
         await client.stream.drain()
         if statement.kind in {Kind.COMMIT, Kind.ROLLBACK} and not transaction.open:
+            self.executed = False
             self.names.forget_portals()
 
     def _end(self, outcome: Outcome) -> None:
@@ -331,12 +330,9 @@ class Extended:
 
     def _again(self, statement: Statement, execute: decode.Execute) -> None:
         """Answer Execute of a portal that has been run to its end."""
-        if statement.kind is Kind.EMPTY:
-            self._client.complete(None)
-            return
-        if statement.kind is not Kind.SELECT:
+        if statement.kind is not Kind.EMPTY and (tag := tag_again(statement)) is None:
             raise PgError(OBJECT_NOT_IN_PREREQUISITE_STATE, f'portal "{shown(execute.portal)}" cannot be run')
-        self._client.complete("SELECT 0")
+        self._client.complete(None if statement.kind is Kind.EMPTY else tag)
 
     async def _run(self, portal: Portal, execute: decode.Execute) -> Outcome:
         prepared = portal.prepared

@@ -9,9 +9,17 @@ from shardproxy.session.execute import Executor
 from shardproxy.session.portals import Portal, Prepared, as_written
 from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import Connection
-from shardproxy.sql import Deallocate, Kind, Statement
-from shardproxy.sqlstate import INVALID_CURSOR_NAME, INVALID_SQL_STATEMENT_NAME
+from shardproxy.sql import Deallocate, DeclareCursor, Discard, Kind, Statement, Utility
+from shardproxy.sqlstate import INVALID_CURSOR_NAME, INVALID_SQL_STATEMENT_NAME, PROTOCOL_VIOLATION
 from shardproxy.wire import decode
+
+DUPLICATE_CURSOR = "42P03"
+
+TEXT_AND_BINARY = (0, 1)
+"""The format codes of the protocol."""
+
+ALLOWED_IN_FAILED = frozenset({Kind.COMMIT, Kind.ROLLBACK, Kind.ROLLBACK_TO, Kind.EMPTY})
+"""Kinds that are no error in a failed transaction."""
 
 _SHARD_NAME = re.compile(r'(portal )?"(shardproxy_[0-9]+)"')
 
@@ -35,12 +43,35 @@ def unprepared(statement: Statement) -> bool:
     return statement.kind in LOCAL or is_copy_in(statement) or is_copy_out(statement)
 
 
+def by_itself(statement: Statement) -> bool:
+    """Whether a statement that comes first after Sync is a transaction of its own, whatever follows.
+
+    PostgreSQL refuses it inside of a transaction block, or outside, and commits it at once.
+    """
+    match statement:
+        case Utility(block="refused" | "required") | Discard(tag="DISCARD ALL") | DeclareCursor(hold=False):
+            return True
+    return False
+
+
+def check_no_parameters(bind: decode.Bind) -> None:
+    """Refuse the parameters of a statement that is never prepared on a shard: it has none."""
+    if bind.params:
+        raise PgError(
+            PROTOCOL_VIOLATION,
+            f"bind message supplies {len(bind.params)} parameters, but prepared statement "
+            f'"{shown(bind.statement)}" requires 0',
+        )
+
+
 class Namespace:
     """One session's statements and portals by name."""
 
     def __init__(self, executor: Executor, shards: Shards) -> None:
         self.statements: dict[bytes, Prepared] = {}
         self.portals: dict[bytes, Portal] = {}
+        self.failed: set[bytes] = set()
+        """The names of portals that a failed transaction still has."""
         self._ran: tuple[Prepared, bytes] | None = None
         """What the lane has run last by the unnamed portal, and its Bind."""
         self._executor = executor
@@ -54,9 +85,16 @@ class Namespace:
             if not accepted:
                 del self.statements[name]
 
+    def fail_portals(self) -> None:
+        """An error ends all portals; the names of a failed transaction's are gone with the transaction only."""
+        failed = self.failed | set(self.portals) | ({b""} if self._ran is not None else set())
+        self.forget_portals()
+        self.failed = failed
+
     def forget_portals(self) -> None:
         """The transaction is over."""
         self._ran = None
+        self.failed = set()
         for name in list(self.portals):
             self.drop_portal(name)
 
@@ -64,6 +102,7 @@ class Namespace:
         """Close a portal, here and on its shards."""
         if not name:
             self._ran = None
+        self.failed.discard(name)
         portal = self.portals.pop(name, None)
         if portal is not None and portal.reading is not None:
             portal.reading.close()
@@ -106,7 +145,9 @@ class Namespace:
         return prepared
 
     def portal(self, name: bytes) -> Portal:
-        """Return a portal; 34000 if there is none."""
+        """Return a portal; 34000 if there is none, 25P02 if it has failed with its transaction."""
+        if name in self.failed:
+            self._shards.transaction.check()
         portal = self.portals.get(name)
         if portal is None and not name and self._ran is not None:
             prepared, bind = self._ran

@@ -20,7 +20,7 @@ from shardproxy.session.execute import READS, Executor, Outcome
 from shardproxy.session.portals import Pending, Portal, request, send_with
 from shardproxy.session.relay import Discard, Kept, Output, Relay
 from shardproxy.shard.connection import Connection
-from shardproxy.sql import Kind
+from shardproxy.sql import Fetch, Kind, Modify, Statement
 from shardproxy.wire import encode
 from shardproxy.wire.constants import B
 from shardproxy.wire.replies import SWALLOWED_SYNC, Expect, Owed
@@ -30,6 +30,21 @@ PIECEWISE = frozenset({
     Kind.EXECUTE, Kind.FETCH, Kind.SHOW, Kind.EXPLAIN,
 })  # fmt: skip
 """Kinds whose rows may be more than a limit; for all others it has no meaning."""
+
+_TAGS_AGAIN = {
+    Kind.SELECT: "SELECT 0", Kind.EXECUTE: "SELECT 0", Kind.SHOW: "SHOW", Kind.EXPLAIN: "EXPLAIN",
+    Kind.INSERT: "INSERT 0 0", Kind.UPDATE: "UPDATE 0", Kind.DELETE: "DELETE 0", Kind.MERGE: "MERGE 0",
+}  # fmt: skip
+
+
+def tag_again(statement: Statement) -> str | None:
+    """Return the tag of a portal with rows that is executed again after its end; None for one without rows."""
+    if isinstance(statement, Fetch):
+        return "FETCH 0" if statement.tag == "FETCH" else None
+    if isinstance(statement, Modify) and not statement.returning:
+        return None
+    return _TAGS_AGAIN.get(statement.kind)
+
 
 EXECUTED = Owed(Expect.EXECUTE)
 

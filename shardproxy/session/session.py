@@ -28,8 +28,9 @@ from shardproxy.session.simple import Simple
 from shardproxy.session.transactions import Transactions
 from shardproxy.session.turns import Turns
 from shardproxy.shard.connection import Connection
+from shardproxy.shard.errors import TimedOut
 from shardproxy.shard.stop import stop
-from shardproxy.sqlstate import ADMIN_SHUTDOWN, FEATURE_NOT_SUPPORTED
+from shardproxy.sqlstate import ADMIN_SHUTDOWN, FEATURE_NOT_SUPPORTED, IDLE_SESSION_TIMEOUT
 from shardproxy.wire import encode
 from shardproxy.wire.constants import F
 from shardproxy.wire.framing import Message
@@ -67,6 +68,7 @@ class Session:
         self._busy = False
         self._task: asyncio.Task[None] | None = None
         self._draining = False
+        self._timed_out: TimedOut | None = None
         self._wake: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._turns = Turns(self.client, self.shards, self._extended, self._attend)
         self._feed = Lane(self._turns, self.shards, self._names, self._transactions, self._extended).feed
@@ -78,6 +80,7 @@ class Session:
         self._task = asyncio.current_task()
         self.stream.on_lost = self._client_lost
         self.stream.on_writable = self.shards.client_writable
+        self.shards.on_lost = self._shard_lost
         self.stream.cork()
         pid = None
         try:
@@ -115,6 +118,8 @@ class Session:
             # Or else a COPY has failed, and goes on dropping its data, which may stop in the middle of a message.
             if self._draining and not self.shards.transaction.open and not self._turns.busy:
                 self._attend()
+            if self._timed_out is not None and not self._turns.busy:
+                raise self._timed_out
             message = await self.stream.read(until=self._wake)
             if message is not None or self.stream.sink is self._feed:
                 self.stream.untap()
@@ -195,6 +200,14 @@ class Session:
         """End the session as soon as no transaction is open."""
         self._draining = True
         self._attend()
+
+    def _shard_lost(self, connection: Connection) -> None:
+        """End the session with the time-out by which a shard has. An idle one's last connection waits as long as it."""
+        self._turns.connection_lost(connection)
+        error = connection.lost_error()
+        if isinstance(error, TimedOut) and (error.sqlstate != IDLE_SESSION_TIMEOUT or not self.shards.connections):
+            self._timed_out = error
+            self._attend()
 
     def _client_lost(self) -> None:
         if self._busy and not self._transactions.committing and self._task is not None:

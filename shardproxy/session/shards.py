@@ -17,7 +17,11 @@ from shardproxy.shard.address import Address
 from shardproxy.shard.connect import connect_alike
 from shardproxy.shard.connection import IDLE, Connection
 from shardproxy.shard.lease import Lease, SessionState
-from shardproxy.sqlstate import QUERY_CANCELED, SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION, TOO_MANY_CONNECTIONS
+from shardproxy.sqlstate import (
+    QUERY_CANCELED,
+    SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+    TOO_MANY_CONNECTIONS,
+)
 from shardproxy.transaction.ahead import Ahead
 from shardproxy.transaction.state import Transaction
 from shardproxy.wire.replies import SWALLOWED_QUERY, Owed

@@ -9,6 +9,7 @@ from shardproxy.session.client import Client
 from shardproxy.session.database import Database
 from shardproxy.session.names import Resolver
 from shardproxy.session.shards import Shards
+from shardproxy.shard.errors import TimedOut
 from shardproxy.sql import Begin, Commit, Release, Rollback, RollbackTo, Savepoint
 from shardproxy.sqlstate import ACTIVE_SQL_TRANSACTION, CONNECTION_FAILURE, NO_ACTIVE_SQL_TRANSACTION
 from shardproxy.transaction.state import FAILED
@@ -68,8 +69,8 @@ class Transactions:
         self._names.forget()
 
     async def fail(self, error: PgError, offset: int = 0) -> None:
-        """Bring the transaction to where an error leaves it, and send the error. A broken protocol ends it all."""
-        if isinstance(error, ProtocolError):
+        """Bring the transaction to where an error leaves it, and send the error. Some end it all."""
+        if isinstance(error, ProtocolError | TimedOut):
             raise error
         await self.statement_failed()
         self._client.error(error, offset)

@@ -25,6 +25,7 @@ from shardproxy.session.extended import Extended
 from shardproxy.session.portals import Prepared
 from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import Connection
+from shardproxy.shard.errors import TimedOut
 from shardproxy.sqlstate import IN_FAILED_SQL_TRANSACTION
 from shardproxy.transaction.state import IMPLICIT
 from shardproxy.wire import encode
@@ -90,7 +91,6 @@ class Turns:
         self._overlapping = self._several = False
         """Whether all that is under way may overlap, and whether it is on several shards."""
         self._settled: asyncio.Future[None] | None = None
-        shards.on_lost = self._connection_lost
 
     @property
     def busy(self) -> bool:
@@ -287,7 +287,8 @@ class Turns:
     def _broken(connection: Connection, error: ProtocolError) -> None:
         connection.stream.abort(error)
 
-    def _connection_lost(self, connection: Connection) -> None:
+    def connection_lost(self, connection: Connection) -> None:
+        """A shard has ended a connection, or it broke."""
         if self._turns:
             self._advance()
         if all(turn.connection is not connection for turn in self._turns):
@@ -295,6 +296,10 @@ class Turns:
 
     def _lost(self, turn: Turn) -> None:
         """The shard of the first turn is lost."""
+        if isinstance(turn.connection.lost_error(), TimedOut):
+            # The session ends.
+            self._turns.clear()
+            return
         self._release()
         self._turns.popleft()
         was_failed = self.failed

@@ -165,8 +165,8 @@ class Connection:
             self.replies.dropped = ()
             self._reported = PgError.from_fields(decode.fields(message.payload))
             if self._reported.fields.get("V", self._reported.fields.get("S")) in ENDINGS:
-                self.abort(ConnectionLost(str(self._reported)))
-                raise self.lost_error(self._reported)
+                self.abort(ended := errors.Ended(self._reported))
+                raise self.lost_error(ended)
         return Reply(message.type, message.payload, owed)
 
     @contextlib.contextmanager
@@ -381,7 +381,7 @@ class Connection:
                     error: Exception = ConnectionLost("the server ended the connection")
                     if message.type == B.ERROR_RESPONSE:
                         with contextlib.suppress(ProtocolError):
-                            error = ConnectionLost(str(PgError.from_fields(decode.fields(message.payload))))
+                            error = errors.Ended(PgError.from_fields(decode.fields(message.payload)))
                     self.stream.abort(error)
                     return
         except ProtocolError as error:

@@ -2,13 +2,20 @@
 
     unreachable    08001   no connection could be made: nothing was sent
     lost           08006   a connection broke, or its server did not answer: what was sent may have been done
+                   (TimedOut, the server's own error, where a time-out of the session's has ended it)
     reported_by    the server's own SQLSTATE and fields, with `Reported by shard "..."` added to DETAIL
 
 asyncpg's exceptions come in through `from_asyncpg`, the fields of an ErrorResponse through `PgError.from_fields`.
 """
 
-from shardproxy.errors import PgError
-from shardproxy.sqlstate import CONNECTION_FAILURE, SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION
+from shardproxy.errors import ConnectionLost, PgError
+from shardproxy.sqlstate import (
+    CONNECTION_FAILURE,
+    IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+    IDLE_SESSION_TIMEOUT,
+    SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+    TRANSACTION_TIMEOUT,
+)
 
 NO_ANSWER = "The server did not answer in time."
 
@@ -35,6 +42,22 @@ _FIELDS = {
 """asyncpg's names of the fields of an ErrorResponse, to their codes."""
 
 
+TIMEOUTS = frozenset({IDLE_IN_TRANSACTION_SESSION_TIMEOUT, TRANSACTION_TIMEOUT, IDLE_SESSION_TIMEOUT})
+"""Why a server ends a session that has asked for it: what its client is to read as the server says it."""
+
+
+class TimedOut(PgError):  # noqa: N818 -- named for what happened, as ConnectionLost is
+    """FATAL: the session ends, with the server's own words."""
+
+
+class Ended(ConnectionLost):
+    """A server has ended a connection, and has told why."""
+
+    def __init__(self, reason: PgError) -> None:
+        super().__init__(str(reason))
+        self.timed_out = TimedOut.from_fields(reason.fields) if reason.sqlstate in TIMEOUTS else None
+
+
 def unreachable(shard: str, cause: BaseException | str) -> PgError:
     """Return 08001: no connection to the shard could be made."""
     return PgError(
@@ -47,7 +70,9 @@ def unreachable(shard: str, cause: BaseException | str) -> PgError:
 
 
 def lost(shard: str, cause: BaseException | str | None) -> PgError:
-    """Return 08006: a connection to the shard broke."""
+    """Return 08006: a connection to the shard broke; or the time-out by which the server has ended it."""
+    if isinstance(cause, Ended) and cause.timed_out is not None:
+        return cause.timed_out
     return PgError(
         CONNECTION_FAILURE,
         f'connection to shard "{shard}" was lost',

@@ -11,6 +11,7 @@ from shardproxy.wire import encode
 from shardproxy.wire.constants import F
 from tests.conftest import RunProxy
 from tests.support.databases import Servers
+from tests.support.rawclient import RawClient
 from tests.support.twin import Step, Twin
 
 S = encode.SYNC
@@ -113,6 +114,60 @@ def test_simple_queries(twin: Twin, steps: list[Step]) -> None:
 
 
 EXTENDED: dict[str, list[Step]] = {
+    "a finished SELECT again": [run("SELECT 1") + execute() + execute(1) + S],
+    "a finished change again": [run("UPDATE ref SET b = 'x' WHERE a < 3") + execute() + S],
+    "a finished RETURNING again": [
+        "BEGIN",
+        run("UPDATE ref SET b = 'x' WHERE a < 3 RETURNING a") + execute() + S,
+        run("INSERT INTO ref VALUES (901) RETURNING a") + execute() + S,
+        run("UPDATE t SET b = 'x' WHERE a = 3 RETURNING a") + execute() + S,
+        run("DELETE FROM t WHERE a = 3 RETURNING a") + execute(1) + S,
+        "ROLLBACK",
+    ],
+    "a RETURNING in pieces, and again": [
+        "BEGIN",
+        run("DELETE FROM ref WHERE a < 4 RETURNING a") + S,
+        parse("DELETE FROM ref WHERE a < 8 RETURNING a") + bind() + execute(2) + execute(2) + execute(2) + S,
+        "ROLLBACK",
+    ],
+    "a finished SHOW, EXPLAIN or FETCH again": [
+        run("SHOW work_mem") + execute() + S,
+        run("EXPLAIN (COSTS OFF) SELECT 1") + execute() + S,
+        "BEGIN; DECLARE c CURSOR FOR SELECT a FROM ref ORDER BY a",
+        run("FETCH 2 FROM c") + execute() + S,
+        run("MOVE 2 FROM c") + execute() + S,
+        "ROLLBACK",
+    ],
+    "VACUUM before Close or Flush": [
+        run("VACUUM ref") + close("P") + S,
+        run("VACUUM one") + FLUSH + S,
+        run("DISCARD ALL") + close("P") + S,
+        parse("VACUUM t", "v") + describe("S", "v") + S,
+        bind(name="v") + execute() + close("S", "v") + S,
+    ],
+    "VACUUM in a pipeline": [
+        run("VACUUM ref") + run("SELECT 1") + S,
+    ],
+    "VACUUM after COMMIT in a pipeline": [run("BEGIN") + run("SELECT 1") + run("COMMIT") + run("VACUUM ref") + S],
+    "portals of a failed transaction": [
+        "BEGIN",
+        parse("SELECT 1 / (a - 3) FROM ref ORDER BY a") + bind(portal="p") + execute(portal="p") + S,
+        execute(portal="p") + S,
+        describe("P", "p") + S,
+        execute(portal="nobody") + S,
+        close("P", "p") + S,
+        execute(portal="p") + S,
+        "ROLLBACK",
+        execute(portal="p") + S,
+    ],
+    "a portal that another statement fails": [
+        "BEGIN",
+        parse("SELECT a FROM ref ORDER BY a") + bind(portal="p") + execute(1, portal="p") + S,
+        "SELECT 1 / 0",
+        execute(portal="p") + S,
+        describe("P", "p") + S,
+        "ROLLBACK",
+    ],
     "only Sync": [S],
     "Syncs": [S, S],
     "one statement": [run("SELECT 1 AS x") + S],
@@ -354,6 +409,46 @@ def test_a_framing_error_ends_the_connection(twin: Twin, data: bytes) -> None:
     twin.compare(data)
 
 
+@pytest.mark.parametrize("start", ["simple", "extended"])
+def test_a_message_inside_copy_that_has_no_place_there(twin: Twin, start: str) -> None:
+    copy = "COPY t FROM STDIN"
+    begin = encode.query(copy.encode()) if start == "simple" else parse(copy) + bind() + execute() + FLUSH
+    for message in (encode.query(b"SELECT 1"), parse("SELECT 1"), bind()):
+        [reply] = twin.compare(begin + encode.copy_data(b"1001\tx\n") + message)
+        assert [error["C"] for error in reply.errors] == ["08P01", "08P01"]
+
+
+TIMEOUTS: dict[str, tuple[str, list[Step]]] = {
+    "in a transaction": ("idle_in_transaction_session_timeout", ["BEGIN", "SELECT b FROM t WHERE a = 1"]),
+    "of a transaction": ("transaction_timeout", ["BEGIN", "SELECT 1"]),
+    "of a session": ("idle_session_timeout", ["SELECT b FROM t WHERE a = 1", "SELECT b FROM t WHERE a = 2"]),
+    "by the lane": ("idle_in_transaction_session_timeout", ["BEGIN", run("SELECT 1") + S, run("SELECT 1") + S]),
+}
+
+
+@pytest.mark.parametrize(("name", "steps"), TIMEOUTS.values(), ids=TIMEOUTS.keys())
+def test_a_time_out_ends_the_session_in_the_words_of_the_shard(twin: Twin, name: str, steps: list[Step]) -> None:
+    if name == "transaction_timeout" and twin.version < 17:
+        pytest.skip("there is no such setting")
+
+    def end(dsn: str) -> tuple[bool, list[dict[str, str]]]:
+        with RawClient(dsn) as client:
+            for step in (f"SET {name} = '300ms'", *steps):
+                assert not (client.query(step) if isinstance(step, str) else client.exchange(step)).errors
+            reply = client.read_to_end()
+            return reply.closed, [{code: error[code] for code in "SVCM"} for error in reply.errors]
+
+    assert end(twin.dsn) == end(twin.databases.oracle)
+
+
+def test_transaction_timeout_while_a_statement_runs(twin: Twin) -> None:
+    if twin.version < 17:
+        pytest.skip("there is no such setting")
+    for sleep in ("SELECT pg_sleep(30)", run("SELECT pg_sleep(30)") + S):
+        replies = twin.compare("SET transaction_timeout = '300ms'", "BEGIN", sleep)
+        assert replies[-1].closed
+
+
 def test_in_pieces_over_several_shards(twin: Twin) -> None:
     select = parse("SELECT a FROM t") + bind(portal="c") + describe("P", "c")
     begin, *pieces, end, _ = twin.proxied("BEGIN", select + execute(7, "c") + S, *[execute(7, "c") + S] * 9, "COMMIT")
@@ -383,6 +478,16 @@ def test_a_change_on_several_shards_runs_to_its_end_whatever_the_limit(twin: Twi
     finally:
         for dsn in (twin.dsn, twin.databases.oracle):
             twin.run(dsn, ["UPDATE ref SET b = 'row ' || a"])
+
+
+def test_what_wants_a_block_or_none_in_a_pipeline(twin: Twin) -> None:
+    twin.compare(run("LOCK ref") + run("SELECT 1") + S)
+    twin.compare(run("DECLARE c CURSOR FOR SELECT 1") + run("SELECT 1") + S)
+    if twin.version >= 17:
+        # Before, what comes later in a pipeline was in no transaction block to it.
+        twin.compare(run("SELECT 1") + run("LOCK ref") + S)
+        twin.compare(run("VACUUM ref") + run("VACUUM ref") + S)
+        twin.compare(run("SELECT 1") + run("VACUUM ref") + S)
 
 
 def test_a_simple_query_in_a_batch(twin: Twin) -> None:

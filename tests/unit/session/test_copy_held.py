@@ -320,7 +320,13 @@ async def test_the_client_leaves(playbook: Playbook) -> None:
 
 async def test_a_query_inside(playbook: Playbook) -> None:
     client, s0, s1 = await held(playbook)
-    await client.sends(data(ROW_0), query("SELECT 1"))
+    await client.sends(data(ROW_1), query("SELECT 1"))
+    await begins_at_home(s0)
+    await s0.gets(copy_fail("unexpected message"))
+    await s0.sends(*REFUSED)
+    await s1.gets(ALL, data(ROW_1), copy_fail("unexpected message"))
+    await s1.sends(*verdict(), copy_in(0, 0), *REFUSED)
+    await client.gets(error("08P01", W="COPY t, line 2"))
     await playbook.ends_by("08P01")
     await s0.gets(TERMINATE)
     await s1.gets(TERMINATE)

@@ -21,6 +21,7 @@ from tests.support.messages import (
     parse,
     query,
     ready,
+    row,
 )
 from tests.support.playbook import AT, REF, Client, FakeShard, Playbook, T, described, found
 from tests.unit.session.copies import ends, usable, withdrawn
@@ -216,13 +217,32 @@ async def test_the_definition_has_changed(playbook: Playbook) -> None:
 
 
 async def test_a_query_inside(playbook: Playbook) -> None:
-    """PostgreSQL loses the protocol there: the session ends, and the shards are rolled back."""
+    """PostgreSQL loses the protocol there: the COPY fails, the session ends, and the shards are rolled back."""
     client, s0, s1 = await started(playbook)
     await client.sends(data(ROW_0), query("SELECT 1"))
+    await s0.gets(data(ROW_0), copy_fail("unexpected message"))
+    await s1.gets(copy_fail("unexpected message"))
     for shard in (s0, s1):
-        await shard.gets(copy_fail("the client is gone"))
         await shard.sends(error("57014"), ready("E"))
+    await client.gets(error("08P01", W="COPY t, line 2"))
     await playbook.ends_by("08P01")
+
+
+async def test_a_query_after_a_row_that_is_refused(playbook: Playbook) -> None:
+    """The row's error ends the COPY before PostgreSQL reads the Query, which is then one like any other."""
+    client, s0, s1 = await started(playbook)
+    await client.sends(data(ROW_0), query("SHOW work_mem"))
+    await s0.gets(data(ROW_0), copy_fail("unexpected message"))
+    await s1.gets(copy_fail("unexpected message"))
+    await s0.sends(error("22P02", W="COPY t, line 1, column v"), ready("E"))
+    await s1.sends(error("57014"), ready("E"))
+    for shard in (s0, s1):
+        await shard.gets(query("ROLLBACK"))
+        await shard.sends(complete("ROLLBACK"), ready("I"))
+    await client.gets(error("22P02", W="COPY t, line 1, column v"), ready("I"))
+    await s0.gets(query("SHOW work_mem"))
+    await s0.sends(columns("work_mem"), row("4MB"), complete("SHOW"), ready("I"))
+    await client.gets(columns("work_mem"), row("4MB"), complete("SHOW"), ready("I"))
 
 
 async def test_the_client_leaves(playbook: Playbook) -> None:

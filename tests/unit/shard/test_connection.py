@@ -229,9 +229,18 @@ QUERIED = columns("a"), row("1"), complete("SELECT 1"), ready("I")
 @pytest.mark.parametrize("place", range(len(QUERIED)))
 async def test_fatal_at_every_place(link: Link, place: int) -> None:
     job = asyncio.ensure_future(link.connection.fetch("SELECT 1"))
-    await link.server.sends(*QUERIED[:place], fatal("25P03"))
-    await link.refuses(job, "08006", "25P03")
+    await link.server.sends(*QUERIED[:place], fatal("57P01"))
+    await link.refuses(job, "08006", "57P01")
     assert not link.connection.usable
+    link.server.inbox.clear()
+
+
+@pytest.mark.parametrize("state", ["25P03", "25P04", "57P05"])
+async def test_a_time_out_of_the_session_keeps_its_words(link: Link, state: str) -> None:
+    job = asyncio.ensure_future(link.connection.fetch("SELECT 1"))
+    await link.server.sends(fatal(state))
+    refusal = await link.refuses(job, state)
+    assert refusal.fields["S"] == "FATAL"
     link.server.inbox.clear()
 
 
