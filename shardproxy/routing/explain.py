@@ -42,6 +42,7 @@ from shardproxy.sql import (
     Modify,
     Notify,
     Prepare,
+    Select,
     Show,
     Statement,
     Unlisten,
@@ -173,6 +174,8 @@ def _why_one(statement: Statement, tables: Tables, context: Context, memory: Mem
         return f"the key {sharded} is bound to one shard"
     if single is not None:
         return f"{single} lies on one shard"
+    if isinstance(statement, Select) and not statement.calls("pg_notify"):
+        return "sequences and locks are on one shard, the same for all sessions"
     return "pg_notify() passes through one shard, where all sessions meet"
 
 

@@ -119,6 +119,8 @@ class Context:
     params: Sequence[ParamValue] = ()
     client_codec: str | None = "utf-8"
     server_codec: str | None = "utf-8"
+    steady: int = 0
+    """The shard, the same for all sessions, of what must not be elsewhere next time: sequences and locks."""
     users: frozenset[str] = frozenset()
     """The roles as which the session uses its shards."""
     places: Mapping[Object, Place] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from shardproxy.copy.encoding import python_codec
 from shardproxy.errors import PgError
 from shardproxy.routing import Context, ParamValue, Resolved, Written, functions_of
+from shardproxy.routing.copies import FIRST
 from shardproxy.routing.keytypes import spells
 from shardproxy.routing.relation import Relation
 from shardproxy.routing.resolved import TableKind
@@ -212,6 +213,7 @@ class Resolver:
             params=params,
             client_codec=python_codec(self._shards.client_encoding),
             server_codec=python_codec(self._shards.server_encoding),
+            steady=self._database.unlisted_shard or FIRST,
             users=self._database.users,
             places=await self._locator.places(statement),
             written=await self._written(tables),

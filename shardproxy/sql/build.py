@@ -121,6 +121,7 @@ def _select(at: _Place, _: str, node: Node) -> Statement:
         bindings=tuple(level.bindings),
         equal=tuple(level.equal),
         combining=tuple(reasons),
+        locks=found.locks,
         set_configs=tuple(map(_set_config, found.set_config)),
         visible=visible(at["text"], at["location"], node),
     )

@@ -48,6 +48,7 @@ class Found:
     varying: dict[str, None] = field(default_factory=dict)
     queries: bool = False
     """There are sub-selects in expressions, or WITH."""
+    locks: bool = False
     set_columns: dict[str, None] = field(default_factory=dict)
     set_defaults: dict[str, None] = field(default_factory=dict)
     set_config: list[list[Node]] = field(default_factory=list)
@@ -90,6 +91,8 @@ def walk(tree: Node, outer: set[int] | None, role: Role = "read") -> Found:
         if "withClause" in node:
             found.queries = True
             scope = _common_tables(found, node["withClause"], scope, pending)
+        if "lockingClause" in node:
+            found.locks = True
         _facts(found, node)
         child: Any
         for key, child in reversed(node.items()):
