@@ -180,6 +180,8 @@ def defaulted(statement: Change | Select | CopyFrom, table: Resolved) -> set[str
             return {*statement.set_defaults, *table.columns}
         case Update() | Delete():
             return {*statement.set_defaults}
+        case CopyFrom() if statement.options.default is not None:
+            return {*table.columns}
         case CopyFrom(columns=tuple(columns)):
             return set(table.columns) - set(columns)
     return set()

@@ -9,6 +9,7 @@ refused.
 from typing import Final, assert_never
 
 from shardproxy.errors import PgError
+from shardproxy.routing.copies import turn
 from shardproxy.routing.define import route_utility
 from shardproxy.routing.memory import Memory
 from shardproxy.routing.modify import check_replicated, route_create_as, route_modify
@@ -312,7 +313,9 @@ def _rows_go(statement: CopyFrom, tables: Tables, context: Context) -> Home | On
         return OneShard(table.shard)
     check_replicated("COPY", statement, table, {})
     # Rows that are added may come in any order, if only no change comes in between on some shards.
-    return Replicate(in_turn((table, "ROW EXCLUSIVE")))
+    lock = in_turn((table, "ROW EXCLUSIVE"))
+    keyless = context.written is not None and not context.written.key
+    return Replicate(f"{lock}; {turn(table, shared=True)}" if lock is not None and keyless else lock)
 
 
 def _copy_to(statement: CopyTo, tables: Tables, context: Context) -> Home | OneShard | CopyToClient:

@@ -35,6 +35,8 @@ class WrittenColumn:
     always: bool = False
     """GENERATED ALWAYS AS IDENTITY: UPDATE cannot set it."""
     default: str | None = None
+    composed: bool = False
+    """Of a type of the user's that is made of others: a composite, a range, an array."""
 
     @property
     def send(self) -> str | None:

@@ -9,7 +9,9 @@ from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED, INTERNAL_ERROR
 from shardproxy.wire import encode
 
 
-def check_counts(counts: Mapping[int, int], splitter: Splitter, names: Mapping[int, str], *, everywhere: bool) -> None:
+def check_counts(
+    counts: Mapping[int, int], splitter: Splitter, shards: Mapping[int, Connection], *, everywhere: bool
+) -> None:
     """Raise where the counts, by shard, cannot be true; `everywhere` for rows that all shards were sent."""
     for shard, count in counts.items():
         sent = splitter.rows_of(shard)
@@ -19,14 +21,14 @@ def check_counts(counts: Mapping[int, int], splitter: Splitter, names: Mapping[i
                 "a shard accepted a row whose sharding key the proxy could not read"
                 if count <= sent
                 else "a shard counted more rows than it was sent",
-                detail=f'Shard "{names[shard]}" counted {count} of {sent} rows.',
+                detail=f'Shard "{shards[shard].name}" counted {count} of {sent} rows.',
                 hint="Nothing was loaded. Spell the sharding key in PostgreSQL's output format.",
             )
     if everywhere and len(set(counts.values())) > 1:
         raise PgError(
             INTERNAL_ERROR,
             "the shards accepted different numbers of rows for a reference table",
-            detail=", ".join(f"{names[shard]}: {count}" for shard, count in counts.items()),
+            detail=", ".join(f"{shards[shard].name}: {count}" for shard, count in counts.items()),
             hint="Nothing was loaded. See whether triggers or row security differ between the shards.",
         )
 

@@ -32,6 +32,7 @@ from shardproxy.session.copy_look import Changed, Guard
 from shardproxy.session.copy_refusals import Refusal, answer, client_refusal, split_refusal, unending_row
 from shardproxy.session.copy_setup import CopySetup, differs
 from shardproxy.session.copy_start import guard_verdict, late_answer, lock_alone, start_guarded, start_in_order
+from shardproxy.session.copy_verify import verified
 from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import IDLE, Connection
 from shardproxy.shard.errors import reported_by
@@ -178,11 +179,9 @@ class CopyIn:
 
     def _send(self, buffers: list[tuple[int, bytes]]) -> None:
         for shard, data in buffers:
-            if shard == ALL_SHARDS:
-                for connection in self._connections.values():
-                    connection.stream.write(data)
-            elif shard in self._connections:
-                self._connections[shard].stream.write(data)
+            if shard == ALL_SHARDS or shard in self._connections:
+                for number in self._connections if shard == ALL_SHARDS else (shard,):
+                    self._connections[number].stream.write(data)
             elif shard in self._waiting:
                 self._send_first(shard, data)
             elif not self._refusals and self._splitter.rows_of(shard):
@@ -304,8 +303,8 @@ class CopyIn:
             raise await self.stop("another shard refused a row")
         await each(self._setup.confirm(shard, self._connections[shard]) for shard in self._tags)
         counts = {shard: int(tag.split()[-1]) for shard, tag in self._tags.items()}
-        names = {shard: connection.name for shard, connection in self._connections.items()}
-        check_counts(counts, self._splitter, names, everywhere=self._setup.everywhere)
+        check_counts(counts, self._splitter, self._connections, everywhere=self._setup.everywhere)
+        await verified(self._setup.verify, self._splitter, self._connections)
         if not self._setup.everywhere:
             self._skipped.check_limit()
         self._shards.ahead = self._ahead

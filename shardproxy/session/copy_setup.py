@@ -29,6 +29,7 @@ from shardproxy.routing.relation import Relation
 from shardproxy.session.copy_look import LOCKABLE, NOT_GUARDED, Changed, Guard, Look, Looked
 from shardproxy.session.copy_splitter import NewSplitter, keyed_splitter, refusal_of, splitter_for
 from shardproxy.session.copy_start import first_replies
+from shardproxy.session.copy_verify import Verify, moves, watched
 from shardproxy.session.database import SHARDED, Database
 from shardproxy.session.execute import Executor
 from shardproxy.session.names import Resolver
@@ -67,6 +68,8 @@ class CopySetup:
     """The columns by which each shard's rows were placed, to be confirmed; empty where they do not matter."""
     looked: Looked | None
     """What each shard is asked to confirm in front of the COPY; None if all were looked at in this transaction."""
+    verify: Verify | None = None
+    """What has to be compared when all shards have the rows."""
     answers: dict[int, bytes] = field(default_factory=dict)
     """How each shard has answered guard and COPY, well, when they were sent with the data: it will do so again."""
 
@@ -143,6 +146,7 @@ async def prepare_copy(
     nshards = len(shards.addresses)
     encodings = Encodings(shards.client_encoding, encoding, relation.server_encoding)
     placed_by: dict[int, Relation] = {}
+    verify: Verify | None = None
     if table is not None and tables[copy.table].sharded:
         if looked is None:
             placed_by = {shard: one for shard in numbers if (one := looks[shard].relation) is not None}
@@ -150,6 +154,12 @@ async def prepare_copy(
         new_splitter = await keyed_splitter(shards.standing(numbers[0]), copy, table, placement, encodings)
     elif everywhere:
         new_splitter = splitter_for(Placement.reference(nshards), copy.options, encodings, relation.server_version)
+        written = await names.written(tables)
+        if written is not None:
+            [first] = await shards.join(numbers[:1])
+            verify = await Verify.of(first, relation.schema, relation.name, written)
+            if copy.options.format != "binary" and moves(written):
+                new_splitter = watched(new_splitter, copy.options)
     else:
         new_splitter = splitter_for(
             Placement.single(nshards, numbers[0]), copy.options, encodings, relation.server_version
@@ -162,7 +172,9 @@ async def prepare_copy(
     )
     database.check_readiness({shard: looks[shard].readiness for shard in numbers})
     refusal = partial(refusal_of, table, copy.options.format)
-    return CopySetup(plan, numbers, relation.name, new_splitter, new_skipped, everywhere, refusal, placed_by, looked)
+    return CopySetup(
+        plan, numbers, relation.name, new_splitter, new_skipped, everywhere, refusal, placed_by, looked, verify
+    )
 
 
 def forget_look(database: Database, shards: Shards, copy: CopyFrom) -> None:

@@ -216,11 +216,11 @@ class Resolver:
             steady=self._database.unlisted_shard or FIRST,
             users=self._database.users,
             places=await self._locator.places(statement),
-            written=await self._written(tables),
+            written=await self.written(tables),
             builtin=self._database.builtin_functions or frozenset(),
         )
 
-    async def _written(self, tables: Mapping[TableRef, Resolved]) -> Written | None:
+    async def written(self, tables: Mapping[TableRef, Resolved]) -> Written | None:
         """Return what has to be known of the reference table that a statement writes."""
         table = next((one for ref, one in tables.items() if ref.role == "write" and one.kind == "reference"), None)
         if table is None or len(self._shards.addresses) == 1:

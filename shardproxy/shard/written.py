@@ -49,8 +49,10 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
   'columns', (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(a.attname, b.typid::pg_catalog.int8,
       a.attgenerated OPERATOR(pg_catalog.<>) '', a.attidentity OPERATOR(pg_catalog.=) 'a',
       CASE WHEN a.attgenerated OPERATOR(pg_catalog.=) '' THEN COALESCE(
-        pg_catalog.pg_get_expr(d.adbin, d.adrelid), pg_catalog.pg_get_expr(t.typdefaultbin, 0::pg_catalog.oid)) END)
-      ORDER BY a.attnum)
+        pg_catalog.pg_get_expr(d.adbin, d.adrelid), pg_catalog.pg_get_expr(t.typdefaultbin, 0::pg_catalog.oid)) END,
+      b.typid::pg_catalog.int8 OPERATOR(pg_catalog.>=) 16384
+        AND (bt.typtype OPERATOR(pg_catalog.=) ANY (ARRAY['c', 'r', 'm']::pg_catalog."char"[])
+          OR bt.typcategory OPERATOR(pg_catalog.=) 'A')) ORDER BY a.attnum)
     FROM pg_catalog.pg_attribute AS a
     JOIN pg_catalog.pg_type AS t ON t.oid OPERATOR(pg_catalog.=) a.atttypid
     JOIN base AS b ON b.attnum OPERATOR(pg_catalog.=) a.attnum
