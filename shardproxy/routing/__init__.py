@@ -4,6 +4,7 @@
 and what the session remembers. A row's shard is computed by the native core alone.
 """
 
+from shardproxy.routing.effects import LOCKING, changes_together, held_by, held_no_more
 from shardproxy.routing.keyed import Keyed, keyed
 from shardproxy.routing.keytypes import KeyColumn
 from shardproxy.routing.memory import Memory
@@ -29,6 +30,7 @@ from shardproxy.routing.select import functions_of
 from shardproxy.routing.written import Written
 
 __all__ = [
+    "LOCKING",
     "ByKey",
     "Connected",
     "Context",
@@ -52,7 +54,10 @@ __all__ = [
     "ShardByShard",
     "Tables",
     "Written",
+    "changes_together",
     "functions_of",
+    "held_by",
+    "held_no_more",
     "keyed",
     "route",
 ]

@@ -28,9 +28,13 @@ class OneShard:
 
 @dataclass(frozen=True, slots=True)
 class Gather:
-    """The rows of several shards, as they arrive; counts are added. It changes nothing."""
+    """The rows of several shards, as they arrive; counts are added.
+
+    `writes`: a function that it calls may write, on all of these shards or on none.
+    """
 
     shards: tuple[int, ...]
+    writes: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from typing import Final
 
 from shardproxy.errors import PgError
 from shardproxy.routing.bound import Bound
-from shardproxy.routing.copies import FIRST
+from shardproxy.routing.effects import WRITING, may_call, owner_of
 from shardproxy.routing.plan import Gather, Home, OneShard, Settings
 from shardproxy.routing.refusals import HINT_KEY, refused
 from shardproxy.routing.resolved import Context, Resolved, Tables
@@ -21,16 +21,10 @@ from shardproxy.sql import (
     TableRef,
 )
 
+SYSTEM_COLUMNS: Final = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
+
 # Each shard would do it for itself, though it is meant once.
 _ONCE: Final = frozenset({"nextval", "setval"})
-_STEADY: Final = frozenset({
-    "currval", "lastval", "nextval", "setval",
-    "pg_advisory_lock", "pg_advisory_lock_shared", "pg_advisory_xact_lock", "pg_advisory_xact_lock_shared",
-    "pg_try_advisory_lock", "pg_try_advisory_lock_shared", "pg_try_advisory_xact_lock",
-    "pg_try_advisory_xact_lock_shared", "pg_advisory_unlock", "pg_advisory_unlock_all", "pg_advisory_unlock_shared",
-})  # fmt: skip
-"""Functions whose effect must be found again by the next call, of whatever session."""
-
 _HINT_ONE: Final = f"{HINT_KEY} Or read the rows with a plain SELECT and combine them in the client."
 HINT_SET: Final = "A setting is changed on every shard: use SET, or SELECT set_config(...) as a statement of its own."
 
@@ -63,12 +57,9 @@ def route_select(statement: Select, tables: Tables, context: Context) -> Home | 
         return route_settings(statement, context.params)
     if sharded:
         return _select_sharded(statement, tables, sharded, context)
-    if single is not None:
-        return OneShard(single)
-    steady = any(statement.calls(name) for name in _STEADY)
-    if (steady or statement.locks) and any(resolved.kind == "reference" for resolved in tables.values()):
-        return OneShard(FIRST)  # where writers wait, and their sequences count
-    return OneShard(context.steady) if steady else Home()
+    if single is None:
+        single = owner_of(statement, tables, context)
+    return Home() if single is None else OneShard(single)
 
 
 def _select_sharded(
@@ -87,7 +78,9 @@ def _select_sharded(
     if why is not None:
         raise why
     [known] = lists.values()
-    return Gather(tuple(range(context.nshards)) if known is None else tuple(sorted(known)))
+    called = functions_of(statement, tables) - {(None, column) for column in SYSTEM_COLUMNS}
+    writes = may_call(called, context, WRITING)
+    return Gather(tuple(range(context.nshards)) if known is None else tuple(sorted(known)), writes=writes)
 
 
 def _not_concatenable(

@@ -16,7 +16,7 @@ from shardproxy.net.stream import READ_AHEAD
 from shardproxy.session.copy_in import FLUSH_DELAY, CopyIn
 from shardproxy.session.copy_look import Looked
 from shardproxy.session.copy_setup import CopySetup
-from shardproxy.session.shards import Source
+from shardproxy.session.pressure import Source
 from shardproxy.wire import decode
 
 HELD_DATA: Final = 64 * 1024

@@ -1,6 +1,7 @@
 """Deadlocks between shards, which no PostgreSQL can see: each waits for a transaction that waits elsewhere.
 
-Theory of operation. One timer for all sessions of a database, and none while no transaction has joined several shards.
+Theory of operation. One timer for all sessions of a database, and none while no transaction has joined several shards
+and no session has locks of its own, which outlive its transactions.
 A statement of such a session whose answer is owed for PATIENCE makes the watch ask the shards: is its backend blocked,
 by whom, and are these blocked (`shard.locks`)? If so, the session's backends are told to other proxies on each shard
 where it has one. What others tell there joins the shards' answers into one graph (`transaction.waits`). In a cycle all
@@ -50,6 +51,10 @@ UNUSED = 10.0
 class Watched(Protocol):
     """A session's shards, as far as they are watched."""
 
+    @property
+    def waits_at_risk(self) -> bool:
+        """Whether a wait for a lock that lasts is taken for a deadlock."""
+
     def standing_by_shard(self) -> Mapping[int, Connection]:
         """Return the session's connections that stand."""
 
@@ -65,7 +70,7 @@ class _Owed:
 
 
 class DeadlockWatch:
-    """Watches the sessions whose transactions have joined several shards."""
+    """Watches the sessions that may hold locks on several shards."""
 
     def __init__(self, addresses: Sequence[Address], timeout: float) -> None:
         self._names = [address.name for address in addresses]
@@ -80,13 +85,13 @@ class DeadlockWatch:
         self._task: asyncio.Task[None] | None = None
 
     def watch(self, shards: Watched) -> None:
-        """A transaction has joined a second shard."""
+        """A transaction has joined a second shard, or a session may have a lock of its own."""
         self._watched.add(shards)
         if self._timer is None and self._task is None:
             self._set_timer()
 
     def ended(self, shards: Watched) -> None:
-        """The transaction is over."""
+        """The transaction is over, and the session has no lock of its own."""
         self._watched.discard(shards)
 
     async def waits(self, connection: Connection) -> bool:
@@ -188,8 +193,13 @@ class DeadlockWatch:
             if again.issuperset(cycle):
                 _, connection = mine[cycle[0].waiter]
                 await self._cancel(connection, asked[connection], _deadlock(detail_of(cycle, self._names)))
-        for connection, owed in asked.items():
-            if owed.waits_since is not None and now - owed.waits_since >= self._timeout - self._patience:
+        for shards, connection in mine.values():
+            owed = asked[connection]
+            if (
+                shards.waits_at_risk
+                and owed.waits_since is not None
+                and now - owed.waits_since >= self._timeout - self._patience
+            ):
                 await self._cancel(connection, owed, self._timed_out(connection))
 
     async def _waits(self, backends: Iterable[Backend]) -> list[Wait]:

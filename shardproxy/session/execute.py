@@ -31,6 +31,9 @@ from shardproxy.routing import (
     Replicate,
     Settings,
     ShardByShard,
+    changes_together,
+    held_by,
+    held_no_more,
     route,
 )
 from shardproxy.session.client import Client
@@ -135,6 +138,8 @@ class Executor:
         match plan:
             case CopyToClient():
                 assert isinstance(statement, CopyTo)
+                if changes_together(plan.rows):
+                    self._transactions.begin_implicit()
                 return Outcome(await copy_out(sql, statement.options, await self.joined(plan), self._client))
             case Settings():
                 answers = await self._set(run, plan)
@@ -145,7 +150,7 @@ class Executor:
                 first, *_ = await self.joined(plan)
                 answers = [await self.follow(plan, first, self._client, run.request, run.returning)]
             case _:
-                if isinstance(plan, Replicate):
+                if changes_together(plan):
                     self._transactions.begin_implicit()
                 answers = await self._relay(run, await self.joined(plan))
         self._learn(run)
@@ -174,7 +179,11 @@ class Executor:
                 plan = await asyncio.to_thread(route, statement, tables, context, memory)
             if isinstance(plan, Settings | Connected):
                 await self._shards.open_home()
-            await self._shards.open(self.shards_of(plan))
+            shards = self.shards_of(plan)
+            await self._shards.open(shards)
+            if held := held_by(statement, context):
+                # Also if it fails: an advisory lock stays.
+                self._shards.holds(shards, held)
             # A new connection may have shown that the session sees names in another way than was assumed.
             if names.cache is cache or not cache.shared:
                 self._facts = Facts(statement, tables, context, plan, generation)
@@ -219,7 +228,7 @@ class Executor:
         """Return where a statement goes whose rows are read in pieces, with its connections in the state for it."""
         self._client.statement_begins()
         plan = await self.planned(statement, params)
-        if isinstance(plan, Replicate | Copies):
+        if changes_together(plan):
             self._transactions.begin_implicit()
         return plan, await self.joined(plan)
 
@@ -312,6 +321,8 @@ class Executor:
             self._shards.transaction.defined = self._shards.transaction.open
             self._names.forget()
         self.memory = self.memory.after(statement, self.shards_of(run.plan)[0])
+        if gone := held_no_more(statement, self.memory):
+            self._shards.holds_no_more(gone)
 
     # Cursors, which are portals to the protocol.
 

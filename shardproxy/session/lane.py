@@ -184,6 +184,8 @@ class Lane:
                 connection.statements.parsed(prepared.shard_name, prepared.number)
                 request = prepared.parse() + request
                 owed = (Owed(Expect.PARSE, forward=False, name=prepared.shard_name), *owed)
+        if plan.held is not None:
+            self._shards.holds((shard,), plan.held)
         inside = state is not IDLE
         if inside and shard not in transaction.joined:
             request, owed = self._joined(shard, connection, request, owed)
@@ -238,6 +240,8 @@ class Lane:
         if connection is None or (inside and shard not in transaction.joined):
             # A BEGIN that fails would not keep a Query after it from running.
             return 0
+        if plan.held is not None and shard is not None:
+            self._shards.holds((shard,), plan.held)
         connection.statements.queried()
         self._extended.names.forget_unnamed()
         self._turns.send(

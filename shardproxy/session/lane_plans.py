@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Final
 
 from shardproxy.native import bind_parameter
-from shardproxy.routing import Context, Home, OneShard, ParamValue, Plan, Resolved
+from shardproxy.routing import Context, Home, OneShard, ParamValue, Plan, Resolved, held_by
 from shardproxy.routing.keyed import Keyed, keyed
 from shardproxy.session.portals import Prepared
 from shardproxy.session.shards import Shards
@@ -62,6 +62,8 @@ class LanePlan:
     overlap: Overlap
     prepared: Prepared
     """The statement as the unnamed one of any session."""
+    held: str | None = None
+    """What it may leave on its shard (`routing.held_by`)."""
 
     def shard(self, view: memoryview, start: int, end: int, oids: tuple[int, ...], shards: Shards) -> int | None:
         """Return the shard for the Bind message with the payload view[start:end]; None if `route` has to tell."""
@@ -83,6 +85,7 @@ class QueryPlan:
 
     keyed: Keyed
     overlap: Overlap
+    held: str | None = None
 
     def shard(self, kinds: bytes, texts: Sequence[bytes], shards: Shards) -> int | None:
         """Return the shard for a Query with these constants; None if `route` has to tell."""
@@ -114,7 +117,11 @@ def lane_plan(facts: Facts, prepared: Prepared) -> LanePlan | None:
     if _hides(facts.statement):
         return None
     made = keyed(facts.statement, facts.tables, facts.context)
-    return None if made is None else LanePlan(made, overlap_of(facts.statement), prepared)
+    return (
+        None
+        if made is None
+        else LanePlan(made, overlap_of(facts.statement), prepared, held_by(facts.statement, facts.context))
+    )
 
 
 def query_plan(facts: Facts, shape: Statement, kinds: bytes, texts: Sequence[bytes]) -> QueryPlan | None:
@@ -131,9 +138,10 @@ def query_plan(facts: Facts, shape: Statement, kinds: bytes, texts: Sequence[byt
     made = keyed(shape, facts.tables, facts.context)
     if made is None:
         return None
+    plan = QueryPlan(made, overlap_of(facts.statement), held_by(facts.statement, facts.context))
     match facts.plan:
         case Home() if made.kind == "home":
-            return QueryPlan(made, overlap_of(facts.statement))
+            return plan
         case OneShard(shard) if made.shard_of_constants(kinds, texts) == shard:
-            return QueryPlan(made, overlap_of(facts.statement))
+            return plan
     return None

@@ -110,18 +110,25 @@ class Resolver:
 
         That may be any function but PostgreSQL's, and the code of DO and CALL.
         """
+        if statement.functions:
+            await self._know_builtin()
         if self._own:
             return
         if isinstance(statement, Code) or (isinstance(statement, CreateAs | Utility) and statement.temporary):
             self.has_own()
         elif statement.functions:
-            known = self._database.builtin_functions
-            if known is None:
-                connection = await self._reader()
-                [answer] = await connection.fetch_row(catalog.BUILTIN_FUNCTIONS, 1)
-                known = self._database.builtin_functions = catalog.parse_builtin_functions(catalog.text(answer))
+            known = await self._know_builtin()
             if any(space not in {None, "pg_catalog"} or name not in known for space, name in statement.functions):
                 self.has_own()
+
+    async def _know_builtin(self) -> frozenset[str]:
+        """Return the names of PostgreSQL's own functions."""
+        known = self._database.builtin_functions
+        if known is None:
+            connection = await self._reader()
+            [answer] = await connection.fetch_row(catalog.BUILTIN_FUNCTIONS, 1)
+            known = self._database.builtin_functions = catalog.parse_builtin_functions(catalog.text(answer))
+        return known
 
     def connected(self) -> None:
         """A connection was opened: its server may report other settings than were assumed before."""

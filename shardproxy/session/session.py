@@ -64,11 +64,12 @@ class Session:
         copies = CopyClient(database, self.shards, self._names, executor, self._transactions, self.client)
         self._extended = Extended(self.client, executor, self._transactions, self._names, self.shards, copies)
         self._simple = Simple(self.client, executor, self._transactions, self._extended, copies)
+        self.shards.on_held_lost = self._held_lost
         self._known = known
         self._busy = False
         self._task: asyncio.Task[None] | None = None
         self._draining = False
-        self._timed_out: TimedOut | None = None
+        self._ending: PgError | None = None
         self._wake: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._turns = Turns(self.client, self.shards, self._extended, self._attend)
         self._feed = Lane(self._turns, self.shards, self._names, self._transactions, self._extended).feed
@@ -118,8 +119,8 @@ class Session:
             # Or else a COPY has failed, and goes on dropping its data, which may stop in the middle of a message.
             if self._draining and not self.shards.transaction.open and not self._turns.busy:
                 self._attend()
-            if self._timed_out is not None and not self._turns.busy:
-                raise self._timed_out
+            if self._ending is not None and not self._turns.busy:
+                raise self._ending
             message = await self.stream.read(until=self._wake)
             if message is not None or self.stream.sink is self._feed:
                 self.stream.untap()
@@ -132,6 +133,8 @@ class Session:
                     self.stream.put_back(message)
                     continue
             if message is None:
+                if self._ending is not None:
+                    raise self._ending
                 if self._draining and not self.shards.transaction.open:
                     raise _shutdown()
             elif message.type not in COPY:
@@ -206,7 +209,7 @@ class Session:
         self._turns.connection_lost(connection)
         error = connection.lost_error()
         if isinstance(error, TimedOut) and (error.sqlstate != IDLE_SESSION_TIMEOUT or not self.shards.connections):
-            self._timed_out = error
+            self._ending = error
             self._attend()
 
     def _client_lost(self) -> None:
@@ -214,6 +217,11 @@ class Session:
             self._task.cancel()
 
     # What the shards tell at any time.
+
+    def _held_lost(self, error: PgError) -> None:
+        """Something of the session's has ended with a shard's connection: so does the session, as on one server."""
+        self._ending = error
+        self._attend()
 
     def _connected(self, shard: int, connection: Connection) -> None:
         connection.on_notice = lambda fields: self.client.on_notice(shard, fields)

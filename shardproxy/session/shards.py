@@ -2,17 +2,18 @@
 transaction.
 
 A connection that a statement uses has run every SET of the session, and inside a transaction its BEGIN and
-savepoints. Back-pressure between the client and its shards is kept here, whatever runs: a shard that reads too slowly
-holds the client back, a client that reads too slowly holds every shard back.
+savepoints.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 from shardproxy.errors import PgError
 from shardproxy.net.gather import each
+from shardproxy.routing import LOCKING
 from shardproxy.session.deadlock import DeadlockWatch
+from shardproxy.session.pressure import Pressure, Source
 from shardproxy.shard.address import Address
 from shardproxy.shard.connect import connect_alike
 from shardproxy.shard.connection import IDLE, Connection
@@ -28,18 +29,6 @@ from shardproxy.wire.replies import SWALLOWED_QUERY, Owed
 
 UNREACHABLE = frozenset({SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION, TOO_MANY_CONNECTIONS})
 """What connecting fails with where another shard may be connected to in its place."""
-
-
-class Source(Protocol):
-    """Where requests and data come from: a client's stream, or whatever stands for one."""
-
-    writable: bool
-
-    def pause_reading(self, reason: Hashable) -> None:
-        """Hold what comes back."""
-
-    def resume_reading(self, reason: Hashable) -> None:
-        """Let it come."""
 
 
 class Shards:
@@ -65,7 +54,8 @@ class Shards:
         self.ahead: Ahead | None = None
         """What the transaction's commit has asked already."""
         self.on_lost: Callable[[Connection], None] | None = None
-        self._client = client
+        self.on_held_lost: Callable[[PgError], None] | None = None
+        self._pressure = Pressure(client)
         self._parameters = parameters
         self._first: dict[str, str] = {}  # what the first connection has reported
         self._assumed = assumed
@@ -170,7 +160,7 @@ class Shards:
             await self._confirm(shard)
         connection = await connect_alike(self.addresses[shard], self._parameters, self._first)
         lease = self._leases[shard] = Lease(shard, connection, SessionState())
-        self._hold_back(connection)
+        self._pressure.attach(connection, partial(self._lost, lease))
         self._on_connect(shard, connection)
         state = SessionState(tuple(entry.sql for entry in self.transaction.settings))
         settings = lease.state.sql_to(state)
@@ -185,35 +175,19 @@ class Shards:
 
     # Back-pressure.
 
-    def _hold_back(self, connection: Connection) -> None:
-        def on_writable(writable: bool) -> None:
-            if writable:
-                self._client.resume_reading(connection)
-            else:
-                self._client.pause_reading(connection)
-
-        def on_lost() -> None:
-            self._client.resume_reading(connection)
-            if self.on_lost is not None:
-                self.on_lost(connection)
-
-        connection.stream.on_writable = on_writable
-        connection.stream.on_lost = on_lost
-        if not self._client.writable:
-            connection.stream.pause_reading(self)
+    def _lost(self, lease: Lease) -> None:
+        if self.on_lost is not None:
+            self.on_lost(lease.connection)
+        if lease.held and self.on_held_lost is not None:
+            self.on_held_lost(lease.ending())
 
     def client_writable(self, writable: bool) -> None:
         """The client has fallen behind in reading, or has caught up."""
-        for connection in self.connections:
-            if writable:
-                connection.stream.resume_reading(self)
-            else:
-                connection.stream.pause_reading(self)
+        self._pressure.client_writable(self.connections, writable)
 
     def release_client(self) -> None:
         """Let the client's data come whatever the shards read: they are dropped."""
-        for connection in self.connections:
-            self._client.resume_reading(connection)
+        self._pressure.release_client(self.connections)
 
     # The transaction.
 
@@ -327,6 +301,29 @@ class Shards:
         """Return the shard that a connection leads to."""
         return next(lease.shard for lease in self._leases.values() if lease.connection is connection)
 
+    def holds(self, shards: Iterable[int], what: str) -> None:
+        """The session has, or may have, something on shards that ends with its connections there."""
+        for shard in shards:
+            self._leases[shard].held.add(what)
+        if what in LOCKING:
+            self._deadlocks.watch(self)
+
+    def holds_no_more(self, what: Iterable[str]) -> None:
+        """The session has let go of it on all shards."""
+        for lease in self._leases.values():
+            lease.held.difference_update(what)
+        self._unwatch()
+
+    def _unwatch(self) -> None:
+        """The transaction is over, or locks of the session's own are let go: it may hold nothing any more."""
+        if not any(lease.held & LOCKING for lease in self._leases.values()):
+            self._deadlocks.ended(self)
+
+    @property
+    def waits_at_risk(self) -> bool:
+        """Whether a wait for a lock that lasts is taken for a deadlock: the transaction is on several shards."""
+        return len(self.transaction.joined) > 1
+
     def standing_by_shard(self) -> dict[int, Connection]:
         """Return the connections that stand by the numbers of their shards."""
         return {shard: lease.connection for shard, lease in self._leases.items() if lease.connection.usable}
@@ -346,7 +343,7 @@ class Shards:
 
     def end(self, *, committed: bool) -> None:
         """The transaction is over on every shard."""
-        self._deadlocks.ended(self)
+        self._unwatch()
         self.ahead = None
         self.transaction.end(committed=committed)
 
@@ -363,7 +360,7 @@ class Shards:
 
         await each(roll_back(connection) for connection in participants)
         self.transaction.joined.clear()
-        self._deadlocks.ended(self)
+        self._unwatch()
 
     async def restore(self, connections: Sequence[Connection], sql: bytes) -> None:
         """Run what brings settings back where the transaction was; a connection that cannot is given up."""
@@ -396,3 +393,4 @@ class Shards:
             lease.connection.stream.on_lost = None
             lease.connection.close()
         self._leases.clear()
+        self._deadlocks.ended(self)

@@ -55,6 +55,7 @@ class Ended(ConnectionLost):
 
     def __init__(self, reason: PgError) -> None:
         super().__init__(str(reason))
+        self.reason = reason
         self.timed_out = TimedOut.from_fields(reason.fields) if reason.sqlstate in TIMEOUTS else None
 
 

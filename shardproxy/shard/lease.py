@@ -4,9 +4,11 @@ A connection knows the protocol, a lease knows the session. To hand a connection
 another lease, and to run what `SessionState.sql_to` returns.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from shardproxy.errors import PgError
 from shardproxy.shard.connection import Connection
+from shardproxy.shard.errors import Ended, reported_by
 
 _SEPARATOR = b"\n;\n"  # a newline first, because a client's statement may end in a comment
 
@@ -32,3 +34,13 @@ class Lease:
     shard: int
     connection: Connection
     state: SessionState
+    held: set[str] = field(default_factory=set)
+    """What the session has, or may have, there and nowhere else: it would be lost with the connection."""
+
+    def ending(self) -> PgError:
+        """Return why the session cannot go on, its connection being lost: the server's reason, if it gave one."""
+        lost = self.connection.stream.error
+        error = PgError.from_fields(lost.reason.fields) if isinstance(lost, Ended) else self.connection.lost_error()
+        reported_by(error, self.connection.name)
+        error.fields["D"] = f"{error.detail}\nThe session had there, and has lost: {', '.join(sorted(self.held))}."
+        return error

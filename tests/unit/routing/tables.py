@@ -10,7 +10,10 @@ from shardproxy.sql import CreateAs, Object, Statement, TableRef, Utility, analy
 
 NSHARDS = 4
 NOTHING = Memory()
-BUILTIN = frozenset({"now", "random", "nextval", "lower"})
+BUILTIN = frozenset({
+    "count", "currval", "generate_series", "lo_create", "lo_unlink", "lower", "nextval", "now",
+    "pg_advisory_xact_lock", "pg_notify", "pg_try_advisory_lock", "random", "set_config", "upper", "version",
+})  # fmt: skip
 AGGREGATES = {"count", "sum", "max", "row_number"}
 
 

@@ -23,6 +23,7 @@ from tests.unit.routing.tables import NSHARDS, routed, shard_of
 
 HOME = Home()
 ALL = Gather(tuple(range(NSHARDS)))
+WRITING = Gather(tuple(range(NSHARDS)), writes=True)
 SAME = Replicate("whatever")
 REMEMBERED = Memory(cursors={"c": 2}, prepared={"p": 3})
 
@@ -56,6 +57,19 @@ ROUTES = [
     ("SELECT 1", HOME),
     ("SELECT version(), now()", HOME),
     ("SHOW server_version", HOME),
+    # what one shard has for all sessions, or a function that may ask for it
+    ("SELECT currval('s'), now()", OneShard(0)),
+    ("SELECT pg_try_advisory_lock(1)", OneShard(0)),
+    ("SELECT pg_advisory_xact_lock(id) FROM ref", OneShard(0)),
+    ("SELECT f(name) FROM ref", OneShard(0)),
+    ("SELECT extra.f()", OneShard(0)),
+    ("SELECT lo_create(0)", OneShard(0)),
+    # a function that may write does so on all shards or on none
+    ("SELECT f(id) FROM users", WRITING),
+    ("SELECT u.f FROM users u", WRITING),
+    ("SELECT u.ctid, upper(u.name) FROM users u", ALL),
+    ("SELECT lo_unlink(age) FROM users", WRITING),
+    ("COPY (SELECT f(id) FROM users) TO STDOUT", CopyToClient(WRITING)),
     ("SELECT relname FROM pg_class ORDER BY 1 LIMIT 5", HOME),
     ("SELECT count(*) FROM pg_class a JOIN pg_class b USING (oid)", HOME),
     ("SELECT set_config('search_path', '', false)", Settings("search_path")),
@@ -78,6 +92,7 @@ ROUTES = [
     ("SELECT setval('s', max(id)) FROM ref", OneShard(0)),
     ("SELECT nextval('s')", OneShard(0)),
     ("SELECT pg_advisory_lock(1)", OneShard(0)),
+    ("SELECT * FROM ref WHERE id = 1 FOR NO KEY UPDATE SKIP LOCKED", OneShard(0)),
     ("SELECT count(*) FROM solo3 ORDER BY 1", OneShard(3)),
     ("SELECT * FROM solo3 FULL JOIN ref USING (id)", OneShard(3)),
     ("SELECT * FROM ref WHERE id IN (SELECT id FROM solo3)", OneShard(3)),
@@ -93,7 +108,7 @@ ROUTES = [
     ("SELECT * FROM ref RIGHT JOIN users ON ref.id = age", ALL),
     ("SELECT * FROM (ref LEFT JOIN ref2 USING (id)) JOIN users ON true", ALL),
     ("SELECT * FROM (ref JOIN users ON true) LEFT JOIN ref2 ON true", ALL),
-    ("SELECT users.name, (users).age, u.anything FROM users, f() u", ALL),
+    ("SELECT users.name, (users).age, u.anything FROM users, f() u", WRITING),
     ("SELECT * FROM users, generate_series(1, age)", ALL),
     ("SELECT * FROM users WHERE age IN (SELECT id FROM ref)", ALL),
     ("WITH x AS (SELECT id FROM ref) SELECT * FROM users WHERE age IN (TABLE x)", ALL),
