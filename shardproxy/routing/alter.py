@@ -16,11 +16,16 @@ _COMPATIBLE: Final = frozenset({"integer_ops", "text_ops"})
 _FAMILIES: Final = {row.name: row.family for row in TYPES.values() if row.family in _COMPATIBLE and row.name != "name"}
 
 
+HINT_FILL: Final = (
+    "Add the column without a default, UPDATE it, which one shard computes for all, and then ALTER COLUMN SET DEFAULT."
+)
+
+
 def check_rewrites(statement: Utility, table: Resolved) -> None:
     """Refuse what would leave rows of a sharded table misplaced, or the copies of a reference table different."""
     for rewrite in statement.rewrites:
         if table.kind == "reference" and rewrite.varying is not None:
-            raise copies_differ(table, rewrite.varying)
+            raise copies_differ(table, rewrite.varying, HINT_FILL)
         column = next((column for column in table.key if column.name == rewrite.column), None)
         if column is None or rewrite.what == "add":
             continue

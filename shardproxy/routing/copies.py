@@ -50,6 +50,9 @@ MERGE_RETURNING: Final = 17
 _MOMENT: Final = re.compile(rb"(?<![a-z])(now|today|tomorrow|yesterday)(?![a-z])", re.IGNORECASE)
 """What a date or a time may be spelled as that depends on when it is read."""
 
+_ORDERLESS: Final = frozenset({"bit_and", "bit_or", "bool_and", "bool_or", "count", "every", "max", "min"})
+"""Aggregates whose result does not depend on the order of rows, whatever their type."""
+
 HINT_KEY: Final = "Add a primary key: then the rows that one shard has computed can be sent to the others by it."
 
 
@@ -118,10 +121,9 @@ def turn(table: Resolved, *, shared: bool) -> str:
 
 def varying(statement: Change | Select | CopyFrom, table: Resolved, reads: Tables) -> str | None:
     """Return why a statement's text does not prove that each shard would write the same; None if it does."""
+    same = IMMUTABLE | {"generate_series"} | (_ORDERLESS if isinstance(statement, Select) else frozenset())
     called = sorted(
-        name
-        for schema, name in statement.functions
-        if schema not in {None, "pg_catalog"} or name not in IMMUTABLE | {"generate_series"}
+        name for schema, name in statement.functions if schema not in {None, "pg_catalog"} or name not in same
     )
     if called:
         return f"function {called[0]}()"
@@ -248,6 +250,8 @@ def _rows(statement: Change, table: Resolved, written: Written, context: Context
         triggers=tuple(one.name for one in before),
         silent=silent,
         watched=_watched(statement, table, written, context, fired),
+        one_by_one=rekeyed or not known or not written.unique.isdisjoint(statement.set_columns),
+        recursive=written.recursive,
     )
 
 

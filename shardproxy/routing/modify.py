@@ -80,8 +80,12 @@ def check_replicated(verb: str, statement: Select | CopyFrom, table: Resolved, r
         if other.kind != "reference":
             raise read_elsewhere(verb, other)
     why = varying(statement, table, reads)
+    if why is not None and isinstance(statement, Select):
+        raise copies_differ(
+            table, why, "Create the table first, then INSERT ... SELECT: one shard computes that for all."
+        )
     if why is not None:
-        raise copies_differ(table, why)
+        raise copies_differ(table, why, "Use INSERT, which one shard computes for all, or give all columns.")
 
 
 def _update_or_delete(statement: Update | Delete, tables: Tables, context: Context) -> Home | OneShard:

@@ -55,7 +55,8 @@ class Rows:
     `alias` is what the statement calls the table. `columns` are those to be sent, the key's among them. `old_key`: the
     first shard is asked for the key that a row had before. `upserts`: an INSERT may have changed a row that was there.
     `triggers` may change the rows once more: what comes of it is compared; `silent` keeps them from it. `watched` is
-    what might write other tables, which is refused when it does.
+    what might write other tables, which is refused when it does. `one_by_one`: unique values change, in an order that
+    matters. `recursive`: the rows may refer to each other.
     """
 
     schema: str
@@ -70,6 +71,8 @@ class Rows:
     triggers: tuple[str, ...] = ()
     silent: bool = False
     watched: str | None = None
+    one_by_one: bool = False
+    recursive: bool = False
 
 
 @dataclass(frozen=True, slots=True)

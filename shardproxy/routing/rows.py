@@ -8,6 +8,7 @@ have other OIDs on each shard. Values whose text depends on settings travel in b
 
 import re
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -21,6 +22,12 @@ from shardproxy.wire import encode
 _FIELD: Final = re.compile(rb'(?:"((?:[^"\\]|""|\\\\)*)"|([^,]*))(?:,|\Z)')
 _DOUBLED: Final = re.compile(rb'""|\\\\')
 
+_GROUPED: Final = 50
+"""Rows that one statement writes: parsing and planning cost some 100 us each time."""
+
+MOST_PARAMETERS: Final = 65535
+"""Parameters of one Bind: a count of 16 bits."""
+
 _int16: Final = struct.Struct("!h")
 _int32: Final = struct.Struct("!i")
 
@@ -33,6 +40,15 @@ class Row(NamedTuple):
     action: str
     key: Values
     values: Values
+
+
+@dataclass(slots=True)
+class Unit:
+    """Rows that one statement writes in the same way; `left` of them have not been found yet."""
+
+    action: str
+    rows: list[Row]
+    left: int = 0
 
 
 def split_last(payload: bytes) -> tuple[bytes, bytes]:
@@ -125,31 +141,72 @@ class Writer:
 
     # What the other shards run.
 
-    def sql(self, action: str) -> bytes:
-        """Return the statement that does this to one row."""
-        rows = self.rows
-        table = ascii_name(rows.schema, rows.name)
-        names = [ascii_identifier(column.name) for column in rows.columns]
-        if action in {"INSERT", "UPSERT"}:
-            places = ", ".join(f"${number}" for number in range(1, len(names) + 1))
-            sql = f"INSERT INTO {table} ({', '.join(names)}) OVERRIDING SYSTEM VALUE VALUES ({places})"
-            if action == "UPSERT":
-                sets = [f"{ascii_identifier(one.name)} = EXCLUDED.{ascii_identifier(one.name)}" for one in self._set()]
-                key = ", ".join(map(ascii_identifier, rows.key))
-                # Without a change there would be no count.
-                sets = sets or [f"{ascii_identifier(rows.key[0])} = EXCLUDED.{ascii_identifier(rows.key[0])}"]
-                sql += f" ON CONFLICT ({key}) DO UPDATE SET {', '.join(sets)}"
-        else:
-            sets = [f"{ascii_identifier(one.name)} = ${number}" for number, one in enumerate(self._set(), 1)]
-            first = 1 if action == "DELETE" else len(sets) + 1
-            where = [f"{ascii_identifier(name)} = ${number}" for number, name in enumerate(rows.key, first)]
-            key = ascii_identifier(rows.key[0])
-            change = f"UPDATE {table} SET {', '.join(sets) or f'{key} = {key}'}"
-            sql = f"{f'DELETE FROM {table}' if action == 'DELETE' else change} WHERE {' AND '.join(where)}"
-        if self.compares(action):
+    def units(self, batch: Sequence[Row]) -> list[Unit]:
+        """Cut rows into those that one statement writes."""
+        units: list[Unit] = []
+        most = MOST_PARAMETERS // (len(self.rows.columns) + len(self.rows.key) + 1)
+        most = most if self.rows.recursive else min(_GROUPED, most)
+        for row in batch:
+            # What is compared comes in no order that is known, and unique values may have to change in the first one's.
+            alone = self.compares(row.action) or (row.action == "UPDATE" and self.rows.one_by_one)
+            if alone or not units or units[-1].action != row.action or len(units[-1].rows) >= most:
+                units.append(Unit(row.action, []))
+            units[-1].rows.append(row)
+        for unit in units:
+            unit.left = len(unit.rows)
+        return units
+
+    def sql(self, unit: Unit) -> bytes:
+        """Return the statement that does this to so many rows."""
+        sql = self._delete(len(unit.rows)) if unit.action == "DELETE" else ""
+        sql = self._update(len(unit.rows)) if unit.action == "UPDATE" else sql
+        sql = sql or self._insert(len(unit.rows), upserts=unit.action == "UPSERT")
+        if self.compares(unit.action):
+            rows = self.rows
             values = ", ".join(_exact(column, ascii_identifier(rows.name)) for column in rows.columns)
             sql += f" RETURNING ROW({values})::pg_catalog.text"
         return sql.encode("utf-8", "surrogateescape")
+
+    @property
+    def _table(self) -> str:
+        return ascii_name(self.rows.schema, self.rows.name)
+
+    def _insert(self, count: int, *, upserts: bool) -> str:
+        rows = self.rows
+        names = ", ".join(ascii_identifier(column.name) for column in rows.columns)
+        places = _places(count, len(rows.columns))
+        sql = f"INSERT INTO {self._table} ({names}) OVERRIDING SYSTEM VALUE VALUES {places}"
+        if upserts:
+            key = ascii_identifier(rows.key[0])
+            sets = [ascii_identifier(one.name) for one in self._set()] or [key]  # without a change there is no count
+            sql += f" ON CONFLICT ({', '.join(map(ascii_identifier, rows.key))}) DO UPDATE SET "
+            sql += ", ".join(f"{name} = EXCLUDED.{name}" for name in sets)
+        return sql
+
+    def _delete(self, count: int) -> str:
+        key = ", ".join(map(ascii_identifier, self.rows.key))
+        return f"DELETE FROM {self._table} WHERE ({key}) IN ({_places(count, len(self.rows.key))})"
+
+    def _update(self, count: int) -> str:
+        names = [ascii_identifier(one.name) for one in self._set()]
+        keys = list(map(ascii_identifier, self.rows.key))
+        if count == 1:
+            sets = [f"{name} = ${number}" for number, name in enumerate(names, 1)] or [f"{keys[0]} = {keys[0]}"]
+            where = [f"{name} = ${number}" for number, name in enumerate(keys, len(names) + 1)]
+            return f"UPDATE {self._table} SET {', '.join(sets)} WHERE {' AND '.join(where)}"
+        # The first branch, which gives no row, gives the others' parameters its columns' types.
+        values = f"SELECT {', '.join([*names, *keys])} FROM {self._table} WHERE false"
+        width = len(names) + len(keys)
+        for row in range(count):
+            values += f" UNION ALL SELECT {', '.join(f'${row * width + number}' for number in range(1, width + 1))}"
+        new = [f"c{number}" for number in range(len(names))]
+        old = [f"k{number}" for number in range(len(keys))]
+        sets = [f"{name} = v.{value}" for name, value in zip(names, new, strict=True)] or [f"{keys[0]} = t.{keys[0]}"]
+        where = [f"t.{name} = v.{value}" for name, value in zip(keys, old, strict=True)]
+        given = ", ".join([*new, *old])
+        return (
+            f"UPDATE {self._table} AS t SET {', '.join(sets)} FROM ({values}) AS v({given}) WHERE {' AND '.join(where)}"
+        )
 
     def compares(self, action: str) -> bool:
         """Whether the shard tells what it has stored, to be compared with what it was sent."""
@@ -160,17 +217,29 @@ class Writer:
         rows = self.rows
         return [one for one in rows.columns if not one.always and (rows.old_key or one.name not in rows.key)]
 
-    def bind(self, row: Row) -> bytes:
-        """Return the Bind message, of the unnamed statement, for one row."""
-        columns, values = list(self.rows.columns), row.values
-        if row.action in {"UPDATE", "DELETE"}:
-            pairs = {column.name: value for column, value in zip(columns, values, strict=True)}
-            sets = self._set() if row.action == "UPDATE" else []
-            columns = [*sets, *self._keys]
-            values = [*(pairs[column.name] for column in sets), *row.key]
-        formats, params = [], []
-        for column, value in zip(columns, values, strict=True):
-            binary = column.send is not None
-            formats.append(1 if binary else 0)
-            params.append(bytes.fromhex(value.decode()) if binary and value is not None else value)
-        return encode.bind(b"", b"", formats if any(formats) else (), params, ())
+    def bind(self, unit: Unit) -> bytes:
+        """Return the Bind message, of the unnamed statement, for the rows of one."""
+        columns = list(self.rows.columns)
+        if unit.action in {"UPDATE", "DELETE"}:
+            columns = [*(self._set() if unit.action == "UPDATE" else []), *self._keys]
+        places = {column.name: place for place, column in enumerate(self.rows.columns)}
+        given = len(columns) - len(self.rows.key) if unit.action in {"UPDATE", "DELETE"} else len(columns)
+        picked = [places[column.name] for column in columns[:given]]
+        binary = [place for place, column in enumerate(columns) if column.send is not None]
+        params: Values = []
+        for row in unit.rows:
+            values = [row.values[place] for place in picked]
+            if given < len(columns):
+                values += row.key
+            for place in binary:
+                value = values[place]
+                values[place] = None if value is None else bytes.fromhex(value.decode())
+            params += values
+        formats = [1 if column.send is not None else 0 for column in columns] * len(unit.rows) if binary else ()
+        return encode.bind(b"", b"", formats, params, ())
+
+
+def _places(count: int, width: int) -> str:
+    """The parameters of so many rows."""
+    numbers = [f"${number}" for number in range(1, count * width + 1)]
+    return ", ".join(f"({', '.join(numbers[at : at + width])})" for at in range(0, count * width, width))

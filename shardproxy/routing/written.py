@@ -68,7 +68,8 @@ class Written:
 
     `key` has the columns of its primary key, or else of another unique index that can tell rows apart; it is empty
     without one. `cascades`: an action of a foreign key that refers to it fires triggers elsewhere. `referenced` are
-    the columns that foreign keys refer to. `can_silence`: the session may set session_replication_role.
+    the columns that foreign keys refer to, `unique` those that unique indexes and exclusion constraints are over.
+    `can_silence`: the session may set session_replication_role. `recursive`: a foreign key refers to the table itself.
     """
 
     kind: str = "r"
@@ -80,6 +81,8 @@ class Written:
     cascades: bool = False
     referenced: frozenset[str] = field(default_factory=frozenset)
     can_silence: bool = False
+    unique: frozenset[str] = field(default_factory=frozenset)
+    recursive: bool = False
 
     def fired(self, events: Set[str]) -> tuple[Trigger, ...]:
         """Return the triggers that one of these events fires."""

@@ -18,7 +18,7 @@ from shardproxy.net.gather import each
 from shardproxy.routing import Copies, Rows
 from shardproxy.routing.copies import FIRST
 from shardproxy.routing.refusals import refused
-from shardproxy.routing.rows import Row, Writer, record, split_last, without_last
+from shardproxy.routing.rows import Row, Unit, Writer, record, split_last, without_last
 from shardproxy.session.portals import next_number
 from shardproxy.session.relay import Discard, Output, Relay
 from shardproxy.session.shards import Shards
@@ -37,7 +37,7 @@ Request = Callable[[Connection], None]
 Returning = Callable[[Connection, bytes], Owed | None]
 """Does the same with a text put after the statement; returns what is owed to a Describe of that, if it sent one."""
 
-BATCH_ROWS: Final = 1000
+BATCH_ROWS: Final = 500
 BATCH_BYTES: Final = 1 << 20
 """What is collected of the first shard's rows before the others get them."""
 
@@ -146,7 +146,7 @@ class Follow:
                         self._output.write(encode.message(B.ROW_DESCRIPTION, without_last(reply.payload)))
                 elif reply.owed.forward and reply.type != B.READY_FOR_QUERY:
                     self._output.write(encode.message(reply.type, reply.payload))
-            if len(batch) >= BATCH_ROWS or size >= BATCH_BYTES:
+            if not rows.recursive and (len(batch) >= BATCH_ROWS or size >= BATCH_BYTES):
                 changed += len(batch)
                 await self._send(writer, batch)
                 batch, size = [], 0
@@ -176,50 +176,56 @@ class Follow:
     async def _write(self, connection: Connection, writer: Writer, batch: Sequence[Row]) -> None:
         """Write rows to one shard; those that are not there yet again."""
         deadline, pauses = time.monotonic() + LAG, list(PAUSES)
+        units = writer.units(batch)
         try:
             if writer.rows.silent:
                 await connection.execute(_SILENCE)
             while True:
-                batch = await self._once(connection, writer, batch)
-                if not batch:
+                await self._once(connection, writer, units)
+                units = [unit for unit in units if unit.left]
+                if not units:
                     break
+                if writer.rows.triggers and units[0].action in {"INSERT", "UPSERT"}:
+                    raise _not_followed(writer.rows, f'trigger "{writer.rows.triggers[0]}"')
                 if not await _may_come(connection, deadline):
-                    raise _not_followed(writer.rows, "a trigger") if writer.rows.triggers else _behind(connection)
+                    raise _behind(connection)
                 await asyncio.sleep(pauses[0] if len(pauses) == 1 else pauses.pop(0))
             if writer.rows.silent:
                 await connection.execute(_SOUND)
         except PgError as error:
             raise _behind(connection, error) from error
 
-    async def _once(self, connection: Connection, writer: Writer, batch: Sequence[Row]) -> list[Row]:
-        """Write rows to one shard; return those that were not there."""
-        data, owed, action = [], [], ""
-        for row in batch:
-            if row.action != action:
-                action = row.action
-                data.append(encode.parse(UNNAMED, writer.sql(action)))
+    async def _once(self, connection: Connection, writer: Writer, units: Sequence[Unit]) -> None:
+        """Write rows to one shard, and note how many of them were there."""
+        data, owed = [], []
+        prepared: tuple[str, int] | None = None
+        for unit in units:
+            if prepared != (unit.action, len(unit.rows)):
+                prepared = unit.action, len(unit.rows)
+                data.append(encode.parse(UNNAMED, writer.sql(unit)))
                 owed.append(_PARSED)
-            data.append(writer.bind(row) + encode.execute(b""))
+            data.append(writer.bind(unit) + encode.execute(b""))
             owed += (_BOUND, _EXECUTED)
         connection.statements.parsed(UNNAMED, next_number())
         connection.send(b"".join([*data, encode.SYNC]), [*owed, SWALLOWED_SYNC])
-        missing: list[Row] = []
-        pending = iter(batch)
+        pending = iter(units)
         stored: bytes | None = None
         for reply in await connection.complete():
             with connection.trusted():
                 if reply.type == B.DATA_ROW:
                     [stored] = decode.data_row(reply.payload)
                 elif reply.type == B.COMMAND_COMPLETE:
-                    row, count = next(pending), _count(decode.command_complete(reply.payload))
-                    if count == 0:
-                        missing.append(row)
-                    elif count != 1:
+                    unit = next(pending)
+                    unit.left -= _count(decode.command_complete(reply.payload))
+                    if unit.left < 0:
                         raise _behind(connection)
-                    elif writer.compares(row.action) and (stored is None or record(stored) != row.values):
+                    if (
+                        writer.compares(unit.action)
+                        and not unit.left
+                        and (stored is None or record(stored) != unit.rows[0].values)
+                    ):
                         raise _not_followed(writer.rows, f'trigger "{writer.rows.triggers[0]}"')
                     stored = None
-        return missing
 
 
 async def _may_come(connection: Connection, deadline: float) -> bool:

@@ -73,7 +73,13 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
     JOIN pg_catalog.pg_attribute AS a ON a.attrelid OPERATOR(pg_catalog.=) r.oid
       AND a.attnum OPERATOR(pg_catalog.=) ANY (c.confkey)
     WHERE c.confrelid OPERATOR(pg_catalog.=) r.oid AND c.contype OPERATOR(pg_catalog.=) 'f'),
-  'can_silence', {silence}
+  'can_silence', {silence},
+  'unique', (SELECT pg_catalog.json_agg(DISTINCT a.attname) FROM pg_catalog.pg_index AS i
+    JOIN pg_catalog.pg_attribute AS a ON a.attrelid OPERATOR(pg_catalog.=) r.oid
+      AND (i.indexprs IS NOT NULL OR a.attnum OPERATOR(pg_catalog.=) ANY (i.indkey::pg_catalog.int2[]))
+    WHERE i.indrelid OPERATOR(pg_catalog.=) r.oid AND (i.indisunique OR i.indisexclusion)),
+  'recursive', EXISTS (SELECT FROM pg_catalog.pg_constraint AS c WHERE c.contype OPERATOR(pg_catalog.=) 'f'
+    AND c.conrelid OPERATOR(pg_catalog.=) r.oid AND c.confrelid OPERATOR(pg_catalog.=) r.oid)
 )::pg_catalog.text, {encoding}), 'hex')
 FROM it JOIN pg_catalog.pg_class AS r ON r.oid OPERATOR(pg_catalog.=) it.oid"""
 
@@ -103,6 +109,8 @@ def parse_written(answer: str) -> Written:
         cascades=facts["cascades"],
         referenced=frozenset(facts["referenced"] or ()),
         can_silence=facts["can_silence"],
+        unique=frozenset(facts["unique"] or ()),
+        recursive=facts["recursive"],
     )
 
 

@@ -24,6 +24,8 @@ DDL = """
     CREATE TABLE always (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text UNIQUE, n int DEFAULT 1);
     CREATE TABLE twice (id serial PRIMARY KEY, name text, size int GENERATED ALWAYS AS (length(name)) STORED);
     CREATE TABLE other (id int PRIMARY KEY, name text);
+    CREATE TABLE tree (id serial PRIMARY KEY, parent int REFERENCES tree, at timestamptz DEFAULT now());
+    CREATE TABLE place (id serial PRIMARY KEY, at int UNIQUE, note text);
     CREATE TABLE bag (name text, n int DEFAULT 0);
     CREATE TABLE child (id serial PRIMARY KEY, item int REFERENCES item ON DELETE CASCADE, what text);
     CREATE TABLE kinds (
@@ -33,7 +35,7 @@ DDL = """
     );
 """
 
-REFERENCE = ("item", "always", "twice", "bag", "other", "child", "kinds")
+REFERENCE = ("item", "always", "twice", "bag", "other", "child", "kinds", "tree", "place")
 
 
 @dataclass
@@ -162,6 +164,26 @@ def test_a_change_is_computed_once(shop: Shop, statement: str) -> None:
         copies = shop.copies(table)
         [(count,)] = shop.databases.oracle_rows(f"SELECT count(*) FROM {table}")
         assert len(copies) == count
+
+
+def test_rows_that_refer_to_each_other(shop: Shop) -> None:
+    """Within one statement they may come in any order."""
+    with shop.connect() as connection:
+        connection.execute(
+            "INSERT INTO tree (parent) SELECT g + 1 FROM generate_series(1, 1200) AS g UNION ALL SELECT NULL"
+        )
+        assert connection.execute("DELETE FROM tree WHERE at < now() + '1 hour' AND id < 1200").statusmessage
+        assert len(shop.copies("tree")) == 2
+        connection.execute("DELETE FROM tree WHERE at < now() + '1 hour'")
+    assert shop.copies("tree") == []
+
+
+def test_unique_values_change_in_the_first_shards_order(shop: Shop) -> None:
+    with shop.connect() as connection:
+        connection.execute("INSERT INTO place (at, note) SELECT 100 - g, random() FROM generate_series(1, 80) AS g")
+        connection.execute("UPDATE place SET at = at + 1, note = random()")
+        connection.execute("UPDATE place SET note = random() || note WHERE id > 3")
+    assert len(shop.copies("place")) == 80
 
 
 def test_an_identity_column_that_takes_no_value(shop: Shop) -> None:
