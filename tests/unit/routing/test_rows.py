@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from shardproxy.errors import ProtocolError
 from shardproxy.routing import Rows
 from shardproxy.routing.rows import Row, Unit, Writer, record, split_last, without_last
 from shardproxy.routing.written import WrittenColumn
 from shardproxy.wire import encode
-from shardproxy.wire.errors import ProtocolError
 from tests.support.databases import Databases, Servers
 
 COLUMNS = (WrittenColumn("id", 23), WrittenColumn('a "b"', 25), WrittenColumn("é", 701))
