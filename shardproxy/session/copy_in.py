@@ -294,7 +294,8 @@ class CopyIn:
                 await self._begin_ended()
             else:
                 await self._end()
-            await settled([*self._readers.values(), *self._withdrawals.values()])
+            if self._held or not self._refusals:  # else `stop` ends those without rows, too
+                await settled([*self._readers.values(), *self._withdrawals.values()])
         if self._changed is not None:
             raise self._changed
         if self._leader is not None:

@@ -183,8 +183,7 @@ class Extended:
     def _accepted(prepared: Prepared, oids: tuple[int, ...] | None) -> None:
         prepared.accepted = True
         if oids is not None:
-            prepared.oids = oids
-            prepared.described = True
+            prepared.learn(oids)
 
     async def _knowing(self, prepared: Prepared) -> Connection:
         """Return a connection to a shard that has the statement's relations: the home shard, if not a lone other."""

@@ -23,6 +23,9 @@ _numbers = count(1)
 READ_BY: Final = ("DateStyle", "IntervalStyle", "TimeZone", "client_encoding", "standard_conforming_strings")
 """Reported settings by which PostgreSQL reads a statement's text, once, at Parse."""
 
+FIRST_USER_OID: Final = 16384
+"""FirstNormalObjectId in src/include/access/transam.h: what is made later than initdb."""
+
 _ASIDE: Final = tuple(
     Owed(expect, forward=False, aside=True) for expect in (Expect.PARSE, Expect.BIND, Expect.EXECUTE, Expect.CLOSE)
 )
@@ -87,6 +90,12 @@ class Prepared:
         now = statements.read_by
         meant = zip(READ_BY, self.read_by, strict=False)
         return {name: value for name, value in meant if value is not None and now.get(name, value) != value}
+
+    def learn(self, oids: tuple[int, ...]) -> None:
+        """A shard has told the parameters' types. Each shard gives others to the user's own: it finds them itself."""
+        given = dict(enumerate(self.oids))
+        self.oids = tuple(oid if oid < FIRST_USER_OID else given.get(at, 0) for at, oid in enumerate(oids))
+        self.described = True
 
     def takes_binary(self, bind: decode.Bind) -> bool:
         """Whether a parameter comes in binary whose type is not known."""

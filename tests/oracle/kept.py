@@ -124,6 +124,37 @@ KEPT: dict[str, Case] = {
         ),
         *(Step(f"SELECT * FROM h WHERE k = {key}::text") for key in ("09999999999", "007", "0x10", "8888888888")),
     ],
+    "a parameter of the user's own type is known on every shard": [
+        Step("CREATE TYPE mood AS ENUM ('sad', 'ok')"),
+        Step("CREATE TYPE point2 AS (x int, y int)"),
+        Step("CREATE TABLE h (k int, m mood, p point2, a mood[])"),
+        *(
+            step
+            for key in range(6)
+            for step in (
+                Step(
+                    "INSERT INTO h VALUES ($1, $2, $3, $4)",
+                    name="i",
+                    params=(Param(23, b"%d" % key), Param(0, b"ok"), Param(0, b"(1,2)"), Param(0, b"{sad,ok}")),
+                ),
+                Step(
+                    "SELECT k FROM h WHERE k = $1 AND m = $2",
+                    name="s",
+                    params=(Param(0, key.to_bytes(4, "big"), True), Param(0, b"ok")),
+                ),
+                Step(
+                    "UPDATE h SET m = $2 WHERE k = $1",
+                    params=(Param(0, key.to_bytes(4, "big"), True), Param(0, b"sad", True)),
+                ),
+            )
+        ),
+        Step("SELECT k FROM h WHERE m = $1", params=(Param(0, b"sad"),)),
+    ],
+    "a COPY whose row is refused ends where it has no row": [
+        Step("CREATE TABLE lst (k text, v int, s text)"),
+        Step("COPY lst FROM STDIN", data=b"\xc3\xa4\tx\tb\n1\t1\tA\n\t7\ta\n"),
+        Step("COPY lst FROM STDIN", data=b"\xc3\xa4\t3\tb\n1\t1\tA\n\t7\ta\n"),
+    ],
     "all of a Query is read before any of it is run": [
         Step("CREATE TABLE h (k text, v int)"),
         Step(r"SET standard_conforming_strings = off; SELECT 'a\\b'"),
