@@ -33,7 +33,7 @@ class Transactions:
         """Carry out BEGIN, COMMIT, ROLLBACK or what is about a savepoint; return the tag."""
         match statement:
             case Begin():
-                return self._begin(statement, sql)
+                return await self._begin(statement, sql)
             case Commit() | Rollback():
                 return await self._end(statement)
         return await self._savepoint(statement, sql)
@@ -77,12 +77,21 @@ class Transactions:
 
     # The client's own.
 
-    def _begin(self, statement: Begin, sql: bytes) -> str:
-        if self._transaction.open and not self._transaction.implicit:
-            self._transaction.check()
+    async def _begin(self, statement: Begin, sql: bytes) -> str:
+        transaction, shards = self._transaction, self._shards
+        begun = bool(transaction.joined) or len(transaction.log) > 1
+        if transaction.open and not transaction.implicit:
+            transaction.check()
             self._client.warn(ACTIVE_SQL_TRANSACTION, "there is already a transaction in progress")
+            begun = True
         else:
-            self._transaction.begin(sql)
+            transaction.begin(sql)
+        if begun and statement.modes:
+            # As PostgreSQL, which sets them all the same.
+            modes = f"SET TRANSACTION {statement.modes}".encode()
+            await shards.cancel_sent()
+            await shards.on_all(shards.participants(), modes)
+            transaction.set(modes, "TRANSACTION", local=True)
         return statement.tag
 
     async def _commit(self) -> None:
@@ -124,7 +133,7 @@ class Transactions:
 
     async def _end(self, statement: Commit | Rollback) -> str:
         transaction = self._transaction
-        begun = transaction.log[0].sql if transaction.open else b"BEGIN"
+        chained = transaction.log.chained(failed=transaction.state is FAILED) if transaction.open else []
         if not transaction.open or transaction.implicit:
             if statement.chain:
                 raise PgError(
@@ -141,7 +150,7 @@ class Transactions:
                 self._names.forget()
                 tag = "ROLLBACK"
         if statement.chain:
-            transaction.begin(begun)
+            transaction.chain(chained)
         return tag
 
     async def _savepoint(self, statement: Savepoint | Release | RollbackTo, sql: bytes) -> str:

@@ -294,9 +294,9 @@ def _transaction(at: _Place, _: str, node: Node) -> Statement:
     kind, chain = node["kind"], node.get("chain", False)
     match kind:
         case "TRANS_STMT_BEGIN":
-            return Begin(**at, tag="BEGIN")
+            return Begin(**at, tag="BEGIN", modes=_modes(node))
         case "TRANS_STMT_START":
-            return Begin(**at, tag="START TRANSACTION")
+            return Begin(**at, tag="START TRANSACTION", modes=_modes(node))
         case "TRANS_STMT_COMMIT":
             return Commit(**at, tag="COMMIT", chain=chain)
         case "TRANS_STMT_ROLLBACK":
@@ -309,6 +309,23 @@ def _transaction(at: _Place, _: str, node: Node) -> Statement:
             return RollbackTo(**at, tag="ROLLBACK", name=node["savepoint_name"])
         case _:
             return PrepareTransaction(**at, tag=kinds.PREPARED_TRANSACTIONS[kind], name=node["gid"])
+
+
+_MODES: Final = {
+    ("transaction_read_only", "0"): "READ WRITE",
+    ("transaction_read_only", "1"): "READ ONLY",
+    ("transaction_deferrable", "0"): "NOT DEFERRABLE",
+    ("transaction_deferrable", "1"): "DEFERRABLE",
+}
+
+
+def _modes(node: Node) -> str:
+    modes = []
+    for item in node.get("options", []):
+        name, value = item["DefElem"]["defname"], query.value_of(item["DefElem"]["arg"])
+        assert isinstance(value, Const)
+        modes.append(_MODES.get((name, value.text)) or f"ISOLATION LEVEL {value.text.upper()}")
+    return ", ".join(modes)
 
 
 # What goes by a name, and what holds another statement.

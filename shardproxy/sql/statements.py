@@ -214,9 +214,10 @@ class Show(Base):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begin(Base):
-    """BEGIN and START TRANSACTION."""
+    """BEGIN and START TRANSACTION, and their `modes` as SET TRANSACTION has them."""
 
     kind = Kind.BEGIN
+    modes: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

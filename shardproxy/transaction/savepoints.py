@@ -10,6 +10,11 @@ from dataclasses import dataclass, field
 from shardproxy.errors import PgError
 from shardproxy.sqlstate import INVALID_SAVEPOINT_SPECIFICATION
 
+CHARACTERISTICS = frozenset({
+    "TRANSACTION", "transaction_deferrable", "transaction_isolation", "transaction_read_only",
+})  # fmt: skip
+"""The settings that are a transaction's own; the first is what SET TRANSACTION sets."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -27,6 +32,8 @@ class Log:
     """The statements of one transaction, in order."""
 
     entries: list[Entry] = field(default_factory=list)
+    given: int = 0
+    """How many of them AND CHAIN has given to the transaction."""
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -74,6 +81,19 @@ class Log:
     def lasting_settings(self) -> list[Entry]:
         """Return the changes of settings that outlive the transaction if it commits."""
         return [entry for entry in self.entries if entry.setting is not None and not entry.local]
+
+    def chained(self, *, failed: bool) -> list[Entry]:
+        """Return what AND CHAIN begins the next transaction with: BEGIN, and the characteristics set since.
+
+        What has `failed` has lost those of its innermost subtransaction. Without a savepoint these are all but what AND
+        CHAIN has given to it.
+        """
+        kept = len(self.entries)
+        if failed:
+            savepoints = [at for at, entry in enumerate(self.entries) if entry.savepoint is not None]
+            kept = savepoints[-1] if savepoints else self.given
+        first, *others = self.entries[:kept] or [Entry(b"BEGIN")]
+        return [first, *(entry for entry in others if entry.setting in CHARACTERISTICS)]
 
     def sql(self) -> bytes:
         """Return the statements as one Query."""

@@ -177,6 +177,11 @@ class Transaction:
         elif before is IMPLICIT and self.state is ACTIVE and not self.joined and len(self.log) == 1:
             self.log = Log([Entry(sql)])  # for the options of the client's BEGIN
 
+    def chain(self, entries: list[Entry]) -> None:
+        """Open the transaction that AND CHAIN begins: with what `Log.chained` has told of the one before."""
+        self.begin()
+        self.log = Log(entries, given=len(entries))
+
     def fail(self) -> None:
         """Note that a statement has failed."""
         self.state = self.after(Event.ERROR)

@@ -34,6 +34,7 @@ def inserts(keys: Iterator[int] | range = NEW) -> list[Step]:
     return [f"INSERT INTO t VALUES ({key}, 'new')" for key in keys]
 
 
+MODES = "SELECT name, setting FROM pg_settings WHERE name LIKE 'transaction%' ORDER BY 1"
 LISTING = "SELECT a, b FROM t WHERE a > 1000"
 
 CASES: dict[str, list[Step]] = {
@@ -52,6 +53,32 @@ CASES: dict[str, list[Step]] = {
     "and chain": ["BEGIN", *inserts(range(1001, 1003)), "COMMIT AND CHAIN", *inserts(range(1003, 1005)),
                   "ROLLBACK AND CHAIN", *inserts(range(1005, 1007)), "COMMIT", LISTING],
     "and chain keeps the options": ["BEGIN READ ONLY", "COMMIT AND CHAIN", *inserts(range(1001, 1002)), "ROLLBACK"],
+    "and chain keeps what SET TRANSACTION has set": [
+        "BEGIN", "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ ONLY", "SELECT a FROM t WHERE a = 1",
+        "COMMIT AND CHAIN", MODES, *inserts(range(1001, 1002)), "ROLLBACK AND CHAIN", MODES, "ROLLBACK", MODES,
+    ],
+    "and chain before any shard": [
+        "BEGIN", "SET transaction_isolation = 'repeatable read'", "COMMIT AND CHAIN", "COMMIT AND CHAIN", MODES,
+        "ROLLBACK",
+    ],
+    "and chain of a failed one keeps nothing": [
+        "BEGIN ISOLATION LEVEL SERIALIZABLE", "SET TRANSACTION READ ONLY", "SELECT 1/0", "ROLLBACK AND CHAIN", MODES,
+        "COMMIT",
+    ],
+    "and chain of a failed one with a savepoint": [
+        "BEGIN READ ONLY", "SAVEPOINT a", "SELECT 1/0", "ROLLBACK AND CHAIN", MODES, "COMMIT",
+    ],
+    "and chain after ROLLBACK TO": [
+        "BEGIN", "SAVEPOINT a", "SET TRANSACTION READ ONLY", "ROLLBACK TO a", "COMMIT AND CHAIN", MODES, "COMMIT",
+    ],
+    "begin with modes inside": [
+        "BEGIN", "BEGIN READ ONLY, DEFERRABLE", MODES, "SELECT a FROM t WHERE a = 1",
+        "START TRANSACTION ISOLATION LEVEL SERIALIZABLE", "ROLLBACK",
+    ],
+    "begin with modes after a query": ["SELECT 1; BEGIN READ ONLY; SELECT 2", MODES, "ROLLBACK"],
+    "begin with another isolation after a query": [
+        "BEGIN", "SELECT a FROM t WHERE a = 1", "BEGIN ISOLATION LEVEL REPEATABLE READ", "ROLLBACK",
+    ],
     "and chain outside": ["COMMIT AND CHAIN", "ROLLBACK AND CHAIN", "SELECT 1"],
     "and chain of a failed one": ["BEGIN", "SELECT 1/0", "COMMIT AND CHAIN", *inserts(), "COMMIT", LISTING],
     "read only": ["BEGIN READ ONLY", *inserts(range(1001, 1002)), "ROLLBACK"],

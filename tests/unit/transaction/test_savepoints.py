@@ -91,3 +91,24 @@ def test_against_a_stack(steps: list[tuple[str, str]]) -> None:
 def test_a_statement_that_ends_in_a_comment_does_not_swallow_the_next() -> None:
     made = Log([Entry(b"BEGIN -- mine"), Entry(b"SET x = 1")])
     assert made.sql() == b"BEGIN -- mine\n;\nSET x = 1"
+
+
+def chained(made: Log, *, failed: bool = False) -> list[str]:
+    return [entry.sql.decode() for entry in made.chained(failed=failed)]
+
+
+def test_and_chain_takes_the_characteristics_along() -> None:
+    made = log("x:TRANSACTION", "s:a", "x:work_mem", "x:transaction_read_only")
+    assert chained(made) == ["BEGIN", "SET TRANSACTION", "SET transaction_read_only"]
+
+
+def test_and_chain_of_a_failed_transaction_takes_what_its_last_savepoint_has_kept() -> None:
+    assert chained(log("x:TRANSACTION"), failed=True) == ["BEGIN"]
+    made = log("x:TRANSACTION", "s:a", "x:transaction_read_only", "s:b", "x:transaction_deferrable")
+    assert chained(made, failed=True) == ["BEGIN", "SET TRANSACTION", "SET transaction_read_only"]
+
+
+def test_what_and_chain_has_given_outlives_a_failure() -> None:
+    made = Log([Entry(b"BEGIN"), Entry(b"SET a", setting="TRANSACTION")], given=2)
+    made.add(Entry(b"SET b", setting="TRANSACTION"))
+    assert chained(made, failed=True) == ["BEGIN", "SET a"]
