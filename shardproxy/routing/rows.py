@@ -44,11 +44,10 @@ class Row(NamedTuple):
 
 @dataclass(slots=True)
 class Unit:
-    """Rows that one statement writes in the same way; `left` of them have not been found yet."""
+    """Rows that one statement writes in the same way."""
 
     action: str
     rows: list[Row]
-    left: int = 0
 
 
 def split_last(payload: bytes) -> tuple[bytes, bytes]:
@@ -152,8 +151,6 @@ class Writer:
             if alone or not units or units[-1].action != row.action or len(units[-1].rows) >= most:
                 units.append(Unit(row.action, []))
             units[-1].rows.append(row)
-        for unit in units:
-            unit.left = len(unit.rows)
         return units
 
     def sql(self, unit: Unit) -> bytes:

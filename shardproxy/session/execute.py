@@ -146,6 +146,8 @@ class Executor:
             case ShardByShard():
                 answers = await self._one_by_one(run)
             case Copies():
+                if request is None and statement.params:
+                    plan = Copies()  # which the first shard refuses: a Query has no parameters
                 self._transactions.begin_implicit()
                 first, *_ = await self.joined(plan)
                 answers = [await self.follow(plan, first, self._client, run.request, run.returning)]

@@ -19,6 +19,7 @@ from shardproxy.routing import Copies, Rows
 from shardproxy.routing.copies import FIRST
 from shardproxy.routing.refusals import refused
 from shardproxy.routing.rows import Row, Unit, Writer, record, split_last, without_last
+from shardproxy.session.client import Client
 from shardproxy.session.portals import next_number
 from shardproxy.session.relay import Discard, Output, Relay
 from shardproxy.session.shards import Shards
@@ -37,6 +38,9 @@ Request = Callable[[Connection], None]
 Returning = Callable[[Connection, bytes], Owed | None]
 """Does the same with a text put after the statement; returns what is owed to a Describe of that, if it sent one."""
 
+_Made = tuple[bytes, tuple[Owed, ...]]
+"""Messages, and what will be answered."""
+
 BATCH_ROWS: Final = 500
 BATCH_BYTES: Final = 1 << 20
 """What is collected of the first shard's rows before the others get them."""
@@ -51,8 +55,8 @@ _PARSED: Final = Owed(Expect.PARSE, forward=False, name=UNNAMED)
 _BOUND: Final = Owed(Expect.BIND, forward=False)
 _EXECUTED: Final = Owed(Expect.EXECUTE, forward=False)
 
-_SILENCE: Final = "SET LOCAL session_replication_role = replica"
-_SOUND: Final = "SET LOCAL session_replication_role = origin"
+_SILENCE: Final = """SELECT pg_catalog.current_setting('session_replication_role'),
+    pg_catalog.set_config('session_replication_role', 'replica', true)"""
 
 _SEES_OLD: Final = frozenset({b"repeatable read", b"serializable"})
 
@@ -150,6 +154,8 @@ class Follow:
                 changed += len(batch)
                 await self._send(writer, batch)
                 batch, size = [], 0
+                if isinstance(self._output, Client):
+                    await self._output.stream.drain()
         if failed is not None:
             raise failed
         changed += len(batch)
@@ -171,43 +177,39 @@ class Follow:
 
     async def _send(self, writer: Writer, batch: Sequence[Row]) -> None:
         others = await self._shards.join(self._others)
-        await each(self._write(connection, writer, batch) for connection in others)
+        units = writer.units(batch)
+        made = _messages(writer, units)
+        await each(self._write(connection, writer, units, made) for connection in others)
 
-    async def _write(self, connection: Connection, writer: Writer, batch: Sequence[Row]) -> None:
+    async def _write(self, connection: Connection, writer: Writer, units: Sequence[Unit], made: _Made) -> None:
         """Write rows to one shard; those that are not there yet again."""
         deadline, pauses = time.monotonic() + LAG, list(PAUSES)
-        units = writer.units(batch)
+        left = [(unit, len(unit.rows)) for unit in units]
+        role: bytes | None = None
         try:
             if writer.rows.silent:
-                await connection.execute(_SILENCE)
-            while True:
-                await self._once(connection, writer, units)
-                units = [unit for unit in units if unit.left]
-                if not units:
-                    break
-                if writer.rows.triggers and units[0].action in {"INSERT", "UPSERT"}:
+                role, _ = await connection.fetch_row(_SILENCE, 2)
+            while left := await self._once(connection, writer, left, made):
+                if writer.rows.triggers and left[0][0].action in {"INSERT", "UPSERT"}:
                     raise _not_followed(writer.rows, f'trigger "{writer.rows.triggers[0]}"')
                 if not await _may_come(connection, deadline):
                     raise _behind(connection)
                 await asyncio.sleep(pauses[0] if len(pauses) == 1 else pauses.pop(0))
-            if writer.rows.silent:
-                await connection.execute(_SOUND)
+                await self._shards.join(())  # a cancel that came meanwhile
+                made = _messages(writer, [unit for unit, _ in left])
+            if role is not None:
+                await connection.execute(b"SET LOCAL session_replication_role = " + role)
         except PgError as error:
             raise _behind(connection, error) from error
 
-    async def _once(self, connection: Connection, writer: Writer, units: Sequence[Unit]) -> None:
-        """Write rows to one shard, and note how many of them were there."""
-        data, owed = [], []
-        prepared: tuple[str, int] | None = None
-        for unit in units:
-            if prepared != (unit.action, len(unit.rows)):
-                prepared = unit.action, len(unit.rows)
-                data.append(encode.parse(UNNAMED, writer.sql(unit)))
-                owed.append(_PARSED)
-            data.append(writer.bind(unit) + encode.execute(b""))
-            owed += (_BOUND, _EXECUTED)
+    @staticmethod
+    async def _once(
+        connection: Connection, writer: Writer, units: Sequence[tuple[Unit, int]], made: _Made
+    ) -> list[tuple[Unit, int]]:
+        """Write rows to one shard; return the units of which some were not there, with their number."""
         connection.statements.parsed(UNNAMED, next_number())
-        connection.send(b"".join([*data, encode.SYNC]), [*owed, SWALLOWED_SYNC])
+        connection.send(*made)
+        missing: list[tuple[Unit, int]] = []
         pending = iter(units)
         stored: bytes | None = None
         for reply in await connection.complete():
@@ -215,17 +217,30 @@ class Follow:
                 if reply.type == B.DATA_ROW:
                     [stored] = decode.data_row(reply.payload)
                 elif reply.type == B.COMMAND_COMPLETE:
-                    unit = next(pending)
-                    unit.left -= _count(decode.command_complete(reply.payload))
-                    if unit.left < 0:
+                    unit, left = next(pending)
+                    left -= _count(decode.command_complete(reply.payload))
+                    if left < 0:
                         raise _behind(connection)
-                    if (
-                        writer.compares(unit.action)
-                        and not unit.left
-                        and (stored is None or record(stored) != unit.rows[0].values)
-                    ):
+                    if left:
+                        missing.append((unit, left))
+                    elif writer.compares(unit.action) and (stored is None or record(stored) != unit.rows[0].values):
                         raise _not_followed(writer.rows, f'trigger "{writer.rows.triggers[0]}"')
                     stored = None
+        return missing
+
+
+def _messages(writer: Writer, units: Sequence[Unit]) -> _Made:
+    """Return what has a shard write these rows."""
+    data, owed = [], []
+    prepared: tuple[str, int] | None = None
+    for unit in units:
+        if prepared != (unit.action, len(unit.rows)):
+            prepared = unit.action, len(unit.rows)
+            data.append(encode.parse(UNNAMED, writer.sql(unit)))
+            owed.append(_PARSED)
+        data.append(writer.bind(unit) + encode.execute(b""))
+        owed += (_BOUND, _EXECUTED)
+    return b"".join([*data, encode.SYNC]), (*owed, SWALLOWED_SYNC)
 
 
 async def _may_come(connection: Connection, deadline: float) -> bool:

@@ -48,15 +48,15 @@ REFUSED = frozenset({"23503", "23505"})
 """What the statements themselves may be answered with."""
 
 SESSIONS = 5
-SECONDS = 8.0
+SECONDS = 5.0
 
 
-@pytest.fixture(scope="module")
-def shop(servers18: Servers, run_proxy_for_module: RunProxy) -> Iterator[Shop]:
+@pytest.fixture(scope="module", params=["two-phase", "one-phase"])
+def shop(request: pytest.FixtureRequest, servers18: Servers, run_proxy_for_module: RunProxy) -> Iterator[Shop]:
     databases = Databases.create(servers18, one_server=True)
     try:
         databases.execute(DDL, oracle=False)
-        config = databases.config(unlisted_tables="reference", commit="two-phase")
+        config = databases.config(unlisted_tables="reference", commit=request.param)
         yield Shop(databases, run_proxy_for_module(config))
     finally:
         databases.drop()
@@ -88,6 +88,8 @@ class Writer(threading.Thread):
                 self.statement(connection)
             else:
                 with connection.transaction():
+                    if self.random.random() < 0.2:
+                        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
                     for _ in range(self.random.randint(1, 4)):
                         if self.random.random() < 0.2:
                             self.inner(connection)
@@ -110,6 +112,11 @@ class Writer(threading.Thread):
             self.answers["rolled back"] += 1
 
     def statement(self, connection: psycopg.Connection[Any]) -> None:
+        if self.random.random() < 0.05:
+            with connection.cursor().copy("COPY parent (id, v, at) FROM STDIN") as copy:
+                for _ in range(3):
+                    copy.write_row((self.random.randint(1000, 10**9), self.random.randint(1, 60), "2020-01-01"))
+            return
         values = {"a": self.random.randint(1, 60), "b": self.random.randint(1, 60), "small": self.random.randint(0, 4)}
         connection.execute(self.random.choice(STATEMENTS), values, prepare=self.protocol == "prepared")
 

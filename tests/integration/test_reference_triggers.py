@@ -87,6 +87,16 @@ def test_a_trigger_that_gives_something_else_each_time(shop: Shop) -> None:
     assert same(shop) == {"stamped": 3}
 
 
+def test_a_session_that_has_silenced_triggers_keeps_them_silent(shop: Shop) -> None:
+    with shop.connect() as connection:
+        connection.execute("SET session_replication_role = replica")
+        connection.execute("INSERT INTO stamped (name) VALUES ('x')")
+        with connection.transaction():
+            connection.execute("INSERT INTO stamped (name) SELECT random()::text")
+            assert connection.execute("SHOW session_replication_role").fetchall() == [("replica",)]
+    assert same(shop) == {"stamped": 2}
+
+
 def test_the_same_trigger_without_the_right_to_silence_it(shop: Shop) -> None:
     with shop.connect() as connection:
         connection.execute("SET ROLE plain_writer")

@@ -7,9 +7,12 @@ from typing import Any
 import psycopg
 import pytest
 
+from shardproxy.wire import encode
 from tests.conftest import RunProxy
 from tests.support.databases import Databases, Servers
+from tests.support.messages import SYNC, describe, execute, joined, parse
 from tests.support.proxy import Proxy
+from tests.support.rawclient import RawClient
 
 DDL = """
     CREATE TYPE mood AS ENUM ('sad', 'it''s "so\\so", (well)', '');
@@ -164,6 +167,28 @@ def test_a_change_is_computed_once(shop: Shop, statement: str) -> None:
         copies = shop.copies(table)
         [(count,)] = shop.databases.oracle_rows(f"SELECT count(*) FROM {table}")
         assert len(copies) == count
+
+
+def test_a_query_has_no_parameters(shop: Shop) -> None:
+    with RawClient(shop.proxy.dsn()) as client:
+        reply = client.query("INSERT INTO item (id) VALUES ($1)")
+        assert [error["C"] for error in reply.errors] == ["42P02"]
+
+
+def test_results_in_binary(shop: Shop) -> None:
+    """The column that is added for the other shards has whatever format the client wants for its own."""
+    with shop.connect() as connection:
+        cursor = connection.cursor(binary=True)
+        cursor.execute("INSERT INTO item (name) VALUES ('a'), ('b') RETURNING id, made, weight", prepare=True)
+        rows = cursor.fetchall()
+        cursor.execute("SELECT id, made, weight FROM item ORDER BY id")
+        assert rows == cursor.fetchall()
+    assert len(shop.copies("item")) == 2
+    with RawClient(shop.proxy.dsn()) as client:
+        insert = "INSERT INTO item (name) VALUES ('c') RETURNING id, name"
+        asked = parse("", insert).data + encode.bind(b"", b"", (), (), (1, 0))
+        reply = client.exchange(asked + joined([describe("P"), execute(), SYNC]))
+        assert reply.rows == [[b"\0\0\0\x03", b"c"]]
 
 
 def test_rows_that_refer_to_each_other(shop: Shop) -> None:
