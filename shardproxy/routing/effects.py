@@ -14,12 +14,10 @@ from shardproxy.sql import (
     CloseCursor,
     Code,
     CreateAs,
-    Deallocate,
     DeclareCursor,
     Discard,
     FunctionName,
     Listen,
-    Prepare,
     Select,
     Statement,
     Unlisten,
@@ -55,14 +53,13 @@ HELD: Final = _SESSION_LOCKS | _RUNS_TEXT | {"setseed"}
 """Those that may leave the session something that ends with its connection."""
 
 LISTENING: Final = "LISTEN"
-PREPARED: Final = "a prepared statement"
 CURSOR: Final = "a cursor WITH HOLD"
 TEMPORARY: Final = "a temporary relation"
 LOCK: Final = "an advisory lock"
 LEFT: Final = "what a function may have left"
 LOCKING: Final = frozenset({LOCK, LEFT})
 """Those that others may wait for."""
-EVERYTHING: Final = frozenset({LISTENING, PREPARED, CURSOR, TEMPORARY, LOCK, LEFT})
+EVERYTHING: Final = frozenset({LISTENING, CURSOR, TEMPORARY, LOCK, LEFT})
 
 
 def may_call(called: Iterable[FunctionName], context: Context, names: frozenset[str]) -> bool:
@@ -96,8 +93,6 @@ def held_by(statement: Statement, context: Context) -> str | None:
             return LISTENING
         case Code():
             return LEFT
-        case Prepare():
-            return PREPARED
         case DeclareCursor(hold=True):
             return CURSOR
         case CreateAs(temporary=True) | Utility(temporary=True):
@@ -116,8 +111,6 @@ def held_no_more(statement: Statement, memory: Memory) -> frozenset[str]:
             return frozenset({TEMPORARY})
         case Unlisten(name=None):
             return frozenset({LISTENING})
-        case Deallocate() if not memory.prepared:
-            return frozenset({PREPARED})
         case CloseCursor() if not memory.held:
             return frozenset({CURSOR})
     return frozenset({LOCK}) if statement.calls("pg_advisory_unlock_all") else frozenset()

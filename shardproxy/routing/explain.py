@@ -131,6 +131,8 @@ def _why_home(statement: Statement, tables: Tables, context: Context, memory: Me
             return "PostgreSQL answers it with an error or a warning outside a transaction block"
         case Utility(temporary=True):
             return "temporary relations are on the session's home shard"
+        case Prepare():
+            return "the other shards get the statement when EXECUTE or Bind first needs it there"
         case Execute() | Deallocate() | Explain(query=Execute()):
             return "no prepared statement of this name is known; the home shard reports the error"
         case Show():
@@ -156,13 +158,11 @@ def _why_one(statement: Statement, tables: Tables, context: Context, memory: Mem
             return "notifications pass through one shard, where all sessions meet"
         case Fetch() | CloseCursor():
             return "the cursor is there"
-        case Execute() | Deallocate() | Explain(query=Execute()):
-            return "the statement is prepared there"
         case CreateAs():
             return f"{statement.target} is made on one shard"
         case Utility(objects=(one, *_)):
             return f"{one} is, or is to be, on one shard"
-        case Explain(query=inner) | Prepare(query=inner) | DeclareCursor(query=inner):
+        case Explain(query=inner) | DeclareCursor(query=inner):
             alone = explain(inner, tables, context, memory, names)
             if isinstance(alone.plan, OneShard):
                 return f"{statement.kind.value} goes with its statement: {alone.why}"

@@ -3,20 +3,19 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from shardproxy.sql import CloseCursor, Deallocate, DeclareCursor, Discard, Prepare, Statement
+from shardproxy.sql import CloseCursor, DeclareCursor, Discard, Statement
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
     """A value: each change gives another one.
 
-    `cursors` and `prepared` (by SQL's PREPARE) give the shard of each name, `held` are the cursors WITH HOLD.
+    `cursors` gives the shard of each name, `held` are the cursors WITH HOLD.
     `in_transaction` tells that a transaction is open, also an implicit one.
     """
 
     cursors: Mapping[str, int] = field(default_factory=dict)
     held: frozenset[str] = frozenset()
-    prepared: Mapping[str, int] = field(default_factory=dict)
     in_transaction: bool = False
 
     def after(self, statement: Statement, shard: int) -> "Memory":
@@ -28,12 +27,6 @@ class Memory:
                 return replace(self, cursors={}, held=frozenset())
             case CloseCursor(name=str(name)):
                 return self.without_cursor(name)
-            case Prepare(name=name):
-                return replace(self, prepared={**self.prepared, name: shard})
-            case Deallocate(name=None):
-                return replace(self, prepared={})
-            case Deallocate(name=str(name)):
-                return replace(self, prepared={one: at for one, at in self.prepared.items() if one != name})
             case Discard(tag="DISCARD ALL"):
                 return Memory(in_transaction=self.in_transaction)
             case _:

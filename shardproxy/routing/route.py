@@ -74,6 +74,8 @@ from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED, INVALID_CURSOR_NAME
 NOTHING: Final = Memory()
 """A session that has just begun."""
 
+_HINT_CURSOR: Final = "Read with a plain SELECT; a portal of the extended protocol gives its rows in portions."
+
 Rows = Select | Insert | Update | Delete | Merge | CreateAs
 
 
@@ -106,10 +108,11 @@ def route(statement: Statement, tables: Tables, context: Context, memory: Memory
             return OneShard(NOTIFICATIONS)
         case Fetch() | CloseCursor():
             return _of_cursor(statement.name, memory)
-        case Execute() | Deallocate():
-            return _of_prepared(statement.name, memory)
-        case Explain(query=Execute(name=name)):
-            return _of_prepared(name, memory)
+        case Deallocate(name=None):
+            return Connected()
+        case Prepare() | Execute() | Deallocate() | Explain(query=Execute()):
+            # What a session has prepared, it knows; route has the statement then that was prepared.
+            return Home()
         case Utility():
             return route_utility(statement, tables, context, memory)
         case Code():
@@ -118,7 +121,7 @@ def route(statement: Statement, tables: Tables, context: Context, memory: Memory
             return _copy_from(statement, tables, context)
         case CopyTo():
             return _copy_to(statement, tables, context)
-        case Explain() | Prepare() | DeclareCursor():
+        case Explain() | DeclareCursor():
             _check_placed(tables)
             return _around(statement, tables, context) if _has_choice(tables, context) else _as_missing(tables, context)
         case Select() | Insert() | Update() | Delete() | Merge() | CreateAs():
@@ -151,13 +154,6 @@ def _of_cursor(name: str | None, memory: Memory) -> Connected | OneShard:
     if name not in memory.cursors:
         raise PgError(INVALID_CURSOR_NAME, f'cursor "{name}" does not exist')
     return OneShard(memory.cursors[name])
-
-
-def _of_prepared(name: str | None, memory: Memory) -> Connected | OneShard | Home:
-    """What is about a prepared statement goes where that is; None stands for all of them."""
-    if name is None:
-        return Connected()
-    return OneShard(memory.prepared[name]) if name in memory.prepared else Home()
 
 
 def _code(context: Context) -> Home:
@@ -250,7 +246,7 @@ def _notifying(
 # Statements around another.
 
 
-def _around(statement: Explain | Prepare | DeclareCursor, tables: Tables, context: Context) -> Home | OneShard:
+def _around(statement: Explain | DeclareCursor, tables: Tables, context: Context) -> Home | OneShard:
     if isinstance(statement, Explain):
         return _explain(statement, tables, context)
     try:
@@ -258,17 +254,11 @@ def _around(statement: Explain | Prepare | DeclareCursor, tables: Tables, contex
     except PgError as error:
         raise refused(
             f"{statement.kind.value} is supported for a statement of one shard only: {error.message}",
-            _hint_one_shard(statement),
+            _HINT_CURSOR,
         ) from None
     if isinstance(found, Home | OneShard):
         return found
-    raise refused(f"{statement.kind.value} is supported for a statement of one shard only", _hint_one_shard(statement))
-
-
-def _hint_one_shard(statement: Prepare | DeclareCursor) -> str:
-    if isinstance(statement, Prepare):
-        return "Use the protocol's prepared statements (Parse, Bind, Execute), as drivers do."
-    return "Read with a plain SELECT; a portal of the extended protocol gives its rows in portions."
+    raise refused(f"{statement.kind.value} is supported for a statement of one shard only", _HINT_CURSOR)
 
 
 def _explain(statement: Explain, tables: Tables, context: Context) -> Home | OneShard:

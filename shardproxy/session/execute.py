@@ -6,7 +6,7 @@ Errors leave as PgError; the caller then calls `Transactions.statement_failed`.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import assert_never
@@ -39,15 +39,17 @@ from shardproxy.routing import (
 from shardproxy.session.client import Client
 from shardproxy.session.copy_out import copy_out
 from shardproxy.session.database import Database
+from shardproxy.session.executed import as_executed, check_executed, executed_by
 from shardproxy.session.follow import Follow, Request, Returning, query_returning
 from shardproxy.session.lane_plans import Facts, lane_plan, query_plan
 from shardproxy.session.long_text import LONG
 from shardproxy.session.names import Resolver
-from shardproxy.session.portals import Prepared, next_number
+from shardproxy.session.portals import Pending, Prepared, next_number, request
 from shardproxy.session.relay import Discard, Output, Relay
 from shardproxy.session.shards import Shards
 from shardproxy.session.transactions import Transactions
 from shardproxy.shard.connection import Connection
+from shardproxy.shard.statements import UNNAMED
 from shardproxy.sql import (
     Begin,
     Commit,
@@ -65,7 +67,8 @@ from shardproxy.sql import (
     analyze,
 )
 from shardproxy.transaction.settings import replay_sql
-from shardproxy.wire.replies import Expect, Owed
+from shardproxy.wire import encode
+from shardproxy.wire.replies import SWALLOWED_SYNC, Expect, Owed
 
 READS = frozenset({
     Kind.SELECT, Kind.SHOW, Kind.EXPLAIN, Kind.FETCH, Kind.CLOSE_CURSOR, Kind.DEALLOCATE, Kind.COPY_TO,
@@ -108,12 +111,14 @@ class Executor:
         self, database: Database, shards: Shards, names: Resolver, transactions: Transactions, client: Client
     ) -> None:
         self.memory = Memory()
+        self.named: Callable[[str], Prepared | None] = lambda _: None
+        """Returns the prepared statement of a name."""
         self._facts: Facts | None = None
         self._database = database
         self._shards = shards
         self._names = names
         self._transactions = transactions
-        self._client = client
+        self.client = client
 
     async def run(
         self,
@@ -124,7 +129,7 @@ class Executor:
         returning: Returning | None = None,
     ) -> Outcome:
         """Run one statement that is no COPY with the client's data; the last two are the extended protocol's."""
-        self._client.statement_begins()
+        self.client.statement_begins()
         match statement:
             case Empty():
                 return Outcome(None)
@@ -140,7 +145,7 @@ class Executor:
                 assert isinstance(statement, CopyTo)
                 if changes_together(plan.rows):
                     self._transactions.begin_implicit()
-                return Outcome(await copy_out(sql, statement.options, await self.joined(plan), self._client))
+                return Outcome(await copy_out(sql, statement.options, await self.joined(plan), self.client))
             case Settings():
                 answers = await self._set(run, plan)
             case ShardByShard():
@@ -150,7 +155,7 @@ class Executor:
                     plan = Copies()  # which the first shard refuses: a Query has no parameters
                 self._transactions.begin_implicit()
                 first, *_ = await self.joined(plan)
-                answers = [await self.follow(plan, first, self._client, run.request, run.returning)]
+                answers = [await self.follow(plan, first, self.client, run.request, run.returning)]
             case _:
                 if changes_together(plan):
                     self._transactions.begin_implicit()
@@ -169,6 +174,12 @@ class Executor:
         """Return where a statement goes; these shards are connected."""
         transaction, names = self._shards.transaction, self._names
         transaction.check()
+        executed = executed_by(statement)
+        prepared = None if executed is None else self.named(executed.name)
+        if executed is not None and prepared is not None:
+            if executed.args:
+                await self.describe(prepared)
+            statement, params = as_executed(statement, executed, prepared)
         await names.heed(statement)
         while True:
             cache, generation = names.cache, self._database.generation
@@ -189,7 +200,32 @@ class Executor:
             # A new connection may have shown that the session sees names in another way than was assumed.
             if names.cache is cache or not cache.shared:
                 self._facts = Facts(statement, tables, context, plan, generation)
+                if prepared is not None:
+                    check_executed(plan)
+                    await self.prepare(prepared, await self._shards.join(self.shards_of(plan)))
                 return plan
+
+    async def prepare(self, prepared: Prepared, connections: Sequence[Connection]) -> None:
+        """Have the shards that lack a statement prepare it."""
+        lacking = [one for one in connections if not prepared.is_on(one.statements)]
+        for connection in lacking:
+            made = request(connection.statements, [Pending(Expect.PARSE, prepared)], None, forward=False)
+            made.add(encode.SYNC, SWALLOWED_SYNC)
+            connection.send(b"".join(made.data), made.owed)
+        if lacking:
+            await Relay(lacking, Discard()).run()
+
+    async def describe(self, prepared: Prepared) -> None:
+        """Find out the types of a statement's parameters."""
+        if prepared.described:
+            return
+        await self._shards.open_home()
+        [connection] = await self._shards.join([await self._names.knowing(prepared.statement)])
+        made = request(connection.statements, [Pending(Expect.DESCRIBE_STATEMENT, prepared)], None, forward=False)
+        made.add(encode.SYNC, SWALLOWED_SYNC)
+        connection.send(b"".join(made.data), made.owed)
+        [answer] = await Relay([connection], Discard()).run()
+        prepared.take(answer.parameters)
 
     def shards_of(self, plan: Plan) -> tuple[int, ...]:
         """Return the numbers of the shards that a plan means."""
@@ -228,7 +264,7 @@ class Executor:
 
     async def in_pieces(self, statement: Statement, params: Sequence[ParamValue]) -> tuple[Plan, list[Connection]]:
         """Return where a statement goes whose rows are read in pieces, with its connections in the state for it."""
-        self._client.statement_begins()
+        self.client.statement_begins()
         plan = await self.planned(statement, params)
         if changes_together(plan):
             self._transactions.begin_implicit()
@@ -247,9 +283,9 @@ class Executor:
         facts, cache = self._new_facts(), self._names.cache
         if facts is None or facts.statement is not prepared.statement or prepared.key in cache.plans:
             return
-        if len(prepared.key) > LONGEST:
+        if not 0 < len(prepared.key) <= LONGEST:
             return
-        unnamed = replace(prepared, unnamed=True, number=next_number())
+        unnamed = replace(prepared, name=UNNAMED, number=next_number())
         cache.plans.keep(prepared.key, lane_plan(facts, unnamed))
 
     def _new_facts(self) -> Facts | None:
@@ -277,7 +313,7 @@ class Executor:
         rows_from = None if isinstance(run.plan, Gather) else 0
         # A setting is refused for what it is, wherever that is seen.
         name_shard = not isinstance(run.plan, Settings)
-        relay = Relay(connections, self._client, rows_from=rows_from, name_shard=name_shard)
+        relay = Relay(connections, self.client, rows_from=rows_from, name_shard=name_shard)
         if isinstance(run.plan, Replicate) and run.plan.lock is None and len(connections) > 1:
             return await relay.in_order(partial(self._request, run), self._database.deadlocks.waits)
         for connection in connections:
@@ -295,7 +331,7 @@ class Executor:
         for number, connection in enumerate(connections):
             run.request(connection)
             try:
-                output: Output = self._client if number == 0 else Discard()
+                output: Output = self.client if number == 0 else Discard()
                 answers += await Relay([connection], output).run()
             except PgError as error:
                 done = ", ".join(other.name for other in connections[: len(answers)])

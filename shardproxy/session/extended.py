@@ -13,6 +13,7 @@ Execute with a row limit is `pieces`'.
 from __future__ import annotations
 
 from shardproxy.errors import PgError
+from shardproxy.session.by_name import BY_NAME, ByName
 from shardproxy.session.client import Client
 from shardproxy.session.copy_client import CopyClient
 from shardproxy.session.copy_setup import is_copy_in
@@ -31,11 +32,11 @@ from shardproxy.session.namespace import (
 )
 from shardproxy.session.pieces import EXECUTED, PIECEWISE, run_cursor, run_in_pieces, tag_again
 from shardproxy.session.portals import READ_BY, Pending, Portal, Prepared, request, send_with
-from shardproxy.session.relay import Discard, Kept, Relay
+from shardproxy.session.relay import Kept, Relay
 from shardproxy.session.shards import Shards
 from shardproxy.session.transactions import Transactions
 from shardproxy.shard.connection import Connection
-from shardproxy.sql import Deallocate, Kind, Modify, Select, Statement, run_as
+from shardproxy.sql import Kind, Modify, Select, Statement, run_as
 from shardproxy.sqlstate import (
     DUPLICATE_PREPARED_STATEMENT,
     OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -64,6 +65,7 @@ class Extended:
         copies: CopyClient,
     ) -> None:  # fmt: skip
         self.names = Namespace(executor, shards)
+        self.by_name = ByName(client, executor, resolver, shards, self.names)
         self.skipping = False
         self.executed = False
         """A statement has been executed since the last Sync."""
@@ -71,7 +73,6 @@ class Extended:
         self._executor = executor
         self._transactions = transactions
         self._transaction = shards.transaction
-        self._resolver = resolver
         self._shards = shards
         self._copies = copies
         self.waiting: list[Pending] = []
@@ -171,25 +172,13 @@ class Extended:
             group = [item for item in self.waiting if item.prepared is prepared]
             # In the client's order: only what stands together may go together.
             group = group[: next((at for at, item in enumerate(self.waiting) if item.prepared is not prepared), None)]
-            connection = await self._knowing(prepared)
+            connection = await self.by_name.knowing(prepared)
             del self.waiting[: len(group)]
             made = request(connection.statements, group, None)
             made.add(encode.SYNC, SWALLOWED_SYNC)
             connection.send(b"".join(made.data), made.owed)
             [answer] = await Relay([connection], self._client).run()
-            self._accepted(prepared, answer.parameters)
-
-    @staticmethod
-    def _accepted(prepared: Prepared, oids: tuple[int, ...] | None) -> None:
-        prepared.accepted = True
-        if oids is not None:
-            prepared.learn(oids)
-
-    async def _knowing(self, prepared: Prepared) -> Connection:
-        """Return a connection to a shard that has the statement's relations: the home shard, if not a lone other."""
-        await self._shards.open_home()
-        [connection] = await self._shards.join([await self._resolver.knowing(prepared.statement)])
-        return connection
+            prepared.take(answer.parameters)
 
     async def _answer(self, answer: bytes) -> None:
         """Give an answer of the proxy's own, after all that came earlier."""
@@ -212,7 +201,7 @@ class Extended:
         if parse.name and parse.name in self.names.statements:
             raise PgError(DUPLICATE_PREPARED_STATEMENT, f'prepared statement "{shown(parse.name)}" already exists')
         read_by = tuple(map(self._client.parameters.get, READ_BY))
-        prepared = Prepared(text, statement, parse.oids, unnamed=not parse.name, key=key, read_by=read_by)
+        prepared = Prepared(text, statement, parse.oids, parse.name, key, read_by=read_by)
         if unprepared(statement):
             await self._answer(encode.PARSE_COMPLETE)
             prepared.accepted = True
@@ -224,7 +213,7 @@ class Extended:
         prepared = self.names.statement(bind.statement)
         if prepared.statement.kind not in ALLOWED_IN_FAILED:
             self._transaction.check()
-        if bind.portal and bind.portal in self.names.portals:
+        if bind.portal and (bind.portal in self.names.portals or self.names.cursor(bind.portal) is not None):
             raise PgError(DUPLICATE_CURSOR, f'cursor "{shown(bind.portal)}" already exists')
         self.names.drop_portal(bind.portal)
         portal = Portal(prepared, bind)
@@ -251,7 +240,7 @@ class Extended:
             self.waiting.append(Pending(Expect.DESCRIBE_STATEMENT, prepared))
 
     async def _describe_portal(self, name: bytes) -> None:
-        cursor = self.names.cursor(name)
+        cursor = await self.by_name.find_cursor(name)
         if cursor is not None:
             await self.settle()
             self._transaction.check()
@@ -283,7 +272,7 @@ class Extended:
 
     async def _execute(self, execute: decode.Execute) -> None:
         client, transaction = self._client, self._transaction
-        cursor = self.names.cursor(execute.portal)
+        cursor = await self.by_name.find_cursor(execute.portal)
         if cursor is not None:
             await self.settle()
             transaction.check()
@@ -299,7 +288,10 @@ class Extended:
             await self.settle()
             self._again(statement, execute)
             return
-        await self._know_types(portal)
+        if portal.prepared.takes_binary(portal.bind):
+            # A binary value cannot be read without its type.
+            await self.settle()
+            await self._executor.describe(portal.prepared)
         alone = False
         if not is_copy_in(statement) and not self.executed:
             # A Sync that has already come tells that this is the only statement of its transaction.
@@ -336,9 +328,10 @@ class Extended:
     async def _run(self, portal: Portal, execute: decode.Execute) -> Outcome:
         prepared = portal.prepared
         statement = prepared.statement
-        if isinstance(statement, Deallocate) and self.names.deallocate(statement):
+        if isinstance(statement, BY_NAME):
             await self.settle()
-            return Outcome(statement.tag)
+            if (tag := await self.by_name.run(statement, prepared.text)) is not None:
+                return Outcome(tag)
         sets = isinstance(statement, Select) and statement.sets_config
         rowless = sets or (isinstance(statement, Modify) and not statement.returning)
         if portal.reading is not None or (execute.max_rows > 0 and statement.kind in PIECEWISE and not rowless):
@@ -369,24 +362,11 @@ class Extended:
         self._executor.offer(prepared)
         return outcome
 
-    async def _know_types(self, portal: Portal) -> None:
-        """Find the parameters' types out where a binary value cannot be read without."""
-        prepared = portal.prepared
-        if not prepared.takes_binary(portal.bind):
-            return
-        await self.settle()
-        connection = await self._knowing(prepared)
-        made = request(connection.statements, [Pending(Expect.DESCRIBE_STATEMENT, prepared)], None, forward=False)
-        made.add(encode.SYNC, SWALLOWED_SYNC)
-        connection.send(b"".join(made.data), made.owed)
-        [answer] = await Relay([connection], Discard()).run()
-        self._accepted(prepared, answer.parameters)
-
     async def _close(self, target: decode.Target) -> None:
         await self.settle()
         if target.kind == b"S":
             self.names.drop_statement(target.name)
-        elif (cursor := self.names.cursor(target.name)) is not None:
+        elif (cursor := await self.by_name.find_cursor(target.name)) is not None:
             cursor.statements.close_portal(target.name)
             self._executor.cursor_closed(shown(target.name))
         else:

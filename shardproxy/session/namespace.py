@@ -76,6 +76,11 @@ class Namespace:
         """What the lane has run last by the unnamed portal, and its Bind."""
         self._executor = executor
         self._shards = shards
+        executor.named = lambda name: self.statements.get(self.key(name))
+
+    def key(self, name: str) -> bytes:
+        """Return a name of SQL's as the protocol has it."""
+        return self._executor.client.text(b"").encode(name)
 
     def forget_unaccepted(self) -> None:
         """Forget what no shard has accepted, after an error."""
@@ -123,7 +128,7 @@ class Namespace:
 
     def deallocate(self, statement: Deallocate) -> bool:
         """DEALLOCATE by SQL what was prepared by protocol: one name space in PostgreSQL. Whether that was all."""
-        name = (statement.name or "").encode(errors="surrogateescape")
+        name = self.key(statement.name or "")
         if not name or name not in self.statements:
             return False
         self.drop_statement(name)

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from shardproxy.combine.answers import Answer
-from shardproxy.routing import Connected, Copies, Replicate
+from shardproxy.routing import Connected, Copies, Home, OneShard, Replicate
+from shardproxy.routing.refusals import refused
 from shardproxy.session.client import Client
 from shardproxy.session.execute import READS, Executor, Outcome
 from shardproxy.session.portals import Pending, Portal, request, send_with
@@ -204,6 +205,27 @@ async def run_in_pieces(
             executor.cursor_opened(reading.cursor, connections[0])
     assert isinstance(portal.reading, Reading | Held)
     return await portal.reading.read(client, limit, pending)
+
+
+async def open_cursor(executor: Executor, portal: Portal, name: bytes) -> None:
+    """Open a portal that has not been executed, for SQL to read it as a cursor."""
+    plan, connections = await executor.in_pieces(portal.prepared.statement, portal.parameters())
+    if len(connections) > 1 or not isinstance(plan, Home | OneShard):
+        raise refused(
+            "FETCH, MOVE and CLOSE of a portal over several shards are not supported",
+            "Execute the portal with a row limit.",
+        )
+    [connection] = connections
+    reading = portal.reading = Reading(portal, connections, False, True, portal.prepared.statement.kind not in READS)
+    reading.name = name
+    reading.cursor = name.decode(errors="surrogateescape")
+    reading.begun.add(connection)
+    made = request(connection.statements, [], portal, name)
+    made.add(encode.SYNC, SWALLOWED_SYNC)
+    connection.send(b"".join(made.data), made.owed)
+    await Relay([connection], Discard()).run()
+    portal.prepared.accepted = True
+    executor.cursor_opened(reading.cursor, connection)
 
 
 async def run_cursor(client: Client, connection: Connection, name: bytes, limit: int) -> Outcome:

@@ -1,7 +1,7 @@
 """The client's prepared statements and portals. No I/O.
 
-On a shard a statement is prepared when first needed there, under a name of the proxy's own, so that a name which
-the client uses again never meets its old meaning. A portal is bound on a shard when it is executed.
+On a shard a statement is prepared when first needed there, under the client's name; each has a number, so that a name
+which the client uses again never meets its old meaning. A portal is bound on a shard when it is executed.
 """
 
 from collections.abc import Mapping
@@ -19,6 +19,9 @@ from shardproxy.wire import decode, encode
 from shardproxy.wire.replies import HOUSEKEEPING, SWALLOWED_SYNC, Expect, Owed
 
 _numbers = count(1)
+
+OWN: Final = b"shardproxy_"
+"""What the proxy's own names begin with."""
 
 READ_BY: Final = ("DateStyle", "IntervalStyle", "TimeZone", "client_encoding", "standard_conforming_strings")
 """Reported settings by which PostgreSQL reads a statement's text, once, at Parse."""
@@ -38,13 +41,16 @@ def next_number() -> int:
 
 def shard_name(number: int) -> bytes:
     """Return a statement's name on the shards."""
-    return b"shardproxy_%d" % number
+    return b"%s%d" % (OWN, number)
 
 
-def as_written(statement: Statement, error: PgError) -> None:
-    """Give a shard's error its position in the text of the client, which may not be the one that was run."""
-    if isinstance(statement, Select) and statement.visible is not None and "P" in error.fields:
-        error.fields["P"] = str(statement.visible.original(int(error.fields["P"])))
+def as_written(statement: Statement, error: PgError, before: int = 0) -> None:
+    """Give a shard's error its position in the text of the client, which may not be the one that was run.
+
+    `before` are the characters in front of the statement's text.
+    """
+    if isinstance(statement, Select) and statement.visible is not None and int(error.fields.get("P", 0)) > before:
+        error.fields["P"] = str(statement.visible.original(int(error.fields["P"]) - before) + before)
 
 
 @dataclass(slots=True, eq=False)
@@ -54,9 +60,9 @@ class Prepared:
     text: Text
     statement: Statement
     oids: tuple[int, ...]
-    unnamed: bool
+    name: bytes = UNNAMED
     key: bytes = b""
-    """The Parse message after the name: text and types as the client gave them."""
+    """The Parse message after the name: text and types as the client gave them; empty if SQL has prepared it."""
     read_by: tuple[str | None, ...] = ()
     """The values of READ_BY at the client's Parse."""
     described: bool = False
@@ -64,10 +70,10 @@ class Prepared:
     """A shard has accepted it."""
     number: int = field(default_factory=next_number)
     shard_name: bytes = field(init=False)
-    """The name on the shards."""
+    """The name on the shards: the client's, for SQL and errors to name it by, unless it looks like the proxy's own."""
 
     def __post_init__(self) -> None:
-        self.shard_name = UNNAMED if self.unnamed else shard_name(self.number)
+        self.shard_name = shard_name(self.number) if self.name.startswith(OWN) else self.name
 
     @property
     def sql(self) -> bytes:
@@ -91,11 +97,16 @@ class Prepared:
         meant = zip(READ_BY, self.read_by, strict=False)
         return {name: value for name, value in meant if value is not None and now.get(name, value) != value}
 
-    def learn(self, oids: tuple[int, ...]) -> None:
-        """A shard has told the parameters' types. Each shard gives others to the user's own: it finds them itself."""
-        given = dict(enumerate(self.oids))
-        self.oids = tuple(oid if oid < FIRST_USER_OID else given.get(at, 0) for at, oid in enumerate(oids))
-        self.described = True
+    def take(self, oids: tuple[int, ...] | None) -> None:
+        """A shard has accepted it, and told its parameters' types if it was asked.
+
+        Each shard gives others to the user's own: it finds them itself.
+        """
+        self.accepted = True
+        if oids is not None:
+            given = dict(enumerate(self.oids))
+            self.oids = tuple(oid if oid < FIRST_USER_OID else given.get(at, 0) for at, oid in enumerate(oids))
+            self.described = True
 
     def takes_binary(self, bind: decode.Bind) -> bool:
         """Whether a parameter comes in binary whose type is not known."""

@@ -5,6 +5,7 @@ The statements of one Query are one implicit transaction if there are several, a
 
 from shardproxy.copy.encoding import Text
 from shardproxy.errors import ConnectionLost, PgError
+from shardproxy.session.by_name import BY_NAME
 from shardproxy.session.client import Client
 from shardproxy.session.copy_client import CopyClient
 from shardproxy.session.copy_setup import is_copy_in
@@ -12,7 +13,7 @@ from shardproxy.session.execute import Executor
 from shardproxy.session.extended import Extended
 from shardproxy.session.portals import as_written
 from shardproxy.session.transactions import Transactions
-from shardproxy.sql import Deallocate, Statement, run_as
+from shardproxy.sql import Statement, run_as
 from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED
 from shardproxy.wire import decode
 from shardproxy.wire.errors import decoded
@@ -69,10 +70,8 @@ class Simple:
         """Run one statement, the only one of its Query if it is `alone`; return its tag."""
         if is_copy_in(statement):
             return await self._copies.run(statement, text, alone=alone)
-        if isinstance(statement, Deallocate):
-            self._transactions.check()
-            if self._extended.names.deallocate(statement):
-                return statement.tag
+        if isinstance(statement, BY_NAME) and (tag := await self._extended.by_name.run(statement, text)) is not None:
+            return tag
         try:
             return (await self._executor.run(statement, text.encode(run_as(statement)))).tag
         except PgError as error:

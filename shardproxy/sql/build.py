@@ -9,7 +9,7 @@ from shardproxy.sql.alter import rewrites
 from shardproxy.sql.facts import Const, FunctionName, SetConfig, TableRef
 from shardproxy.sql.objects import column_rename, made, objects_of
 from shardproxy.sql.own import names_in_code, names_schema
-from shardproxy.sql.parse import Node
+from shardproxy.sql.parse import Node, prepared_from
 from shardproxy.sql.statements import (
     SNAPSHOT,
     Begin,
@@ -333,7 +333,8 @@ def _modes(node: Node) -> str:
 
 def _prepare(at: _Place, _: str, node: Node) -> Statement:
     inner = _statement(at, node["query"])
-    return Prepare(**at, **_inside(inner), tag="PREPARE", name=node["name"], query=inner)
+    text = at["text"][prepared_from(at["text"]) :]
+    return Prepare(**at, **_inside(inner), tag="PREPARE", name=node["name"], query=inner, inner=text)
 
 
 def _declare(at: _Place, _: str, node: Node) -> Statement:
@@ -349,7 +350,8 @@ def _explain(at: _Place, _: str, node: Node) -> Statement:
 
 
 def _execute(at: _Place, _: str, node: Node) -> Statement:
-    return Execute(**at, **_seen(walk(node, None)), name=node["name"])
+    args = tuple(query.row_value(one) for one in node.get("params", ()))
+    return Execute(**at, **_seen(walk(node, None)), name=node["name"], args=args)
 
 
 def _deallocate(at: _Place, _: str, node: Node) -> Statement:

@@ -70,6 +70,19 @@ def parse(sql: str) -> list[tuple[str, int, Node]]:
     return statements
 
 
+def prepared_from(sql: str) -> int:
+    """Return where the statement begins that a PREPARE holds: after the AS that follows its name and types."""
+    depth = 0
+    for token in parser.scan(_as_utf8(sql)[0]):
+        if token.name == "ASCII_40":
+            depth += 1
+        elif token.name == "ASCII_41":
+            depth -= 1
+        elif token.name == "AS" and not depth:
+            break
+    return int(token.end) + 1
+
+
 def _loads(tree: str) -> Node:
     try:
         return json.loads(tree)  # type: ignore[no-any-return]

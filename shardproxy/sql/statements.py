@@ -148,8 +148,7 @@ class Utility(Base):
     """May change the catalog, so that what is known of relations must be read again."""
     temporary: bool = False
     """Makes a temporary relation."""
-    names_own: bool = False
-    """Names the proxy's own schema, or what is in it, otherwise than as a relation."""
+    names_own: bool = False  # names the proxy's own schema, or what is in it, otherwise than as a relation
     owners: tuple[str | None, ...] = ()
     """The roles of DROP OWNED and REASSIGN OWNED; None for CURRENT_USER and the like."""
     rewrites: tuple[Rewrite, ...] = ()
@@ -273,11 +272,12 @@ class PrepareTransaction(Base):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepare(Base):
-    """PREPARE."""
+    """PREPARE. `inner` is the text of the statement that it prepares."""
 
     kind = Kind.PREPARE
     name: str
     query: "Statement"
+    inner: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,6 +286,7 @@ class Execute(Base):
 
     kind = Kind.EXECUTE
     name: str
+    args: Sequence[RowValue] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,9 @@
 """The system catalogs without the proxy's own schema, as a SELECT of them is to see them.
 
 Each relation of the catalog in FROM that tells of schemas, or of what is in them, is replaced by a sub-select that
-leaves that schema's rows out; PostgreSQL's planner takes it apart again. So pg_dump, `\\d` of psql and the reflection
-of libraries do not see it. A statement in which a sub-select could mean something else is left as it is.
+leaves that schema's rows out, or the proxy's own prepared statements and portals; PostgreSQL's planner takes it apart
+again. So pg_dump, `\\d` of psql and the reflection of libraries do not see it. A statement in which a sub-select could
+mean something else is left as it is.
 """
 
 import re
@@ -35,7 +36,10 @@ _BY_SCHEMA: Final = {
 }
 """Views of information_schema, always named with their schema."""
 
-_NAMES: Final = _BY_NAME.keys() | _BY_OID.keys() | _BY_SCHEMA.keys()
+_OWN_NAMES: Final = frozenset({"pg_prepared_statements", "pg_cursors"})
+"""Views whose `name` may be one of the proxy's own."""
+
+_NAMES: Final = _OWN_NAMES | _BY_NAME.keys() | _BY_OID.keys() | _BY_SCHEMA.keys()
 
 # What a sub-select has not, or has at another place.
 _UNSEEN: Final = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax"})
@@ -162,6 +166,8 @@ def _condition(schema: str | None, name: str) -> str | None:
         return f"{_BY_SCHEMA[name]} OPERATOR(pg_catalog.<>) '{SCHEMA}'"
     if schema not in {None, "pg_catalog"}:
         return None
+    if name in _OWN_NAMES:
+        return f"NOT pg_catalog.starts_with(name, '{SCHEMA}_')"
     if name in _BY_OID:
         return f"{_BY_OID[name]} OPERATOR(pg_catalog.<>) {_OWN_OID}"
     return f"{_BY_NAME[name]} OPERATOR(pg_catalog.<>) '{SCHEMA}'" if name in _BY_NAME else None

@@ -59,7 +59,6 @@ HELD = {
     "a temporary table": "CREATE TEMPORARY TABLE mine (n int)",
     "a table made by SELECT INTO": "SELECT 1 AS n INTO TEMPORARY mine",
     "a cursor WITH HOLD": "DECLARE c CURSOR WITH HOLD FOR SELECT * FROM ref",
-    "a prepared statement": "PREPARE p AS SELECT 1",
     "what a function may have left": "SELECT f(1)",
     "an advisory lock in an error": "SELECT pg_advisory_lock(7), 1 / (SELECT count(*) FROM ref WHERE id = 0)",
 }
@@ -95,7 +94,6 @@ LET_GO = {
     "a setting": "SET work_mem = '5MB'",
     "a lock, let go": "SELECT pg_advisory_lock(7); SELECT pg_advisory_unlock_all()",
     "LISTEN, taken back": "LISTEN news; UNLISTEN *",
-    "a statement, deallocated": "PREPARE p AS SELECT 1; DEALLOCATE p",
     "a cursor, closed": "DECLARE c CURSOR WITH HOLD FOR SELECT * FROM ref; CLOSE c",
     "a row": "INSERT INTO t VALUES (1, 'x')",
 }
@@ -109,6 +107,14 @@ def test_a_session_that_has_lost_nothing_goes_on(shop: Shop, statements: str) ->
         shop.end_backends()
         time.sleep(0.1)
         assert connection.execute("SELECT count(*) FROM ref").fetchone() == (5,)
+
+
+def test_a_prepared_statement_is_prepared_again(shop: Shop) -> None:
+    with shop.connect() as connection:
+        connection.execute("PREPARE p(int) AS SELECT v FROM ref WHERE id = $1")
+        shop.end_backends()
+        time.sleep(0.1)
+        assert connection.execute("EXECUTE p(3)").fetchall() == [("x",)]
 
 
 def test_after_discard_all_nothing_is_left_to_lose(shop: Shop) -> None:

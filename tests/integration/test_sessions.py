@@ -50,6 +50,10 @@ def run(sql: str, *params: str | None) -> bytes:
 def twin(servers: Servers, run_proxy_for_module: RunProxy) -> Iterator[Twin]:
     with Twin.open(servers, run_proxy_for_module) as twin:
         twin.fill()
+        twin.databases.execute(
+            "CREATE FUNCTION opened(c refcursor) RETURNS refcursor LANGUAGE plpgsql AS "
+            "$$ BEGIN OPEN c FOR SELECT a FROM ref ORDER BY a; RETURN c; END $$"
+        )
         yield twin
 
 
@@ -114,6 +118,130 @@ def test_simple_queries(twin: Twin, steps: list[Step]) -> None:
 
 
 EXTENDED: dict[str, list[Step]] = {
+    "EXECUTE and DEALLOCATE of what Parse has made": [
+        *(parse(f"SELECT b FROM {table} WHERE a = $1", f"s {table}", (23,)) + S for table in ("t", "ref", "one")),
+        *(f'EXECUTE "s {table}"({key})' for table in ("t", "ref", "one") for key in ("3", "'4'", "2 + 3", "NULL")),
+        'EXPLAIN (COSTS OFF) EXECUTE "s one"(3)',
+        run('EXECUTE "s one"(3)') + S,
+        parse('EXECUTE "s t"(3)', "e") + describe("S", "e") + S,
+        bind(name="e") + describe("P") + execute() + S,
+        'EXECUTE "s t"(3, 4)',
+        'EXECUTE "s t"(\'x\')',
+        'DEALLOCATE "s t"',
+        'EXECUTE "s t"(3)',
+        bind("3", name="s t") + execute() + S,
+        "DEALLOCATE ALL",
+        'EXECUTE "s ref"(3)',
+    ],
+    "EXECUTE of a change that Parse has made": [
+        parse("INSERT INTO t VALUES ($1, $2)", "i") + S,
+        parse("UPDATE t SET b = $2 WHERE a = $1", "u") + S,
+        "BEGIN",
+        *(f"EXECUTE i({key}, 'it''s')" for key in range(1001, 1009)),
+        *(f"EXECUTE u('{key}', NULL)" for key in range(1001, 1005)),
+        "SELECT a, b FROM t WHERE a > 1000",
+        "ROLLBACK",
+    ],
+    "Bind, Describe and Close of what PREPARE has made": [
+        "PREPARE q(int, text) AS SELECT b FROM t WHERE a = $1 AND b <> $2",
+        *(bind(str(key), "", name="q") + describe("P") + execute() + S for key in range(1, 9)),
+        *(f"EXECUTE q({key}, '')" for key in range(1, 9)),
+        describe("S", "q") + S,
+        "EXECUTE q(3)",
+        close("S", "q") + S,
+        "EXECUTE q(3, '')",
+        run("PREPARE q AS SELECT b FROM one WHERE a = $1") + S,
+        bind("3", name="q") + describe("P") + execute() + S,
+    ],
+    "PREPARE of a change": [
+        "PREPARE q AS INSERT INTO t VALUES ($1, $2)",
+        "BEGIN",
+        *(f"EXECUTE q({key}, 'x')" for key in range(1001, 1009)),
+        "SELECT a, b FROM t WHERE a > 1000",
+        "ROLLBACK",
+    ],
+    "PREPARE that fails": [
+        "PREPARE q AS SELECT nobody",
+        "PREPARE q(int AS SELECT 1",
+        "PREPARE q(nix) AS SELECT 1",
+        "EXECUTE q",
+    ],
+    "PREPARE of a catalog": [
+        "PREPARE q AS SELECT nspname FROM pg_namespace WHERE nspname = 'public'",
+        "EXECUTE q",
+        "PREPARE r AS SELECT nspname, nobody FROM pg_namespace",
+    ],
+    "a name that is taken": [
+        "PREPARE q AS SELECT 1",
+        parse("SELECT 2", "q") + S,
+        parse("SELECT 2", "p") + S,
+        "PREPARE p AS SELECT 1",
+        "PREPARE q AS SELECT 1",
+        "SELECT name FROM pg_prepared_statements",
+    ],
+    "FETCH and MOVE of a portal": [
+        "BEGIN",
+        parse("SELECT a FROM ref ORDER BY a") + bind(portal="c") + S,
+        "FETCH 2 FROM c",
+        "MOVE 2 FROM c",
+        execute(2, portal="c") + S,
+        run("FETCH 1 FROM c") + S,
+        "SELECT name FROM pg_cursors",
+        "DECLARE c CURSOR FOR SELECT 1",
+        "ROLLBACK",
+    ],
+    "CLOSE of a portal": [
+        "BEGIN",
+        parse("SELECT a FROM ref ORDER BY a") + bind(portal="c") + bind(portal="d") + S,
+        "CLOSE c",
+        execute(2, portal="d") + S,
+        "CLOSE d",
+        execute(2, portal="d") + S,
+        "ROLLBACK",
+    ],
+    "CLOSE ALL of portals": [
+        "BEGIN",
+        parse("SELECT a FROM ref ORDER BY a") + bind(portal="c") + execute(1, portal="c") + S,
+        "CLOSE ALL",
+        execute(2, portal="c") + S,
+        "ROLLBACK",
+    ],
+    "a portal of a sharded table as a cursor": [
+        "BEGIN",
+        parse("SELECT a FROM t WHERE a = 3") + bind(portal="c") + S,
+        "MOVE FORWARD 1 FROM c",
+        "FETCH 1 FROM c",
+        "ROLLBACK",
+    ],
+    "a portal named as a cursor": [
+        "BEGIN",
+        "DECLARE d CURSOR FOR SELECT a FROM ref ORDER BY a",
+        describe("P", "d") + execute(2, portal="d") + S,
+        parse("SELECT 1") + bind(portal="d") + S,
+        "ROLLBACK",
+    ],
+    "a cursor that a function has opened": [
+        "BEGIN",
+        "SELECT opened('mine'), opened(NULL)",
+        "FETCH 2 FROM mine",
+        "MOVE 1 FROM mine",
+        'FETCH 2 FROM "<unnamed portal 1>"',
+        describe("P", "mine") + execute(2, portal="mine") + S,
+        run("FETCH 1 FROM mine") + S,
+        'CLOSE "<unnamed portal 1>"',
+        close("P", "mine") + S,
+        "FETCH 1 FROM mine",
+        "ROLLBACK",
+    ],
+    "a cursor that nothing has opened": [
+        "FETCH 1 FROM mine",
+        "BEGIN",
+        "SELECT b FROM t WHERE a = 1",
+        "CLOSE mine",
+        "MOVE 1 FROM mine",
+        "ROLLBACK",
+        execute(1, portal="mine") + S,
+    ],
     "a finished SELECT again": [run("SELECT 1") + execute() + execute(1) + S],
     "a finished change again": [run("UPDATE ref SET b = 'x' WHERE a < 3") + execute() + S],
     "a finished RETURNING again": [
@@ -447,6 +575,40 @@ def test_transaction_timeout_while_a_statement_runs(twin: Twin) -> None:
     for sleep in ("SELECT pg_sleep(30)", run("SELECT pg_sleep(30)") + S):
         replies = twin.compare("SET transaction_timeout = '300ms'", "BEGIN", sleep)
         assert replies[-1].closed
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["UPDATE ref SET b = 'x' WHERE a = $1", "SELECT set_config('app.a', $1, false)"],
+    ids=["reference", "setting"],
+)
+def test_execute_of_what_needs_more_than_its_text(twin: Twin, sql: str) -> None:
+    for make in (parse(sql, "s") + S, f"PREPARE s AS {sql}"):
+        made, executed = twin.proxied(make, "EXECUTE s('3')")
+        assert not made.errors
+        assert [error["C"] for error in executed.errors] == ["0A000"]
+
+
+def test_cursor_statements_about_a_portal_of_several_shards(twin: Twin) -> None:
+    *_, fetched = twin.proxied("BEGIN", parse("SELECT a FROM t") + bind(portal="c") + S, "FETCH 2 FROM c")
+    assert [error["C"] for error in fetched.errors] == ["0A000"]
+
+
+def test_the_proxy_s_own_statements_and_portals_are_not_seen(twin: Twin) -> None:
+    """They are there: BEGIN in the lane, the fingerprint before COPY, a portal that is read in pieces."""
+    copy = encode.query(b"COPY t FROM STDIN") + encode.copy_data(b"1001\tx\n") + encode.COPY_DONE
+    twin.compare(
+        parse("SELECT b FROM t WHERE a = $1", "mine") + S,
+        *(bind(str(key), name="mine") + execute() + S for key in range(1, 9)),
+        "BEGIN",
+        *(bind(str(key), name="mine") + execute() + S for key in range(1, 9)),
+        copy,
+        parse("SELECT a FROM ref ORDER BY a") + bind(portal="p") + execute(1, portal="p") + S,
+        "SELECT name, statement FROM pg_prepared_statements WHERE name = 'mine'",
+        "SELECT count(*) FROM pg_prepared_statements WHERE name <> 'mine' AND statement <> ''",
+        "SELECT name FROM pg_cursors",
+        "ROLLBACK",
+    )
 
 
 def test_in_pieces_over_several_shards(twin: Twin) -> None:

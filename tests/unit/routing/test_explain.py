@@ -19,7 +19,7 @@ def explained(sql: str, memory: Memory = REMEMBERED, nshards: int = NSHARDS) -> 
 
 
 EVERYWHERE = [(sql, NSHARDS) for sql, _ in ROUTES]
-ALONE = [(sql, 1) for sql, _ in ROUTES if not any(name in sql for name in ("solo3", " c", "EXECUTE p"))]
+ALONE = [(sql, 1) for sql, _ in ROUTES if not any(name in sql for name in ("solo3", " c"))]
 
 
 @pytest.mark.parametrize(("sql", "nshards"), EVERYWHERE + ALONE)
@@ -64,7 +64,6 @@ def test_explain_refuses_what_route_refuses(sql: str) -> None:
         ("EXPLAIN SELECT name FROM users", "s0", "the plan of the first of its shards; as a statement: rows of"),
         ("EXPLAIN SELECT * FROM solo3", "s3", "EXPLAIN goes with its statement: public.solo3 lies on one shard"),
         ("FETCH c", "s2", "the cursor is there"),
-        ("EXECUTE p", "s3", "the statement is prepared there"),
         ("VACUUM users", "all shards", "one shard after the other, in no transaction"),
         ("LOCK TABLE users", "one shard, the", "an error or a warning outside a transaction block"),
         ("BEGIN", "the proxy", "transaction control"),

@@ -25,7 +25,7 @@ HOME = Home()
 ALL = Gather(tuple(range(NSHARDS)))
 WRITING = Gather(tuple(range(NSHARDS)), writes=True)
 SAME = Replicate("whatever")
-REMEMBERED = Memory(cursors={"c": 2}, prepared={"p": 3})
+REMEMBERED = Memory(cursors={"c": 2})
 
 
 def user(number: int) -> OneShard:
@@ -81,7 +81,6 @@ ROUTES = [
     ("SELECT pg_notify('x', name) FROM ref", OneShard(0)),
     ("SELECT pg_notify('x', name) FROM solo0", OneShard(0)),
     ("FETCH 5 FROM c", OneShard(2)),
-    ("EXECUTE p", OneShard(3)),
     ("EXECUTE q", HOME),
     # reference and single tables
     ("SELECT * FROM ref", HOME),
@@ -164,7 +163,7 @@ ROUTES = [
     (f"COPY (SELECT * FROM users WHERE id = {ONE} ORDER BY name) TO STDOUT", CopyToClient(user(ONE))),
     (f"EXPLAIN ANALYZE SELECT * FROM users WHERE id = {ONE}", user(ONE)),
     (f"DECLARE c CURSOR FOR SELECT * FROM users WHERE id = {ONE}", user(ONE)),
-    (f"PREPARE p AS SELECT * FROM users WHERE id = {ONE}", user(ONE)),
+    ("PREPARE p AS SELECT * FROM users WHERE id = $1", HOME),
     # some shards
     (f"SELECT * FROM users WHERE id IN ({ONE}, {FAR})", BOTH),
     ("SELECT * FROM country WHERE code IN ('de', 'fr')", Gather((0, 1))),
@@ -369,9 +368,6 @@ REFUSED = [
     "EXPLAIN ANALYZE SELECT * FROM users",
     "EXPLAIN ANALYZE DELETE FROM ref",
     "EXPLAIN SELECT count(*) FROM users",
-    "PREPARE p AS SELECT * FROM users",
-    "PREPARE p AS SELECT * FROM users WHERE id = $1",
-    "PREPARE p AS DELETE FROM ref",
     "DECLARE c CURSOR FOR SELECT * FROM users",
     "DECLARE c CURSOR FOR SELECT count(*) FROM users",
     "DO $$BEGIN END$$",

@@ -38,14 +38,14 @@ async def warm(playbook: Playbook) -> tuple[Client, FakeShard, FakeShard]:
     """A prepared statement "a", the same unnamed, and a simple Query: all planned, and both shards connected."""
     client, s0, s1 = await playbook.session()
     await client.sends(parse("a", BY_KEY), SYNC)
-    await s0.gets(parse("shardproxy_1", BY_KEY), SYNC)
+    await s0.gets(parse("a", BY_KEY), SYNC)
     await s0.sends(PARSED, ready("I"))
     await client.gets(PARSED, ready("I"))
     for shard, key in ((s0, KEY_0), (s1, KEY_1)):
         await client.sends(bind("", "a", key), *TAIL)
         await settle()
-        first = (parse("shardproxy_1", BY_KEY),) if shard is s1 else ()
-        await shard.gets(*first, bind("", "shardproxy_1", key), *TAIL)
+        first = (parse("a", BY_KEY),) if shard is s1 else ()
+        await shard.gets(*first, bind("", "a", key), *TAIL)
         await shard.sends(*([PARSED] if first else []), BOUND, *answer())
         await client.gets(BOUND, *answer())
         await client.sends(query(text(key)))

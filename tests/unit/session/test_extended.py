@@ -301,7 +301,7 @@ async def test_an_error_answers_after_all_that_came_earlier(playbook: Playbook) 
     """Bind of a statement that does not exist: the Parse in front of it is answered first."""
     client, s0, _ = await playbook.session()
     await client.sends(parse("a", BY_KEY), bind("", "b"), SYNC)
-    await s0.gets(parse("shardproxy_1", BY_KEY), SYNC)
+    await s0.gets(parse("a", BY_KEY), SYNC)
     await client.gets()
     await s0.sends(PARSED, ready("I"))
     await client.gets(PARSED, error("26000", 'prepared statement "b" does not exist'), ready("I"))
@@ -310,7 +310,7 @@ async def test_an_error_answers_after_all_that_came_earlier(playbook: Playbook) 
 async def test_the_earlier_error_is_the_answer(playbook: Playbook) -> None:
     client, s0, _ = await playbook.session()
     await client.sends(parse("a", BY_KEY), bind("", "b"), SYNC)
-    await s0.gets(parse("shardproxy_1", BY_KEY), SYNC)
+    await s0.gets(parse("a", BY_KEY), SYNC)
     await s0.sends(error("42703"), ready("I"))
     await client.gets(error("42703"), ready("I"))
 
@@ -322,11 +322,11 @@ async def test_named_statement_on_another_shard(playbook: Playbook) -> None:
     """Parse + Describe + Sync asks the home shard; Execute prepares it where the key leads, unseen by the client."""
     client, s0, s1 = await playbook.session()
     await client.sends(parse("a", BY_KEY), describe("S", "a"), SYNC)
-    await s0.gets(parse("shardproxy_1", BY_KEY), describe("S", "shardproxy_1"), SYNC)
+    await s0.gets(parse("a", BY_KEY), describe("S", "a"), SYNC)
     await s0.sends(PARSED, parameters(23), columns("v"), ready("I"))
     await client.gets(PARSED, parameters(23), columns("v"), ready("I"))
     await client.sends(bind("", "a", KEY_1), execute(), SYNC)
-    await s1.gets(parse("shardproxy_1", BY_KEY, 23), bind("", "shardproxy_1", KEY_1), execute(), SYNC)
+    await s1.gets(parse("a", BY_KEY, 23), bind("", "a", KEY_1), execute(), SYNC)
     await s1.sends(PARSED, BOUND, row("b"), complete("SELECT 1"), ready("I"))
     await client.gets(BOUND, row("b"), complete("SELECT 1"), ready("I"))
 
@@ -335,10 +335,10 @@ async def test_first_use_on_a_shard_fails(playbook: Playbook) -> None:
     """At Parse: the shard does not have the statement and gets it again; 26000 for ever would be wrong."""
     client, s0, s1 = await playbook.session()
     await client.sends(parse("a", BY_KEY), SYNC)
-    await s0.gets(parse("shardproxy_1", BY_KEY), SYNC)
+    await s0.gets(parse("a", BY_KEY), SYNC)
     await s0.sends(PARSED, ready("I"))
     await client.gets(PARSED, ready("I"))
-    first = parse("shardproxy_1", BY_KEY), bind("", "shardproxy_1", KEY_1), execute(), SYNC
+    first = parse("a", BY_KEY), bind("", "a", KEY_1), execute(), SYNC
     for _ in range(2):
         await client.sends(bind("", "a", KEY_1), execute(), SYNC)
         await s1.gets(*first)
@@ -354,12 +354,12 @@ async def test_first_use_on_a_shard_fails_at_bind(playbook: Playbook) -> None:
     """The Parse was accepted: the shard has the statement, and gets it once."""
     client, s0, s1 = await playbook.session()
     await client.sends(parse("a", BY_KEY), SYNC)
-    await s0.gets(parse("shardproxy_1", BY_KEY), SYNC)
+    await s0.gets(parse("a", BY_KEY), SYNC)
     await s0.sends(PARSED, ready("I"))
     await client.gets(PARSED, ready("I"))
-    use = bind("", "shardproxy_1", KEY_1), execute(), SYNC
+    use = bind("", "a", KEY_1), execute(), SYNC
     await client.sends(bind("", "a", KEY_1), execute(), SYNC)
-    await s1.gets(parse("shardproxy_1", BY_KEY), *use)
+    await s1.gets(parse("a", BY_KEY), *use)
     await s1.sends(PARSED, error("55P03"), ready("I"))
     await client.gets(error("55P03"), ready("I"))
     await client.sends(bind("", "a", KEY_1), execute(), SYNC)
@@ -371,13 +371,13 @@ async def test_first_use_on_a_shard_fails_at_bind(playbook: Playbook) -> None:
 async def test_a_statement_that_fails_at_parse_is_not_prepared(playbook: Playbook) -> None:
     client, s0, _ = await playbook.session()
     await client.sends(parse("a", BY_KEY), SYNC)
-    await s0.gets(parse("shardproxy_1", BY_KEY), SYNC)
+    await s0.gets(parse("a", BY_KEY), SYNC)
     await s0.sends(error("42703"), ready("I"))
     await client.gets(error("42703"), ready("I"))
     await client.sends(bind("", "a", KEY_1), execute(), SYNC)
     await client.gets(error("26000"), ready("I"))
     await client.sends(parse("a", ALL), SYNC)
-    await s0.gets(parse("shardproxy_2", ALL), SYNC)
+    await s0.gets(parse("a", ALL), SYNC)
     await s0.sends(PARSED, ready("I"))
     await client.gets(PARSED, ready("I"))
 
@@ -385,8 +385,8 @@ async def test_a_statement_that_fails_at_parse_is_not_prepared(playbook: Playboo
 async def test_a_statement_that_fails_at_bind_stays_prepared(playbook: Playbook) -> None:
     client, _, s1 = await playbook.session()
     await client.sends(parse("a", BY_KEY), bind("", "a", KEY_1), execute(), SYNC)
-    use = bind("", "shardproxy_1", KEY_1), execute(), SYNC
-    await s1.gets(parse("shardproxy_1", BY_KEY), *use)
+    use = bind("", "a", KEY_1), execute(), SYNC
+    await s1.gets(parse("a", BY_KEY), *use)
     await s1.sends(PARSED, error("22P02"), ready("I"))
     await client.gets(PARSED, error("22P02"), ready("I"))
     await client.sends(parse("a", BY_KEY), SYNC)
@@ -400,14 +400,27 @@ async def test_a_statement_that_fails_at_bind_stays_prepared(playbook: Playbook)
 async def test_an_error_names_the_statement_as_the_client_does(playbook: Playbook) -> None:
     client, s0, _ = await playbook.session()
     await client.sends(parse("a", BY_KEY), SYNC)
-    await s0.gets(parse("shardproxy_1", BY_KEY), SYNC)
+    await s0.gets(parse("a", BY_KEY), SYNC)
     await s0.sends(PARSED, ready("I"))
     await client.gets(PARSED, ready("I"))
     await client.sends(bind("", "a", KEY_0), execute(), SYNC)
+    await s0.gets(bind("", "a", KEY_0), execute(), SYNC)
+    words = 'bind message supplies 1 parameters, but prepared statement "a" requires 2'
+    await s0.sends(error("08P01", words), ready("I"))
+    await client.gets(error("08P01", words), ready("I"))
+
+
+async def test_a_statement_that_is_named_as_the_proxy_names_its_own(playbook: Playbook) -> None:
+    client, s0, _ = await playbook.session()
+    await client.sends(parse("shardproxy_9", BY_KEY), SYNC)
+    await s0.gets(parse("shardproxy_1", BY_KEY), SYNC)
+    words = 'something about prepared statement "{}"'
+    await s0.sends(PARSED, ready("I"))
+    await client.gets(PARSED, ready("I"))
+    await client.sends(bind("", "shardproxy_9", KEY_0), execute(), SYNC)
     await s0.gets(bind("", "shardproxy_1", KEY_0), execute(), SYNC)
-    words = 'bind message supplies 1 parameters, but prepared statement "{}" requires 2'
     await s0.sends(error("08P01", words.format("shardproxy_1")), ready("I"))
-    await client.gets(error("08P01", words.format("a")), ready("I"))
+    await client.gets(error("08P01", words.format("shardproxy_9")), ready("I"))
 
 
 async def test_flush(playbook: Playbook) -> None:
@@ -427,7 +440,7 @@ async def test_close_frees_the_statement_on_every_shard(playbook: Playbook) -> N
     """In front of what is sent there next: it costs no round trip, and a name that is used again is another's."""
     client, s0, s1 = await playbook.session()
     await client.sends(parse("a", BY_KEY), bind("", "a", KEY_1), execute(), SYNC)
-    await s1.gets(parse("shardproxy_1", BY_KEY), bind("", "shardproxy_1", KEY_1), execute(), SYNC)
+    await s1.gets(parse("a", BY_KEY), bind("", "a", KEY_1), execute(), SYNC)
     await s1.sends(PARSED, BOUND, complete("SELECT 0"), ready("I"))
     await client.gets(PARSED, BOUND, complete("SELECT 0"), ready("I"))
     await client.sends(close("S", "a"), close("S", "never"), SYNC)
@@ -435,7 +448,7 @@ async def test_close_frees_the_statement_on_every_shard(playbook: Playbook) -> N
     await s1.gets()
     sql = f"SELECT id FROM t WHERE id = {KEY_1}"
     await client.sends(parse("a", sql), bind("", "a"), execute(), SYNC)
-    await s1.gets(close("S", "shardproxy_1"), parse("shardproxy_3", sql), bind("", "shardproxy_3"), execute(), SYNC)
+    await s1.gets(close("S", "a"), parse("a", sql), bind("", "a"), execute(), SYNC)
     await s1.sends(CLOSED, PARSED, BOUND, complete("SELECT 0"), ready("I"))
     await client.gets(PARSED, BOUND, complete("SELECT 0"), ready("I"))
     await s0.gets()
@@ -445,9 +458,9 @@ async def test_a_closed_statement_in_front_of_a_query(playbook: Playbook) -> Non
     client, _, s1 = await playbook.session()
     await client.sends(parse("a", BY_KEY), bind("", "a", KEY_1), execute(), close("S", "a"), SYNC)
     await begun(s1)
-    await s1.gets(parse("shardproxy_1", BY_KEY), bind("", "shardproxy_1", KEY_1), execute(), SYNC)
+    await s1.gets(parse("a", BY_KEY), bind("", "a", KEY_1), execute(), SYNC)
     await s1.sends(PARSED, BOUND, complete("SELECT 0"), ready("T"))
-    await s1.gets(close("S", "shardproxy_1"), SYNC, query("COMMIT"))
+    await s1.gets(close("S", "a"), SYNC, query("COMMIT"))
     await client.gets(PARSED, BOUND, complete("SELECT 0"), CLOSED)
     await s1.sends(CLOSED, ready("T"), complete("COMMIT"), ready("I"))
     await client.gets(ready("I"))
@@ -457,7 +470,7 @@ async def test_discard_all(playbook: Playbook) -> None:
     """No statement is left, on the shards or of the client's."""
     client, s0, _ = await playbook.session()
     await client.sends(parse("a", BY_KEY), bind("", "a", KEY_0), execute(), SYNC)
-    await s0.gets(parse("shardproxy_1", BY_KEY), bind("", "shardproxy_1", KEY_0), execute(), SYNC)
+    await s0.gets(parse("a", BY_KEY), bind("", "a", KEY_0), execute(), SYNC)
     await s0.sends(PARSED, BOUND, complete("SELECT 0"), ready("I"))
     await client.gets(PARSED, BOUND, complete("SELECT 0"), ready("I"))
     batch = parse("", "DISCARD ALL"), bind("", ""), execute(), SYNC
@@ -468,7 +481,7 @@ async def test_discard_all(playbook: Playbook) -> None:
     await client.sends(bind("", "a", KEY_0), execute(), SYNC)
     await client.gets(error("26000"), ready("I"))
     await client.sends(parse("a", BY_KEY), bind("", "a", KEY_0), execute(), SYNC)
-    await s0.gets(parse("shardproxy_5", BY_KEY), bind("", "shardproxy_5", KEY_0), execute(), SYNC)
+    await s0.gets(parse("a", BY_KEY), bind("", "a", KEY_0), execute(), SYNC)
     await s0.sends(PARSED, BOUND, complete("SELECT 0"), ready("I"))
     await client.gets(PARSED, BOUND, complete("SELECT 0"), ready("I"))
 

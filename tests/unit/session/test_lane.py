@@ -42,7 +42,7 @@ async def once(client: Client, shard: FakeShard, sent: list[Said], got: list[Sai
 async def test_prepared(playbook: Playbook) -> None:
     client, _, s1 = await warm(playbook)
     for _ in range(2):
-        sent, got = [bind("", "a", KEY_1), *TAIL], [bind("", "shardproxy_1", KEY_1), *TAIL]
+        sent, got = [bind("", "a", KEY_1), *TAIL], [bind("", "a", KEY_1), *TAIL]
         await once(client, s1, sent, got, [BOUND, *answer()])
 
 
@@ -74,8 +74,8 @@ async def test_answers_of_two_shards_in_the_wrong_order(playbook: Playbook) -> N
         bind("", "a", KEY_1),
         *TAIL,
     )
-    await s0.gets(bind("", "shardproxy_1", KEY_0), *TAIL, bind("", "shardproxy_1", KEY_0), *TAIL)
-    await s1.gets(bind("", "shardproxy_1", KEY_1), *TAIL, bind("", "shardproxy_1", KEY_1), *TAIL)
+    await s0.gets(bind("", "a", KEY_0), *TAIL, bind("", "a", KEY_0), *TAIL)
+    await s1.gets(bind("", "a", KEY_1), *TAIL, bind("", "a", KEY_1), *TAIL)
     await s1.sends(BOUND, *answer("2"), BOUND, *answer("4"))
     await client.gets()
     await s0.sends(BOUND, *answer("1"))
@@ -115,8 +115,8 @@ async def test_an_error_outside_a_transaction(playbook: Playbook) -> None:
     await client.sends(
         bind("", "a", KEY_0), *TAIL, bind("", "a", KEY_1), *TAIL, query(text(KEY_0)), bind("", "a", KEY_0), *TAIL
     )
-    await s0.gets(bind("", "shardproxy_1", KEY_0), *TAIL, query(text(KEY_0)), bind("", "shardproxy_1", KEY_0), *TAIL)
-    await s1.gets(bind("", "shardproxy_1", KEY_1), *TAIL)
+    await s0.gets(bind("", "a", KEY_0), *TAIL, query(text(KEY_0)), bind("", "a", KEY_0), *TAIL)
+    await s1.gets(bind("", "a", KEY_1), *TAIL)
     await s0.sends(error("22012"), ready("I"), error("22003"), ready("I"), BOUND, *answer("4"))
     await client.gets(error("22012"), ready("I"))
     await s1.sends(BOUND, *answer("2"))
@@ -127,8 +127,8 @@ async def test_a_lost_shard(playbook: Playbook) -> None:
     """In the middle of its answer: what came stays, the next turns go on."""
     client, s0, s1 = await warm(playbook)
     await client.sends(bind("", "a", KEY_0), *TAIL, bind("", "a", KEY_1), *TAIL)
-    await s0.gets(bind("", "shardproxy_1", KEY_0), *TAIL)
-    await s1.gets(bind("", "shardproxy_1", KEY_1), *TAIL)
+    await s0.gets(bind("", "a", KEY_0), *TAIL)
+    await s1.gets(bind("", "a", KEY_1), *TAIL)
     await s1.sends(BOUND, *answer("2"))
     await s0.sends(BOUND, columns("v"))
     await client.gets(BOUND, columns("v"))
@@ -139,8 +139,8 @@ async def test_a_lost_shard(playbook: Playbook) -> None:
 async def test_a_lost_shard_whose_turn_has_not_come(playbook: Playbook) -> None:
     client, s0, s1 = await warm(playbook)
     await client.sends(bind("", "a", KEY_0), *TAIL, bind("", "a", KEY_1), *TAIL, bind("", "a", KEY_0), *TAIL)
-    await s0.gets(*(bind("", "shardproxy_1", KEY_0), *TAIL) * 2)
-    await s1.gets(bind("", "shardproxy_1", KEY_1), *TAIL)
+    await s0.gets(*(bind("", "a", KEY_0), *TAIL) * 2)
+    await s1.gets(bind("", "a", KEY_1), *TAIL)
     await s1.leaves()
     await client.gets()
     await s0.sends(BOUND, *answer("1"), BOUND, *answer("3"))
@@ -152,7 +152,7 @@ async def test_an_error_that_ends_the_connection(playbook: Playbook) -> None:
     """The server's reason is told."""
     client, s0, _ = await warm(playbook)
     await client.sends(bind("", "a", KEY_0), *TAIL)
-    await s0.gets(bind("", "shardproxy_1", KEY_0), *TAIL)
+    await s0.gets(bind("", "a", KEY_0), *TAIL)
     await s0.sends(fatal("57P01"))
     detail = "FATAL:  57P01: refused"
     await client.gets(error("08006", 'connection to shard "s0" was lost', D=detail), ready("I"))
@@ -164,8 +164,8 @@ async def test_an_error_that_ends_a_connection_whose_turn_has_not_come(playbook:
     client, s0, s1 = await warm(playbook)
     second = [bind("", "a", KEY_1), *TAIL] * statements
     await client.sends(bind("", "a", KEY_0), *TAIL, *second)
-    await s0.gets(bind("", "shardproxy_1", KEY_0), *TAIL)
-    await s1.gets(*[bind("", "shardproxy_1", KEY_1), *TAIL] * statements)
+    await s0.gets(bind("", "a", KEY_0), *TAIL)
+    await s1.gets(*[bind("", "a", KEY_1), *TAIL] * statements)
     await s1.sends(fatal("57P01"))
     await s1.leaves()
     await client.gets()
@@ -178,7 +178,7 @@ async def test_a_message_that_has_no_place(playbook: Playbook, answered: int) ->
     """The connection is given up; nothing of the message reaches the client."""
     client, s0, _ = await warm(playbook)
     await client.sends(bind("", "a", KEY_0), *TAIL)
-    await s0.gets(bind("", "shardproxy_1", KEY_0), *TAIL)
+    await s0.gets(bind("", "a", KEY_0), *TAIL)
     known = (BOUND, *answer())[:answered]
     await s0.sends(*known, PARSED)
     await client.gets(*known, error("08006"), ready("I"))
@@ -189,7 +189,7 @@ async def test_notices_and_settings_in_between(playbook: Playbook) -> None:
     """In their place; the home shard's settings are the client's."""
     client, s0, _ = await warm(playbook)
     await client.sends(bind("", "a", KEY_0), *TAIL)
-    await s0.gets(bind("", "shardproxy_1", KEY_0), *TAIL)
+    await s0.gets(bind("", "a", KEY_0), *TAIL)
     said = notice("1"), BOUND, notice("2"), columns("v"), setting("TimeZone", "CET"), row("a")
     last = notice("3"), row("b"), complete("SELECT 2"), notice("4"), ready("I")
     await s0.sends(*said, *last)
@@ -201,8 +201,8 @@ async def test_a_row_larger_than_what_is_read_ahead(playbook: Playbook) -> None:
     client, s0, s1 = await warm(playbook)
     s1.cut = None
     await client.sends(bind("", "a", KEY_0), *TAIL, bind("", "a", KEY_1), *TAIL)
-    await s0.gets(bind("", "shardproxy_1", KEY_0), *TAIL)
-    await s1.gets(bind("", "shardproxy_1", KEY_1), *TAIL)
+    await s0.gets(bind("", "a", KEY_0), *TAIL)
+    await s1.gets(bind("", "a", KEY_1), *TAIL)
     large = columns("v"), row("x" * (3 * READ_AHEAD)), row("y"), complete("SELECT 2"), ready("I")
     await s1.sends(BOUND, *large)
     assert s1.held_back()
@@ -216,7 +216,7 @@ async def test_a_client_that_reads_slowly(playbook: Playbook) -> None:
     client, s0, _ = await warm(playbook)
     s0.cut = None
     await client.sends(bind("", "a", KEY_0), *TAIL)
-    await s0.gets(bind("", "shardproxy_1", KEY_0), *TAIL)
+    await s0.gets(bind("", "a", KEY_0), *TAIL)
     client.stops_reading()
     rows = [row("x" * 1000)] * 10_000
     await s0.sends(BOUND, columns("v"), *rows, complete("SELECT 10000"), ready("I"))
@@ -236,7 +236,7 @@ async def test_every_cut(playbook: Playbook) -> None:
             continue
         await client.sends_bytes(sent, cut)
         for shard, key in ((s0, KEY_0), (s1, KEY_1)):
-            await shard.gets(bind("", "shardproxy_1", key), *TAIL)
+            await shard.gets(bind("", "a", key), *TAIL)
             await shard.sends(BOUND, *answer(key))
         await client.gets(BOUND, *answer(KEY_0), BOUND, *answer(KEY_1))
 
@@ -247,7 +247,7 @@ async def test_a_sync_that_comes_later(playbook: Playbook, missing: int) -> None
     client, s0, _ = await warm(playbook)
     sent = joined([bind("", "a", KEY_0), *TAIL])
     await client.sends_bytes(sent[:-missing])
-    await s0.gets(*BEGIN, bind("", "shardproxy_1", KEY_0), *TAIL)
+    await s0.gets(*BEGIN, bind("", "a", KEY_0), *TAIL)
     assert s0.writes == 1
     await s0.sends(*BEGUN, BOUND, *answer(status="T"))
     await client.gets(BOUND, *answer()[:-1])
@@ -277,7 +277,7 @@ async def test_a_cancel(playbook: Playbook) -> None:
     """It reaches the shards that work; the statement after it is not cancelled."""
     client, s0, s1 = await warm(playbook)
     await client.sends(bind("", "a", KEY_0), *TAIL)
-    await s0.gets(bind("", "shardproxy_1", KEY_0), *TAIL)
+    await s0.gets(bind("", "a", KEY_0), *TAIL)
     playbook.live.cancel()
     await settle()
     assert (s0.cancels, s1.cancels) == (1, 0)
@@ -285,7 +285,7 @@ async def test_a_cancel(playbook: Playbook) -> None:
     await client.gets(error("57014"), ready("I"))
     for _ in range(2):
         await client.sends(bind("", "a", KEY_0), *TAIL)
-        await s0.gets(bind("", "shardproxy_1", KEY_0), *TAIL)
+        await s0.gets(bind("", "a", KEY_0), *TAIL)
         await s0.sends(BOUND, *answer())
         await client.gets(BOUND, *answer())
 
@@ -294,7 +294,7 @@ async def test_a_client_that_leaves(playbook: Playbook) -> None:
     """What runs for it is cancelled, and its connections are closed."""
     client, s0, s1 = await warm(playbook)
     await client.sends(bind("", "a", KEY_0), *TAIL)
-    await s0.gets(bind("", "shardproxy_1", KEY_0), *TAIL)
+    await s0.gets(bind("", "a", KEY_0), *TAIL)
     await client.leaves()
     assert (s0.cancels, s1.cancels) == (1, 0)
     await s0.sends(error("57014"), ready("I"))
@@ -306,7 +306,7 @@ async def test_a_client_that_leaves(playbook: Playbook) -> None:
 async def test_a_drain_lets_statements_end(playbook: Playbook) -> None:
     client, s0, _ = await warm(playbook)
     await client.sends(bind("", "a", KEY_0), *TAIL)
-    await s0.gets(bind("", "shardproxy_1", KEY_0), *TAIL)
+    await s0.gets(bind("", "a", KEY_0), *TAIL)
     playbook.live.drain()
     await client.gets()
     await s0.sends(BOUND, *answer())
@@ -338,6 +338,6 @@ async def test_a_close_that_waits_goes_first(playbook: Playbook) -> None:
     await client.gets(CLOSED, ready("I"))
     batch = parse("", BY_KEY), bind("", "", KEY_0), *TAIL
     await client.sends(*batch)
-    await s0.gets(close("S", "shardproxy_1"), *batch)
+    await s0.gets(close("S", "a"), *batch)
     await s0.sends(CLOSED, PARSED, BOUND, *answer())
     await client.gets(PARSED, BOUND, *answer())
