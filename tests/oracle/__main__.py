@@ -146,10 +146,11 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--version", type=int, default=VERSIONS[-1], help="PostgreSQL's major version")
+    parser.add_argument("--unlisted", default="error", help="s0 or reference: where all tables are, unlisted")
     add_options(parser)
     arguments = parser.parse_args()
     recorder = Recorder.of(arguments)
-    with opened(arguments.version) as arena:
+    with opened(arguments.version, arguments.unlisted) as arena:
         record = compare(arguments.part, arena, arguments.count, arguments.seed, recorder)
     return recorder.finish(record)
 

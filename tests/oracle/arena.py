@@ -5,7 +5,7 @@ both sides are in the same state after it.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 import psycopg
@@ -39,8 +39,9 @@ class DifferenceError(AssertionError):
 class Arena:
     """Where the proxy meets PostgreSQL."""
 
-    def __init__(self, databases: Databases, proxy: Proxy, stack: ExitStack) -> None:
+    def __init__(self, databases: Databases, proxy: Proxy, stack: ExitStack, placed: Mapping[str, Placed]) -> None:
         self.databases = databases
+        self._placed = placed
         self.proxied = proxy.dsn()
         self._stack = stack
         self.oracle, *self.shards = [
@@ -56,13 +57,14 @@ class Arena:
     def open(
         cls, servers: Servers, run_proxy: Callable[[str], Proxy], unlisted_tables: str = "error"
     ) -> Iterator["Arena"]:
-        """Make the databases in one server, and start the proxy."""
+        """Make the databases in one server, and start the proxy; no table is listed unless that is an "error"."""
         databases = Databases.create(servers, one_server=True)
         try:
             with ExitStack() as stack:
-                tables = [placed.listing for placed in PLACED.values()]
+                placed = PLACED if unlisted_tables == "error" else _unlisted(unlisted_tables)
+                tables = [one.listing for one in placed.values()] if placed is PLACED else []
                 config = databases.config(tables, unlisted_tables=unlisted_tables)
-                yield cls(databases, run_proxy(config), stack)
+                yield cls(databases, run_proxy(config), stack, placed)
         finally:
             databases.drop()
 
@@ -94,7 +96,7 @@ class Arena:
         there = self._tables(self.oracle)
         here = [self._tables(connection) for connection in self.shards]
         for name in sorted(there.union(*here)):
-            placed = PLACED.get(name)
+            placed = self._placed.get(name)
             expected = [_belongs(placed, shard) and name in there for shard in range(SHARDS)]
             found = [name in one for one in here]
             if placed is not None and found != expected:
@@ -136,6 +138,13 @@ class Arena:
                 Counter(text for (text,) in self.oracle.execute(f"SELECT twin{shard}::text FROM twin{shard}".encode()))
                 for shard in range(len(bounds))
             ]
+
+
+def _unlisted(where: str) -> dict[str, Placed]:
+    """The same tables, where the configuration lists none."""
+    if where == "reference":
+        return {name: Placed(name, "reference") for name in PLACED}
+    return {name: Placed(name, "single", config={"shard": where}) for name in PLACED}
 
 
 def _belongs(placed: Placed | None, shard: int) -> bool:

@@ -12,6 +12,7 @@ import argparse
 import re
 import sys
 import tempfile
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -21,7 +22,7 @@ from shardproxy.wire import encode
 from tests.oracle.arena import FAILS, shown
 from tests.oracle.documented import first, refusal
 from tests.oracle.scripts import Said, statements
-from tests.oracle.transcript import CLOSED, Item, error, read
+from tests.oracle.transcript import CLOSED, NO_ANSWER, Item, error, read
 from tests.support.databases import Databases, Servers, execute
 from tests.support.proxy import Proxy
 from tests.support.rawclient import RawClient
@@ -29,6 +30,7 @@ from tests.support.rawclient import RawClient
 SETTINGS = {"TimeZone": "America/Los_Angeles", "DateStyle": "Postgres, MDY", "IntervalStyle": "postgres_verbose"}
 """As pg_regress has them."""
 OTHER_OIDS = "".join(f"CREATE TABLE shift{number} (a int); DROP TABLE shift{number};" for number in range(40))
+RECOVERY = 60.0  # seconds
 SHOWN = 5  # differences of a kind
 
 
@@ -60,7 +62,7 @@ class Regression:
     def _connect(self) -> None:
         for client in self._clients:
             client.close()
-        self._clients = [RawClient(dsn, SETTINGS) for dsn in self._dsns]
+        self._clients = [_connected(dsn) for dsn in self._dsns]
 
     def run(self, path: Path, variables: dict[str, str]) -> None:
         """Run one file."""
@@ -71,11 +73,7 @@ class Regression:
                 self._connect()
                 continue
             self.count += 1
-            try:
-                self._statement(path.stem, said)
-            except TimeoutError:
-                self.differences["no answer"].append(f"{path.stem}: {said.sql.strip()}")
-                self._connect()
+            self._statement(path.stem, said)
 
     def _statement(self, name: str, said: Said) -> None:
         data = encode.query(said.sql.encode("utf-8", "surrogateescape"))
@@ -83,23 +81,35 @@ class Regression:
             data += encode.copy_data(said.data) + encode.COPY_DONE
         ours, theirs, others = self._clients
         got = _answer(ours, data)
-        reason = _refused(got)
+        reason = refusal(got)
+        expected, again = (_answer(client, FAILS if reason is not None else data) for client in (theirs, others))
+        if reason is None and got != expected == again:
+            reason = _unlisted(got)
         if reason is not None:
             self.refused[reason] += 1
-            data = FAILS
-        expected, again = _answer(theirs, data), _answer(others, data)
-        if reason is None:
-            if expected != again:
-                self.unstable += 1
-            elif got == expected:
-                self.same += 1
-            else:
-                kind = " for ".join(first(got, expected))
-                self.differences[kind].append(
-                    f"{name}: {said.sql.strip()}\n  proxy:      {shown(got)}\n  PostgreSQL: {shown(expected)}"
-                )
-        if CLOSED in (got[-1], expected[-1], again[-1]):
+        elif expected != again:
+            self.unstable += 1
+        elif got == expected:
+            self.same += 1
+        else:
+            kind = " for ".join(first(got, expected))
+            self.differences[kind].append(
+                f"{name}: {said.sql.strip()}\n  proxy:      {shown(got)}\n  PostgreSQL: {shown(expected)}"
+            )
+        if {CLOSED, NO_ANSWER} & {got[-1], expected[-1], again[-1]}:
             self._connect()
+
+
+def _connected(dsn: str) -> RawClient:
+    """Connect; a server that a statement has crashed is back in a moment."""
+    until = time.monotonic() + RECOVERY
+    while True:
+        try:
+            return RawClient(dsn, SETTINGS)
+        except ConnectionError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)
 
 
 def _answer(client: RawClient, data: bytes) -> list[Item]:
@@ -107,12 +117,12 @@ def _answer(client: RawClient, data: bytes) -> list[Item]:
     return read(client, NAMES, lambda items: items[-1][0] == "Z")
 
 
-def _refused(items: list[Item]) -> str | None:
-    """The kind of a refusal; one that is not in the list by its message, without names."""
+def _unlisted(items: list[Item]) -> str | None:
+    """A refusal that is not in the list, by its message without names."""
     told = error(items)
     if told is None or told["C"] != "0A000" or "H" not in told:
         return None
-    return refusal(items) or "not in the list: " + re.sub(r'"[^"]*"', '"…"', told["M"])
+    return "not in the list: " + re.sub(r'"[^"]*"', '"…"', told["M"])
 
 
 def _files(regress: Path, only: list[str]) -> Iterator[Path]:
@@ -150,11 +160,21 @@ def main() -> int:
             work.run(path, {"abs_srcdir": str(arguments.regress.resolve())})
             differing = sum(map(len, work.differences.values()))
             print(f"{path.stem}: {work.count} statements, {differing} differ", flush=True)
-    _tell(work, arguments.all)
+            if arguments.all is not None:
+                arguments.all.write_text(_listed(work))
+    _tell(work, shown=arguments.all is None)
     return 1 if work.differences else 0
 
 
-def _tell(work: Regression, path: Path | None) -> None:
+def _listed(work: Regression) -> str:
+    """All differences, by kind."""
+    lines = []
+    for kind, texts in sorted(work.differences.items(), key=lambda item: -len(item[1])):
+        lines += [f"## {kind}: {len(texts)}", *texts]
+    return "\n".join(lines)
+
+
+def _tell(work: Regression, *, shown: bool) -> None:
     differing = sum(map(len, work.differences.values()))
     print(
         f"{work.count} statements: {work.same} the same, {sum(work.refused.values())} refused, "
@@ -162,14 +182,10 @@ def _tell(work: Regression, path: Path | None) -> None:
     )
     for reason, times in work.refused.most_common():
         print(f"refused: {times:6} {reason}")
-    lines = []
     for kind, texts in sorted(work.differences.items(), key=lambda item: -len(item[1])):
         print(f"differ:  {len(texts):6} {kind}")
-        lines += [f"## {kind}: {len(texts)}", *texts]
-    if path is not None:
-        path.write_text("\n".join(lines))
-    else:
-        print("\n".join(text for texts in work.differences.values() for text in texts[:SHOWN]))
+        if shown:
+            print("\n".join(texts[:SHOWN]))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ session stands still for longer than with one PostgreSQL, but for the time after
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from tests.oracle.arena import Arena, DifferenceError
@@ -15,7 +16,7 @@ from tests.oracle.case import Step
 from tests.oracle.generate.schema import SHARDS
 from tests.oracle.generate.transactions import KEYS, TABLES, Added, Transaction, transactions
 from tests.oracle.sequences import HERE, TWIN
-from tests.oracle.transcript import CLOSED, converse, error, status
+from tests.oracle.transcript import CLOSED, NO_ANSWER, converse, error, status
 from tests.support.rawclient import RawClient
 
 SESSIONS = 5
@@ -103,13 +104,18 @@ class Sessions:
                     raise DifferenceError(seed, f"rows of {name}", text)
 
 
+class _Over(Exception):  # noqa: N818 - no error
+    """The session has ended, or has to."""
+
+
 def _session(dsn: str, work: list[Transaction]) -> Outcome:
     outcome = Outcome()
     with RawClient(dsn) as client:
         known: dict[str, str] = {}
-        for transaction in work:
-            if _run(client, transaction, known, outcome):
-                outcome.added.update(transaction.added)
+        with suppress(_Over):
+            for transaction in work:
+                if _run(client, transaction, known, outcome):
+                    outcome.added.update(transaction.added)
     return outcome
 
 
@@ -122,13 +128,13 @@ def _run(client: RawClient, transaction: Transaction, known: dict[str, str], out
         if took > outcome.longest:
             outcome.longest, outcome.slowest = took, step.sql
         told = error(items)
+        if items[-1] in {CLOSED, NO_ANSWER}:
+            outcome.wrong.append(f"{items[-1][0]}: {step!r}: {told}")
+            raise _Over
         if told is not None:
             outcome.errors[told["C"]] += 1
             if told["C"] not in REPEATED:
                 outcome.wrong.append(f"error {told['C']}: {step!r}: {told}")
-            if items[-1] == CLOSED:
-                outcome.wrong.append(f"closed: {step!r}: {told}")
-                return False
             known.pop(step.name, None)
             if status(items) != "I":
                 converse(client, Step("ROLLBACK").messages(parse=True, close=False), {})

@@ -11,7 +11,7 @@ from tests.support.proxy import Proxy
 
 
 @contextmanager
-def arena(version: int) -> Iterator[Arena]:
+def arena(version: int, unlisted_tables: str = "error") -> Iterator[Arena]:
     """Servers, databases and a proxy, for as long as it lasts."""
     servers = Servers(version)
     try:
@@ -23,6 +23,6 @@ def arena(version: int) -> Iterator[Arena]:
                 stack.callback(proxy.close)
                 return proxy
 
-            yield stack.enter_context(Arena.open(servers, start))
+            yield stack.enter_context(Arena.open(servers, start, unlisted_tables))
     finally:
         servers.close()

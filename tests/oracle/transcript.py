@@ -19,6 +19,7 @@ Names = Mapping[int, str]
 
 FIRST_USER_OID = 16384
 CLOSED: Item = ("the connection is closed",)
+NO_ANSWER: Item = ("no answer",)
 
 
 def converse(client: RawClient, data: bytes, names: Names, *, ordered: bool = False) -> list[Item]:
@@ -33,7 +34,10 @@ def read(client: RawClient, names: Names, over: Callable[[list[Item]], bool], *,
     statuses: list[Item] = []
     rows: list[Item] = []
     while not items or not over(items):
-        message = client.read()
+        try:
+            message = client.read()
+        except TimeoutError:
+            return [*items, NO_ANSWER]
         if message is not None and message.type == B.DATA_ROW:
             rows.append(("D", *decode.data_row(message.payload)))
             continue

@@ -8,7 +8,7 @@ from tests.oracle.generate.words import Alias, Words
 
 def change(words: Words) -> str:
     """A statement that changes one table."""
-    return words.choose((5.0, insert), (4.0, update), (2.5, delete))(words)
+    return words.choose((5.0, insert), (4.0, update), (2.5, delete), (0.3, merge), (0.3, within))(words)
 
 
 def insert(words: Words) -> str:
@@ -101,6 +101,29 @@ def delete(words: Words) -> str:
         source, scope = f" USING {other.name} {joined.name}", [alias, joined]
     where = f" WHERE {where_of(words, scope, scope, 0.9)}" if words.chance(0.97) else ""
     return f"DELETE FROM {named}{source}{where}{_returning(words, scope[:1])}"
+
+
+def merge(words: Words) -> str:
+    """MERGE of a few rows."""
+    table = words.rng.choice(words.tables)
+    alias = words.alias(table)
+    key = (table.placed.key or ("k",))[0]
+    kind = table.columns[key]
+    value = words.value(kind)
+    name = words.rng.choice([name for name in table.columns if name not in table.placed.key])
+    new = expression(words, [alias], table.columns[name], 1)
+    matched = words.choose((2.0, f"UPDATE SET {quoted(name)} = {new}"), (1.0, "DELETE"), (0.5, "DO NOTHING"))
+    inserted = f"INSERT ({quoted(key)}, {quoted(name)}) VALUES (x.k, {words.value(table.columns[name])})"
+    return (
+        f"MERGE INTO {table.name} {alias.name} USING (SELECT CAST({value} AS {kind.name}) AS k) x"
+        f" ON {alias.name}.{quoted(key)} = x.k WHEN MATCHED THEN {matched} WHEN NOT MATCHED THEN {inserted}"
+    )
+
+
+def within(words: Words) -> str:
+    """A change in WITH, and a SELECT of what it returns."""
+    changed = words.choose((2.0, update), (1.0, delete))(words).partition(" RETURNING ")[0]
+    return f"WITH x AS ({changed} RETURNING 1 AS one) SELECT count(*) FROM x"
 
 
 def _returning(words: Words, scope: list[Alias]) -> str:

@@ -10,6 +10,9 @@ from tests.oracle.generate.definitions import definition
 from tests.oracle.generate.queries import select
 from tests.oracle.generate.words import Words
 
+KINDS = (
+    (10.0, "select"), (8.0, "change"), (1.2, "ddl"), (2.5, "control"), (0.8, "set"), (0.5, "fail"), (0.5, "several"),
+)  # fmt: skip
 CONTROL = (
     (6.0, "BEGIN"), (5.0, "COMMIT"), (3.0, "ROLLBACK"), (3.0, "SAVEPOINT a"), (2.0, "ROLLBACK TO a"), (1.0,
     "RELEASE a"),
@@ -48,11 +51,16 @@ def script(seed: int, statements: int) -> list[Step]:
     return [*steps, Step("COMMIT")]
 
 
+def change_alone(words: Words) -> tuple[str, bool]:
+    """A change, in the form of `select`."""
+    return change(words), False
+
+
 def _step(rng: Random, made: schema.Schema) -> Step:
     extended = rng.random() < 0.5
     words = Words(rng, made.tables, extended)
     ordered = True
-    what = words.choose((10.0, "select"), (8.0, "change"), (1.2, "ddl"), (2.5, "control"), (0.8, "set"), (0.5, "fail"))
+    what = words.choose(*KINDS)
     match what:
         case "select":
             text, ordered = select(words)
@@ -60,6 +68,13 @@ def _step(rng: Random, made: schema.Schema) -> Step:
             text, ordered = change(words), False
         case "ddl":
             text = definition(words)
+        case "several":
+            extended = False
+            parts = Words(rng, made.tables, False)
+            text = "; ".join(
+                words.choose((1.0, select), (2.0, change_alone))(parts)[0] for _ in range(rng.randint(2, 3))
+            )
+            ordered = False
         case "control":
             text = words.choose(*CONTROL)
         case "set":
