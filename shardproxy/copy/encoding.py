@@ -48,6 +48,14 @@ _SINGLE = {
     "alt": "cp866",
 }
 
+_EXTENDED = {
+    "eucjp": "euc_jp",
+    "eucjis2004": "euc_jis_2004",
+    "euckr": "euc_kr",
+    "euccn": "gb2312",
+}
+"""Read for their names alone: Python's tables and PostgreSQL's differ in places, which matters to a key."""
+
 _UTF8 = frozenset({"utf8", "unicode"})
 
 
@@ -99,7 +107,7 @@ class Encodings:
         client, data = (self._taken_as(encoding) for encoding in (self.client, self.data))
         if _normal(client) in _UNSAFE:
             return None
-        spelled = text.encode("utf-8", "surrogateescape")
+        spelled = Text(b"", self.client).encode(text)
         if same_encoding(client, data):
             return spelled
         read_as, written_as = (
@@ -119,9 +127,14 @@ class Encodings:
         return self.server if "sqlascii" in {_normal(encoding), _normal(self.server)} else encoding
 
 
-def python_codec(encoding: str) -> str | None:
-    """Return Python's name of an encoding; None where there is none or it is not needed (SQL_ASCII)."""
+def python_codec(encoding: str, server: str = "") -> str | None:
+    """Return Python's name of an encoding; None where there is none.
+
+    With `server` it is a client's: in SQL_ASCII that sends the server's bytes.
+    """
     name = _normal(encoding)
+    if name == "sqlascii":
+        name = _normal(server)
     return "utf-8" if name in _UTF8 else _SINGLE.get(name) or _UNSAFE.get(name)
 
 
@@ -133,12 +146,16 @@ class Text:
     _codec: str | None
 
     def __init__(self, sql: bytes, client_encoding: str) -> None:
-        codec = _UNSAFE.get(_normal(client_encoding))
+        name = _normal(client_encoding)
+        codec = _UNSAFE.get(name) or _SINGLE.get(name) or _EXTENDED.get(name)
         try:
             characters = sql.decode(codec) if codec else sql.decode("utf-8", "surrogateescape")
             unchanged = codec is None or characters.encode(codec) == sql
         except UnicodeError:
             unchanged = False
+        if not unchanged and name not in _UNSAFE:
+            # A shard refuses it, or knows characters that Python does not.
+            characters, codec, unchanged = sql.decode("ascii", "surrogateescape"), None, True
         if not unchanged:
             raise PgError(
                 CHARACTER_NOT_IN_REPERTOIRE,
@@ -150,4 +167,10 @@ class Text:
 
     def encode(self, part: str) -> bytes:
         """Return the client's bytes for a part of the characters."""
-        return part.encode(self._codec) if self._codec else part.encode("utf-8", "surrogateescape")
+        if self._codec is not None:
+            try:
+                return part.encode(self._codec)
+            except UnicodeEncodeError:
+                # Of a text that the codec could not read, whose bytes stand for themselves.
+                return part.encode("utf-8", "surrogateescape")
+        return part.encode("utf-8", "surrogateescape")

@@ -68,6 +68,8 @@ def constant_text(const: Const, key: int, context: Context, *, storing: bool) ->
         readable = "numeric" in TYPES[key].same and not set(const.text) - set("0123456789.eE+-")
     else:
         readable = "bool" in TYPES[key].same
+    if not const.text.isascii() and context.client_codec is None:
+        return UNBOUND
     return _encode(const.text, context.server_codec) if readable else UNBOUND
 
 

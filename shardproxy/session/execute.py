@@ -6,13 +6,14 @@ Errors leave as PgError; the caller then calls `Transactions.statement_failed`.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import assert_never
 
 from shardproxy.combine.answers import Answer
 from shardproxy.combine.tags import total_tag
+from shardproxy.copy.encoding import Text
 from shardproxy.errors import PgError
 from shardproxy.native import shape
 from shardproxy.routing import (
@@ -45,6 +46,7 @@ from shardproxy.session.lane_plans import Facts, lane_plan, query_plan
 from shardproxy.session.long_text import LONG
 from shardproxy.session.names import Resolver
 from shardproxy.session.portals import Pending, Prepared, next_number, request
+from shardproxy.session.read import read
 from shardproxy.session.relay import Discard, Output, Relay
 from shardproxy.session.shards import Shards
 from shardproxy.session.transactions import Transactions
@@ -167,6 +169,10 @@ class Executor:
             return Outcome(None)
         tags = [answer.tag or "" for answer in answers]
         return Outcome(total_tag(tags) if isinstance(plan, Gather) else tags[0])
+
+    async def read(self, text: Text, first: Callable[[], Awaitable[None]] | None = None) -> Sequence[Statement]:
+        """Return a text's statements; `first` answers what must be answered before an error is."""
+        return await read(self.client, self._shards, text, first)
 
     # Where it goes.
 

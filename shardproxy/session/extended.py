@@ -192,7 +192,7 @@ class Extended:
             # Also if this Parse fails.
             self.names.statements.pop(b"", None)
         text = self._client.text(parse.sql)
-        statements = await self._client.analyze(text)
+        statements = await self._executor.read(text, self.settle)
         if len(statements) > 1:
             raise PgError(SYNTAX_ERROR, "cannot insert multiple commands into a prepared statement")
         [statement] = statements

@@ -218,7 +218,7 @@ class Resolver:
             home=self._shards.home,
             is_aggregate=lambda _: aggregate,
             params=params,
-            client_codec=python_codec(self._shards.client_encoding),
+            client_codec=python_codec(self._shards.client_encoding, self._shards.server_encoding),
             server_codec=python_codec(self._shards.server_encoding),
             steady=self._database.unlisted_shard or FIRST,
             users=self._database.users,

@@ -42,7 +42,7 @@ class Simple:
             await self._extended.end_batch()
             text = client.text(decoded(decode.query, payload))
             conforming = client.conforming
-            statements = await client.analyze(text)
+            statements = await self._executor.read(text)
             for number, statement in enumerate(statements, 1):
                 if client.conforming != conforming:
                     _check_strings(statement)

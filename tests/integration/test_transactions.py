@@ -8,7 +8,7 @@ import pytest
 
 from shardproxy.wire import encode
 from tests.conftest import RunProxy
-from tests.support.databases import Servers, execute
+from tests.support.databases import Databases, Servers, execute
 from tests.support.rawclient import RawClient
 from tests.support.twin import Step, Twin
 
@@ -213,6 +213,62 @@ def test_a_failed_transaction_lets_its_locks_go_on_every_shard(twin: Twin) -> No
         first.execute("INSERT INTO t VALUES (1007, 'on')")
         first.commit()
         assert second.execute("SELECT b FROM t WHERE a = 1007").fetchall() == [("on",)]
+
+
+@pytest.fixture(scope="module")
+def words(servers18: Servers, run_proxy_for_module: RunProxy) -> Iterator[Twin]:
+    """Both sides, with a table that is placed by words."""
+    databases = Databases.create(servers18, one_server=True)
+    databases.execute("CREATE TABLE words (k text PRIMARY KEY, v int)")
+    table = {"name": "words", "placement": "hash", "key": ["k"]}
+    yield Twin(databases, run_proxy_for_module(databases.config([table])))
+    databases.drop()
+
+
+ENCODINGS = {"LATIN1": "é", "WIN1251": "ж", "SJIS": "表", "EUC_JP": "表", "SQL_ASCII": "é"}
+
+
+@pytest.mark.parametrize(("encoding", "word"), ENCODINGS.items(), ids=ENCODINGS)
+def test_identifiers_beyond_ascii(twin: Twin, encoding: str, word: str) -> None:
+    codec = "utf-8" if encoding == "SQL_ASCII" else {"WIN1251": "cp1251"}.get(encoding, encoding)
+    statements = (
+        f'CREATE TEMPORARY TABLE "{word}" ("a{word}" int)',
+        f"INSERT INTO {word} VALUES (1)",
+        f"SELECT a{word} AS b{word}, '{word}' FROM {word}",
+        f"SELECT b AS {word} FROM t WHERE a = 1",
+        f"SELECT * FROM not{word}",
+        f"SELECT not{word} FROM {word}",
+        f"PREPARE p{word} AS SELECT 1",
+        f"EXECUTE p{word}",
+        f"DROP TABLE {word}",
+    )
+    settings = {"client_encoding": encoding}
+    twin.compare(*(encode.query(one.encode(codec)) for one in statements), settings=settings)
+
+
+@pytest.mark.parametrize(("encoding", "word"), ENCODINGS.items(), ids=ENCODINGS)
+def test_keys_beyond_ascii(words: Twin, encoding: str, word: str) -> None:
+    """By constants and by parameters, and found by a client of another encoding; not by a guess at a conversion."""
+    twin = words
+    codec = "utf-8" if encoding == "SQL_ASCII" else {"WIN1251": "cp1251"}.get(encoding, encoding)
+    settings = {"client_encoding": encoding}
+    by_constant = (
+        encode.query(f"INSERT INTO words VALUES ('{word}', 1)".encode(codec)),
+        encode.query(f"UPDATE words SET v = 2 WHERE k = '{word}'".encode(codec)),
+        encode.query(f"SELECT * FROM words WHERE k = '{word}'".encode(codec)),
+    )
+    if encoding == "EUC_JP":
+        inserted, updated, selected = twin.proxied(*by_constant, settings=settings)
+        assert [reply.errors[0]["C"] for reply in (inserted, updated)] == ["0A000", "0A000"]
+        assert selected.tags == ["SELECT 0"]
+        return
+    twin.compare(*by_constant, settings=settings)
+    if encoding != "SJIS":
+        select = encode.parse(b"", b"SELECT * FROM words WHERE k = $1", ()) + encode.bind(
+            b"", b"", (), [word.encode(codec)], ()
+        )
+        twin.compare(select + encode.execute(b"") + encode.SYNC, settings=settings)
+    twin.compare(f"SELECT v FROM words WHERE k = '{word}'", f"DELETE FROM words WHERE k = '{word}'")
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "WIN1252", "SJIS"])

@@ -235,8 +235,10 @@ async def test_nothing(playbook: Playbook) -> None:
 
 
 async def test_a_syntax_error_skips_to_sync(playbook: Playbook) -> None:
-    client, _, _ = await playbook.session()
+    client, s0, _ = await playbook.session()
     await client.sends(parse("", "SELEC"), bind("", ""), execute(), FLUSH, parse("", "also wrong"))
+    await s0.gets(parse("shardproxy_1", "SELEC"), SYNC)
+    await s0.sends(error("42601"), ready("I"))
     await client.gets(error("42601"))
     await client.sends(SYNC)
     await client.gets(ready("I"))

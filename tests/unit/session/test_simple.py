@@ -1,6 +1,21 @@
 """The simple query protocol: transcripts."""
 
-from tests.support.messages import EMPTY, columns, complete, error, notice, query, ready, row, warning
+from tests.support.messages import (
+    CLOSED,
+    EMPTY,
+    PARSED,
+    SYNC,
+    close,
+    columns,
+    complete,
+    error,
+    notice,
+    parse,
+    query,
+    ready,
+    row,
+    warning,
+)  # fmt: skip
 from tests.support.playbook import AT, Playbook
 from tests.unit.session.copies import ends
 
@@ -81,8 +96,32 @@ async def test_nothing(playbook: Playbook) -> None:
         await client.gets(EMPTY, ready("I"))
 
 
-async def test_a_syntax_error_reaches_no_shard(playbook: Playbook) -> None:
-    client, _, _ = await playbook.session()
+async def test_a_syntax_error_is_answered_in_a_shard_s_words(playbook: Playbook) -> None:
+    """It is asked to parse the text, never to run it."""
+    client, s0, _ = await playbook.session()
+    await client.sends(query("SELEC 1"))
+    await s0.gets(parse("shardproxy_1", "SELEC 1"), SYNC)
+    await s0.sends(error("42601", "Syntaxfehler", P="1", H="hint"), ready("I"))
+    await client.gets(error("42601", "Syntaxfehler", P="1", H="hint"), ready("I"))
+
+
+async def test_what_a_shard_s_grammar_takes_is_not_run(playbook: Playbook) -> None:
+    """A newer server may know more; it forgets the statement before what is sent to it next."""
+    client, s0, _ = await playbook.session()
+    await client.sends(query("SELEC 1"))
+    await s0.gets(parse("shardproxy_1", "SELEC 1"), SYNC)
+    await s0.sends(PARSED, ready("I"))
+    await client.gets(error("42601", 'syntax error at or near "SELEC"', P="1"), ready("I"))
+    await client.sends(query("SHOW work_mem"))
+    await s0.gets(close("S", "shardproxy_1"), SYNC, query("SHOW work_mem"))
+    await s0.sends(CLOSED, ready("I"), columns("work_mem"), row("4MB"), complete("SHOW"), ready("I"))
+    await client.gets(columns("work_mem"), row("4MB"), complete("SHOW"), ready("I"))
+
+
+async def test_a_syntax_error_while_no_shard_can_be_reached(playbook: Playbook) -> None:
+    client, s0, s1 = await playbook.session()
+    await s0.leaves()
+    s0.refuses = s1.refuses = True
     await client.sends(query("SELEC 1"))
     await client.gets(error("42601", 'syntax error at or near "SELEC"', P="1"), ready("I"))
 
