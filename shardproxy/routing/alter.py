@@ -6,7 +6,10 @@ shards where no query looks for them.
 
 from typing import Final
 
+from shardproxy.errors import PgError
+from shardproxy.routing.identifiers import ascii_name
 from shardproxy.routing.keytypes import TYPES
+from shardproxy.routing.plan import Fill
 from shardproxy.routing.refusals import copies_differ, refused
 from shardproxy.routing.resolved import Resolved
 from shardproxy.sql import Utility
@@ -21,11 +24,22 @@ HINT_FILL: Final = (
 )
 
 
+def filled(statement: Utility, table: Resolved) -> Fill | None:
+    """Return what each shard would put into the rows of a reference table in its own way."""
+    why = next((rewrite.varying for rewrite in statement.rewrites if rewrite.varying is not None), None)
+    if table.kind != "reference" or why is None:
+        return None
+    return Fill(str(table), f"SELECT EXISTS (SELECT FROM {ascii_name(table.schema, table.name)})", why)
+
+
+def not_empty(fill: Fill) -> PgError:
+    """The error of a table that has rows."""
+    return copies_differ(fill.table, fill.why, HINT_FILL)
+
+
 def check_rewrites(statement: Utility, table: Resolved) -> None:
-    """Refuse what would leave rows of a sharded table misplaced, or the copies of a reference table different."""
+    """Refuse what would leave rows of a sharded table misplaced."""
     for rewrite in statement.rewrites:
-        if table.kind == "reference" and rewrite.varying is not None:
-            raise copies_differ(table, rewrite.varying, HINT_FILL)
         column = next((column for column in table.key if column.name == rewrite.column), None)
         if column is None or rewrite.what == "add":
             continue

@@ -50,6 +50,9 @@ MERGE_RETURNING: Final = 17
 _MOMENT: Final = re.compile(rb"(?<![a-z])(now|today|tomorrow|yesterday)(?![a-z])", re.IGNORECASE)
 """What a date or a time may be spelled as that depends on when it is read."""
 
+_CAST: Final = re.compile(r"::|\b(cast|date|time|timestamp|timestamptz|timetz)\b", re.IGNORECASE)
+"""What may make a date or a time of a string that is no column's value."""
+
 _BY_OID: Final = frozenset({2202, 2203, 2204, 2205, 2206, 3734, 3769, 4089, 4096, 4191})
 """regproc and its kin: the same name has another OID on each shard."""
 
@@ -69,7 +72,8 @@ def route_written(statement: Change, table: Resolved, reads: Tables, context: Co
             raise read_elsewhere(verb, other)
     if isinstance(statement, Merge):
         return _merge(statement, table, reads, written, context)
-    why = varying(statement, table, reads) or _moving(context.params) or _triggered(statement, written)
+    why = varying(statement, table, reads, written) or _moving(statement, context.params, written)
+    why = why or _triggered(statement, written)
     same = why is None and statement.alone
     if isinstance(statement, Insert):
         lock = None if written.key else turn(table, shared=True)
@@ -122,7 +126,9 @@ def turn(table: Resolved, *, shared: bool) -> str:
 # What proves that every shard would do the same.
 
 
-def varying(statement: Change | Select | CopyFrom, table: Resolved, reads: Tables) -> str | None:
+def varying(
+    statement: Change | Select | CopyFrom, table: Resolved, reads: Tables, written: Written | None = None
+) -> str | None:
     """Return why a statement's text does not prove that each shard would write the same; None if it does."""
     same = IMMUTABLE | {"generate_series"} | (_ORDERLESS if isinstance(statement, Select) else frozenset())
     called = sorted(
@@ -130,8 +136,10 @@ def varying(statement: Change | Select | CopyFrom, table: Resolved, reads: Table
     )
     if called:
         return f"function {called[0]}()"
-    if statement.varying:
-        return statement.varying[0]
+    moments = written is None or _takes_moments(statement, written)
+    other = [why for why in statement.varying if moments or why not in statement.moments]
+    if other:
+        return other[0]
     computed = sorted(defaulted(statement, table) - table.defaults.keys())
     if computed:
         return f'the computed default of column "{computed[0]}"'
@@ -140,11 +148,17 @@ def varying(statement: Change | Select | CopyFrom, table: Resolved, reads: Table
     return None
 
 
-def _moving(params: Sequence[ParamValue]) -> str | None:
+def _takes_moments(statement: Change | Select | CopyFrom, written: Written) -> bool:
+    """Whether a string may be read as a date or a time."""
+    return any(column.moves for column in written.columns) or _CAST.search(statement.text) is not None
+
+
+def _moving(statement: Change, params: Sequence[ParamValue], written: Written) -> str | None:
+    moments = _takes_moments(statement, written)
     for value in params:
         if value.oid in _BY_OID:
             return "a parameter that is an OID"
-        if value.format == 0 and value.value is not None and _MOMENT.search(value.value):
+        if moments and value.format == 0 and value.value is not None and _MOMENT.search(value.value):
             return "a parameter that may mean a moment"
     return None
 
@@ -286,7 +300,8 @@ def _merge(statement: Merge, table: Resolved, reads: Tables, written: Written, c
             raise _keyless(table, "MERGE")
         return Copies(rows=_rows(statement, table, written, context))
     others = {other: resolved for other, resolved in reads.items() if resolved.kind != "reference"}
-    why = varying(statement, table, {}) or _moving(context.params) or _triggered(statement, written)
+    why = varying(statement, table, {}) or _moving(statement, context.params, written)
+    why = why or _triggered(statement, written)
     if why is not None or others:
         raise copies_differ(table, why or f'a look at "{next(iter(others.values()))}"')
     # It can neither tell what it has done, nor may anything that it reads change in between.

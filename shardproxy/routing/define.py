@@ -7,7 +7,7 @@ would be done on a part of the shards, or rows would be looked for where they ar
 
 from collections.abc import Iterator
 
-from shardproxy.routing.alter import check_rewrites
+from shardproxy.routing.alter import check_rewrites, filled
 from shardproxy.routing.memory import Memory
 from shardproxy.routing.plan import Home, OneShard, Replicate, ShardByShard
 from shardproxy.routing.refusals import refused
@@ -47,7 +47,8 @@ def route_utility(statement: Utility, tables: Tables, context: Context, memory: 
     # ANALYZE gains nothing by one transaction: the locks that it keeps on shared catalogs would meet those of another
     # shard in the same server.
     alone = statement.block == "refused" or (statement.tag == "ANALYZE" and not memory.in_transaction)
-    return ShardByShard() if alone else Replicate()
+    fill = None if altered is None else filled(statement, altered)
+    return ShardByShard() if alone else Replicate(fill=fill)
 
 
 def shard_of_new(statement: CreateAs, context: Context) -> tuple[Place | None, int | None]:

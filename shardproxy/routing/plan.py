@@ -38,14 +38,24 @@ class Gather:
 
 
 @dataclass(frozen=True, slots=True)
+class Fill:
+    """A column that each shard fills in its own way, if its table has rows. `exists` is the SQL that tells."""
+
+    table: str
+    exists: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Replicate:
     """Every shard does the same, in one transaction, and its answer counts once.
 
     `lock` is the SQL that is run before on the first shard and then on the others, so that writers of a table's copies
-    wait for each other in the same order everywhere.
+    wait for each other in the same order everywhere. With `fill` the table must have been empty.
     """
 
     lock: str | None = None
+    fill: Fill | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ def read_elsewhere(verb: str, table: Resolved) -> PgError:
 
 
 def copies_differ(
-    table: Resolved,
+    table: Resolved | str,
     why: str,
     hint: str = "Give every column a constant or a parameter, computed by the client or by a SELECT before.",
 ) -> PgError:

@@ -25,6 +25,12 @@ _SENDS: Final = {
 the function that gives a value's binary form, which does not."""
 
 
+_MOVING: Final = frozenset({
+    1082, 1083, 1114, 1184, 1266, 1115, 1182, 1183, 1185, 1270, 3908, 3909, 3910, 3911, 3912, 3913, 4533, 4534, 4535,
+})  # fmt: skip
+"""date, time and timestamp with or without time zone, their arrays, ranges and multiranges."""
+
+
 @dataclass(frozen=True, slots=True)
 class WrittenColumn:
     """One column. `type` is the OID of its type, of a domain's base; `default` the text of its default."""
@@ -37,6 +43,11 @@ class WrittenColumn:
     default: str | None = None
     composed: bool = False
     """Of a type of the user's that is made of others: a composite, a range, an array."""
+
+    @property
+    def moves(self) -> bool:
+        """Whether its text may depend on when it is read: 'now'."""
+        return self.composed or self.type in _MOVING
 
     @property
     def send(self) -> str | None:

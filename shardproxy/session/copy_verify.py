@@ -23,11 +23,6 @@ from shardproxy.shard.written import others_written_sql
 
 _MOMENTS: Final = re.compile(rb"(?<![a-z])(now|today|tomorrow|yesterday)(?![a-z])")
 
-_MOVING: Final = frozenset({
-    1082, 1083, 1114, 1184, 1266, 1115, 1182, 1183, 1185, 1270, 3908, 3909, 3910, 3911, 3912, 3913, 4533, 4534, 4535,
-})  # fmt: skip
-"""date, time and timestamp with or without time zone, their arrays, ranges and multiranges."""
-
 # Those of the transaction and its savepoints: all that is seen and has not ended yet.
 _ADDED: Final = """SELECT pg_catalog.concat_ws(' ', pg_catalog.count(*), pg_catalog.sum(
     pg_catalog.hashtextextended((added.*)::pg_catalog.text COLLATE pg_catalog."C", 0)::pg_catalog.numeric))
@@ -117,7 +112,7 @@ async def verified(verify: Verify | None, splitter: Splitter, connections: Mappi
 
 def moves(written: Written) -> bool:
     """Whether a column's text may depend on when it is read."""
-    return any(column.type in _MOVING or column.composed for column in written.columns)
+    return any(column.moves for column in written.columns)
 
 
 def watched(new: NewSplitter, options: CopyOptions) -> NewSplitter:

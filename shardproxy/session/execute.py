@@ -37,6 +37,7 @@ from shardproxy.routing import (
     held_no_more,
     route,
 )
+from shardproxy.routing.alter import not_empty
 from shardproxy.session.client import Client
 from shardproxy.session.copy_out import copy_out
 from shardproxy.session.database import Database
@@ -161,7 +162,13 @@ class Executor:
             case _:
                 if changes_together(plan):
                     self._transactions.begin_implicit()
-                answers = await self._relay(run, await self.joined(plan))
+                connections = await self.joined(plan)
+                answers = await self._relay(run, connections)
+                if isinstance(plan, Replicate) and plan.fill is not None:
+                    # Now no other session can add rows any more.
+                    [exists] = await connections[0].fetch_row(plan.fill.exists, 1)
+                    if exists == b"t":
+                        raise not_empty(plan.fill)
         self._learn(run)
         if answers[0].suspended:
             return Outcome(None, suspended=True)

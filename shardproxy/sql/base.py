@@ -59,6 +59,8 @@ class Base:
     """Names that follow a dot: columns, or functions in functional notation (`t.count` is `count(t)`)."""
     varying: tuple[str, ...] = ()
     """What may give another result on each shard, functions aside: LIMIT without a total order, 'now'."""
+    moments: tuple[str, ...] = ()
+    """Those of `varying` that count only where a string is read as a date or a time."""
     params: tuple[tuple[int, int], ...] = ()
     """Each parameter's number and how often it occurs."""
 

@@ -67,6 +67,7 @@ class _Seen(TypedDict):
     functions: frozenset[FunctionName]
     attributes: frozenset[str]
     varying: tuple[str, ...]
+    moments: tuple[str, ...]
     params: tuple[tuple[int, int], ...]
 
 
@@ -87,7 +88,8 @@ def _seen(found: Found) -> _Seen:
         "tables": tuple(found.tables),
         "functions": frozenset(found.functions),
         "attributes": frozenset(found.attributes),
-        "varying": (*found.varying, *(+found.limits)),
+        "varying": (*found.varying, *found.moments, *(+found.limits)),
+        "moments": tuple(found.moments),
         "params": tuple(sorted(found.params.items())),
     }
 
@@ -99,6 +101,7 @@ def _inside(statement: Statement) -> _Seen:
         "functions": statement.functions,
         "attributes": statement.attributes,
         "varying": (),
+        "moments": (),
         "params": statement.params,
     }
 

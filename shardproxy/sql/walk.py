@@ -46,6 +46,7 @@ class Found:
     limits: Counter[str] = field(default_factory=Counter)
     """LIMIT and DISTINCT ON of all levels: each may choose other rows on each shard."""
     varying: dict[str, None] = field(default_factory=dict)
+    moments: dict[str, None] = field(default_factory=dict)
     queries: bool = False
     """There are sub-selects in expressions, or WITH."""
     locks: bool = False
@@ -171,7 +172,7 @@ def _leaf(found: Found, node: Node) -> None:
         found.varying[f"system column {column}"] = None
     text = node.get("A_Const", {}).get("sval", {}).get("sval", "")
     if text and _MOMENTS.search(text):
-        found.varying[f"the constant '{text}'"] = None
+        found.moments[f"the constant '{text}'"] = None
 
 
 def _facts(found: Found, node: Node) -> None:

@@ -51,6 +51,14 @@ def test_alter_table_keeps_the_copies_of_a_reference_table_equal(twin: Twin, cha
     twin.proxied("BEGIN", f"ALTER TABLE t {change}", "ROLLBACK")
 
 
+def test_alter_table_of_an_empty_reference_table(twin: Twin) -> None:
+    """There is nothing to fill."""
+    changes = ["c uuid DEFAULT gen_random_uuid()", "d timestamptz NOT NULL DEFAULT now()", "e serial"]
+    twin.compare(
+        "BEGIN", "DELETE FROM ref", *(f"ALTER TABLE ref ADD COLUMN {change}" for change in changes), "ROLLBACK"
+    )
+
+
 def test_alter_table_of_a_reference_table(twin: Twin) -> None:
     twin.compare(
         "BEGIN",
