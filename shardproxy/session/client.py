@@ -1,7 +1,7 @@
 """What a client reads: its stream, and the messages that the proxy itself writes to it."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from shardproxy.combine.notices import Fields, NoticeMerger
 from shardproxy.copy.encoding import Text
@@ -48,8 +48,11 @@ class Client:
         """Send a WARNING of the proxy's own."""
         self.notice(PgError(state, message, severity="WARNING", hint=hint).fields)
 
-    def notification(self, payload: bytes) -> None:
-        """Pass a NotificationResponse on."""
+    def notification(self, payload: bytes, speakers: Mapping[int, int]) -> None:
+        """Pass a NotificationResponse on, with the process ID that `speakers` has for the notifying backend's."""
+        speaker = speakers.get(int.from_bytes(payload[:4]))
+        if speaker is not None:
+            payload = speaker.to_bytes(4) + payload[4:]
         self.write(encode.message(B.NOTIFICATION_RESPONSE, payload))
 
     def parameter(self, name: str, value: str) -> None:

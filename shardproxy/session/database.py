@@ -56,6 +56,8 @@ class Database:
         self.looks = Looks()
         self._parameters: dict[frozenset[tuple[str, str]], dict[str, str]] = {}
         self._names: OrderedDict[Hashable, NameCache] = OrderedDict()
+        self.speakers: dict[int, int] = {}
+        """By the process IDs of backends where notifications pass, those that their sessions' clients know."""
         self.deadlocks = DeadlockWatch(self.addresses, config.deadlock_timeout)
         self.long_texts = LongTexts()
 

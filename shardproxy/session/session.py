@@ -10,10 +10,12 @@ goes on without its client, so that it ends as all or none and never in between.
 
 import asyncio
 
+from shardproxy.combine.notices import Fields
 from shardproxy.config.names import NAMEDATALEN
 from shardproxy.errors import PgError
 from shardproxy.net.gather import each
 from shardproxy.net.stream import Stream
+from shardproxy.routing.resolved import NOTIFICATIONS
 from shardproxy.session.cancel import CancelKeys
 from shardproxy.session.client import Client
 from shardproxy.session.copy_client import CopyClient
@@ -67,6 +69,7 @@ class Session:
         self.shards.on_held_lost = self._held_lost
         self._known = known
         self._busy = False
+        self._pid = 0
         self._task: asyncio.Task[None] | None = None
         self._draining = False
         self._ending: PgError | None = None
@@ -83,12 +86,11 @@ class Session:
         self.stream.on_writable = self.shards.client_writable
         self.shards.on_lost = self._shard_lost
         self.stream.cork()
-        pid = None
+        self._pid, key = self._cancel_keys.add(self, self.identity.version)
         try:
             for name, value in (await self._start()).items():
                 self.client.parameter(name, value)
-            pid, key = self._cancel_keys.add(self, self.identity.version)
-            self.stream.write(encode.backend_key_data(pid, key))
+            self.stream.write(encode.backend_key_data(self._pid, key))
             self._extended.ready()
             while (message := await self._message()).type != F.TERMINATE:
                 await self._serve(message)
@@ -99,8 +101,7 @@ class Session:
         finally:
             self.stream.on_lost = None
             self.stream.on_writable = None
-            if pid is not None:
-                self._cancel_keys.remove(pid)
+            self._cancel_keys.remove(self._pid)
             await asyncio.shield(self._close())
 
     async def _start(self) -> dict[str, str]:
@@ -207,6 +208,8 @@ class Session:
     def _shard_lost(self, connection: Connection) -> None:
         """End the session with the time-out by which a shard has. An idle one's last connection waits as long as it."""
         self._turns.connection_lost(connection)
+        if connection.address is self.shards.addresses[NOTIFICATIONS]:
+            self._database.speakers.pop(connection.pid, None)
         error = connection.lost_error()
         if isinstance(error, TimedOut) and (error.sqlstate != IDLE_SESSION_TIMEOUT or not self.shards.connections):
             self._ending = error
@@ -224,14 +227,22 @@ class Session:
         self._attend()
 
     def _connected(self, shard: int, connection: Connection) -> None:
-        connection.on_notice = lambda fields: self.client.on_notice(shard, fields)
-        connection.on_notification = self.client.notification
+        connection.on_notice = lambda fields: self._notice(shard, connection, fields)
+        connection.on_notification = lambda payload: self.client.notification(payload, self._database.speakers)
+        if shard == NOTIFICATIONS:
+            self._database.speakers[connection.pid] = self._pid
         connection.on_parameter = lambda name, value: self._parameter(shard, name, value)
         if shard == self.shards.home:
             self._database.remember_parameters(self.identity.settings, dict(connection.parameters))
             for name, value in connection.parameters.items():
                 self.client.parameter(name, value)
         self._names.connected()
+
+    def _notice(self, shard: int, connection: Connection, fields: Fields) -> None:
+        owed = connection.replies.queue
+        if fields.get("V") == "DEBUG" and not (owed and owed[0].forward):
+            return  # about a statement of the proxy's own
+        self.client.on_notice(shard, fields)
 
     def _parameter(self, shard: int, name: str, value: str) -> None:
         if shard == self.shards.home:

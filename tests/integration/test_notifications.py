@@ -18,6 +18,19 @@ def twin(servers: Servers, run_proxy_for_module: RunProxy) -> Iterator[Twin]:
         yield twin
 
 
+def test_a_notification_has_the_process_id_that_its_sender_knows(twin: Twin) -> None:
+    """So that a client knows its own, as drivers do."""
+    with (
+        psycopg.connect(twin.dsn, autocommit=True) as listener,
+        psycopg.connect(twin.dsn, autocommit=True) as speaker,
+    ):
+        listener.execute("LISTEN whose")
+        for sender in (listener, speaker):
+            sender.execute("NOTIFY whose")
+            [notice] = listener.notifies(timeout=5, stop_after=1)
+            assert notice.pid == sender.info.backend_pid
+
+
 def test_notifications_between_two_clients(twin: Twin) -> None:
     with (
         psycopg.connect(twin.dsn, autocommit=True) as listener,

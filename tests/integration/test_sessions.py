@@ -630,6 +630,16 @@ def test_the_proxy_s_own_statements_and_portals_are_not_seen(twin: Twin) -> None
     )
 
 
+def test_debug_messages_about_the_proxy_s_own_statements_are_not_seen(twin: Twin) -> None:
+    """PostgreSQL tells at that level what it parses."""
+    copy = encode.query(b"COPY t FROM STDIN") + encode.copy_data(b"1001\tx\n") + encode.COPY_DONE
+    mine = run("SELECT b FROM t") + S
+    replies = twin.proxied("SET client_min_messages = debug2", "BEGIN", copy, mine, "ROLLBACK")
+    told = [notice["M"] for reply in replies for notice in reply.notices]
+    assert [words for words in told if "shardproxy" in words] == []
+    assert any("SELECT b FROM t" in words for words in told)
+
+
 def test_in_pieces_over_several_shards(twin: Twin) -> None:
     select = parse("SELECT a FROM t") + bind(portal="c") + describe("P", "c")
     begin, *pieces, end, _ = twin.proxied("BEGIN", select + execute(7, "c") + S, *[execute(7, "c") + S] * 9, "COMMIT")
