@@ -26,7 +26,7 @@ from shardproxy.session.namespace import (
     TEXT_AND_BINARY,
     Namespace,
     by_itself,
-    check_no_parameters,
+    check_parameters,
     shown,
     unprepared,
 )
@@ -211,14 +211,14 @@ class Extended:
 
     async def _bind(self, bind: decode.Bind) -> None:
         prepared = self.names.statement(bind.statement)
-        if prepared.statement.kind not in ALLOWED_IN_FAILED:
+        check_parameters(prepared, bind)
+        if prepared.statement.kind not in ALLOWED_IN_FAILED or prepared.statement.kind is Kind.EMPTY:
             self._transaction.check()
         if bind.portal and (bind.portal in self.names.portals or self.names.cursor(bind.portal) is not None):
             raise PgError(DUPLICATE_CURSOR, f'cursor "{shown(bind.portal)}" already exists')
         self.names.drop_portal(bind.portal)
         portal = Portal(prepared, bind)
         if unprepared(prepared.statement):
-            check_no_parameters(bind)
             await self._answer(encode.BIND_COMPLETE)
         else:
             self.waiting.append(Pending(Expect.BIND, prepared, portal))

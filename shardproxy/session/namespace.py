@@ -21,6 +21,9 @@ TEXT_AND_BINARY = (0, 1)
 ALLOWED_IN_FAILED = frozenset({Kind.COMMIT, Kind.ROLLBACK, Kind.ROLLBACK_TO, Kind.EMPTY})
 """Kinds that are no error in a failed transaction."""
 
+UNANALYZED = frozenset({Kind.PREPARE, Kind.COPY_TO, Kind.COPY_FROM, Kind.UTILITY})
+"""Kinds in which a `$1` is no parameter of the protocol's: transformStmt() in src/backend/parser/analyze.c."""
+
 _SHARD_NAME = re.compile(r'(portal )?"(shardproxy_[0-9]+)"')
 
 
@@ -54,13 +57,16 @@ def by_itself(statement: Statement) -> bool:
     return False
 
 
-def check_no_parameters(bind: decode.Bind) -> None:
-    """Refuse the parameters of a statement that is never prepared on a shard: it has none."""
-    if bind.params:
+def check_parameters(prepared: Prepared, bind: decode.Bind) -> None:
+    """Refuse a wrong number of parameters, as PostgreSQL before it looks at anything else."""
+    analyzed = prepared.statement.kind not in UNANALYZED
+    used = [number for number, _ in prepared.statement.params] if analyzed else []
+    required = max([len(prepared.oids), *used])
+    if len(bind.params) != required:
         raise PgError(
             PROTOCOL_VIOLATION,
             f"bind message supplies {len(bind.params)} parameters, but prepared statement "
-            f'"{shown(bind.statement)}" requires 0',
+            f'"{shown(bind.statement)}" requires {required}',
         )
 
 

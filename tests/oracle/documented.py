@@ -85,23 +85,6 @@ def _types(_: Step, ours: Sequence[Item], theirs: Sequence[Item]) -> bool:
 _USERS = re.compile(r"'(no type: \d+|_?mood|_?point2|_?kind\d)'")
 
 
-def _sqlstates(ours: Sequence[Item], theirs: Sequence[Item]) -> tuple[str | None, str | None]:
-    here, there = error(ours), error(theirs)
-    return here["C"] if here else None, there["C"] if there else None
-
-
-def _aborted(_: Step, ours: Sequence[Item], theirs: Sequence[Item]) -> bool:
-    """An owed Parse is sent into the aborted transaction."""
-    here, there = _sqlstates(ours, theirs)
-    return here == "25P02" and there not in {None, "25P02"}
-
-
-def _locked(_: Step, ours: Sequence[Item], theirs: Sequence[Item]) -> bool:
-    """LOCK TABLE, before the statement, tells of a missing table."""
-    here, there = error(ours), error(theirs)
-    return bool(here and there and here["C"] == there["C"] == "42P01" and 'relation "public.' in here["M"])
-
-
 def _rows_before(_: Step, ours: Sequence[Item], theirs: Sequence[Item]) -> bool:
     """The shards run side by side, and PostgreSQL does not promise which row comes first either."""
     here, there = error(ours), error(theirs)
@@ -137,47 +120,15 @@ DIFFERENCES: tuple[Known, ...] = (
 """By design, each with the page that documents it."""
 
 
-def _empty(step: Step, ours: Sequence[Item], theirs: Sequence[Item]) -> bool:
-    return step.sql in {"", ";"} and ("I",) in ours and _sqlstates(ours, theirs)[1] == "25P02"
-
-
 def _described(_: Step, ours: Sequence[Item], theirs: Sequence[Item]) -> bool:
     return error(theirs) is not None and without(ours, "T") == list(theirs)
 
 
 FAULTS: tuple[Known, ...] = (
     Known("A2: RowDescription of a write of a reference table that fails", False, _described),
-    Known("C25: Bind of the empty query in a failed transaction", True, _empty),
     Known("A14: the OID of a user's type is that of another shard", False, _types),
-    Known("C21: 25P02 for the error of an owed Parse", True, _aborted),
-    Known("A2: a reference table that is missing is told by LOCK TABLE", True, _locked),
 )
 """Not mended yet, each with its number."""
-
-
-@dataclass(frozen=True)
-class Avoided:
-    """What is not sent, as a known fault would show only later; `holds` gets the step and the transaction's state."""
-
-    reason: str
-    holds: Callable[[Step, str], bool]
-
-
-AVOIDED: tuple[Avoided, ...] = (
-    Avoided(
-        "B5: ROLLBACK AND CHAIN of a failed transaction keeps READ ONLY",
-        lambda step, state: state == "E" and step.sql.endswith("AND CHAIN"),
-    ),
-    Avoided(
-        "B5: BEGIN with a mode or an isolation level inside a transaction",
-        lambda step, state: state == "T" and re.match("(BEGIN|START TRANSACTION) .", step.sql) is not None,
-    ),
-)
-
-
-def avoided(step: Step, state: str) -> str | None:
-    """The reason for which a step is not sent."""
-    return next((one.reason for one in AVOIDED if one.holds(step, state)), None)
 
 
 def known(step: Step, ours: Sequence[Item], theirs: Sequence[Item]) -> Known | None:
@@ -204,11 +155,6 @@ def first(ours: Sequence[Item], theirs: Sequence[Item]) -> tuple[str, str]:
     return told(here), told(there)
 
 
-def _parameters(_: Sequence[object], ours: Sequence[Item], theirs: Sequence[Item]) -> bool:
-    here, there = first(ours, theirs)
-    return (there == "E 08P01" or here == "E 0A000") and "bind message supplies" in repr(theirs)
-
-
 def _reported(_: Sequence[object], ours: Sequence[Item], theirs: Sequence[Item]) -> bool:
     return without(ours, "S") == without(theirs, "S")
 
@@ -221,8 +167,6 @@ SEQUENCES: tuple[KnownSequence, ...] = (
     KnownSequence(
         "C24: FETCH from no cursor fails at Bind, not at Execute", True, _any(("E 34000", "1"), ("E 34000", "2"))
     ),
-    KnownSequence("C25: Bind with a wrong number of parameters", True, _parameters),
-    KnownSequence("C25: Bind of the empty query in a failed transaction", True, _any(("2", "E 25P02"))),
     KnownSequence("C30: settings that an error takes back are reported, twice", False, _reported),
     KnownSequence("C26: SET LOCAL outside of a block gives no warning", True, _any(("C", "N 25P01"))),
     KnownSequence("C7: a portal in a failed transaction", True, _any(("E 34000", "n"), ("E 34000", "E 25P02"))),

@@ -1,6 +1,40 @@
 """Cases that differed once, each as short as it got, by a name that tells what was wrong."""
 
+from collections.abc import Sequence
+
 from tests.oracle.case import Case, Param, Step
+from tests.oracle.sequences import Pipeline, Sent
+
+KEPT_PIPELINES: dict[str, Sequence[Pipeline]] = {
+    "Bind counts its parameters before it looks at anything else": [
+        Pipeline(
+            [
+                Sent("parse", "n", b"UPDATE h SET b = 'x' WHERE k = $1", (23,)),
+                Sent("bind", "", "n", ()),
+                Sent("execute", "", 0),
+            ]
+        ),
+        Pipeline([Sent("bind", "q", "n", (b"1",)), Sent("bind", "q", "n", ())]),
+        Pipeline([Sent("query", b"BEGIN"), Sent("query", b"SELECT 1/0"), Sent("bind", "", "n", ())]),
+        Pipeline([Sent("parse", "", b"BEGIN", ()), Sent("bind", "", "", (b"1",))]),
+        Pipeline(
+            [Sent("parse", "", b"PREPARE p AS SELECT $1::int", ()), Sent("bind", "", "", ()), Sent("execute", "", 0)]
+        ),
+        Pipeline([Sent("parse", "", b"SELECT 1", (23, 23)), Sent("bind", "", "", (b"1",))]),
+    ],
+    "the empty query is not bound in a failed transaction": [
+        Pipeline(
+            [
+                Sent("query", b"BEGIN"),
+                Sent("query", b"SELECT 1/0"),
+                Sent("parse", "", b"", ()),
+                Sent("describe", "S", ""),
+                Sent("bind", "", "", ()),
+                Sent("execute", "", 0),
+            ]
+        ),
+    ],
+}
 
 _SINGLES = [Step("CREATE TABLE one (k int, s text)"), Step("CREATE TABLE two (k int, s text)")]
 

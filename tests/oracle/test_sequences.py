@@ -4,6 +4,7 @@ import pytest
 
 from tests.oracle.arena import Arena
 from tests.oracle.generate.pipelines import pipelines
+from tests.oracle.kept import KEPT_PIPELINES
 from tests.oracle.sequences import Sequences
 
 CASES = 40
@@ -19,3 +20,10 @@ def test_random_pipelines(sequences: Sequences, seed: int) -> None:
     before = sequences.pipelines
     sequences.run(pipelines(seed))
     assert sequences.pipelines > before
+
+
+@pytest.mark.parametrize("name", KEPT_PIPELINES)
+def test_kept_pipelines(arena: Arena, sequences: Sequences, name: str) -> None:
+    known = arena.known.total()
+    sequences.run(KEPT_PIPELINES[name])
+    assert arena.known.total() == known, "nothing in the list of known differences excuses a case that was mended"
