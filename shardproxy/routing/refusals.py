@@ -79,3 +79,13 @@ def copies_differ(
 ) -> PgError:
     """A write that each shard would carry out differently, on a table that must be the same on all."""
     return refused(f'{why} in a write of reference table "{table}" would make its copies differ', hint)
+
+
+def check_gid(name: str) -> None:
+    """Refuse a prepared transaction that has, or would have, a name of the proxy's own."""
+    if name.startswith(f"{SCHEMA}_"):
+        raise PgError(
+            INSUFFICIENT_PRIVILEGE,
+            f'the prepared transaction "{name}" is shardproxy\'s own, or would be taken for it',
+            hint=f"Choose an identifier that does not begin with {SCHEMA}_.",
+        )

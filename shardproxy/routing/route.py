@@ -27,7 +27,7 @@ from shardproxy.routing.plan import (
     Replicate,
     Settings,
 )
-from shardproxy.routing.refusals import derived, no_snapshot, own_schema, read_elsewhere, refused, unlisted
+from shardproxy.routing.refusals import check_gid, derived, no_snapshot, own_schema, read_elsewhere, refused, unlisted
 from shardproxy.routing.resolved import NOTIFICATIONS, OWN, Context, Tables, in_turn
 from shardproxy.routing.select import HINT_SET, elsewhere, route_select
 from shardproxy.routing.settings import names_own, route_settings
@@ -91,6 +91,9 @@ def route(statement: Statement, tables: Tables, context: Context, memory: Memory
     match statement:
         case Empty() | Begin() | Commit() | Rollback() | Savepoint() | Release() | RollbackTo():
             return Local()
+        case PrepareTransaction(name=name) if context.nshards == 1:
+            check_gid(name)
+            return Home()
         case PrepareTransaction(tag=tag):
             raise PgError(
                 FEATURE_NOT_SUPPORTED,

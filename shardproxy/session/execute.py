@@ -61,6 +61,7 @@ from shardproxy.sql import (
     Empty,
     Kind,
     ParseFailed,
+    PrepareTransaction,
     Release,
     Rollback,
     RollbackTo,
@@ -140,6 +141,10 @@ class Executor:
                 tag = await self._transactions.control(statement, sql)
                 if isinstance(statement, Commit | Rollback):
                     self.memory = self.memory.transaction_ended()
+                return Outcome(tag)
+            case PrepareTransaction(tag="PREPARE TRANSACTION") if len(self._shards.addresses) == 1:
+                tag = await self._transactions.prepare(statement, sql)
+                self.memory = self.memory.transaction_ended()
                 return Outcome(tag)
         plan = await self.planned(statement, params)
         run = _Run(statement, sql, params, request or query(sql), returning or query_returning(sql), plan)

@@ -9,7 +9,7 @@ from shardproxy.session.execute import Executor
 from shardproxy.session.portals import Portal, Prepared, as_written
 from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import Connection
-from shardproxy.sql import Deallocate, DeclareCursor, Discard, Kind, Statement, Utility
+from shardproxy.sql import Deallocate, DeclareCursor, Discard, Kind, PrepareTransaction, Statement, Utility
 from shardproxy.sqlstate import INVALID_CURSOR_NAME, INVALID_SQL_STATEMENT_NAME, PROTOCOL_VIOLATION
 from shardproxy.wire import decode
 
@@ -18,7 +18,7 @@ DUPLICATE_CURSOR = "42P03"
 TEXT_AND_BINARY = (0, 1)
 """The format codes of the protocol."""
 
-ALLOWED_IN_FAILED = frozenset({Kind.COMMIT, Kind.ROLLBACK, Kind.ROLLBACK_TO, Kind.EMPTY})
+ALLOWED_IN_FAILED = frozenset({Kind.COMMIT, Kind.ROLLBACK, Kind.ROLLBACK_TO, Kind.PREPARE_TRANSACTION, Kind.EMPTY})
 """Kinds that are no error in a failed transaction."""
 
 UNANALYZED = frozenset({Kind.PREPARE, Kind.COPY_TO, Kind.COPY_FROM, Kind.UTILITY})
@@ -34,6 +34,7 @@ def shown(name: bytes) -> str:
 
 LOCAL = frozenset({
     Kind.EMPTY, Kind.BEGIN, Kind.COMMIT, Kind.ROLLBACK, Kind.SAVEPOINT, Kind.RELEASE, Kind.ROLLBACK_TO,
+    Kind.PREPARE_TRANSACTION,
 })  # fmt: skip
 """Kinds that are carried out without preparing them on a shard."""
 
@@ -53,6 +54,8 @@ def by_itself(statement: Statement) -> bool:
     """
     match statement:
         case Utility(block="refused" | "required") | Discard(tag="DISCARD ALL") | DeclareCursor(hold=False):
+            return True
+        case PrepareTransaction():
             return True
     return False
 

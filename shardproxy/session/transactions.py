@@ -5,14 +5,15 @@ this module carries the client's words to the shards that take part.
 """
 
 from shardproxy.errors import PgError, ProtocolError
+from shardproxy.routing.refusals import check_gid
 from shardproxy.session.client import Client
 from shardproxy.session.database import Database
 from shardproxy.session.names import Resolver
 from shardproxy.session.shards import Shards
 from shardproxy.shard.errors import TimedOut
-from shardproxy.sql import Begin, Commit, Release, Rollback, RollbackTo, Savepoint
+from shardproxy.sql import Begin, Commit, PrepareTransaction, Release, Rollback, RollbackTo, Savepoint
 from shardproxy.sqlstate import ACTIVE_SQL_TRANSACTION, CONNECTION_FAILURE, NO_ACTIVE_SQL_TRANSACTION
-from shardproxy.transaction.state import FAILED
+from shardproxy.transaction.state import ACTIVE, FAILED
 
 Control = Begin | Commit | Rollback | Savepoint | Release | RollbackTo
 """The statements that `Transactions.control` carries out."""
@@ -151,6 +152,32 @@ class Transactions:
                 tag = "ROLLBACK"
         if statement.chain:
             transaction.chain(chained)
+        return tag
+
+    async def prepare(self, statement: PrepareTransaction, sql: bytes) -> str:
+        """PREPARE TRANSACTION, of a database of one shard: no other has a part in it."""
+        shards, transaction = self._shards, self._transaction
+        check_gid(statement.name)
+        if not transaction.open or transaction.implicit:
+            self._client.warn(NO_ACTIVE_SQL_TRANSACTION, "there is no transaction in progress")
+        if transaction.state is not ACTIVE:
+            if transaction.state is FAILED:
+                await shards.rollback()
+                self._names.forget()
+            return "ROLLBACK"
+        defined = transaction.defined
+        await shards.cancel_sent()
+        [connection] = await shards.join(shards.everyone)
+        try:
+            tag = await connection.execute(sql)
+        except PgError:
+            await shards.rollback()
+            raise
+        finally:
+            self._names.forget()
+        shards.end(committed=True)
+        if defined:
+            self._database.definitions_changed()
         return tag
 
     async def _savepoint(self, statement: Savepoint | Release | RollbackTo, sql: bytes) -> str:

@@ -10,7 +10,7 @@ from psycopg.conninfo import make_conninfo
 from shardproxy.wire import encode
 from shardproxy.wire.constants import F
 from tests.conftest import RunProxy
-from tests.support.databases import Servers
+from tests.support.databases import Databases, Servers
 from tests.support.rawclient import RawClient
 from tests.support.twin import Step, Twin
 
@@ -638,6 +638,45 @@ def test_debug_messages_about_the_proxy_s_own_statements_are_not_seen(twin: Twin
     told = [notice["M"] for reply in replies for notice in reply.notices]
     assert [words for words in told if "shardproxy" in words] == []
     assert any("SELECT b FROM t" in words for words in told)
+
+
+@pytest.fixture(scope="module")
+def one_shard(servers18: Servers, run_proxy_for_module: RunProxy) -> Iterator[Twin]:
+    databases = Databases.create(servers18, shards=1, one_server=True)
+    databases.execute("CREATE TABLE t (a int PRIMARY KEY, b text)")
+    table = {"name": "t", "placement": "hash", "key": ["a"]}
+    yield Twin(databases, run_proxy_for_module(databases.config([table])))
+    databases.drop()
+
+
+PREPARE = "PREPARE TRANSACTION 'one'"
+
+PREPARED: dict[str, list[Step]] = {
+    "committed": ["BEGIN", "INSERT INTO t VALUES (1, 'x')", PREPARE, "TABLE t", "COMMIT PREPARED 'one'", "TABLE t"],
+    "rolled back": ["BEGIN", "DELETE FROM t", PREPARE, "ROLLBACK PREPARED 'one'", "TABLE t"],
+    "extended": [run("BEGIN") + run("DELETE FROM t") + run(PREPARE) + S, run("ROLLBACK PREPARED 'one'") + S],
+    "of nothing": ["BEGIN", PREPARE, "COMMIT PREPARED 'one'"],
+    "in no transaction": [PREPARE, run(PREPARE) + S, "COMMIT PREPARED 'one'", "ROLLBACK PREPARED 'one'"],
+    "in a failed one": ["BEGIN", "SELECT 1 / 0", PREPARE, "BEGIN", "SELECT 1 / 0", run(PREPARE) + S, "SELECT 1"],
+    "refused": ["BEGIN", "CREATE TEMPORARY TABLE mine (a int)", PREPARE, "SELECT 1"],
+    "twice": ["BEGIN", PREPARE, "BEGIN", PREPARE, "COMMIT", "ROLLBACK PREPARED 'one'"],
+    "ended in a block": ["BEGIN", "COMMIT PREPARED 'one'", "ROLLBACK", "BEGIN", run("ROLLBACK PREPARED 'one'") + S],
+}
+
+
+@pytest.mark.parametrize("steps", PREPARED.values(), ids=PREPARED)
+def test_prepare_transaction_of_one_shard(one_shard: Twin, steps: list[Step]) -> None:
+    one_shard.compare(*steps)
+
+
+def test_do_and_call_of_one_shard(one_shard: Twin) -> None:
+    one_shard.compare(
+        "DO $$ BEGIN INSERT INTO t VALUES (7, 'x'); END $$",
+        "CREATE PROCEDURE p(n int) LANGUAGE sql AS 'DELETE FROM t WHERE a = n'",
+        "CALL p(7)",
+        "TABLE t",
+        "DROP PROCEDURE p",
+    )
 
 
 def test_in_pieces_over_several_shards(twin: Twin) -> None:
