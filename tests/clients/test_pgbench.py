@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import RunProxy
-from tests.support.databases import Servers, execute
+from tests.support.databases import Databases, Servers, execute
 from tests.support.twin import Twin
 
 SCRIPT = """
@@ -39,15 +39,12 @@ def twin(servers: Servers, run_proxy_for_module: RunProxy) -> Iterator[Twin]:
         yield twin
 
 
-def pgbench(twin: Twin, script: Path, protocol: str, *, clients: int = 8, transactions: int = 40) -> str:
-    program = twin.databases.psql.with_name("pgbench")
+def run(databases: Databases, dsn: str, *arguments: str) -> str:
+    program = databases.psql.with_name("pgbench")
     if not program.exists():
         pytest.skip("this PostgreSQL package has no pgbench")
-    counts = ["-c", str(clients), "-j", "2", "-t", str(transactions)]
     done = subprocess.run(
-        [str(program), "-n", "-M", protocol, *counts, "-f", str(script), "-d", twin.dsn]
-        if twin.version >= 17
-        else [str(program), "-n", "-M", protocol, *counts, "-f", str(script), twin.dsn],
+        [str(program), *arguments, *(("-d",) if databases.version >= 17 else ()), dsn],
         capture_output=True,
         text=True,
         timeout=120,
@@ -55,6 +52,11 @@ def pgbench(twin: Twin, script: Path, protocol: str, *, clients: int = 8, transa
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def pgbench(twin: Twin, script: Path, protocol: str, *, clients: int = 8, transactions: int = 40) -> str:
+    counts = ["-c", str(clients), "-j", "2", "-t", str(transactions)]
+    return run(twin.databases, twin.dsn, "-n", "-M", protocol, *counts, "-f", str(script))
 
 
 @pytest.mark.parametrize("protocol", ["simple", "extended", "prepared"])
@@ -74,3 +76,21 @@ def test_a_pipeline(twin: Twin, tmp_path: Path, protocol: str) -> None:
     script = tmp_path / "pipeline.sql"
     script.write_text(PIPELINE)
     assert "actually processed: 320/320" in pgbench(twin, script, protocol)
+
+
+@pytest.mark.parametrize("steps", ["dtgpf", "dtGpf"])
+def test_the_standard_script_on_reference_tables(servers18: Servers, run_proxy: RunProxy, steps: str) -> None:
+    """Each transaction has parsed its UPDATEs before it waits for another's row."""
+    databases = Databases.create(servers18, one_server=True)
+    try:
+        proxy = run_proxy(databases.config(unlisted_tables="reference", commit="two-phase"))
+        run(databases, proxy.dsn(), "-i", "-q", "-I", steps)
+        said = run(databases, proxy.dsn(), "-n", "-M", "prepared", "-c", "4", "-j", "1", "-t", "25")
+        assert "actually processed: 100/100" in said
+        for table, count in (("accounts", 100_000), ("tellers", 10), ("branches", 1), ("history", 100)):
+            summed = f"SELECT count(*), sum(hashtextextended(t::text, 0)) FROM pgbench_{table} AS t"
+            [[first], *others] = databases.rows(summed)
+            assert first[0] == count
+            assert others == [[first], [first]]
+    finally:
+        databases.drop()
