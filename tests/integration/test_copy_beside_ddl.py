@@ -79,7 +79,7 @@ def test_ddl_behind_the_transactions_snapshot(twin: Twin) -> None:
     """The catalogs are read by the transaction's snapshot, the table's definition as it is now."""
     with psycopg.connect(twin.dsn) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        connection.execute("UPDATE ref SET b = 'x'")  # a snapshot on every shard
+        connection.execute("INSERT INTO ref VALUES (1, 'x')")  # a snapshot on every shard
         twin.databases.execute(REORDER)
         with pytest.raises(psycopg.errors.SerializationFailure):
             load(connection)
