@@ -14,6 +14,7 @@ from shardproxy.session.extended import Extended
 from shardproxy.session.portals import as_written
 from shardproxy.session.transactions import Transactions
 from shardproxy.sql import Statement, run_as
+from shardproxy.sql.strings import reads_alike
 from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED
 from shardproxy.wire import decode
 from shardproxy.wire.errors import decoded
@@ -81,9 +82,9 @@ class Simple:
 
 def _check_strings(statement: Statement) -> None:
     """Refuse a string that a shard would read otherwise: PostgreSQL reads all of a Query before it runs any of it."""
-    if "\\" in statement.text:
+    if not reads_alike(statement.text):
         raise PgError(
             FEATURE_NOT_SUPPORTED,
-            "a backslash after a change of standard_conforming_strings in the same query is not supported",
+            "a backslash in '...' after a change of standard_conforming_strings in the same query is not supported",
             hint="Send the change in a query of its own.",
         )

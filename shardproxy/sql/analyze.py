@@ -13,6 +13,7 @@ from shardproxy.errors import PgError
 from shardproxy.sql.build import statement_of
 from shardproxy.sql.parse import ParseFailed, parse
 from shardproxy.sql.statements import Empty, Insert, Query, Select, Statement
+from shardproxy.sql.strings import reads_alike
 from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED, STATEMENT_TOO_COMPLEX
 
 CACHE_BYTES: Final = 16 * 2**20
@@ -66,12 +67,12 @@ def keep(sql: str, statements: Sequence[Statement]) -> None:
 def require_conforming_strings(sql: str) -> None:
     """Refuse text whose strings a session with standard_conforming_strings = off reads in another way.
 
-    The grammar reads '...' as the standard specifies; where strings end would be a guess if there is a backslash.
+    The grammar reads '...' as the standard specifies.
     """
-    if "\\" in sql:
+    if not reads_alike(sql):
         raise PgError(
             FEATURE_NOT_SUPPORTED,
-            "a backslash in a query is not supported with standard_conforming_strings = off",
+            "a backslash in '...' is not supported with standard_conforming_strings = off",
             hint="SET standard_conforming_strings = on, and write E'...' where a backslash is an escape.",
         )
 

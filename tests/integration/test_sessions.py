@@ -86,6 +86,13 @@ SIMPLE: dict[str, list[Step]] = {
         parse("SELECT 1") + parse("SELECT E'\\u12'", "p") + S,
         run("SELECT b FROM t WHERE a = 1") + parse("VALUES (1) FETCH FIRST 1 ROWS WITH TIES") + S,
     ],
+    "a backslash where standard_conforming_strings says nothing": [
+        "SET standard_conforming_strings = off",
+        r"""SELECT E'a\\b', $$a\b$$, 1 AS "a\b" -- \'""",
+        r"INSERT INTO t VALUES (1001, E'a\\b\'c'); SELECT b, 'it''s' FROM t WHERE a = 1001 /* \ */",
+        "DELETE FROM t WHERE a = 1001",
+        r"SET standard_conforming_strings = on; SELECT E'\\'",
+    ],
     "a statement that is too deep": ["SELECT " + "+".join(["1"] * 100_000), "SELECT 1"],
     "unknown table": ["SELECT * FROM nobody"],
     "unknown table in the second statement": ["SELECT 1; SELECT * FROM nobody; SELECT 2"],

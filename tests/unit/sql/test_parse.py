@@ -154,3 +154,37 @@ def test_backslashes_are_refused_where_strings_are_not_standard() -> None:
         require_conforming_strings("select '\\'; drop table t; --'")
     assert raised.value.sqlstate == "0A000"
     assert raised.value.hint
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        r"SELECT E'a\\b', e'a\'b', $$a\b$$, $x$ \ $$ ' $x$",
+        r"SELECT 'a' -- \'",
+        r"SELECT /* \' /* \ */ ' \ */ 'a', 'it''s'",
+        r'SELECT 1 AS "a\b"',
+        r"SELECT a$b$, 'c', E'\\'",
+        "SELECT '$$', E'\\\\' || '$$'",
+    ],
+)
+def test_backslashes_that_mean_the_same_in_either_case(sql: str) -> None:
+    require_conforming_strings(sql)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        r"SELECT 'a\b'",
+        r"SELECT 'a\'b'",
+        r"SELECT E'\\', 'a\\b'",
+        r"SELECT name'\'",
+        r"SELECT xe'a\b'",
+        r"SELECT N'\'",
+        "SELECT 'a\\",
+        r"SELECT /* ' */ '\'",
+        r"SELECT a$$ '\' $$",
+    ],
+)
+def test_backslashes_that_do_not(sql: str) -> None:
+    with pytest.raises(PgError, match="standard_conforming_strings"):
+        require_conforming_strings(sql)
