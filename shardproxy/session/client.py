@@ -23,6 +23,8 @@ class Client:
         self._max_statement_size = max_statement_size
         self.parameters: dict[str, str] = {}
         """What ParameterStatus has told the client."""
+        self.offset = 0
+        """Characters of the query in front of the statement that runs."""
         self.on_notice: Callable[[int, Fields], None] = NoticeMerger(self.notice).notice
         """Takes a shard's NoticeResponse during the statement that runs."""
 
@@ -42,6 +44,8 @@ class Client:
 
     def notice(self, fields: Fields) -> None:
         """Send NoticeResponse."""
+        if self.offset and "P" in fields:
+            fields = {**fields, "P": str(int(fields["P"]) + self.offset)}
         self.write(encode.notice_response(fields))
 
     def warn(self, state: str, message: str, *, hint: str | None = None) -> None:

@@ -52,7 +52,7 @@ class Simple:
                 if len(statements) > 1:
                     # Anew after a COMMIT among them: what follows is one transaction again.
                     transactions.begin_implicit()
-                offset = statement.location
+                client.offset = offset = statement.location
                 tag = await self._run(statement, text, alone=len(statements) == 1)
                 if number == len(statements):
                     # As PostgreSQL: the last tag is sent after the commit, for it may still fail.
@@ -65,6 +65,7 @@ class Simple:
                 await client.stream.drain()
         except PgError as error:
             await transactions.fail(error, offset)
+        client.offset = 0
         self._extended.ready()
 
     async def _run(self, statement: Statement, text: Text, *, alone: bool) -> str | None:

@@ -164,6 +164,9 @@ def _any(*wanted: tuple[str, str]) -> Callable[[Sequence[object], Sequence[Item]
 
 
 SEQUENCES: tuple[KnownSequence, ...] = (
+    KnownSequence("by design: no warning of a portal that is left bound to COMMIT", True, _any(("C", "N 01000"))),
+    KnownSequence("C26: DECLARE CURSOR after what is no statement, in a pipeline", True, _any(("C", "E 25P01"))),
+    KnownSequence("C6: EXECUTE, parsed before its statement was there, is described by it", True, _any(("T", "n"))),
     KnownSequence(
         "C24: FETCH from no cursor fails at Bind, not at Execute", True, _any(("E 34000", "1"), ("E 34000", "2"))
     ),

@@ -189,6 +189,12 @@ KEPT: dict[str, Case] = {
         Step("COPY lst FROM STDIN", data=b"\xc3\xa4\tx\tb\n1\t1\tA\n\t7\ta\n"),
         Step("COPY lst FROM STDIN", data=b"\xc3\xa4\t3\tb\n1\t1\tA\n\t7\ta\n"),
     ],
+    "a notice tells its position in the whole Query": [
+        Step("CREATE TYPE shell"),
+        Step("  CREATE FUNCTION f(shell) RETURNS cstring LANGUAGE internal STRICT IMMUTABLE AS 'int4out'"),
+        Step("SELECT 1; CREATE FUNCTION g(shell) RETURNS cstring LANGUAGE internal STRICT IMMUTABLE AS 'int4out'"),
+        Step(" CREATE FUNCTION h(shell) RETURNS cstring LANGUAGE internal STRICT IMMUTABLE AS 'int4out'", params=()),
+    ],
     "all of a Query is read before any of it is run": [
         Step("CREATE TABLE h (k text, v int)"),
         Step(r"SET standard_conforming_strings = off; SELECT 'a\\b'"),
