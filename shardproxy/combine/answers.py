@@ -13,6 +13,7 @@ from shardproxy.wire import decode
 from shardproxy.wire.constants import B
 from shardproxy.wire.encode import message
 from shardproxy.wire.replies import Expect, Owed
+from shardproxy.wire.usertypes import type_oids
 
 DESCRIPTIONS = frozenset({B.ROW_DESCRIPTION, B.NO_DATA, B.PARAMETER_DESCRIPTION})
 
@@ -26,6 +27,8 @@ class Answer:
     empty: bool = False
     parameters: tuple[int, ...] | None = None
     """The types of a statement's parameters, where they were asked for."""
+    columns: tuple[int, ...] | None = None
+    """The types of its columns, where they were."""
 
 
 class Answers:
@@ -51,8 +54,12 @@ class Answers:
         elif kind in DESCRIPTIONS or kind in {B.PARSE_COMPLETE, B.BIND_COMPLETE}:
             if kind == B.PARAMETER_DESCRIPTION:
                 answer.parameters = decode.parameter_description(payload)
-            elif kind == B.ROW_DESCRIPTION and len(self.shards) > 1:
-                self._compare(payload)
+            elif kind == B.NO_DATA:
+                answer.columns = ()
+            elif kind == B.ROW_DESCRIPTION:
+                answer.columns = tuple(oid for _, oid, _ in type_oids(payload))
+                if len(self.shards) > 1:
+                    self._compare(payload)
             return self._once(kind, payload, owed)
         elif kind not in {B.CLOSE_COMPLETE, B.COPY_DONE, B.READY_FOR_QUERY}:
             raise ProtocolError(f"unexpected message of type {chr(kind)!r}")

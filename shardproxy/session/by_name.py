@@ -121,6 +121,6 @@ class ByName:
         owed = Owed(Expect.DESCRIBE_STATEMENT, forward=False), SWALLOWED_SYNC
         connection.send(encode.describe(b"S", name) + encode.SYNC, owed)
         [answer] = await Relay([connection], Discard()).run()
-        prepared.take(answer.parameters)
+        prepared.take(answer.parameters, answer.columns)
         self._names.statements[name] = prepared
         return tag

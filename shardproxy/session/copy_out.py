@@ -14,7 +14,9 @@ from shardproxy.copy.options import CopyOptions
 from shardproxy.errors import PgError
 from shardproxy.native import FrameMerge
 from shardproxy.session.copy_start import first_replies
+from shardproxy.session.copy_types import carrying_of
 from shardproxy.session.relay import COPY_DATA, Discard, Output, Relay
+from shardproxy.session.typed import Carrying
 from shardproxy.shard.connection import Connection
 from shardproxy.sql import CopyTo, Statement
 from shardproxy.wire import encode
@@ -26,8 +28,20 @@ def is_copy_out(statement: Statement) -> TypeGuard[CopyTo]:
     return isinstance(statement, CopyTo) and statement.endpoint == "client"
 
 
-async def copy_out(sql: bytes, options: CopyOptions, connections: Sequence[Connection], output: Output) -> str:
-    """Run the COPY on the connections, stream to `output`, return the tag; no CopyOutResponse before all agree."""
+async def copy_out(
+    sql: bytes,
+    options: CopyOptions,
+    connections: Sequence[Connection],
+    output: Output,
+    statement: CopyTo | None = None,
+) -> str:
+    """Run the COPY on the connections, stream to `output`, return the tag; no CopyOutResponse before all agree.
+
+    In binary, `statement` tells the types that the rows have inside.
+    """
+    carrying: list[Carrying | None] = []
+    if options.format == "binary" and statement is not None:
+        carrying = [await carrying_of(statement, sql, connection) for connection in connections]
     for connection in connections:
         connection.query(sql)
     replies = await first_replies(connections, B.COPY_OUT_RESPONSE)
@@ -48,7 +62,11 @@ async def copy_out(sql: bytes, options: CopyOptions, connections: Sequence[Conne
         format="binary" if response.format == 1 else "text",
         header=options.header != "none",
     )
-    answers = await Relay(connections, output, merge).run()
+    relay = Relay(connections, output, merge)
+    for number, one in enumerate(carrying):
+        if one is not None:
+            relay.carry(number, one)
+    answers = await relay.run()
     output.write(merge.tail())
     output.write(encode.COPY_DONE)
     return total_tag([answer.tag or "" for answer in answers])

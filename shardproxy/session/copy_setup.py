@@ -29,6 +29,7 @@ from shardproxy.routing.relation import Relation
 from shardproxy.session.copy_look import LOCKABLE, NOT_GUARDED, Changed, Guard, Look, Looked
 from shardproxy.session.copy_splitter import NewSplitter, keyed_splitter, refusal_of, splitter_for
 from shardproxy.session.copy_start import first_replies
+from shardproxy.session.copy_types import check_copied
 from shardproxy.session.copy_verify import Verify, moves, watched
 from shardproxy.session.database import SHARDED, Database
 from shardproxy.session.execute import Executor
@@ -134,6 +135,7 @@ async def prepare_copy(
     if copy.options.opaque or not _columns_known(copy, relation):
         [connection] = await shards.join(numbers[:1])
         raise await _refused_by(connection, sql)
+    await check_copied(database.types, copy, {shard: looks[shard].relation for shard in numbers})
     encoding = copy.options.encoding or shards.client_encoding
     if copy.options.format != "binary" and not splits_bytewise(encoding):
         raise PgError(

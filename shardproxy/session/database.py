@@ -12,6 +12,7 @@ from shardproxy.session.long_text import LongTexts
 from shardproxy.session.name_cache import NameCache
 from shardproxy.shard.address import addresses_of
 from shardproxy.shard.connection import Connection
+from shardproxy.shard.types import Types
 from shardproxy.transaction import one_phase
 from shardproxy.transaction.ahead import Ahead
 from shardproxy.transaction.coordinator import Coordinator
@@ -43,6 +44,7 @@ class Database:
         self.shard_numbers = {shard.name: number for number, shard in enumerate(config.shards)}
         self.unlisted_shard = self.shard_numbers.get(config.unlisted_tables)
         """The shard that has all tables that are not listed, None if none has."""
+        self.types = Types(self.addresses, self.unlisted_shard or 0)
         self.keys_renamed: dict[tuple[int, int], dict[str, int]] = {}
         """By shard and OID the numbers (pg_attribute.attnum) of key columns that a statement has renamed."""
         self.generation = 0
@@ -93,6 +95,7 @@ class Database:
         """A statement has changed a definition: what sessions know of tables may be wrong."""
         self.generation += 1
         self.looks.clear()
+        self.types.forget()
 
     def names_alike(self, key: Hashable) -> NameCache:
         """Return what is known of names by the sessions of this key: what decides how they see names."""

@@ -117,7 +117,9 @@ class Executor:
         self.memory = Memory()
         self.named: Callable[[str], Prepared | None] = lambda _: None
         """Returns the prepared statement of a name."""
+        self.types = database.types
         self._facts: Facts | None = None
+        self._columns: tuple[int, ...] | None = None  # of the last statement, where a shard has told them
         self._database = database
         self._shards = shards
         self._names = names
@@ -153,7 +155,7 @@ class Executor:
                 assert isinstance(statement, CopyTo)
                 if changes_together(plan.rows):
                     self._transactions.begin_implicit()
-                return Outcome(await copy_out(sql, statement.options, await self.joined(plan), self.client))
+                return Outcome(await copy_out(sql, statement.options, await self.joined(plan), self.client, statement))
             case Settings():
                 answers = await self._set(run, plan)
             case ShardByShard():
@@ -174,6 +176,7 @@ class Executor:
                     [exists] = await connections[0].fetch_row(plan.fill.exists, 1)
                     if exists == b"t":
                         raise not_empty(plan.fill)
+        self._columns = answers[0].columns
         self._learn(run)
         if answers[0].suspended:
             return Outcome(None, suspended=True)
@@ -243,7 +246,7 @@ class Executor:
         made.add(encode.SYNC, SWALLOWED_SYNC)
         connection.send(b"".join(made.data), made.owed)
         [answer] = await Relay([connection], Discard()).run()
-        prepared.take(answer.parameters)
+        prepared.take(answer.parameters, answer.columns)
 
     def shards_of(self, plan: Plan) -> tuple[int, ...]:
         """Return the numbers of the shards that a plan means."""
@@ -298,6 +301,7 @@ class Executor:
 
     def offer(self, prepared: Prepared) -> None:
         """A prepared statement has been run."""
+        prepared.returns(self._columns)
         facts, cache = self._new_facts(), self._names.cache
         if facts is None or facts.statement is not prepared.statement or prepared.key in cache.plans:
             return
@@ -322,7 +326,7 @@ class Executor:
             statements = analyze(text.decode())
         except ParseFailed:
             statements = ()
-        plan = query_plan(facts, statements[0], kinds, texts) if len(statements) == 1 else None
+        plan = query_plan(facts, statements[0], kinds, texts, self._columns) if len(statements) == 1 else None
         cache.queries.keep((text, kinds), plan)
 
     # Executors.

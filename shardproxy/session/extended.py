@@ -35,6 +35,7 @@ from shardproxy.session.portals import READ_BY, Pending, Portal, Prepared, reque
 from shardproxy.session.relay import Kept, Relay
 from shardproxy.session.shards import Shards
 from shardproxy.session.transactions import Transactions
+from shardproxy.session.typed import know_values
 from shardproxy.shard.connection import Connection
 from shardproxy.sql import Kind, Modify, Select, Statement, run_as
 from shardproxy.sqlstate import (
@@ -172,13 +173,15 @@ class Extended:
             group = [item for item in self.waiting if item.prepared is prepared]
             # In the client's order: only what stands together may go together.
             group = group[: next((at for at, item in enumerate(self.waiting) if item.prepared is not prepared), None)]
+            for portal in {id(item.portal): item.portal for item in group if item.portal is not None}.values():
+                await know_values(self._executor.types, portal)
             connection = await self.by_name.knowing(prepared)
             del self.waiting[: len(group)]
             made = request(connection.statements, group, None)
             made.add(encode.SYNC, SWALLOWED_SYNC)
             connection.send(b"".join(made.data), made.owed)
             [answer] = await Relay([connection], self._client).run()
-            prepared.take(answer.parameters)
+            prepared.take(answer.parameters, answer.columns)
 
     async def _answer(self, answer: bytes) -> None:
         """Give an answer of the proxy's own, after all that came earlier."""
@@ -200,6 +203,7 @@ class Extended:
             self._transaction.check()
         if parse.name and parse.name in self.names.statements:
             raise PgError(DUPLICATE_PREPARED_STATEMENT, f'prepared statement "{shown(parse.name)}" already exists')
+        await self._executor.types.know(parse.oids)
         read_by = tuple(map(self._client.parameters.get, READ_BY))
         prepared = Prepared(text, statement, parse.oids, parse.name, key, read_by=read_by)
         if unprepared(statement):
@@ -292,6 +296,7 @@ class Extended:
             # A binary value cannot be read without its type.
             await self.settle()
             await self._executor.describe(portal.prepared)
+        await know_values(self._executor.types, portal)
         alone = False
         if not is_copy_in(statement) and not self.executed:
             # A Sync that has already come tells that this is the only statement of its transaction.

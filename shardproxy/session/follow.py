@@ -23,6 +23,7 @@ from shardproxy.session.client import Client
 from shardproxy.session.portals import next_number
 from shardproxy.session.relay import Discard, Output, Relay
 from shardproxy.session.shards import Shards
+from shardproxy.session.typed import described as described_for_client
 from shardproxy.shard.connection import Connection
 from shardproxy.shard.errors import reported_by
 from shardproxy.shard.statements import UNNAMED
@@ -147,6 +148,8 @@ class Follow:
                     size += len(text)
                 elif reply.type == B.ROW_DESCRIPTION and reply.owed is described:
                     if rows.returning:
+                        if first.statements.types is not None:
+                            reply, _ = await described_for_client(first.statements.types, reply)
                         self._output.write(encode.message(B.ROW_DESCRIPTION, without_last(reply.payload)))
                 elif reply.owed.forward and reply.type != B.READY_FOR_QUERY:
                     self._output.write(encode.message(reply.type, reply.payload))

@@ -20,10 +20,12 @@ from shardproxy.session.shards import Shards
 from shardproxy.session.transactions import Transactions
 from shardproxy.session.turns import LAST, QUERY, SYNC, Turn, Turns
 from shardproxy.shard.connection import Connection
+from shardproxy.shard.types import ShardTypes
 from shardproxy.transaction.state import ACTIVE, FAILED, IDLE, IMPLICIT
-from shardproxy.wire import encode
+from shardproxy.wire import decode, encode
 from shardproxy.wire.constants import HEADER_SIZE, F, frontend_limit
 from shardproxy.wire.replies import Expect, Owed
+from shardproxy.wire.usertypes import FIRST_NORMAL, is_own
 
 _walk: Final = MessageWalk([frontend_limit(kind) for kind in range(256)])
 
@@ -38,6 +40,7 @@ class Tail(NamedTuple):
     request: bytes
     ready: tuple[Owed, ...]
     unready: tuple[Owed, ...]
+    describes: bool
 
 
 def _tails() -> Iterator[tuple[bytes, Tail]]:
@@ -46,7 +49,7 @@ def _tails() -> Iterator[tuple[bytes, Tail]]:
         (execute, (_BIND, _EXECUTE)),
         (encode.describe(b"P", b"") + execute, (_BIND, _DESCRIBE, _EXECUTE)),
     ):
-        yield sent, Tail(sent + encode.SYNC, (*owed, SYNC), (*owed, LAST))
+        yield sent, Tail(sent + encode.SYNC, (*owed, SYNC), (*owed, LAST), _DESCRIBE in owed)
 
 
 _TAILS: Final = dict(_tails())
@@ -158,6 +161,9 @@ class Lane:
         connection = None if shard is None else self._free(shard, plan.overlap)
         if tail is None or shard is None or connection is None:
             return 0
+        own = connection.statements.types
+        if own is not None and not prepared.plain and not _fits(view, start, end, tail, prepared, own):
+            return 0
         known = connection.statements.has(prepared.shard_name, prepared.number)
         if first == bind and not known and prepared.read_otherwise(connection.statements):
             return 0
@@ -174,7 +180,8 @@ class Lane:
         if first != bind:
             extended.names.statements[b""] = prepared
             connection.statements.parsed(b"", prepared.number)
-            request = bytes(view[starts[first] : end]) + tail.request
+            parse = view[starts[first] : starts[bind]] if own is None or prepared.plain else prepared.parse(own)
+            request = b"".join((parse, view[starts[bind] : end], tail.request))
             owed = (_PARSE, *owed)
         else:
             renamed = rebind(view, start, end, b"", prepared.shard_name)
@@ -182,7 +189,7 @@ class Lane:
             request = renamed + tail.request
             if not known:
                 connection.statements.parsed(prepared.shard_name, prepared.number)
-                request = prepared.parse() + request
+                request = prepared.parse(own) + request
                 owed = (Owed(Expect.PARSE, forward=False, name=prepared.shard_name), *owed)
         if plan.held is not None:
             self._shards.holds((shard,), plan.held)
@@ -242,9 +249,35 @@ class Lane:
             return 0
         if plan.held is not None and shard is not None:
             self._shards.holds((shard,), plan.held)
+        own = connection.statements.types
+        if own is not None and not plan.plain and not own.fresh:
+            return 0
         connection.statements.queried()
         self._extended.names.forget_unnamed()
         self._turns.send(
             bytes(view[start:end]), _QUERIED, Turn(connection, True, False, inside, plan.overlap is ALWAYS)
         )
         return 1
+
+
+def _fits(view: memoryview, start: int, end: int, tail: Tail, prepared: Prepared, types: ShardTypes) -> bool:
+    """Whether a unit is for a shard what it is for the client, but for descriptions and for the types of a Parse.
+
+    What a binary value has inside is the coroutine's to translate.
+    """
+    bind = decode.bind(bytes(view[start:end]))
+    columns, asked = prepared.columns, prepared.oids
+    inside: tuple[int, ...] = ()
+    if any(bind.param_formats):
+        if prepared.types is None and not (len(prepared.oids) >= len(bind.params) and all(prepared.oids)):
+            return False
+        inside = prepared.types or prepared.oids
+    if any(bind.result_formats):
+        if columns is None:
+            return False
+        inside += columns
+    if tail.describes:
+        asked += (FIRST_NORMAL,) if columns is None else columns
+    if not any(map(is_own, (*asked, *inside))):
+        return True
+    return types.map is not None and types.fresh and not any(map(types.map.carries, inside))

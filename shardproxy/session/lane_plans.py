@@ -17,6 +17,7 @@ from shardproxy.routing.keyed import Keyed, keyed
 from shardproxy.session.portals import Prepared
 from shardproxy.session.shards import Shards
 from shardproxy.sql import Insert, Select, Statement, TableRef
+from shardproxy.wire.usertypes import is_own
 
 _FOR: Final = re.compile(r"\bfor\b", re.IGNORECASE)
 
@@ -86,6 +87,8 @@ class QueryPlan:
     keyed: Keyed
     overlap: Overlap
     held: str | None = None
+    plain: bool = True
+    """It has no columns with types of the user's own."""
 
     def shard(self, kinds: bytes, texts: Sequence[bytes], shards: Shards) -> int | None:
         """Return the shard for a Query with these constants; None if `route` has to tell."""
@@ -124,7 +127,9 @@ def lane_plan(facts: Facts, prepared: Prepared) -> LanePlan | None:
     )
 
 
-def query_plan(facts: Facts, shape: Statement, kinds: bytes, texts: Sequence[bytes]) -> QueryPlan | None:
+def query_plan(
+    facts: Facts, shape: Statement, kinds: bytes, texts: Sequence[bytes], columns: tuple[int, ...] | None
+) -> QueryPlan | None:
     """Return the plan of a Query that has been run; `shape` is its statement with the constants taken out.
 
     None if it needs `route`, or if the plan would not have given what the Query was routed to.
@@ -138,7 +143,8 @@ def query_plan(facts: Facts, shape: Statement, kinds: bytes, texts: Sequence[byt
     made = keyed(shape, facts.tables, facts.context)
     if made is None:
         return None
-    plan = QueryPlan(made, overlap_of(facts.statement), held_by(facts.statement, facts.context))
+    plain = columns is None or not any(map(is_own, columns))
+    plan = QueryPlan(made, overlap_of(facts.statement), held_by(facts.statement, facts.context), plain)
     match facts.plan:
         case Home() if made.kind == "home":
             return plan

@@ -18,7 +18,7 @@ from shardproxy.routing import Connected, Copies, Home, OneShard, Replicate
 from shardproxy.routing.refusals import refused
 from shardproxy.session.client import Client
 from shardproxy.session.execute import READS, Executor, Outcome
-from shardproxy.session.portals import Pending, Portal, request, send_with
+from shardproxy.session.portals import UNASKED, Pending, Portal, request, send_with
 from shardproxy.session.relay import Discard, Kept, Output, Relay
 from shardproxy.shard.connection import Connection
 from shardproxy.sql import Fetch, Kind, Modify, Statement
@@ -116,6 +116,8 @@ class Reading:
         portal = None if begun else self.portal
         forward = isinstance(output, Client)
         made = request(connection.statements, [] if begun else pending, portal, self.name, forward=forward)
+        if begun and connection.statements.types is not None and self.portal.may_carry():
+            made.add(encode.describe(b"P", self.name), UNASKED)
         made.add(encode.execute(self.name, rows), EXECUTED)
         made.add(encode.SYNC, SWALLOWED_SYNC)
         connection.send(b"".join(made.data), made.owed)
@@ -230,6 +232,8 @@ async def open_cursor(executor: Executor, portal: Portal, name: bytes) -> None:
 
 async def run_cursor(client: Client, connection: Connection, name: bytes, limit: int) -> Outcome:
     """Read a cursor that SQL has opened: to the protocol it is a portal."""
-    connection.send(encode.execute(name, limit) + encode.SYNC, (EXECUTED, SWALLOWED_SYNC))
+    told = connection.statements.types is not None
+    data = (encode.describe(b"P", name) if told else b"") + encode.execute(name, limit) + encode.SYNC
+    connection.send(data, (*((UNASKED,) if told else ()), EXECUTED, SWALLOWED_SYNC))
     [answer] = await Relay([connection], client).run()
     return Outcome(answer.tag, suspended=answer.suspended)

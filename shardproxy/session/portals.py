@@ -4,7 +4,7 @@ On a shard a statement is prepared when first needed there, under the client's n
 which the client uses again never meets its old meaning. A portal is bound on a shard when it is executed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Final, Protocol
@@ -14,9 +14,11 @@ from shardproxy.errors import PgError
 from shardproxy.routing import ParamValue
 from shardproxy.shard.connection import Connection
 from shardproxy.shard.statements import UNNAMED, Statements
+from shardproxy.shard.types import ShardTypes
 from shardproxy.sql import Modify, Select, Statement, Utility, run_as
 from shardproxy.wire import decode, encode
 from shardproxy.wire.replies import HOUSEKEEPING, SWALLOWED_SYNC, Expect, Owed
+from shardproxy.wire.usertypes import FIRST_NORMAL, is_own
 
 _numbers = count(1)
 
@@ -26,12 +28,15 @@ OWN: Final = b"shardproxy_"
 READ_BY: Final = ("DateStyle", "IntervalStyle", "TimeZone", "client_encoding", "standard_conforming_strings")
 """Reported settings by which PostgreSQL reads a statement's text, once, at Parse."""
 
-FIRST_USER_OID: Final = 16384
 """FirstNormalObjectId in src/include/access/transam.h: what is made later than initdb."""
 
 _ASIDE: Final = tuple(
     Owed(expect, forward=False, aside=True) for expect in (Expect.PARSE, Expect.BIND, Expect.EXECUTE, Expect.CLOSE)
 )
+
+
+UNASKED: Final = Owed(Expect.DESCRIBE_PORTAL, forward=False)
+"""A description that tells what the rows have inside."""
 
 
 def next_number() -> int:
@@ -66,6 +71,12 @@ class Prepared:
     read_by: tuple[str | None, ...] = ()
     """The values of READ_BY at the client's Parse."""
     described: bool = False
+    types: tuple[int, ...] | None = None
+    """The parameters' types as the client knows them, once a shard has told them."""
+    columns: tuple[int, ...] | None = None
+    """The columns' types as the client knows them, once a shard has told them."""
+    plain: bool = False
+    """Neither its columns nor the parameters that are known have types of the user's own."""
     accepted: bool = False
     """A shard has accepted it."""
     number: int = field(default_factory=next_number)
@@ -85,9 +96,13 @@ class Prepared:
         """Whether a shard has it prepared."""
         return statements.has(self.shard_name, self.number)
 
-    def parse(self) -> bytes:
+    def parse(self, types: ShardTypes | None) -> bytes:
         """Return the Parse message for a shard."""
-        return encode.parse(self.shard_name, self.sql, self.oids)
+        return encode.parse(self.shard_name, self.sql, self.oids_for(types))
+
+    def oids_for(self, types: ShardTypes | None) -> Sequence[int]:
+        """Return the parameters' types as a shard knows them."""
+        return self.oids if types is None or types.map is None else types.map.parse_oids(self.oids)
 
     def read_otherwise(self, statements: Statements) -> dict[str, str]:
         """The settings by which this was meant, where the shard would read it by others now."""
@@ -97,7 +112,7 @@ class Prepared:
         meant = zip(READ_BY, self.read_by, strict=False)
         return {name: value for name, value in meant if value is not None and now.get(name, value) != value}
 
-    def take(self, oids: tuple[int, ...] | None) -> None:
+    def take(self, oids: tuple[int, ...] | None, columns: tuple[int, ...] | None = None) -> None:
         """A shard has accepted it, and told its parameters' types if it was asked.
 
         Each shard gives others to the user's own: it finds them itself.
@@ -105,8 +120,17 @@ class Prepared:
         self.accepted = True
         if oids is not None:
             given = dict(enumerate(self.oids))
-            self.oids = tuple(oid if oid < FIRST_USER_OID else given.get(at, 0) for at, oid in enumerate(oids))
+            self.oids = tuple(oid if oid < FIRST_NORMAL else given.get(at, 0) for at, oid in enumerate(oids))
             self.described = True
+            self.types = oids
+        self.returns(columns)
+
+    def returns(self, columns: tuple[int, ...] | None) -> None:
+        """A shard has told its columns' types, unless they are None."""
+        if columns is not None:
+            self.columns = columns
+        known = None if self.columns is None else (*self.columns, *self.oids, *(self.types or ()))
+        self.plain = known is not None and not any(map(is_own, known))
 
     def takes_binary(self, bind: decode.Bind) -> bool:
         """Whether a parameter comes in binary whose type is not known."""
@@ -136,10 +160,33 @@ class Portal:
     done: bool = False
     reading: Begun | None = None
 
-    def bind_as(self, name: bytes) -> bytes:
+    def bind_as(self, name: bytes, types: ShardTypes | None) -> bytes:
         """Return the Bind message for a shard, with the portal's name there."""
         bind = self.bind
-        return encode.bind(name, self.prepared.shard_name, bind.param_formats, bind.params, bind.result_formats)
+        params = self.params_for(types)
+        return encode.bind(name, self.prepared.shard_name, bind.param_formats, params, bind.result_formats)
+
+    def params_for(self, types: ShardTypes | None) -> Sequence[bytes | None]:
+        """Return the values for a shard; raises UnknownOidError."""
+        bind = self.bind
+        if types is None or types.map is None or not any(bind.param_formats):
+            return bind.params
+        carrying = types.map.carrying(self.own_parameters())
+        return types.map.values(bind.params, carrying, to_client=False) if carrying else bind.params
+
+    def own_parameters(self) -> list[tuple[int, int]]:
+        """Return each parameter's type, as the client knows it, and format; 0 for a type that is not known."""
+        bind, known = self.bind, self.prepared.types or self.prepared.oids
+        formats = bind.param_formats
+        return [
+            (known[at] if at < len(known) else 0, formats[at] if len(formats) > 1 else formats[0] if formats else 0)
+            for at in range(len(bind.params))
+        ]
+
+    def may_carry(self) -> bool:
+        """Whether its rows may have OIDs inside, of types of the user's own."""
+        columns = self.prepared.columns
+        return any(self.bind.result_formats) and (columns is None or any(map(is_own, columns)))
 
     def parameters(self) -> tuple[ParamValue, ...]:
         """Return the parameters as routing reads them."""
@@ -181,7 +228,9 @@ class Request:
         if prepared.is_on(statements):
             return
         statements.parsed(prepared.shard_name, prepared.number)
-        self.parse(statements, prepared, prepared.parse(), Owed(Expect.PARSE, forward, prepared.shard_name))
+        self.parse(
+            statements, prepared, prepared.parse(statements.types), Owed(Expect.PARSE, forward, prepared.shard_name)
+        )
 
     def parse(self, statements: Statements, prepared: Prepared, message: bytes, owed: Owed) -> None:
         """Add a Parse that a shard reads by the settings that the client's was meant by."""
@@ -215,7 +264,8 @@ def request(
     made = Request()
     for closing in statements.closing():
         made.add(closing, HOUSEKEEPING[0])
-    bound = False
+    bound = described = False
+    types = statements.types
     for item in pending:
         prepared = item.prepared
         made.prepare(statements, prepared, forward=forward and item.expect is Expect.PARSE)
@@ -224,15 +274,18 @@ def request(
         elif item.portal is not None:
             if item.expect is Expect.BIND:
                 bound = True
-                made.add(item.portal.bind_as(name), Owed(Expect.BIND, forward))
+                made.add(item.portal.bind_as(name, types), Owed(Expect.BIND, forward))
             else:
                 if not bound:
                     bound = True
-                    made.add(item.portal.bind_as(name), Owed(Expect.BIND, forward=False))
+                    made.add(item.portal.bind_as(name, types), Owed(Expect.BIND, forward=False))
+                described = True
                 made.add(encode.describe(b"P", name), Owed(item.expect, forward))
     if portal is not None and not bound:
         made.prepare(statements, portal.prepared, forward=False)
-        made.add(portal.bind_as(name), Owed(Expect.BIND, forward=False))
+        made.add(portal.bind_as(name, types), Owed(Expect.BIND, forward=False))
+    if portal is not None and types is not None and not described and portal.may_carry():
+        made.add(encode.describe(b"P", name), UNASKED)
     return made
 
 
@@ -243,12 +296,13 @@ def send_with(connection: Connection, pending: list[Pending], portal: Portal, mo
     statement = prepared.statement
     sql = prepared.text.encode(prepared.text.characters[: statement.location + len(statement.text)])
     statements.parsed(UNNAMED, next_number())
-    parse = encode.parse(UNNAMED, sql + more, prepared.oids)
+    parse = encode.parse(UNNAMED, sql + more, prepared.oids_for(statements.types))
     made.parse(statements, prepared, parse, Owed(Expect.PARSE, forward=False, name=UNNAMED))
     formats = bind.result_formats
     if len(formats) > 1:  # one for each column
         formats = (*formats, 0) if isinstance(statement, Modify) and statement.returning else ()
-    made.add(encode.bind(b"", UNNAMED, bind.param_formats, bind.params, formats), Owed(Expect.BIND, forward=False))
+    params = portal.params_for(statements.types)
+    made.add(encode.bind(b"", UNNAMED, bind.param_formats, params, formats), Owed(Expect.BIND, forward=False))
     made.add(encode.execute(b""), Owed(Expect.EXECUTE, forward=False))
     made.add(encode.SYNC, SWALLOWED_SYNC)
     connection.send(b"".join(made.data), made.owed)

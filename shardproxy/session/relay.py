@@ -14,10 +14,13 @@ from shardproxy.errors import PgError, ProtocolError
 from shardproxy.native import FrameMerge
 from shardproxy.net.gather import each
 from shardproxy.net.stream import Sink
+from shardproxy.session.typed import DESCRIPTIONS, Carrying, described
 from shardproxy.shard.connection import Connection, Reply
 from shardproxy.shard.errors import reported_by
+from shardproxy.shard.types import ShardTypes
 from shardproxy.wire.constants import B
 from shardproxy.wire.encode import message as encode_message
+from shardproxy.wire.usertypes import UnknownOidError
 
 DATA_ROW = bytes((B.DATA_ROW,))
 COPY_DATA = bytes((B.COPY_DATA,))
@@ -81,6 +84,7 @@ class Relay:
         self._rows_from = rows_from
         self._name_shard = name_shard
         self._answers = Answers(len(connections))
+        self._carrying: dict[int, Carrying] = {}
         self._failed: PgError | None = None
         self._cancelling: set[asyncio.Task[None]] = set()
 
@@ -141,7 +145,7 @@ class Relay:
         return await self._ended()
 
     async def _collect(self, number: int, connection: Connection) -> None:
-        sink = self._sink(number)
+        sink = self._sink(number, connection)
         stream = connection.stream
         stream.tap(sink)
         try:
@@ -155,7 +159,12 @@ class Relay:
                     elif reply.type == B.ERROR_RESPONSE:
                         self._fail(connection, connection.error())
                     else:
-                        self._take(number, connection, reply)
+                        types = connection.statements.types
+                        if types is not None and reply.type in DESCRIPTIONS:
+                            stream.untap()
+                            await self._translate(number, connection, types, reply)
+                        else:
+                            self._take(number, connection, reply)
                 # What is buffered after this message may be rows again.
                 stream.tap(sink)
         except PgError as error:
@@ -163,7 +172,7 @@ class Relay:
         finally:
             stream.untap()
 
-    def _sink(self, number: int) -> Sink:
+    def _sink(self, number: int, connection: Connection) -> Sink:
         merge, write = self._merge, self._output.write
         discard = self._rows_from is not None and number != self._rows_from
 
@@ -173,7 +182,42 @@ class Relay:
                 write(rows)
             return used
 
-        return sink
+        types = connection.statements.types
+        if types is None:
+            return sink
+
+        def translating(view: memoryview) -> int:
+            carrying = self._carrying.get(number)
+            if carrying is None or self._failed is not None:
+                return sink(view)
+            try:
+                used, rows = carrying.rows(view)
+            except UnknownOidError as error:
+                self._fail(connection, types.missing(carrying.types, error.oid, canonical=False), reported=False)
+                return sink(view)
+            if rows and sink(memoryview(rows)) != len(rows):
+                raise ProtocolError("rows came where none may")
+            return used
+
+        return translating
+
+    async def _translate(self, number: int, connection: Connection, types: ShardTypes, reply: Reply) -> None:
+        """Take a description with the types as the client knows them."""
+        self._carrying.pop(number, None)
+        try:
+            reply, carrying = await described(types, reply)
+        except ProtocolError:
+            raise
+        except PgError as error:
+            self._fail(connection, error, reported=False)
+            return
+        if carrying is not None:
+            self._carrying[number] = carrying
+        self._take(number, connection, reply)
+
+    def carry(self, number: int, carrying: Carrying) -> None:
+        """Translate what a shard's rows have inside, which nothing describes: those of COPY."""
+        self._carrying[number] = carrying
 
     def _take(self, number: int, connection: Connection, reply: Reply) -> None:
         try:

@@ -231,6 +231,7 @@ class Session:
         connection.on_notification = lambda payload: self.client.notification(payload, self._database.speakers)
         if shard == NOTIFICATIONS:
             self._database.speakers[connection.pid] = self._pid
+        connection.statements.types = self._database.types.of(shard)
         connection.on_parameter = lambda name, value: self._parameter(shard, name, value)
         if shard == self.shards.home:
             self._database.remember_parameters(self.identity.settings, dict(connection.parameters))

@@ -32,6 +32,7 @@ from shardproxy.wire import encode
 from shardproxy.wire.constants import HEADER_SIZE, B, backend_limit
 from shardproxy.wire.framing import Message
 from shardproxy.wire.replies import Expect, Owed, Step
+from shardproxy.wire.usertypes import TypeMap
 
 LIMITS: Final = [backend_limit(kind) for kind in range(256)]
 """The greatest length word of each message type of a server."""
@@ -51,6 +52,11 @@ _ABORTED: Final = "current transaction is aborted, commands ignored until end of
 
 def _unsynced(owed: Owed) -> bool:
     return owed.expect is not Expect.SYNC
+
+
+def _described(types: TypeMap, message: memoryview) -> memoryview:
+    payload = types.description_now(bytes(message[HEADER_SIZE:]))
+    return memoryview(bytes(message[:HEADER_SIZE]) + payload)
 
 
 class Turn(NamedTuple):
@@ -230,6 +236,11 @@ class Turns:
                     break
                 continue
             owed = queue[0]
+            if kind == B.ROW_DESCRIPTION and owed.forward and not self.failed:
+                types = connection.statements.types
+                if types is not None and types.map is not None:
+                    pieces += view[start:at], _described(types.map, view[at:end])
+                    start = end
             if step is Step.ENDS:
                 queue.popleft()
             if not owed.forward or self.failed:

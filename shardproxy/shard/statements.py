@@ -7,6 +7,7 @@ the Parse before it was answered. A simple Query destroys the unnamed statement.
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from shardproxy.shard.types import ShardTypes
 from shardproxy.wire import encode
 from shardproxy.wire.replies import Expect, Owed
 
@@ -16,11 +17,13 @@ UNNAMED = b""
 class Statements:
     """Which statement each name means to the server; a statement is known by its number."""
 
-    __slots__ = ("_numbers", "closes", "read_by")
+    __slots__ = ("_numbers", "closes", "read_by", "types")
 
     def __init__(self, read_by: Mapping[str, str] = MappingProxyType({})) -> None:
         self.read_by = read_by
         """The settings that the server reports, with which it reads a statement now."""
+        self.types: ShardTypes | None = None
+        """What the types of the user's own are there; None if they are as the client knows them."""
         self._numbers: dict[bytes, int] = {}
         self.closes: list[bytes] = []
         """The Close messages to send first."""
