@@ -84,3 +84,17 @@ class ProtocolError(PgError):
 
 class ConnectionLost(ShardproxyError):  # noqa: N818 -- it names what happened
     """The peer's socket closed or failed in the middle of something."""
+
+
+def let_go(error: BaseException) -> None:
+    """Have an error that is dealt with, and those that led to it, refer to no frame that it has passed through.
+
+    Some of the frames refer to it in turn. All would stay, with what they hold of the client's data, until the garbage
+    collector comes by, which counts objects and not their bytes.
+    """
+    pending: list[BaseException | None] = [error]
+    while pending:
+        one = pending.pop()
+        if one is not None:
+            one.__traceback__ = None
+            pending += [one.__cause__, one.__context__]

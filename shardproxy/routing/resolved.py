@@ -1,7 +1,7 @@
 """What `route` is given besides the statement. Plain values; nothing here decides."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, NamedTuple
 
 from shardproxy.native import Placement
@@ -128,6 +128,10 @@ class Context:
     """The reference table that the statement writes."""
     builtin: frozenset[str] = frozenset()
     """The names of PostgreSQL's own functions."""
+
+    def lasting(self) -> "Context":
+        """What holds for the statement whatever its parameters are: their values may be large, and are not kept."""
+        return replace(self, params=()) if self.params else self
 
     def is_builtin(self, schema: str | None, name: str) -> bool:
         """Whether a function is one of PostgreSQL's own."""

@@ -10,7 +10,7 @@ import secrets
 import socket
 
 from shardproxy.config import Config
-from shardproxy.errors import ConnectionLost, PgError
+from shardproxy.errors import ConnectionLost, PgError, let_go
 from shardproxy.net.stream import Stream
 from shardproxy.server.workers import Worker
 from shardproxy.session.cancel import CancelKeys
@@ -101,6 +101,7 @@ class Listener:
             log.info("client %s: %r", stream.peer, str(error))
             error.fields["S"] = error.fields["V"] = "FATAL"
             stream.write(encode.error_response(error.fields))
+            let_go(error)
         except ConnectionLost as error:
             log.debug("client left: %r", str(error))
         except Exception:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from shardproxy.combine.notices import Fields, NoticeMerger
 from shardproxy.copy.encoding import Text
-from shardproxy.errors import PgError
+from shardproxy.errors import PgError, let_go
 from shardproxy.net.stream import Stream
 from shardproxy.session.long_text import LONG, LongTexts
 from shardproxy.sql import Statement, analyze, analyzed, keep, require_conforming_strings
@@ -41,6 +41,7 @@ class Client:
         if offset and "P" in error.fields:
             error.fields["P"] = str(int(error.fields["P"]) + offset)
         self.write(encode.error_response(error.fields))
+        let_go(error)
 
     def notice(self, fields: Fields) -> None:
         """Send NoticeResponse."""

@@ -220,7 +220,7 @@ class Executor:
                 self._shards.holds(shards, held)
             # A new connection may have shown that the session sees names in another way than was assumed.
             if names.cache is cache or not cache.shared:
-                self._facts = Facts(statement, tables, context, plan, generation)
+                self._facts = Facts(statement, tables, context.lasting(), plan, generation)
                 if prepared is not None:
                     check_executed(plan)
                     await self.prepare(prepared, await self._shards.join(self.shards_of(plan)))

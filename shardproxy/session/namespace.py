@@ -119,9 +119,11 @@ class Namespace:
         self.failed.discard(name)
         portal = self.portals.pop(name, None)
         if portal is not None and portal.reading is not None:
-            portal.reading.close()
-            if portal.reading.cursor:
-                self._executor.cursor_closed(portal.reading.cursor)
+            # They refer to each other: freed at once only if one lets go.
+            reading, portal.reading = portal.reading, None
+            reading.close()
+            if reading.cursor:
+                self._executor.cursor_closed(reading.cursor)
 
     def cursor(self, name: bytes) -> Connection | None:
         """Return where SQL has opened a cursor of this name, if it is that and no portal of ours."""

@@ -191,6 +191,10 @@ class Session:
         self.shards.client_writable(True)
         await each(stop(connection) for connection in self.shards.connections if connection.busy)
         self.shards.close()
+        # The parts of a session refer to each other: what it has of the client's data shall not stay as long as they.
+        self._extended.give_up()
+        self._extended.names.statements.clear()
+        self.stream.tap(len)
 
     def cancel(self) -> None:
         """Cancel what runs now, if anything does; but not a commit over several: it ends as all or none by itself."""
