@@ -71,6 +71,13 @@ ALWAYS, INSIDE = Overlap.ALWAYS, Overlap.INSIDE
 PLAIN_BEGINS: Final = frozenset({b"BEGIN", b"BEGIN TRANSACTION", b"BEGIN WORK", b"START TRANSACTION"})
 
 
+def _skipped(view: memoryview) -> int:
+    """Return how many bytes of messages come before Sync or Terminate: after an error a pipeline has many."""
+    types, starts = _walk(view)
+    ends = [at for at in (types.find(F.SYNC), types.find(F.TERMINATE)) if at >= 0]
+    return starts[min(ends, default=len(types))]
+
+
 class Lane:
     """One session's fast lane."""
 
@@ -88,6 +95,8 @@ class Lane:
         """Take units from the front of a chunk; return the bytes used."""
         extended = self._extended
         transaction = self._transaction
+        if extended.skipping and not self._turns.failed:
+            return _skipped(view)
         if (
             self._turns.failed
             or self._shards.cancelled

@@ -13,7 +13,9 @@ from tests.support.messages import (
     close,
     columns,
     complete,
+    describe,
     error,
+    execute,
     fatal,
     joined,
     notice,
@@ -341,3 +343,20 @@ async def test_a_close_that_waits_goes_first(playbook: Playbook) -> None:
     await s0.gets(close("S", "a"), *batch)
     await s0.sends(CLOSED, PARSED, BOUND, *answer())
     await client.gets(PARSED, BOUND, *answer())
+
+
+async def test_what_is_skipped_after_an_error(playbook: Playbook) -> None:
+    """Everything up to Sync, a Query and a message in pieces among it; then all is as ever."""
+    client, s0, _ = await warm(playbook)
+    await client.sends(bind("", "nobody"), *[bind("", "a", KEY_0), describe("P"), execute()] * 3, query("SELECT 1"))
+    await client.gets(error("26000"))
+    sent = joined([*[bind("", "a", KEY_0), execute()] * 3, SYNC])
+    for piece in (sent[:1], sent[1:7], sent[7:-1]):
+        await client.sends_bytes(piece)
+        await client.gets()
+    await client.sends_bytes(sent[-1:])
+    await client.gets(ready("I"))
+    await client.sends(bind("", "a", KEY_0), *TAIL)
+    await s0.gets(bind("", "a", KEY_0), *TAIL)
+    await s0.sends(BOUND, *answer())
+    await client.gets(BOUND, *answer())
