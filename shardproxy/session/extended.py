@@ -203,7 +203,7 @@ class Extended:
             self._transaction.check()
         if parse.name and parse.name in self.names.statements:
             raise PgError(DUPLICATE_PREPARED_STATEMENT, f'prepared statement "{shown(parse.name)}" already exists')
-        await self._executor.types.know(parse.oids)
+        await self._executor.types.know(parse.oids, defined=self._transaction.defined)
         read_by = tuple(map(self._client.parameters.get, READ_BY))
         prepared = Prepared(text, statement, parse.oids, parse.name, key, read_by=read_by)
         if unprepared(statement):

@@ -11,7 +11,7 @@ from shardproxy.errors import PgError
 from shardproxy.net.gather import each
 from shardproxy.shard import control
 from shardproxy.shard.address import Address
-from shardproxy.sqlstate import UNDEFINED_OBJECT
+from shardproxy.sqlstate import INTERNAL_ERROR, UNDEFINED_OBJECT
 from shardproxy.wire.usertypes import FIRST_NORMAL, TypeMap, UnknownOidError, UserType, is_own
 
 TIMEOUT: Final = 10.0
@@ -69,7 +69,7 @@ class ShardTypes:
         """The error of a type that one side lacks."""
         there, here = self._types.name(self.shard), self._types.name(self._types.canonical)
         lacking = there if canonical else here
-        name = made.name(oid)
+        name = made.name(oid, canonical=canonical)
         what = f"type with OID {oid}" if name is None else f'type "{name}"'
         return PgError(
             UNDEFINED_OBJECT,
@@ -106,11 +106,23 @@ class Types:
             one.fresh = False
         self._asking.clear()
 
-    async def know(self, oids: Iterable[int]) -> None:
-        """See to it that all shards know these canonical types; PgError 42704."""
+    async def know(self, oids: Iterable[int], *, defined: bool = False) -> None:
+        """See to it that all shards know these canonical types; PgError 42704.
+
+        PostgreSQL's own error if there is no such type at all, unless it may have been `defined` in the transaction.
+        """
         own = [oid for oid in oids if is_own(oid)]
-        if own:
+        if not own:
+            return
+        try:
             await each(one.know(own, canonical=True) for one in self._shards.values())
+        except PgError as error:
+            known = next((one.map for one in self._shards.values() if one.map is not None), None)
+            if error.sqlstate == UNDEFINED_OBJECT and known is not None and not defined:
+                for oid in own:
+                    if known.name(oid, canonical=True) is None:
+                        raise PgError(INTERNAL_ERROR, f"cache lookup failed for type {oid}") from error
+            raise
 
     async def ask(self, shard: int) -> TypeMap:
         """Ask for a shard's types and the canonical ones. Those who ask at the same time ask together."""

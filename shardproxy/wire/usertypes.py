@@ -81,7 +81,7 @@ class TypeMap:
         self._types = {**canonical, **_RECORDS}
         self._canonical = {oid: by_name[one.name] for oid, one in others.items() if one.name in by_name}
         self._theirs = {oid: other for other, oid in self._canonical.items()}
-        self._names = {oid: one.name for oid, one in (*canonical.items(), *others.items())}
+        self._others = others
         self._descriptions: dict[bytes, bytes] = {}
         self.same = all(oid == other for oid, other in self._theirs.items())
         """Whether the OIDs are."""
@@ -98,10 +98,10 @@ class TypeMap:
         """Return a Parse message's types for the shard: one that it does not know is left to it to infer."""
         return [oid if oid < FIRST_NORMAL else self._theirs.get(oid, 0) for oid in oids]
 
-    def name(self, oid: int) -> str | None:
-        """Return a type's name as SQL, None if it is not known."""
-        name = self._names.get(oid)
-        return None if name is None else ".".join(name)
+    def name(self, oid: int, *, canonical: bool) -> str | None:
+        """Return a type's name as SQL, None if it is not known; the OID is the canonical one, or the shard's."""
+        one = (self._types if canonical else self._others).get(oid)
+        return None if one is None else ".".join(one.name)
 
     def carries(self, oid: int) -> bool:
         """Whether binary values of a type, by its canonical OID, have OIDs inside."""
