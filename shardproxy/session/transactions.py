@@ -80,18 +80,19 @@ class Transactions:
 
     async def _begin(self, statement: Begin, sql: bytes) -> str:
         transaction, shards = self._transaction, self._shards
-        begun = bool(transaction.joined) or len(transaction.log) > 1
-        if transaction.open and not transaction.implicit:
+        again = transaction.open and not transaction.implicit
+        if again:
             transaction.check()
             self._client.warn(ACTIVE_SQL_TRANSACTION, "there is already a transaction in progress")
-            begun = True
-        else:
-            transaction.begin(sql)
-        if begun and statement.modes:
-            # As PostgreSQL, which sets them all the same.
-            modes = f"SET TRANSACTION {statement.modes}".encode()
+        # As PostgreSQL, which sets them whether or not a transaction has begun; one that they fail in is not opened.
+        modes = f"SET TRANSACTION {statement.modes}".encode() if statement.modes else b""
+        setting = bool(modes) and (again or bool(transaction.joined) or len(transaction.log) > 1)
+        if setting:
             await shards.cancel_sent()
             await shards.on_all(shards.participants(), modes)
+        if not again:
+            transaction.begin(sql)
+        if setting:
             transaction.set(modes, "TRANSACTION", local=True)
         return statement.tag
 

@@ -76,6 +76,9 @@ CASES: dict[str, list[Step]] = {
         "START TRANSACTION ISOLATION LEVEL SERIALIZABLE", "ROLLBACK",
     ],
     "begin with modes after a query": ["SELECT 1; BEGIN READ ONLY; SELECT 2", MODES, "ROLLBACK"],
+    "begin that fails after a query opens nothing": [
+        "SELECT 1; BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT 2", "ROLLBACK", "SELECT 1",
+    ],
     "begin with another isolation after a query": [
         "BEGIN", "SELECT a FROM t WHERE a = 1", "BEGIN ISOLATION LEVEL REPEATABLE READ", "ROLLBACK",
     ],
