@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from shardproxy.config import Database as DatabaseConfig
 from shardproxy.config import Table
 from shardproxy.errors import PgError
+from shardproxy.routing.copies import FIRST
 from shardproxy.session.copy_look import Looks
 from shardproxy.session.deadlock import DeadlockWatch
 from shardproxy.session.long_text import LongTexts
@@ -44,7 +45,9 @@ class Database:
         self.shard_numbers = {shard.name: number for number, shard in enumerate(config.shards)}
         self.unlisted_shard = self.shard_numbers.get(config.unlisted_tables)
         """The shard that has all tables that are not listed, None if none has."""
-        self.types = Types(self.addresses, self.unlisted_shard or 0)
+        self.steady = self.unlisted_shard or FIRST
+        """The home of sessions while it can be reached: the one whose catalogs clients read, and what has one owner."""
+        self.types = Types(self.addresses, self.steady)
         self.keys_renamed: dict[tuple[int, int], dict[str, int]] = {}
         """By shard and OID the numbers (pg_attribute.attnum) of key columns that a statement has renamed."""
         self.generation = 0

@@ -13,7 +13,6 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from shardproxy.copy.encoding import python_codec
 from shardproxy.errors import PgError
 from shardproxy.routing import Context, ParamValue, Resolved, Written, functions_of
-from shardproxy.routing.copies import FIRST
 from shardproxy.routing.keytypes import spells
 from shardproxy.routing.relation import Relation
 from shardproxy.routing.resolved import TableKind
@@ -220,7 +219,7 @@ class Resolver:
             params=params,
             client_codec=python_codec(self._shards.client_encoding, self._shards.server_encoding),
             server_codec=python_codec(self._shards.server_encoding),
-            steady=self._database.unlisted_shard or FIRST,
+            steady=self._database.steady,
             users=self._database.users,
             places=await self._locator.places(statement),
             written=await self.written(tables),

@@ -58,7 +58,7 @@ class Session:
             known or {},
             database.deadlocks,
             database.places.confirm,
-            database.unlisted_shard,
+            database.steady,
         )
         self._names = Resolver(database, self.shards, parameters_key(identity.settings))
         self._transactions = Transactions(database, self.shards, self._names, self.client)

@@ -78,6 +78,17 @@ def names_of(dsn: str, oids: Sequence[int]) -> list[str]:
     return [query(dsn, f"SELECT format_type({oid}, NULL)")[0][0] for oid in oids]
 
 
+def test_the_catalogs_are_those_that_descriptions_mean(both: Both) -> None:
+    """Whatever shard a session is connected to first."""
+    for key in KEYS:
+        with psycopg.connect(both.proxied, autocommit=True) as connection:
+            for _ in range(2):
+                rows = connection.execute(f"SELECT m FROM t WHERE a = {key}".encode())
+                assert rows.description is not None
+                [(oid,)] = connection.execute("SELECT oid::int8 FROM pg_type WHERE typname = 'mood'").fetchall()
+                assert rows.description[0].type_code == oid
+
+
 # psycopg.
 
 
