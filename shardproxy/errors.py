@@ -93,8 +93,10 @@ def let_go(error: BaseException) -> None:
     collector comes by, which counts objects and not their bytes.
     """
     pending: list[BaseException | None] = [error]
+    seen: set[int] = set()  # errors may lead to one another in a circle, and to one by several ways
     while pending:
         one = pending.pop()
-        if one is not None:
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
             one.__traceback__ = None
             pending += [one.__cause__, one.__context__]
