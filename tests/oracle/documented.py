@@ -45,10 +45,10 @@ REFUSALS = (
     Refusal(
         "a write of a reference table that each copy would do otherwise", r"in a write of reference table .* would make"
     ),
+    Refusal("a backslash after a change of how strings are read", r"^a backslash in .* after a change of standard_"),
     Refusal(
-        "a backslash after a change of how strings are read", r"^a backslash after a change of standard_conforming"
+        "a backslash with standard_conforming_strings = off", r"^a backslash in .* is not supported with standard_"
     ),
-    Refusal("a backslash with standard_conforming_strings = off", r"^a backslash in a query is not supported with"),
     Refusal("set_config() beside rows", r"^set_config\(\) "),
     Refusal("a table that is not listed", r"^table .* is not listed in the configuration"),
     Refusal("a view of a sharded table", r"^\".*\" is a view, partition or child of other tables"),
