@@ -7,7 +7,6 @@ shards of the transaction.
 
 from shardproxy.copy.encoding import Text
 from shardproxy.errors import PgError
-from shardproxy.routing.refusals import own_schema
 from shardproxy.session.client import Client
 from shardproxy.session.execute import Executor
 from shardproxy.session.names import Resolver
@@ -17,7 +16,7 @@ from shardproxy.session.portals import READ_BY, Prepared, as_written
 from shardproxy.session.relay import Discard, Relay
 from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import Connection
-from shardproxy.sql import SCHEMA, CloseCursor, Deallocate, DeclareCursor, Execute, Fetch, Prepare, Statement, run_as
+from shardproxy.sql import CloseCursor, Deallocate, DeclareCursor, Execute, Fetch, Prepare, Statement, run_as
 from shardproxy.sqlstate import DUPLICATE_PREPARED_STATEMENT
 from shardproxy.transaction.state import ACTIVE, IMPLICIT
 from shardproxy.wire import encode
@@ -109,8 +108,7 @@ class ByName:
             raise PgError(DUPLICATE_PREPARED_STATEMENT, f'prepared statement "{statement.name}" already exists')
         inner_text = self._client.text(text.encode(statement.inner))
         [inner] = await self._client.analyze(inner_text)
-        if any(ref.schema == SCHEMA for ref in inner.tables):
-            raise own_schema()  # now, as for what is not prepared; EXECUTE is routed like any statement
+        await self._executor.planned(statement)
         read_by = tuple(map(self._client.parameters.get, READ_BY))
         prepared = Prepared(inner_text, inner, (), name, read_by=read_by)
         connection = await self.knowing(prepared)
