@@ -1,0 +1,239 @@
+"""The drivers' own suites, on one PostgreSQL and through the proxy: the tests whose outcome differs.
+
+    python -m tests.clients.suites asyncpg --unlisted s0
+    python -m tests.clients.suites sqlalchemy --unlisted reference --only 'test/dialect/*'
+    python -m tests.clients.suites asyncpg --unlisted one-shard --all differences.txt
+
+Fetches the source distribution with pip into a temporary folder and runs its tests file by file, first on the one
+server. What differs and is reviewed stands in docs/clients.md, each line with its reason; the rest is printed, and
+makes the exit status 1, as does a line of that list that no longer differs. Long: half an hour for all files.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from tests.support.databases import Databases, Servers
+from tests.support.proxy import Proxy
+
+REVIEWED = Path(__file__).resolve().parents[2] / "docs" / "clients.md"
+EXTENSIONS = ("hstore", "citext")
+ARRANGEMENTS = ("s0", "reference", "one-shard")
+TEST_SECONDS = 60  # for one test; the longest on a server takes 20
+FILE_SECONDS = 900  # for a file; what is not done by then has the outcome "not ended"
+NOT_ENDED = "not ended"
+RUN = (0, 1, 5)  # pytest's exit statuses: all passed, some failed, none selected
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A driver's tests, and how they find the server."""
+
+    requirement: str
+    tests: tuple[str, ...]  # patterns of files in the source distribution
+    needed: tuple[str, ...]  # folders of it without which the tests do not run
+
+    def setup(self, folder: Path) -> list[str]:
+        """Statements for each database; the server can read `folder`."""
+        return []
+
+    def arguments(self, dsn: str) -> list[str]:
+        """What pytest takes beside the file."""
+        return []
+
+    def environment(self, host: str, port: str, database: str) -> dict[str, str]:
+        """What the tests are to find in their environment."""
+        return {"PGHOST": host, "PGPORT": port, "PGUSER": "postgres", "PGDATABASE": database}
+
+
+class Sqlalchemy(Suite):
+    """SQLAlchemy's: a URI in the command line.
+
+    It begins with CREATE EXTENSION IF NOT EXISTS. Embedded servers have no contrib: domains take the types' place, and
+    the tests of those types fail on both sides.
+    """
+
+    def setup(self, folder: Path) -> list[str]:
+        """Make the extension and the schemas that the suite expects."""
+        folder.chmod(0o755)
+        (folder / "extension").mkdir(mode=0o755)
+        for name in EXTENSIONS:
+            (folder / "extension" / f"{name}.control").write_text("default_version = '1.0'")
+            (folder / "extension" / f"{name}--1.0.sql").write_text(f"CREATE DOMAIN {name} AS text;")
+        return [
+            f"SET extension_control_path = '{folder}:$system'; "
+            + "; ".join(f"CREATE EXTENSION {n}" for n in EXTENSIONS),
+            "CREATE SCHEMA test_schema; CREATE SCHEMA test_schema_2",
+        ]
+
+    def arguments(self, dsn: str) -> list[str]:
+        """Its plugin is loaded by its own conftest."""
+        return ["--dburi", dsn.replace("postgresql:", "postgresql+psycopg:", 1), "-p", "no:xdist"]
+
+
+SUITES = {
+    "asyncpg": Suite("asyncpg==0.32.0", ("tests/test_*.py",), ("tests",)),
+    "sqlalchemy": Sqlalchemy(
+        "sqlalchemy==2.0.44",
+        ("test/dialect/test_suite.py", "test/dialect/postgresql/test_*.py", "test/orm/test_*.py"),
+        ("lib", "test", "setup.cfg", "pyproject.toml"),
+    ),
+}
+"""asyncpg's version is the one of the project's own environment: its tests run on the driver that is installed."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a test has ended."""
+
+    what: str  # passed, failed, error, skipped
+    why: str = ""
+
+    @classmethod
+    def of(cls, case: ET.Element) -> "Outcome":
+        """Read it from pytest's JUnit report."""
+        for child in case:
+            if child.tag in {"failure", "error", "skipped"}:
+                return cls(child.tag, (child.get("message") or "").strip())
+        return cls("passed")
+
+
+Outcomes = dict[str, Outcome]
+
+
+def fetch(suite: Suite, folder: Path) -> Path:
+    """Download and unpack what the tests need of the source distribution."""
+    name = suite.requirement.partition("==")[0]
+    pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", name, "-d", str(folder)]
+    subprocess.run([*pip, suite.requirement], check=True)
+    (archive,) = folder.glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        wanted = [member for member in tar if member.name.split("/")[1:2] and member.name.split("/")[1] in suite.needed]
+        tar.extractall(folder, wanted, filter="data")
+        return folder / wanted[0].name.partition("/")[0]
+
+
+def run_file(suite: Suite, source: Path, file: str, dsn: str, scratch: Path) -> Outcomes:
+    """Run the tests of one file against one server."""
+    place = re.fullmatch(r"postgresql://.*@([^:/]+):(\d+)/(\w+)", dsn)
+    assert place is not None
+    report = scratch / "report.xml"
+    report.unlink(missing_ok=True)
+    config = source / "pyproject.toml"
+    command = [sys.executable, "-m", "pytest", file, "-q", "-p", "no:asyncio", "-p", "no:cacheprovider"]
+    command += ["-c", str(config) if "pyproject.toml" in suite.needed else os.devnull, "--rootdir", str(source)]
+    command += ["-o", "addopts=", f"--timeout={TEST_SECONDS}", f"--junitxml={report}", *suite.arguments(dsn)]
+    with (scratch / "output.txt").open("w") as output:
+        try:
+            ended = subprocess.run(
+                command,
+                cwd=source,
+                env=os.environ | suite.environment(*place.groups()),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                timeout=FILE_SECONDS,
+                check=False,  # tests that fail are what is looked for
+            )
+        except subprocess.TimeoutExpired:
+            return {file: Outcome(NOT_ENDED)}
+    if ended.returncode not in RUN or not report.exists():
+        raise RuntimeError(f"{file} has not run:\n{(scratch / 'output.txt').read_text()}")
+    cases = ET.parse(report).iter("testcase")
+    return {f"{case.get('classname')}.{case.get('name')}": Outcome.of(case) for case in cases}
+
+
+def differences(direct: Outcomes, proxied: Outcomes) -> Iterator[tuple[str, str, str]]:
+    """Name, kind and description of each test that differs."""
+    absent = Outcome("absent")
+    for name in sorted(direct.keys() | proxied.keys()):
+        theirs, ours = direct.get(name, absent), proxied.get(name, absent)
+        if theirs.what != ours.what:
+            told = ours.why or theirs.why
+            yield name, _kind(told), f"{name}: {theirs.what} on PostgreSQL, {ours.what} through the proxy\n    {told}"
+
+
+def _kind(message: str) -> str:
+    """A message without what differs from test to test."""
+    line = message.partition("\n")[0]
+    return re.sub(r"\d+", "0", re.sub(r'"[^"]*"', '"…"', line))[:160]
+
+
+def reviewed(text: str, suite: str, arrangement: str) -> list[str]:
+    """The patterns of the list: lines of a table whose columns are tests, arrangements and reason."""
+    _, _, section = text.partition(f"\n## {suite}\n")
+    section = section.partition("\n## ")[0]
+    found = []
+    for tests, where in re.findall(r"^\| (`.*?`) \| (.*?) \| .*? \|$", section, re.MULTILINE):
+        if where == "all" or arrangement in where.split(", "):
+            found += re.findall(r"`([^`]+)`", tests)
+    return found
+
+
+def selected(suite: Suite, source: Path, only: Iterable[str]) -> list[str]:
+    """The files to run, in order."""
+    files = [path.relative_to(source).as_posix() for pattern in suite.tests for path in sorted(source.glob(pattern))]
+    patterns = list(only)
+    return [file for file in files if not patterns or any(fnmatchcase(file, pattern) for pattern in patterns)]
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.clients.suites", description=__doc__)
+    parser.add_argument("suite", choices=SUITES)
+    parser.add_argument("--unlisted", choices=ARRANGEMENTS, default="s0", help="where all tables are, unlisted")
+    parser.add_argument("--only", nargs="*", default=[], help="patterns of files")
+    parser.add_argument("--source", type=Path, help="an unpacked source distribution, which is not fetched then")
+    parser.add_argument("--all", type=Path, help="a file for all differences, the reviewed ones too")
+    arguments = parser.parse_args()
+    suite = SUITES[arguments.suite]
+    patterns = reviewed(REVIEWED.read_text(), arguments.suite, arguments.unlisted)
+    found: list[tuple[str, str, str]] = []
+    count = 0
+    with ExitStack() as stack:
+        servers = Servers(18)
+        stack.callback(servers.close)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        source = arguments.source.resolve() if arguments.source else fetch(suite, folder)
+        databases = Databases.create(servers, shards=1 if arguments.unlisted == "one-shard" else 3)
+        stack.callback(databases.drop)
+        for statement in suite.setup(folder):
+            databases.execute(statement)
+        unlisted = "s0" if arguments.unlisted == "one-shard" else arguments.unlisted
+        proxy = Proxy(folder, databases.config(database=databases.name, unlisted_tables=unlisted))
+        stack.callback(proxy.close)
+        for file in selected(suite, source, arguments.only):
+            direct = run_file(suite, source, file, databases.oracle, folder)
+            proxied = run_file(suite, source, file, proxy.dsn(databases.name), folder)
+            count += len(direct)
+            here = list(differences(direct, proxied))
+            found += here
+            print(f"{file}: {len(direct)} tests, {len(here)} differ", flush=True)
+            if arguments.all is not None:
+                arguments.all.write_text("\n".join(text for _, _, text in found) + "\n")
+    return _tell(found, patterns, count, whole=not arguments.only)
+
+
+def _tell(found: list[tuple[str, str, str]], patterns: list[str], count: int, *, whole: bool) -> int:
+    """Print what is not reviewed, by kind, and reviewed lines that nothing needs; return the exit status."""
+    new = [one for one in found if not any(fnmatchcase(one[0], pattern) for pattern in patterns)]
+    for _, _, text in sorted(new, key=lambda one: one[1]):
+        print(text)
+    idle = [pattern for pattern in patterns if whole and not any(fnmatchcase(name, pattern) for name, _, _ in found)]
+    for pattern in idle:
+        print(f"reviewed, but does not differ: {pattern}")
+    print(f"{count} tests: {len(found)} differ, {len(found) - len(new)} of them reviewed")
+    return 1 if new or idle else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
