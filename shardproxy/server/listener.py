@@ -12,6 +12,7 @@ import socket
 from shardproxy.config import Config
 from shardproxy.errors import ConnectionLost, PgError, let_go
 from shardproxy.net.stream import Stream
+from shardproxy.server.datagrams import Datagrams
 from shardproxy.server.workers import Worker
 from shardproxy.session.cancel import CancelKeys
 from shardproxy.session.database import Database
@@ -43,8 +44,9 @@ class Listener:
         self._worker = worker
         self._cancel_keys = CancelKeys()
         self._secret = secrets.token_bytes(32) if worker is None else worker.secret()
+        self._datagrams = None if worker is None else Datagrams(worker.directory, worker.number)
         if worker is not None:
-            self._cancel_keys = CancelKeys(worker.first_pid, worker.pass_on)
+            self._cancel_keys = CancelKeys(worker.first_pid, self._datagrams)
         self._login = Login(config, self._cancel_keys, self._secret)
         self._server: asyncio.Server | None = None
         self._draining = False
@@ -52,8 +54,8 @@ class Listener:
     async def start(self) -> tuple[str, int]:
         """Listen; return the address, with the port that the kernel chose if the configuration has 0."""
         loop = asyncio.get_running_loop()
-        if self._worker is not None:
-            self._worker.receive_cancels(self._cancel_keys.cancel)
+        if self._worker is not None and self._datagrams is not None:
+            self._datagrams.receive(self._cancel_keys)
             self._server = await loop.create_server(self._stream, sock=self._worker.socket(), backlog=BACKLOG)
         else:
             self._server = await loop.create_server(

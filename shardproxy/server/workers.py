@@ -5,7 +5,7 @@ dies is started again. Workers get the configuration from the parent (`Instructi
 since it was read.
 
 A CancelRequest may arrive at any worker. Its process ID belongs to one worker's range (`Worker.first_pid`), to which
-it is passed on by a datagram socket in a directory that only this user can enter.
+it is passed on (`Datagrams`).
 """
 
 import asyncio
@@ -14,7 +14,6 @@ import logging
 import os
 import secrets
 import socket
-import struct
 import sys
 import tempfile
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shardproxy.server.instructions import packed
-from shardproxy.session.cancel import NUMBERS
+from shardproxy.session.cancel import FIRST_PID, NUMBERS
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +33,6 @@ RESTART_DELAY = 1.0
 
 SECRET = "secret"
 """The file in the workers' directory that holds their common secret."""
-
-_pid = struct.Struct("!i")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +55,7 @@ class Worker:
     @property
     def first_pid(self) -> int:
         """The first process ID of this worker's sessions."""
-        return self.number * NUMBERS
+        return FIRST_PID + self.number * NUMBERS
 
     def secret(self) -> bytes:
         """Return the secret that only the workers share."""
@@ -67,34 +64,6 @@ class Worker:
     def socket(self) -> socket.socket:
         """Return the listening socket."""
         return socket.socket(fileno=self.listening)
-
-    def receive_cancels(self, cancel: Callable[[int, bytes], None]) -> None:
-        """Receive the CancelRequests that other workers pass on."""
-        receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        receiver.setblocking(False)
-        path = self._address(self.number)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        receiver.bind(path)
-
-        def receive() -> None:
-            packet = receiver.recv(1024)
-            if len(packet) > _pid.size:
-                cancel(_pid.unpack_from(packet)[0], packet[_pid.size :])
-
-        asyncio.get_running_loop().add_reader(receiver, receive)
-
-    def pass_on(self, pid: int, key: bytes) -> None:
-        """Pass a CancelRequest on to the worker that has the session; if there is none, only the log shows it."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.setblocking(False)
-            try:
-                sender.sendto(_pid.pack(pid) + key, self._address(pid // NUMBERS))
-            except OSError as error:
-                log.debug("a cancel request for no worker: %s", error)
-
-    def _address(self, number: int) -> str:
-        return str(self.directory / f"cancel{number}")
 
 
 class Parent:

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from shardproxy.combine.notices import Fields, NoticeMerger
 from shardproxy.copy.encoding import Text
 from shardproxy.errors import PgError, let_go
 from shardproxy.net.stream import Stream
 from shardproxy.session.long_text import LONG, LongTexts
-from shardproxy.sql import Statement, analyze, analyzed, keep, require_conforming_strings
+from shardproxy.sql import Select, Statement, analyze, analyzed, keep, require_conforming_strings
 from shardproxy.sqlstate import PROGRAM_LIMIT_EXCEEDED
 from shardproxy.wire import encode
 from shardproxy.wire.constants import B
@@ -23,6 +24,8 @@ class Client:
         self._max_statement_size = max_statement_size
         self.parameters: dict[str, str] = {}
         """What ParameterStatus has told the client."""
+        self.pid = 0
+        """The process ID that the client knows the session by."""
         self.offset = 0
         """Characters of the query in front of the statement that runs."""
         self.on_notice: Callable[[int, Fields], None] = NoticeMerger(self.notice).notice
@@ -90,13 +93,20 @@ class Client:
         if not self.conforming:
             require_conforming_strings(sql)
         if len(sql) < LONG:
-            return analyze(sql)
+            known = analyze(sql)
+            return known if "_backend_pid" not in sql.lower() else tuple(map(self._own, known))
         statements = analyzed(sql)
         if statements is None:
             await asyncio.sleep(0)  # each step with so large a text takes a while
             statements = await self._long_texts.analyze(sql)
             keep(sql, statements)
         return statements
+
+    def _own(self, statement: Statement) -> Statement:
+        """Put the session's process ID where a statement asks for it."""
+        if not isinstance(statement, Select) or statement.processes is None or not statement.processes.calls:
+            return statement
+        return replace(statement, visible=statement.processes.seen_as(self.pid))
 
     @property
     def conforming(self) -> bool:

@@ -34,6 +34,7 @@ from shardproxy.session.pieces import EXECUTED, PIECEWISE, run_cursor, run_in_pi
 from shardproxy.session.portals import READ_BY, Pending, Portal, Prepared, request, send_with
 from shardproxy.session.relay import Kept, Relay
 from shardproxy.session.shards import Shards
+from shardproxy.session.signals import Signals
 from shardproxy.session.transactions import Transactions
 from shardproxy.session.typed import know_values
 from shardproxy.shard.connection import Connection
@@ -63,7 +64,7 @@ class Extended:
 
     def __init__(
         self, client: Client, executor: Executor, transactions: Transactions, resolver: Resolver, shards: Shards,
-        copies: CopyClient,
+        copies: CopyClient, signals: Signals,
     ) -> None:  # fmt: skip
         self.names = Namespace(executor, shards)
         self.by_name = ByName(client, executor, resolver, shards, self.names)
@@ -76,6 +77,7 @@ class Extended:
         self._transaction = shards.transaction
         self._shards = shards
         self._copies = copies
+        self.signals = signals
         self.waiting: list[Pending] = []
         """The messages that wait for their Execute."""
 
@@ -337,6 +339,10 @@ class Extended:
             await self.settle()
             if (tag := await self.by_name.run(statement, prepared.text)) is not None:
                 return Outcome(tag)
+        if isinstance(statement, Select) and statement.processes is not None and statement.processes.signal is not None:
+            signal = statement.processes.signal
+            if (done := await self.signals.executed(signal, portal, execute.max_rows, self.settle)) is not None:
+                return done
         sets = isinstance(statement, Select) and statement.sets_config
         rowless = sets or (isinstance(statement, Modify) and not statement.returning)
         if portal.reading is not None or (execute.max_rows > 0 and statement.kind in PIECEWISE and not rowless):

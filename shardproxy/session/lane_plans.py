@@ -111,8 +111,8 @@ def overlap_of(statement: Statement) -> Overlap:
 
 
 def _hides(statement: Statement) -> bool:
-    # Another text is run than the client has sent.
-    return isinstance(statement, Select) and statement.visible is not None
+    # Another text is run than the client has sent, or the proxy has to see whose process ID it has.
+    return isinstance(statement, Select) and (statement.visible is not None or statement.processes is not None)
 
 
 def lane_plan(facts: Facts, prepared: Prepared) -> LanePlan | None:

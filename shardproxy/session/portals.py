@@ -159,6 +159,8 @@ class Portal:
     bind: decode.Bind
     done: bool = False
     reading: Begun | None = None
+    signalled: bool = False
+    """It is a call that signals a session, and has been carried out."""
 
     def bind_as(self, name: bytes, types: ShardTypes | None) -> bytes:
         """Return the Bind message for a shard, with the portal's name there."""

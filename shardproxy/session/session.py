@@ -26,6 +26,7 @@ from shardproxy.session.lane import Lane
 from shardproxy.session.login import Identity
 from shardproxy.session.names import Resolver
 from shardproxy.session.shards import Shards
+from shardproxy.session.signals import Signals
 from shardproxy.session.simple import Simple
 from shardproxy.session.transactions import Transactions
 from shardproxy.session.turns import Turns
@@ -64,7 +65,8 @@ class Session:
         self._transactions = Transactions(database, self.shards, self._names, self.client)
         executor = Executor(database, self.shards, self._names, self._transactions, self.client)
         copies = CopyClient(database, self.shards, self._names, executor, self._transactions, self.client)
-        self._extended = Extended(self.client, executor, self._transactions, self._names, self.shards, copies)
+        signals = Signals(self.client, self.shards.transaction, cancel_keys, identity.user, lambda: self._pid)
+        self._extended = Extended(self.client, executor, self._transactions, self._names, self.shards, copies, signals)
         self._simple = Simple(self.client, executor, self._transactions, self._extended, copies)
         self.shards.on_held_lost = self._held_lost
         self._known = known
@@ -87,6 +89,7 @@ class Session:
         self.shards.on_lost = self._shard_lost
         self.stream.cork()
         self._pid, key = self._cancel_keys.add(self, self.identity.version)
+        self.client.pid = self._pid
         try:
             for name, value in (await self._start()).items():
                 self.client.parameter(name, value)
@@ -203,6 +206,25 @@ class Session:
         if self._busy or self._turns.busy:
             # Of several statements under way PostgreSQL would cancel the first.
             self.shards.cancel(self._turns.first)
+
+    @property
+    def user(self) -> str:
+        """Who has logged in."""
+        return self.identity.user
+
+    def terminate(self) -> None:
+        """End the session at once, as pg_terminate_backend() does; after a commit if one is being carried out."""
+        if self._transactions.committing or self._task is None:
+            self._ending = _shutdown()
+            self._attend()
+        else:
+            self._task.cancel()
+
+    async def ended(self, seconds: float) -> bool:
+        """Wait for the session's end; return whether it has come."""
+        assert self._task is not None
+        done, _ = await asyncio.wait({self._task}, timeout=seconds)
+        return bool(done)
 
     def drain(self) -> None:
         """End the session as soon as no transaction is open."""

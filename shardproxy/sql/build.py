@@ -10,6 +10,7 @@ from shardproxy.sql.facts import Const, FunctionName, SetConfig, TableRef
 from shardproxy.sql.objects import column_rename, made, objects_of
 from shardproxy.sql.own import names_in_code, names_schema
 from shardproxy.sql.parse import Node, prepared_from
+from shardproxy.sql.processes import processes
 from shardproxy.sql.statements import (
     SNAPSHOT,
     Begin,
@@ -127,6 +128,7 @@ def _select(at: _Place, _: str, node: Node) -> Statement:
         locks=found.locks,
         set_configs=tuple(map(_set_config, found.set_config)),
         visible=visible(at["text"], at["location"], node),
+        processes=processes(at["text"], at["location"], node),
     )
     first = node
     while "larg" in first:  # INTO of a UNION stands in the first of its queries

@@ -15,6 +15,7 @@ from shardproxy.copy.options import CopyOptions
 from shardproxy.sql.base import Base, Kind
 from shardproxy.sql.facts import Binding, Equality, FromItem, Rewrite, RowValue, SetConfig, TableRef
 from shardproxy.sql.objects import ColumnRename, Object
+from shardproxy.sql.processes import Processes
 from shardproxy.sql.visible import Visible
 
 # Rows.
@@ -39,6 +40,7 @@ class Select(Query):
     locks: bool = False  # FOR UPDATE and its kin
     set_configs: tuple[SetConfig, ...] = ()
     visible: Visible | None = None  # what is run instead, for it not to see the proxy's own schema in the catalogs
+    processes: Processes | None = None
 
     @property
     def sets_config(self) -> bool:
@@ -345,9 +347,6 @@ class Notify(Base):
 
     kind = Kind.NOTIFY
     name: str
-
-
-# All else.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

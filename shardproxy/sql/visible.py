@@ -7,6 +7,7 @@ mean something else is left as it is.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -97,6 +98,11 @@ def visible(text: str, location: int, node: Node) -> Visible | None:
     pieces = _pieces(text, location, relations, whole, "tableoid, *" if "tableoid" in columns else "*")
     if not pieces:
         return None
+    return spliced(text, pieces)
+
+
+def spliced(text: str, pieces: Iterable[tuple[int, int, str]]) -> Visible:
+    """Return a text with pieces in place of what stands from one character to another."""
     made, done, splices = "", 0, []
     for start, end, piece in sorted(pieces):
         made += text[done:start] + piece
