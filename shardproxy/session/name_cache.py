@@ -35,7 +35,8 @@ class Plans(dict[K, V | None]):
 class NameCache:
     """Relations, kinds of functions, and the plans that rest on them."""
 
-    relations: dict[tuple[str | None, str], Resolved | None] = field(default_factory=dict)
+    relations: dict[tuple[str | None, str], Resolved] = field(default_factory=dict)
+    """Those that exist."""
     aggregates: dict[Names, bool] = field(default_factory=dict)
     written: dict[tuple[str, str], Written] = field(default_factory=dict)
     """By schema and name, reference tables that were written."""

@@ -148,7 +148,7 @@ class Resolver:
             generation = self._database.generation
             # Read once: it may be cleared at any wait.
             known = self.cache.relations
-            found = {name: known[name] for name in names if name in known}
+            found: dict[Name, Resolved | None] = {name: known[name] for name in names if name in known}
             if missing := names - found.keys():
                 found |= await self._look(sorted(missing, key=str), statement)
             # Or else what was found may be from before a change of definitions.
@@ -181,7 +181,8 @@ class Resolver:
         if any(one is not None and one.schema.startswith(TEMPORARY) for one in found.values()):
             self.has_own()
         if generation == self._database.generation:
-            self.cache.relations.update(found)
+            # What does not exist yet may be made at any moment, also elsewhere, and would then be written here alone.
+            self.cache.relations.update({name: one for name, one in found.items() if one is not None})
         return found | misfits
 
     async def _elsewhere(self, name: tuple[str | None, str]) -> Resolved | None:

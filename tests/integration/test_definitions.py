@@ -65,3 +65,25 @@ def test_definitions_are_looked_up_again_when_they_are_committed(servers18: Serv
                 assert other.query(f"SELECT x FROM w WHERE a = {number}").rows == [[str(number + 1).encode()]]
     finally:
         databases.drop()
+
+
+def test_a_table_that_another_proxy_has_made_is_found_at_once(servers18: Servers, run_proxy: RunProxy) -> None:
+    """That it does not exist was remembered for a second, in which rows came to the home shard alone."""
+    databases = Databases.create(servers18, one_server=True)
+    try:
+        tables: list[dict[str, object]] = [
+            {"name": "ref", "placement": "reference"},
+            {"name": "t", "placement": "hash", "key": ["a"]},
+        ]
+        one, other = (run_proxy(databases.config(tables)) for _ in range(2))
+        with RawClient(one.dsn()) as makes, RawClient(other.dsn()) as writes:
+            for table in ("ref", "t"):
+                assert writes.query(f"TABLE {table}").errors[0]["C"] == "42P01"
+                assert makes.query(f"CREATE TABLE {table} (a int PRIMARY KEY)").error is None
+                for key in range(1, 9):
+                    assert writes.query(f"INSERT INTO {table} VALUES ({key})").error is None
+            assert databases.rows("SELECT count(*) FROM ref") == [[(8,)]] * 3
+            assert sum(count > 0 for [(count,)] in databases.rows("SELECT count(*) FROM t")) > 1
+            assert all(writes.query(f"SELECT a FROM t WHERE a = {key}").rows for key in range(1, 9))
+    finally:
+        databases.drop()
