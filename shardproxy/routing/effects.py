@@ -102,14 +102,17 @@ def held_by(statement: Statement, context: Context) -> str | None:
     return LOCK if any(name in _SESSION_LOCKS for _, name in statement.functions) else LEFT
 
 
-def held_no_more(statement: Statement, memory: Memory) -> frozenset[str]:
-    """Return what a session holds no longer when a statement has succeeded that `memory` has heard of."""
+def held_no_more(statement: Statement, memory: Memory, *, in_block: bool) -> frozenset[str]:
+    """Return what a session holds no longer when a statement has succeeded that `memory` has heard of.
+
+    What a ROLLBACK of the client's would bring back is not among it.
+    """
     match statement:
         case Discard(tag="DISCARD ALL"):
             return EVERYTHING
-        case Discard(tag="DISCARD TEMP"):
+        case Discard(tag="DISCARD TEMP") if not in_block:
             return frozenset({TEMPORARY})
-        case Unlisten(name=None):
+        case Unlisten(name=None) if not in_block:
             return frozenset({LISTENING})
         case CloseCursor() if not memory.held:
             return frozenset({CURSOR})

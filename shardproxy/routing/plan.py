@@ -107,8 +107,9 @@ class ShardByShard:
 class Settings:
     """A change of settings: on every connection of the session, and on those to come.
 
-    `name` is the setting that an earlier change of the same need not be kept for; None is all of them. `local` tells
-    that the transaction ends it. Without `lasting` later connections need not run it.
+    `name` is the setting that an earlier change of the same need not be kept for; "all" stands for those that RESET ALL
+    takes back, None for all of them. `local` tells that the transaction ends it. Without `lasting` later connections
+    need not run it.
     """
 
     name: str | None

@@ -28,7 +28,7 @@ def route_settings(statement: Set | Reset | Discard | Select, params: Sequence[P
         case Set(name=name, local=local):
             return Settings(name, local)
         case Reset(name=reset):
-            return Settings(reset)
+            return Settings(reset or "all")
         case Discard():
             return Settings(None, lasting=statement.tag not in _PARTS)
     calls = [(_text(call.name, params), _truth(call.local, params)) for call in statement.set_configs]

@@ -48,7 +48,7 @@ class ByName:
                 return statement.tag if self._names.deallocate(statement) else None
             case DeclareCursor():
                 self._shards.transaction.check()
-                if self._names.key(statement.name) in self._names.portals:
+                if await self.is_taken(self._names.key(statement.name)):
                     raise PgError(DUPLICATE_CURSOR, f'cursor "{statement.name}" already exists')
             case CloseCursor(name=None):
                 self._shards.transaction.check()
@@ -73,14 +73,21 @@ class ByName:
         found = self._names.cursor(name)
         if found is not None or not name or b"\\" in name or transaction.state not in {ACTIVE, IMPLICIT}:
             return found
-        quoted = name.replace(b"'", b"''")
         for connection in self._shards.participants():
-            if await connection.fetch(
-                b"SELECT FROM pg_catalog.pg_cursors WHERE name OPERATOR(pg_catalog.=) '%s'" % quoted
-            ):
+            if await _has_cursor(connection, name):
                 self._executor.cursor_opened(shown(name), connection)
                 return connection
         return None
+
+    async def is_taken(self, name: bytes) -> bool:
+        """Whether a portal or cursor has this name. A ROLLBACK may have closed a cursor that was known."""
+        if name in self._names.portals:
+            return True
+        connection = self._names.cursor(name)
+        if connection is not None and (b"\\" in name or await _has_cursor(connection, name)):
+            return True
+        self._executor.cursor_closed(shown(name))
+        return False
 
     async def knowing(self, prepared: Prepared) -> Connection:
         """Return a connection to a shard that has the statement's relations: the home shard, if not a lone other.
@@ -125,3 +132,9 @@ class ByName:
         prepared.take(answer.parameters, answer.columns)
         self._names.statements[name] = prepared
         return tag
+
+
+async def _has_cursor(connection: Connection, name: bytes) -> bool:
+    quoted = name.replace(b"'", b"''")
+    rows = await connection.fetch(b"SELECT FROM pg_catalog.pg_cursors WHERE name OPERATOR(pg_catalog.=) '%s'" % quoted)
+    return bool(rows)

@@ -15,7 +15,6 @@ from shardproxy.combine.answers import Answer
 from shardproxy.combine.tags import total_tag
 from shardproxy.copy.encoding import Text
 from shardproxy.errors import PgError
-from shardproxy.native import shape
 from shardproxy.routing import (
     ByKey,
     Connected,
@@ -43,16 +42,16 @@ from shardproxy.session.copy_out import copy_out
 from shardproxy.session.database import Database
 from shardproxy.session.executed import as_executed, check_executed, executed_by
 from shardproxy.session.follow import Follow, Request, Returning, query_returning
-from shardproxy.session.lane_plans import Facts, lane_plan, query_plan
+from shardproxy.session.lane_plans import Facts
 from shardproxy.session.long_text import LONG
 from shardproxy.session.names import Resolver
-from shardproxy.session.portals import Pending, Prepared, next_number, request
+from shardproxy.session.offers import Offers
+from shardproxy.session.portals import Pending, Prepared, request
 from shardproxy.session.read import read
 from shardproxy.session.relay import Discard, Output, Relay
 from shardproxy.session.shards import Shards
 from shardproxy.session.transactions import Transactions
 from shardproxy.shard.connection import Connection
-from shardproxy.shard.statements import UNNAMED
 from shardproxy.sql import (
     Begin,
     Commit,
@@ -60,7 +59,6 @@ from shardproxy.sql import (
     CreateAs,
     Empty,
     Kind,
-    ParseFailed,
     PrepareTransaction,
     Release,
     Rollback,
@@ -68,9 +66,9 @@ from shardproxy.sql import (
     Savepoint,
     Statement,
     Utility,
-    analyze,
 )
 from shardproxy.transaction.settings import replay_sql
+from shardproxy.transaction.state import ACTIVE
 from shardproxy.wire import encode
 from shardproxy.wire.replies import SWALLOWED_SYNC, Expect, Owed
 
@@ -78,9 +76,6 @@ READS = frozenset({
     Kind.SELECT, Kind.SHOW, Kind.EXPLAIN, Kind.FETCH, Kind.CLOSE_CURSOR, Kind.DEALLOCATE, Kind.COPY_TO,
 })  # fmt: skip
 """Kinds that need no transaction of their own to be the same on several shards."""
-
-LONGEST = 8192
-"""Bytes of a prepared statement's text beyond which the lane leaves it: such a one is a load, and would fill memory."""
 
 _QUERY = (Owed(Expect.QUERY),)
 
@@ -118,8 +113,7 @@ class Executor:
         self.named: Callable[[str], Prepared | None] = lambda _: None
         """Returns the prepared statement of a name."""
         self.types = database.types
-        self._facts: Facts | None = None
-        self._columns: tuple[int, ...] | None = None  # of the last statement, where a shard has told them
+        self.offers = Offers(database, names)
         self._database = database
         self._shards = shards
         self._names = names
@@ -176,7 +170,7 @@ class Executor:
                     [exists] = await connections[0].fetch_row(plan.fill.exists, 1)
                     if exists == b"t":
                         raise not_empty(plan.fill)
-        self._columns = answers[0].columns
+        self.offers.columns = answers[0].columns
         self._learn(run)
         if answers[0].suspended:
             return Outcome(None, suspended=True)
@@ -220,7 +214,7 @@ class Executor:
                 self._shards.holds(shards, held)
             # A new connection may have shown that the session sees names in another way than was assumed.
             if names.cache is cache or not cache.shared:
-                self._facts = Facts(statement, tables, context.lasting(), plan, generation)
+                self.offers.facts = Facts(statement, tables, context.lasting(), plan, generation)
                 if prepared is not None:
                     check_executed(plan)
                     await self.prepare(prepared, await self._shards.join(self.shards_of(plan)))
@@ -297,38 +291,6 @@ class Executor:
         """Write a reference table."""
         return await Follow(self._shards, plan, output).run(first, request, returning)
 
-    # What the lane may take from its next time on.
-
-    def offer(self, prepared: Prepared) -> None:
-        """A prepared statement has been run."""
-        prepared.returns(self._columns)
-        facts, cache = self._new_facts(), self._names.cache
-        if facts is None or facts.statement is not prepared.statement or prepared.key in cache.plans:
-            return
-        if not 0 < len(prepared.key) <= LONGEST:
-            return
-        unnamed = replace(prepared, name=UNNAMED, number=next_number())
-        cache.plans.keep(prepared.key, lane_plan(facts, unnamed))
-
-    def _new_facts(self) -> Facts | None:
-        """Return the facts of the last statement, unless a definition has changed since they were found."""
-        facts = self._facts
-        return None if facts is None or facts.generation != self._database.generation else facts
-
-    def offer_query(self, payload: bytes) -> None:
-        """A Query of one statement has been run."""
-        found = shape(payload, 0, len(payload) - 1)
-        facts, cache = self._new_facts(), self._names.cache
-        if found is None or facts is None or found[:2] in cache.queries:
-            return
-        text, kinds, texts = found
-        try:
-            statements = analyze(text.decode())
-        except ParseFailed:
-            statements = ()
-        plan = query_plan(facts, statements[0], kinds, texts, self._columns) if len(statements) == 1 else None
-        cache.queries.keep((text, kinds), plan)
-
     # Executors.
 
     async def _relay(self, run: _Run, connections: Sequence[Connection]) -> list[Answer]:
@@ -365,9 +327,15 @@ class Executor:
 
     async def _set(self, run: _Run, plan: Settings) -> list[Answer]:
         """Change a setting on every connection of the session, and by replay on those to come."""
-        answers = await self._relay(run, await self.joined(plan))
-        if plan.lasting:
-            self._shards.transaction.set(replay_sql(run.sql, run.params), plan.name, local=plan.local)
+        replayed = replay_sql(run.sql, run.params) if plan.lasting else None
+        connections = await self.joined(plan)
+        try:
+            answers = await self._relay(run, connections)
+        except PgError:
+            await self._transactions.setting_failed(connections, plan)
+            raise
+        if replayed is not None:
+            self._shards.transaction.set(replayed, plan.name, local=plan.local)
         if run.statement.tag == "DISCARD ALL":
             self._names.discarded()
         self._names.forget()
@@ -381,7 +349,7 @@ class Executor:
             self._shards.transaction.defined = self._shards.transaction.open
             self._names.forget()
         self.memory = self.memory.after(statement, self.shards_of(run.plan)[0])
-        if gone := held_no_more(statement, self.memory):
+        if gone := held_no_more(statement, self.memory, in_block=self._shards.transaction.state is ACTIVE):
             self._shards.holds_no_more(gone)
 
     # Cursors, which are portals to the protocol.

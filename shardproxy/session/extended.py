@@ -220,7 +220,7 @@ class Extended:
         check_parameters(prepared, bind)
         if prepared.statement.kind not in ALLOWED_IN_FAILED or prepared.statement.kind is Kind.EMPTY:
             self._transaction.check()
-        if bind.portal and (bind.portal in self.names.portals or self.names.cursor(bind.portal) is not None):
+        if bind.portal and await self.by_name.is_taken(bind.portal):
             raise PgError(DUPLICATE_CURSOR, f'cursor "{shown(bind.portal)}" already exists')
         self.names.drop_portal(bind.portal)
         portal = Portal(prepared, bind)
@@ -370,7 +370,7 @@ class Extended:
         prepared.accepted = True
         if outcome.tag in {"DISCARD ALL", "DEALLOCATE ALL"}:
             self.names.forget_statements()
-        self._executor.offer(prepared)
+        self._executor.offers.prepared(prepared)
         return outcome
 
     async def _close(self, target: decode.Target) -> None:

@@ -58,7 +58,7 @@ class Simple:
                     # As PostgreSQL: the last tag is sent after the commit, for it may still fail.
                     await transactions.end_implicit()
                 if len(statements) == 1:
-                    self._executor.offer_query(payload)
+                    self._executor.offers.query(payload)
                 if tag in FORGETTING:
                     self._extended.names.forget_statements()
                 client.complete(tag)

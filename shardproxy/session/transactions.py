@@ -4,15 +4,21 @@ What state it is in is `transaction.state`'s, how a commit over several shards i
 this module carries the client's words to the shards that take part.
 """
 
+from collections.abc import Sequence
+
 from shardproxy.errors import PgError, ProtocolError
+from shardproxy.routing import Settings
 from shardproxy.routing.refusals import check_gid
 from shardproxy.session.client import Client
 from shardproxy.session.database import Database
 from shardproxy.session.names import Resolver
 from shardproxy.session.shards import Shards
+from shardproxy.shard.connection import Connection
 from shardproxy.shard.errors import TimedOut
 from shardproxy.sql import Begin, Commit, PrepareTransaction, Release, Rollback, RollbackTo, Savepoint
 from shardproxy.sqlstate import ACTIVE_SQL_TRANSACTION, CONNECTION_FAILURE, NO_ACTIVE_SQL_TRANSACTION
+from shardproxy.transaction.savepoints import MODES, modes_entry
+from shardproxy.transaction.settings import ALL
 from shardproxy.transaction.state import ACTIVE, FAILED
 
 Control = Begin | Commit | Rollback | Savepoint | Release | RollbackTo
@@ -68,6 +74,11 @@ class Transactions:
                 # Nothing of it can come back: PostgreSQL, too, lets its locks go before the client sends ROLLBACK.
                 await self._shards.leave()
         self._names.forget()
+
+    async def setting_failed(self, connections: Sequence[Connection], plan: Settings) -> None:
+        """Give back its value to a setting that some shards have taken, and another has refused."""
+        if not self._transaction.open and len(connections) > 1:
+            await self._shards.restore(connections, self._transaction.settings.restoring_sql({plan.name or ALL}))
 
     async def fail(self, error: PgError, offset: int = 0) -> None:
         """Bring the transaction to where an error leaves it, and send the error. Some end it all."""
@@ -146,6 +157,8 @@ class Transactions:
         tag = statement.tag
         if transaction.open:
             if isinstance(statement, Commit) and transaction.state is not FAILED:
+                if statement.chain and transaction.log.moves_defaults:
+                    chained = [modes_entry(await self._shards.participants()[0].fetch_row(MODES, 3))]
                 await self._commit()
             else:
                 await self._shards.rollback()

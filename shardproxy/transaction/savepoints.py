@@ -4,8 +4,10 @@ The log begins with BEGIN and its options. Savepoints and settings follow in the
 that ROLLBACK TO takes back the settings made since its savepoint, and RELEASE keeps them.
 """
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from shardproxy.errors import PgError
 from shardproxy.sqlstate import INVALID_SAVEPOINT_SPECIFICATION
@@ -14,6 +16,13 @@ CHARACTERISTICS = frozenset({
     "TRANSACTION", "transaction_deferrable", "transaction_isolation", "transaction_read_only",
 })  # fmt: skip
 """The settings that are a transaction's own; the first is what SET TRANSACTION sets."""
+
+DEFAULTS: Final = re.compile(r"default_transaction_|^all$|\W")
+"""What the name of a setting contains that BEGIN's modes come from; that of an undecided change is its text."""
+
+MODES: Final = b"""SELECT pg_catalog.current_setting('transaction_isolation'),
+    pg_catalog.current_setting('transaction_read_only'), pg_catalog.current_setting('transaction_deferrable')"""
+"""The query for the modes of a transaction, which `modes_entry` reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +104,22 @@ class Log:
         first, *others = self.entries[:kept] or [Entry(b"BEGIN")]
         return [first, *(entry for entry in others if entry.setting in CHARACTERISTICS)]
 
+    @property
+    def moves_defaults(self) -> bool:
+        """Whether its commit changes, or may, what a BEGIN means that names no modes."""
+        return any(DEFAULTS.search(entry.setting or "") is not None for entry in self.lasting_settings())
+
     def sql(self) -> bytes:
         """Return the statements as one Query."""
         return script(self.entries)
+
+
+def modes_entry(row: Sequence[bytes | None]) -> Entry:
+    """Return the BEGIN of a transaction with these modes."""
+    isolation, read_only, deferrable = row
+    access = b"READ ONLY" if read_only == b"on" else b"READ WRITE"
+    deferring = b"DEFERRABLE" if deferrable == b"on" else b"NOT DEFERRABLE"
+    return Entry(b"BEGIN ISOLATION LEVEL %s, %s, %s" % (isolation or b"", access, deferring))
 
 
 def script(entries: Iterable[Entry]) -> bytes:

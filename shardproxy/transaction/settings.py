@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from typing import Final
 
 from shardproxy.errors import PgError
 from shardproxy.routing import ParamValue
@@ -17,6 +18,14 @@ from shardproxy.transaction.savepoints import Entry, script
 
 _NAME = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*")
 """A setting's name that RESET takes as it is. What an undecided set_config() is noted under is none."""
+
+ALL: Final = "all"
+"""What RESET ALL is noted under."""
+EVERYTHING: Final = "everything"
+"""What DISCARD ALL is noted under."""
+
+STAYING: Final = frozenset({"role", "session_authorization"})
+"""What RESET ALL leaves as it is: GUC_NO_RESET_ALL in src/backend/utils/misc/guc_parameters.dat."""
 
 
 @dataclass(slots=True)
@@ -33,9 +42,15 @@ class SessionSettings:
 
     def keep(self, entry: Entry) -> None:
         """Note a change; it takes the place of an earlier one of the same setting."""
-        if entry.setting == "all":
-            # RESET ALL and DISCARD ALL bring back what the start-up message asked for.
+        if entry.setting == EVERYTHING:
+            # It is again as the start-up message asked for.
             self.entries.clear()
+            return
+        if entry.setting == ALL:
+            # What was changed by an undecided set_config() may be one of those that stay.
+            undecided = [kept for kept in self.entries if not _NAME.fullmatch(kept.setting or "")]
+            staying = [kept for kept in self.entries if kept.setting in STAYING or kept in undecided]
+            self.entries = [*staying, entry] if undecided else staying
             return
         self.entries = [kept for kept in self.entries if kept.setting != entry.setting]
         self.entries.append(entry)
@@ -44,7 +59,7 @@ class SessionSettings:
         """Return the statements that give the named settings these values again; empty for no names."""
         if not names:
             return b""
-        resets = [name for name in sorted(names) if _NAME.fullmatch(name) and name != "all"]
+        resets = [name for name in sorted(names) if _NAME.fullmatch(name) and name != ALL]
         entries = [Entry(f"RESET {name}".encode()) for name in resets]
         if len(resets) < len(names):
             return script([*entries, Entry(b"RESET ALL"), *self.entries])

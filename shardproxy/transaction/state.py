@@ -15,7 +15,7 @@ from enum import Enum
 from shardproxy.errors import PgError
 from shardproxy.sqlstate import IN_FAILED_SQL_TRANSACTION, NO_ACTIVE_SQL_TRANSACTION
 from shardproxy.transaction.savepoints import Entry, Log
-from shardproxy.transaction.settings import SessionSettings
+from shardproxy.transaction.settings import ALL, EVERYTHING, SessionSettings
 
 
 class State(Enum):
@@ -210,8 +210,8 @@ class Transaction:
         self.state = state
 
     def set(self, sql: bytes, name: str | None, *, local: bool) -> None:
-        """Note a SET or RESET that all connections have run; name None stands for all settings."""
-        entry = Entry(sql, setting=name or "all", local=local)
+        """Note a SET or RESET that all connections have run; `name` is that of `routing.Settings`."""
+        entry = Entry(sql, setting=name or EVERYTHING, local=local)
         if self.open:
             self.log.add(entry)
         elif not local:
@@ -240,4 +240,4 @@ class Transaction:
 
         For a commit that has failed: a shard that had prepared takes the settings for lasting.
         """
-        return self.settings.restoring_sql({entry.setting or "all" for entry in self.log.lasting_settings()})
+        return self.settings.restoring_sql({entry.setting or ALL for entry in self.log.lasting_settings()})

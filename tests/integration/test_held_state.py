@@ -109,6 +109,20 @@ def test_a_session_that_has_lost_nothing_goes_on(shop: Shop, statements: str) ->
         assert connection.execute("SELECT count(*) FROM ref").fetchone() == (5,)
 
 
+@pytest.mark.parametrize(
+    "statements",
+    ["LISTEN news; BEGIN; UNLISTEN *; ROLLBACK", "CREATE TEMP TABLE mine (n int); BEGIN; DISCARD TEMP; ROLLBACK"],
+)
+def test_what_a_rollback_brings_back_is_held(shop: Shop, statements: str) -> None:
+    with RawClient(shop.proxy.dsn("shop")) as client:
+        for statement in statements.split("; "):
+            assert client.query(statement).error is None
+        shop.end_backends()
+        reply = client.read_to_end()
+        assert reply.error is not None
+        assert "has lost" in reply.error["D"]
+
+
 def test_a_prepared_statement_is_prepared_again(shop: Shop) -> None:
     with shop.connect() as connection:
         connection.execute("PREPARE p(int) AS SELECT v FROM ref WHERE id = $1")

@@ -4,7 +4,7 @@ import pytest
 
 from shardproxy.wire import encode
 from tests.conftest import RunProxy
-from tests.support.databases import Databases, Servers
+from tests.support.databases import Databases, Servers, execute
 from tests.support.rawclient import RawClient
 from tests.support.twin import Twin
 
@@ -136,3 +136,41 @@ def test_set_config_in_a_definition_is_no_call(twin: Twin) -> None:
     twin.compare(f"CREATE VIEW setting AS {call}", "EXPLAIN (COSTS OFF) SELECT set_config('my.x', 'y', false)")
     assert twin.databases.rows("SELECT count(*) FROM pg_views WHERE viewname = 'setting'") == [[(1,)]] * 3
     twin.compare("DROP VIEW setting", call, "SELECT current_setting('my.x') FROM t")
+
+
+@pytest.mark.parametrize(
+    "reset", ["RESET ALL", "BEGIN; RESET ALL; COMMIT", "SELECT set_config('r' || 'ole', 'lesser', false); RESET ALL"]
+)
+def test_reset_all_leaves_the_role(twin: Twin, reset: str) -> None:
+    """Shards that were connected to afterwards ran statements as the role of the proxy."""
+    execute(twin.databases.oracle, "DROP ROLE IF EXISTS lesser")
+    execute(twin.databases.oracle, "CREATE ROLE lesser")
+    twin.databases.execute("GRANT SELECT ON t TO lesser")
+    twin.fill()
+    try:
+        twin.compare("SET ROLE lesser", reset, *(f"SELECT current_user FROM t WHERE a = {key}" for key in range(1, 9)))
+        twin.compare("SET ROLE lesser", reset, "RESET ROLE", "DELETE FROM t WHERE a = 1", "DELETE FROM t WHERE a = 2")
+        twin.compare("SET ROLE lesser", "DISCARD ALL", *(f"DELETE FROM t WHERE a = {key}" for key in range(3, 9)))
+    finally:
+        twin.databases.execute("REVOKE ALL ON t FROM lesser")
+        execute(twin.databases.oracle, "DROP ROLE lesser")
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["SET default_text_search_config = mine", "SELECT set_config('default_text_search_config', 'mine', false)"],
+)
+def test_a_setting_that_one_shard_refuses_is_set_on_none(twin: Twin, change: str) -> None:
+    """The shards that had taken it kept it, though the client was told that it was refused."""
+    twin.fill()
+    execute(twin.databases.shards[0], "CREATE TEXT SEARCH CONFIGURATION mine (COPY = simple)")
+    try:
+        shown = "SELECT DISTINCT current_setting('default_text_search_config') FROM t WHERE a = "
+        before = "SET default_text_search_config = english"
+        _, _, failed, *replies = twin.proxied(
+            before, "SELECT a FROM t", change, *(f"{shown}{key}" for key in range(1, 9))
+        )
+        assert failed.errors[0]["C"] == "22023"
+        assert {value for reply in replies for row in reply.rows for value in row} == {b"pg_catalog.english"}
+    finally:
+        execute(twin.databases.shards[0], "DROP TEXT SEARCH CONFIGURATION mine")

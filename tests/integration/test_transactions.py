@@ -129,6 +129,22 @@ CASES: dict[str, list[Step]] = {
         "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", *inserts(range(1001, 1002)),
         "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE", *inserts(range(1001, 1002)),
     ],
+    "chained after a change of the default": [
+        "BEGIN", "SET default_transaction_isolation = serializable", "SET default_transaction_read_only = on",
+        "COMMIT AND CHAIN",
+        *(f"SELECT current_setting('transaction_isolation') FROM t WHERE a = {key}" for key in (1, 2, 3)),
+        *inserts(), "COMMIT AND CHAIN", "SHOW transaction_read_only", "COMMIT", "SHOW transaction_isolation",
+        "RESET default_transaction_isolation", "RESET default_transaction_read_only",
+    ],
+    "chained after a change of the characteristics": [
+        "BEGIN ISOLATION LEVEL REPEATABLE READ", "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY, DEFERRABLE",
+        "COMMIT AND CHAIN", "SHOW transaction_isolation", "SHOW transaction_deferrable", *inserts(), "COMMIT",
+        "SHOW transaction_read_only",
+    ],
+    "chained after set_config": [
+        "BEGIN READ ONLY", "SELECT set_config('default_transaction_' || 'read_only', 'off', false)", "COMMIT AND CHAIN",
+        *inserts(), "ROLLBACK AND CHAIN", *inserts(), "ROLLBACK",
+    ],
     "time zone": ["SET TIME ZONE 'Europe/Berlin'", "SHOW TimeZone", "SET TIME ZONE LOCAL", "SHOW TimeZone"],
     "discard all": ["SET work_mem = '13MB'", "CREATE TEMP TABLE x (a int)", "DISCARD ALL", "SHOW work_mem", "TABLE x"],
     "temporary table": [

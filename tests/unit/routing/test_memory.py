@@ -112,7 +112,7 @@ def test_prepared_transactions_are_the_proxy_s_own(sql: str) -> None:
         ("SET LOCAL a = 1", Settings("a", local=True)),
         ("SET TRANSACTION READ ONLY", Settings("TRANSACTION", local=True)),
         ("RESET a", Settings("a")),
-        ("RESET ALL", Settings(None)),
+        ("RESET ALL", Settings("all")),
         ("DISCARD ALL", Settings(None)),
         ("DISCARD TEMP", Settings(None, lasting=False)),
         ("SELECT set_config('A', '1', true)", Settings("a", local=True)),

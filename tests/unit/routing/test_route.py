@@ -74,7 +74,7 @@ ROUTES = [
     ("SELECT count(*) FROM pg_class a JOIN pg_class b USING (oid)", HOME),
     ("SELECT set_config('search_path', '', false)", Settings("search_path")),
     ("SET search_path TO a", Settings("search_path")),
-    ("RESET ALL", Settings(None)),
+    ("RESET ALL", Settings("all")),
     ("DISCARD ALL", Settings(None)),
     ("BEGIN", Local()),
     ("LISTEN x", OneShard(0)),

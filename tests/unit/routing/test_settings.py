@@ -19,7 +19,8 @@ def change(sql: str, *params: ParamValue) -> tuple[str | None, bool]:
     [
         ("SET DateStyle = 'German'", ("datestyle", False)),
         ("SET LOCAL work_mem = '1MB'", ("work_mem", True)),
-        ("RESET ALL", (None, False)),
+        ("RESET ALL", ("all", False)),
+        ("DISCARD ALL", (None, False)),
         ("SELECT set_config('Work_Mem', '1MB', false)", ("work_mem", False)),
         ("SELECT set_config('work_mem', '1MB', 'YE')", ("work_mem", True)),
         ("SELECT set_config('work_mem', '1MB', NULL)", ("work_mem", False)),

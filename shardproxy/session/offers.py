@@ -1,0 +1,57 @@
+"""What the fast lane is offered: the plan of a statement that has been run the general way."""
+
+from dataclasses import replace
+from typing import Final
+
+from shardproxy.native import shape
+from shardproxy.session.database import Database
+from shardproxy.session.lane_plans import Facts, lane_plan, query_plan
+from shardproxy.session.names import Resolver
+from shardproxy.session.portals import Prepared, next_number
+from shardproxy.shard.statements import UNNAMED
+from shardproxy.sql import ParseFailed, analyze
+
+LONGEST: Final = 8192
+"""Bytes of a prepared statement's text beyond which the lane leaves it: such a one is a load, and would fill memory."""
+
+
+class Offers:
+    """Those of one session."""
+
+    def __init__(self, database: Database, names: Resolver) -> None:
+        self.facts: Facts | None = None
+        """Of the last statement."""
+        self.columns: tuple[int, ...] | None = None
+        """Those of the last statement, where a shard has told them."""
+        self._database = database
+        self._names = names
+
+    def prepared(self, prepared: Prepared) -> None:
+        """A prepared statement has been run."""
+        prepared.returns(self.columns)
+        facts, cache = self._new_facts(), self._names.cache
+        if facts is None or facts.statement is not prepared.statement or prepared.key in cache.plans:
+            return
+        if not 0 < len(prepared.key) <= LONGEST:
+            return
+        unnamed = replace(prepared, name=UNNAMED, number=next_number())
+        cache.plans.keep(prepared.key, lane_plan(facts, unnamed))
+
+    def query(self, payload: bytes) -> None:
+        """A Query of one statement has been run."""
+        found = shape(payload, 0, len(payload) - 1)
+        facts, cache = self._new_facts(), self._names.cache
+        if found is None or facts is None or found[:2] in cache.queries:
+            return
+        text, kinds, texts = found
+        try:
+            statements = analyze(text.decode())
+        except ParseFailed:
+            statements = ()
+        plan = query_plan(facts, statements[0], kinds, texts, self.columns) if len(statements) == 1 else None
+        cache.queries.keep((text, kinds), plan)
+
+    def _new_facts(self) -> Facts | None:
+        """Return the facts of the last statement, unless a definition has changed since they were found."""
+        facts = self.facts
+        return None if facts is None or facts.generation != self._database.generation else facts
