@@ -12,7 +12,7 @@ from psycopg import sql
 
 from shardproxy.native import key_types
 from tests.conftest import RunProxy
-from tests.support.databases import Databases, execute, query
+from tests.support.databases import Databases, Servers, execute, query
 from tests.unit.native.spellings import examples
 
 pytestmark = pytest.mark.newest
@@ -80,80 +80,105 @@ def values_of(key_type: str) -> list[str]:
     return SPELLED.get(key_type) or examples(key_type)
 
 
-@pytest.fixture(params=[row.name for row in key_types()])
-def key_type(request: pytest.FixtureRequest) -> str:
+KEY_TYPES = [row.name for row in key_types()]
+
+
+def declared(key_type: str) -> str:
+    """A column's type as DDL has it."""
+    return "char(6)" if key_type == "bpchar" else key_type
+
+
+@pytest.fixture(scope="module")
+def databases(servers: Servers) -> Iterator[Databases]:
+    """Shards with a table of each key type, and a partitioned twin of it."""
+    made = Databases.create(servers, one_server=True)
+    for number, dsn in enumerate(made.shards):
+        execute(dsn, f"CREATE TABLE here (number int); INSERT INTO here VALUES ({number})")
+        for name in KEY_TYPES:
+            execute(dsn, f"CREATE TABLE t_{name} (i int, k {declared(name)})")
+            execute(dsn, f"CREATE TABLE parent_{name} (LIKE t_{name}) PARTITION BY HASH (k)")
+    yield made
+    made.drop()
+
+
+@pytest.fixture(scope="module")
+def dsn(databases: Databases, run_proxy_for_module: RunProxy) -> str:
+    """The proxy's."""
+    tables = [{"name": f"t_{name}", "placement": "hash", "key": ["k"]} for name in KEY_TYPES]
+    return run_proxy_for_module(databases.config(tables)).dsn("shop")
+
+
+@pytest.fixture(params=KEY_TYPES)
+def key_type(request: pytest.FixtureRequest, databases: Databases) -> str:
+    """Each in turn, with its table empty."""
     name: str = request.param
+    databases.execute(f"TRUNCATE t_{name}", oracle=False)
     return name
 
 
 @pytest.fixture
-def proxy(one_server: Databases, run_proxy: RunProxy, key_type: str) -> Iterator[psycopg.Connection]:
-    config = one_server.config([{"name": "t", "placement": "hash", "key": ["k"]}])
-    spelled = "char(6)" if key_type == "bpchar" else key_type
-    for number, dsn in enumerate(one_server.shards):
-        execute(dsn, f"CREATE TABLE t (i int, k {spelled})")
-        execute(dsn, "CREATE TABLE parent (LIKE t) PARTITION BY HASH (k)")
-        execute(dsn, f"CREATE TABLE here (number int); INSERT INTO here VALUES ({number})")
-    with psycopg.connect(run_proxy(config).dsn("shop"), autocommit=True) as connection:
+def proxy(dsn: str) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(dsn, autocommit=True) as connection:
         yield connection
 
 
-def lying(databases: Databases) -> int:
+def lying(databases: Databases, key_type: str) -> int:
     """How many rows there are; each is where satisfies_hash_partition wants it."""
     total = 0
-    check = f"satisfies_hash_partition('parent'::regclass, {len(databases.shards)}, (SELECT number FROM here), k)"
+    parent = f"'parent_{key_type}'::regclass"
+    check = f"satisfies_hash_partition({parent}, {len(databases.shards)}, (SELECT number FROM here), k)"
     for dsn in databases.shards:
-        [(right, count)] = query(dsn, f"SELECT count(*) FILTER (WHERE {check}), count(*) FROM t")
-        assert right == count, query(dsn, f"SELECT i, k::text FROM t WHERE NOT {check}")
+        [(right, count)] = query(dsn, f"SELECT count(*) FILTER (WHERE {check}), count(*) FROM t_{key_type}")
+        assert right == count, query(dsn, f"SELECT i, k::text FROM t_{key_type} WHERE NOT {check}")
         total += int(count)
     return total
 
 
-def copy_in(connection: psycopg.Connection, options: str, data: bytes) -> None:
-    with connection.cursor() as cursor, cursor.copy(f"COPY t FROM STDIN {options}".encode()) as copy:
+def copy_in(connection: psycopg.Connection, key_type: str, options: str, data: bytes) -> None:
+    with connection.cursor() as cursor, cursor.copy(f"COPY t_{key_type} FROM STDIN {options}".encode()) as copy:
         copy.write(data)
 
 
-def test_copy(proxy: psycopg.Connection, one_server: Databases, key_type: str) -> None:
+def test_copy(proxy: psycopg.Connection, databases: Databases, key_type: str) -> None:
     values = values_of(key_type)
     rows = list(enumerate(values))
-    copy_in(proxy, "", "".join(f"{i}\t{v}\n".replace("\\", "\\\\") for i, v in rows).encode())
-    copy_in(proxy, "(FORMAT csv)", "".join(f'{i},"{v}"\n' for i, v in rows).encode())
-    assert lying(one_server) == 2 * len(rows)
-    spelled = "char(6)" if key_type == "bpchar" else key_type
+    copy_in(proxy, key_type, "", "".join(f"{i}\t{v}\n".replace("\\", "\\\\") for i, v in rows).encode())
+    copy_in(proxy, key_type, "(FORMAT csv)", "".join(f'{i},"{v}"\n' for i, v in rows).encode())
+    assert lying(databases, key_type) == 2 * len(rows)
     listed = sql.SQL(", ").join(sql.SQL("({}, {})").format(i, v) for i, v in rows)
-    with psycopg.connect(one_server.shards[0]) as shard, shard.cursor() as cursor:
+    with psycopg.connect(databases.shards[0]) as shard, shard.cursor() as cursor:
         select = sql.SQL("COPY (SELECT i, v::{} FROM (VALUES {}) AS given(i, v)) TO STDOUT (FORMAT binary)")
-        with cursor.copy(select.format(sql.SQL(spelled), listed)) as copy:
+        with cursor.copy(select.format(sql.SQL(declared(key_type)), listed)) as copy:
             data = b"".join(copy)
-    copy_in(proxy, "(FORMAT binary)", data)
-    assert lying(one_server) == 3 * len(rows)
+    copy_in(proxy, key_type, "(FORMAT binary)", data)
+    assert lying(databases, key_type) == 3 * len(rows)
 
 
-def test_insert_and_select(proxy: psycopg.Connection, one_server: Databases, key_type: str) -> None:
+def test_insert_and_select(proxy: psycopg.Connection, databases: Databases, key_type: str) -> None:
+    table = sql.Identifier(f"t_{key_type}")
     sent = 0
     for value in values_of(key_type):
-        proxy.execute(sql.SQL("INSERT INTO t VALUES (1, {})").format(sql.Literal(value)))
-        proxy.execute("INSERT INTO t VALUES (2, %s)", (value,))
+        proxy.execute(sql.SQL("INSERT INTO {} VALUES (1, {})").format(table, sql.Literal(value)))
+        proxy.execute(sql.SQL("INSERT INTO {} VALUES (2, %s)").format(table), (value,))
         sent += 2
-        found = proxy.execute(sql.SQL("SELECT i FROM t WHERE k = {}").format(sql.Literal(value))).fetchall()
+        found = proxy.execute(sql.SQL("SELECT i FROM {} WHERE k = {}").format(table, sql.Literal(value))).fetchall()
         assert {1, 2} <= {i for (i,) in found}, value
     for number in NUMBERS.get(key_type, []):
-        proxy.execute(f"INSERT INTO t VALUES (3, {number})".encode())
+        proxy.execute(f"INSERT INTO t_{key_type} VALUES (3, {number})".encode())
         sent += 1
-        found = proxy.execute(f"SELECT i FROM t WHERE k = {number}::{key_type}".encode()).fetchall()
+        found = proxy.execute(f"SELECT i FROM t_{key_type} WHERE k = {number}::{key_type}".encode()).fetchall()
         assert (3,) in found, number
-    assert lying(one_server) == sent
+    assert lying(databases, key_type) == sent
 
 
-def test_parameters_of_declared_types(proxy: psycopg.Connection, one_server: Databases, key_type: str) -> None:
+def test_parameters_of_declared_types(proxy: psycopg.Connection, databases: Databases, key_type: str) -> None:
     values = DECLARED.get(key_type, [])
     for value in values:
-        proxy.execute("INSERT INTO t VALUES (1, %s)", (value,))
-        proxy.execute("INSERT INTO t VALUES (2, %b)", (value,))
-        found = proxy.execute(f"SELECT i FROM t WHERE k = %b::{key_type}".encode(), (value,)).fetchall()
+        proxy.execute(f"INSERT INTO t_{key_type} VALUES (1, %s)".encode(), (value,))
+        proxy.execute(f"INSERT INTO t_{key_type} VALUES (2, %b)".encode(), (value,))
+        found = proxy.execute(f"SELECT i FROM t_{key_type} WHERE k = %b::{key_type}".encode(), (value,)).fetchall()
         assert {1, 2} <= {i for (i,) in found}, value
-    assert lying(one_server) == 2 * len(values)
+    assert lying(databases, key_type) == 2 * len(values)
 
 
 def test_an_enum_is_refused(one_server: Databases, run_proxy: RunProxy) -> None:

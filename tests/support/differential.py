@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
@@ -25,6 +26,7 @@ import psycopg.conninfo
 
 from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED
 from shardproxy.wire import encode
+from tests.conftest import VERSIONS
 from tests.support.databases import SHARDS, Databases, Servers
 from tests.support.proxy import Proxy
 from tests.support.rawclient import Protocol, RawClient, Reply
@@ -388,8 +390,11 @@ class Arena:
     def compare_ways(
         self, ddl: str, sql: str | bytes, data: bytes, *, table: str = "t", settings: Mapping[str, str] | None = None
     ) -> Outcome:
-        """Run one COPY in all `ways`; return what the oracle said the last time."""
-        for copy in ways(sql, data):
+        """Run one COPY in all `ways`; return what the oracle said the last time.
+
+        How the bytes come in pieces is the proxy's matter alone: before the newest version one way is enough.
+        """
+        for copy in islice(ways(sql, data), None if self.version == VERSIONS[-1] else 1):
             outcome = self.compare(ddl, copy, table=table, settings=settings)
         return outcome
 

@@ -6,6 +6,7 @@ signals, output and environment of its own. Only an environment that the interpr
 """
 
 import atexit
+import gc
 import os
 import signal
 import socket
@@ -159,6 +160,8 @@ def _become() -> None:
 if __name__ == "__main__":
     for module in MODULES:
         __import__(module)
+    gc.collect()
+    gc.freeze()  # a collection in a child would copy all that the nursery has imported
     with suppress(_Become):
         _run(socket.socket(fileno=int(sys.argv[1])))
         sys.exit()
