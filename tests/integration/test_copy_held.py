@@ -19,14 +19,24 @@ PATIENCE = 20.0
 REORDER = "ALTER TABLE t DROP COLUMN x; ALTER TABLE t ADD COLUMN x int"
 RENAME = "ALTER TABLE t RENAME a TO y; ALTER TABLE t RENAME x TO a; ALTER TABLE t RENAME y TO x"
 REPLACE = "DROP TABLE t; CREATE TABLE t (a int, x int)"
+FUNCTIONS = """
+    CREATE FUNCTION hide() RETURNS void LANGUAGE sql AS 'CREATE TEMP TABLE t (a int, x int)';
+    CREATE FUNCTION forget() RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$;
+"""
 PROTOCOLS: list[Protocol] = ["simple", "extended", "pipelined", "pipelined, extended"]
 
 
-@pytest.fixture
-def twin(servers18: Servers, run_proxy: RunProxy) -> Iterator[Twin]:
-    with Twin.open(servers18, run_proxy, commit="two-phase") as twin:
-        twin.databases.execute("DROP TABLE t; CREATE TABLE t (x int, a int)")
+@pytest.fixture(scope="module")
+def module_twin(servers18: Servers, run_proxy_for_module: RunProxy) -> Iterator[Twin]:
+    with Twin.open(servers18, run_proxy_for_module, commit="two-phase") as twin:
+        twin.databases.execute(FUNCTIONS)
         yield twin
+
+
+@pytest.fixture
+def twin(module_twin: Twin) -> Twin:
+    module_twin.databases.execute("DROP TABLE IF EXISTS t; CREATE TABLE t (x int, a int)")
+    return module_twin
 
 
 @pytest.fixture
@@ -156,9 +166,6 @@ def test_the_privilege_is_revoked(twin: Twin) -> None:
 
 def test_another_table_of_the_name(twin: Twin, client: RawClient) -> None:
     """One of the session's own, whichever way it has come."""
-    twin.databases.execute(
-        "CREATE FUNCTION hide() RETURNS void LANGUAGE sql AS 'CREATE TEMP TABLE t (a int, x int)'", oracle=False
-    )
     with RawClient(twin.dsn) as other:
         assert client.copy(COPY, lines(KEYS)).tags == [f"COPY {len(KEYS)}"]
         assert client.query("SELECT hide()").error is None
@@ -234,10 +241,6 @@ def test_a_header_that_must_match(twin: Twin, client: RawClient) -> None:
 
 
 def test_deallocate_and_discard(twin: Twin, client: RawClient) -> None:
-    twin.databases.execute(
-        "CREATE FUNCTION forget() RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$",
-        oracle=False,
-    )
     for sql in ("DEALLOCATE ALL", "DISCARD ALL", "DISCARD PLANS", "SELECT forget()"):
         assert client.query(sql).error is None
         for _ in range(3):
