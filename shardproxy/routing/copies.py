@@ -8,7 +8,7 @@ all else they get the rows that came of it on the first shard, by the table's ke
 
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from shardproxy.errors import PgError
@@ -36,6 +36,9 @@ Change = Insert | Update | Delete | Merge
 
 FIRST: Final = 0
 """The shard that decides. Sequences of reference tables count there; those of the other shards are never used."""
+
+ADDED: Final = "added"
+"""What a query calls the table into which a COPY has put rows."""
 
 LOCK_CLASS: Final = int.from_bytes(b"shrd")
 """The first key of the advisory locks by which writers of a table without a key take turns; the second is its name's
@@ -228,10 +231,7 @@ def _rows(statement: Change, table: Resolved, written: Written, context: Context
     """Return how the rows that came of a statement on the first shard get to the others."""
     verbs = _verbs(statement)
     fired = written.fired(verbs)
-    late = next((one for one in fired if one.deferred), None)
-    if late is not None:
-        raise copies_differ(table, f'deferred trigger "{late.name}"', "Make the trigger immediate, or drop it.")
-    before = [one for one in fired if one.is_before]
+    before = _fired_before(fired, table)
     target = statement.target
     columns = tuple(column for column in written.columns if not column.generated)
     always = next((one.name for one in columns if one.always and one.name in statement.set_columns), None)
@@ -268,19 +268,23 @@ def _rows(statement: Change, table: Resolved, written: Written, context: Context
         returning=statement.returning,
         triggers=tuple(one.name for one in before),
         silent=silent,
-        watched=_watched(statement, table, written, context, fired),
+        watched=_watched(statement.functions, table, written, context, fired),
         one_by_one=rekeyed or not known or not written.unique.isdisjoint(statement.set_columns),
         recursive=written.recursive,
     )
 
 
 def _watched(
-    statement: Change, table: Resolved, written: Written, context: Context, fired: tuple[Trigger, ...]
+    functions: Iterable[tuple[str | None, str]],
+    table: Resolved,
+    written: Written,
+    context: Context,
+    fired: tuple[Trigger, ...],
 ) -> str | None:
     """Return what might write another table on the first shard, unseen; None if nothing can."""
     if fired:
         return f'trigger "{fired[0].name}"'
-    called = set(statement.functions)
+    called = set(functions)
     for column in written.columns:
         if column.default is not None and column.name not in table.defaults:
             try:
@@ -289,6 +293,49 @@ def _watched(
                 return f'the default of column "{column.name}"'
     own = sorted(name for schema, name in called if not context.is_builtin(schema, name))
     return f"function {own[0]}()" if own else None
+
+
+def _fired_before(fired: Sequence[Trigger], table: Resolved) -> list[Trigger]:
+    """Return the triggers that may change a row; PgError for one that fires at the end of the transaction."""
+    late = next((one for one in fired if one.deferred), None)
+    if late is not None:
+        raise copies_differ(table, f'deferred trigger "{late.name}"', "Make the trigger immediate, or drop it.")
+    return [one for one in fired if one.is_before]
+
+
+# COPY FROM STDIN.
+
+
+def route_copied(statement: CopyFrom, table: Resolved, context: Context) -> Copies | Replicate:
+    """Route a COPY into a reference table: all shards store the same rows, or the first one computes what they lack."""
+    written = context.written or Written()
+    if written.kind == "v":
+        raise refused(f'COPY into view "{table}" of reference tables is not supported', "Load the table that it shows.")
+    keyless = context.written is not None and not written.key
+    why = varying(statement, table, {})
+    if why is not None:
+        watched = _watched(statement.functions, table, written, context, written.fired({"INSERT"}))
+        return Copies(turn(table, shared=True) if keyless else None, copied_rows(table, written, watched))
+    # Rows that are added may come in any order, if only no change comes in between on some shards.
+    lock = in_turn((table, "ROW EXCLUSIVE"))
+    return Replicate(f"{lock}; {turn(table, shared=True)}" if lock is not None and keyless else lock)
+
+
+def copied_rows(table: Resolved, written: Written, watched: str | None = None) -> Rows:
+    """Return how rows that the first shard has stored of a COPY get to the others."""
+    before = _fired_before(written.fired({"INSERT"}), table)
+    return Rows(
+        schema=table.schema,
+        name=table.name,
+        alias=ADDED,
+        verb="INSERT",
+        columns=tuple(column for column in written.columns if not column.generated),
+        key=written.key,
+        triggers=tuple(one.name for one in before),
+        silent=bool(before) and written.can_silence,
+        watched=watched,
+        recursive=written.recursive,
+    )
 
 
 # MERGE.

@@ -14,7 +14,6 @@ from shardproxy.routing.refusals import copies_differ, key_of, read_elsewhere, r
 from shardproxy.routing.resolved import Context, Resolved, Tables, in_turn
 from shardproxy.sql import (
     Const,
-    CopyFrom,
     CreateAs,
     Default,
     Delete,
@@ -74,18 +73,16 @@ def check_reads(verb: str, reads: Tables, shard: int) -> None:
             raise read_elsewhere(verb, other)
 
 
-def check_replicated(verb: str, statement: Select | CopyFrom, table: Resolved, reads: Tables) -> None:
+def check_replicated(verb: str, statement: Select, table: Resolved, reads: Tables) -> None:
     """Refuse what would not be the same on every shard."""
     for other in reads.values():
         if other.kind != "reference":
             raise read_elsewhere(verb, other)
     why = varying(statement, table, reads)
-    if why is not None and isinstance(statement, Select):
+    if why is not None:
         raise copies_differ(
             table, why, "Create the table first, then INSERT ... SELECT: one shard computes that for all."
         )
-    if why is not None:
-        raise copies_differ(table, why, "Use INSERT, which one shard computes for all, or give all columns.")
 
 
 def _update_or_delete(statement: Update | Delete, tables: Tables, context: Context) -> Home | OneShard:

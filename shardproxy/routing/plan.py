@@ -131,7 +131,7 @@ class ByKey:
 class CopyFromClient:
     """COPY FROM STDIN; `rows` tells where its rows go."""
 
-    rows: Home | OneShard | ByKey | Replicate
+    rows: Home | OneShard | ByKey | Replicate | Copies
 
 
 @dataclass(frozen=True, slots=True)

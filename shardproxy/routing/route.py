@@ -9,10 +9,10 @@ refused.
 from typing import Final, assert_never
 
 from shardproxy.errors import PgError
-from shardproxy.routing.copies import turn
+from shardproxy.routing.copies import route_copied
 from shardproxy.routing.define import route_utility
 from shardproxy.routing.memory import Memory
-from shardproxy.routing.modify import check_replicated, route_create_as, route_modify
+from shardproxy.routing.modify import route_create_as, route_modify
 from shardproxy.routing.plan import (
     ByKey,
     Connected,
@@ -28,7 +28,7 @@ from shardproxy.routing.plan import (
     Settings,
 )
 from shardproxy.routing.refusals import check_gid, derived, no_snapshot, own_schema, read_elsewhere, refused, unlisted
-from shardproxy.routing.resolved import NOTIFICATIONS, OWN, Context, Tables, in_turn
+from shardproxy.routing.resolved import NOTIFICATIONS, OWN, Context, Tables
 from shardproxy.routing.select import HINT_SET, elsewhere, route_select
 from shardproxy.routing.settings import names_own, route_settings
 from shardproxy.sql import (
@@ -296,7 +296,7 @@ def _copy_from(statement: CopyFrom, tables: Tables, context: Context) -> Home | 
     raise _files_of_servers(statement)
 
 
-def _rows_go(statement: CopyFrom, tables: Tables, context: Context) -> Home | OneShard | ByKey | Replicate:
+def _rows_go(statement: CopyFrom, tables: Tables, context: Context) -> Home | OneShard | ByKey | Replicate | Copies:
     table = tables[statement.table]
     if table.sharded:
         return ByKey()
@@ -304,11 +304,7 @@ def _rows_go(statement: CopyFrom, tables: Tables, context: Context) -> Home | On
         return Home()  # also a relation of the system catalog, and one that does not exist
     if table.shard is not None:
         return OneShard(table.shard)
-    check_replicated("COPY", statement, table, {})
-    # Rows that are added may come in any order, if only no change comes in between on some shards.
-    lock = in_turn((table, "ROW EXCLUSIVE"))
-    keyless = context.written is not None and not context.written.key
-    return Replicate(f"{lock}; {turn(table, shared=True)}" if lock is not None and keyless else lock)
+    return route_copied(statement, table, context)
 
 
 def _copy_to(statement: CopyTo, tables: Tables, context: Context) -> Home | OneShard | CopyToClient:

@@ -108,15 +108,21 @@ class Writer:
 
     def returning(self) -> bytes:
         """Return what is put after the statement, for the first shard to give its rows."""
+        # The statement may end in a comment.
+        joint = "\n, " if self.rows.returning else "\nRETURNING "
+        return (joint + self._asked()).encode("utf-8", "surrogateescape")
+
+    def select(self, source: str) -> bytes:
+        """Return the query for rows that are there; `source` is what stands after FROM."""
+        return f"SELECT {self._asked()} FROM {source}".encode("utf-8", "surrogateescape")
+
+    def _asked(self) -> str:
         rows = self.rows
         asked = ["merge_action()"] if rows.verb == "MERGE" else []
         if rows.old_key:
             asked += [_exact(column, "old") for column in self._keys]
         asked += [_exact(column, ascii_identifier(rows.alias)) for column in rows.columns]
-        text = f"ROW({', '.join(asked)})::pg_catalog.text"
-        # The statement may end in a comment.
-        joint = "\n, " if rows.returning else "\nRETURNING "
-        return (joint + text).encode("utf-8", "surrogateescape")
+        return f"ROW({', '.join(asked)})::pg_catalog.text"
 
     def row(self, text: bytes) -> Row:
         """Read what the first shard gives of one row."""

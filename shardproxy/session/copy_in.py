@@ -305,7 +305,7 @@ class CopyIn:
         await each(self._setup.confirm(shard, self._connections[shard]) for shard in self._tags)
         counts = {shard: int(tag.split()[-1]) for shard, tag in self._tags.items()}
         check_counts(counts, self._splitter, self._connections, everywhere=self._setup.everywhere)
-        await verified(self._setup.verify, self._splitter, self._connections)
+        await verified(self._setup.verify, self._splitter, self._connections, counts)
         if not self._setup.everywhere:
             self._skipped.check_limit()
         self._shards.ahead = self._ahead

@@ -23,14 +23,15 @@ from shardproxy.copy.encoding import Encodings, splits_bytewise
 from shardproxy.copy.skipped import SkippedRows
 from shardproxy.errors import PgError
 from shardproxy.native import Placement, SplitError
-from shardproxy.routing import CopyFromClient, Plan, Replicate, Resolved, route
+from shardproxy.routing import Copies, CopyFromClient, Plan, Replicate, Resolved, route
+from shardproxy.routing.copies import FIRST
 from shardproxy.routing.identifiers import ascii_name
 from shardproxy.routing.relation import Relation
 from shardproxy.session.copy_look import LOCKABLE, NOT_GUARDED, Changed, Guard, Look, Looked
 from shardproxy.session.copy_splitter import NewSplitter, keyed_splitter, refusal_of, splitter_for
 from shardproxy.session.copy_start import first_replies
 from shardproxy.session.copy_types import check_copied
-from shardproxy.session.copy_verify import Verify, moves, watched
+from shardproxy.session.copy_verify import Spread, Verify, moves, watched
 from shardproxy.session.database import SHARDED, Database
 from shardproxy.session.execute import Executor
 from shardproxy.session.names import Resolver
@@ -69,8 +70,8 @@ class CopySetup:
     """The columns by which each shard's rows were placed, to be confirmed; empty where they do not matter."""
     looked: Looked | None
     """What each shard is asked to confirm in front of the COPY; None if all were looked at in this transaction."""
-    verify: Verify | None = None
-    """What has to be compared when all shards have the rows."""
+    verify: Verify | Spread | None = None
+    """What makes a reference table's copies equal when its shards have the rows."""
     answers: dict[int, bytes] = field(default_factory=dict)
     """How each shard has answered guard and COPY, well, when they were sent with the data: it will do so again."""
 
@@ -148,7 +149,7 @@ async def prepare_copy(
     nshards = len(shards.addresses)
     encodings = Encodings(shards.client_encoding, encoding, relation.server_encoding)
     placed_by: dict[int, Relation] = {}
-    verify: Verify | None = None
+    verify: Verify | Spread | None = None
     if table is not None and tables[copy.table].sharded:
         if looked is None:
             placed_by = {shard: one for shard in numbers if (one := looks[shard].relation) is not None}
@@ -158,11 +159,15 @@ async def prepare_copy(
         new_splitter = splitter_for(Placement.reference(nshards), copy.options, encodings, relation.server_version)
         written = await names.written(tables)
         if written is not None:
-            [first] = await shards.join(numbers[:1])
-            verify = await Verify.of(first, relation.schema, relation.name, written)
+            [first] = await shards.join([FIRST])
+            verify = await Verify.of(shards, first, tables[copy.table], written)
             if copy.options.format != "binary" and moves(written):
                 new_splitter = watched(new_splitter, copy.options)
     else:
+        if isinstance(plan.rows, Copies) and plan.rows.rows is not None:
+            numbers = (FIRST,)
+            [first] = await shards.join(numbers)
+            verify = await Spread.of(shards, first, plan.rows.rows)
         new_splitter = splitter_for(
             Placement.single(nshards, numbers[0]), copy.options, encodings, relation.server_version
         )

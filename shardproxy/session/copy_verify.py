@@ -1,8 +1,9 @@
-"""A COPY into a reference table, which all shards store by themselves: whether they have stored the same.
+"""A COPY into a reference table: whether all shards have stored the same, and how the others get what one computed.
 
-The rows are the same bytes for all. What may differ is what a shard makes of them: 'now' and its like in a date or a
-time, and triggers. So where there is either, each shard is asked for a sum over the rows that its transaction has
-added, before it commits.
+Where the rows are the same bytes for all shards, what may differ is what a shard makes of them: 'now' and its like in
+a date or a time, and triggers. So where there is either, each shard is asked for a sum over the rows that its
+transaction has added, before it commits; where the sums differ, the others get the first one's rows instead. Where
+columns take a default that each shard would compute, the first shard alone has the COPY, and the others its rows.
 """
 
 import re
@@ -12,25 +13,41 @@ from functools import partial
 from typing import Final
 
 from shardproxy.copy.options import CopyOptions
+from shardproxy.errors import PgError
 from shardproxy.native import Splitter
 from shardproxy.net.gather import each
-from shardproxy.routing import Written
+from shardproxy.routing import Copies, Resolved, Rows, Written
+from shardproxy.routing.copies import ADDED, FIRST, copied_rows
 from shardproxy.routing.identifiers import ascii_name
-from shardproxy.routing.refusals import refused
+from shardproxy.routing.refusals import copies_differ, refused
 from shardproxy.session.copy_splitter import NewSplitter
+from shardproxy.session.follow import Follow
+from shardproxy.session.relay import Discard
+from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import Connection
 from shardproxy.shard.written import others_written_sql
 
 _MOMENTS: Final = re.compile(rb"(?<![a-z])(now|today|tomorrow|yesterday)(?![a-z])")
 
+_MINE: Final = "(SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text::pg_catalog.int8) AS mine(xid)"
+
 # Those of the transaction and its savepoints: all that is seen and has not ended yet.
-_ADDED: Final = """SELECT pg_catalog.concat_ws(' ', pg_catalog.count(*), pg_catalog.sum(
-    pg_catalog.hashtextextended((added.*)::pg_catalog.text COLLATE pg_catalog."C", 0)::pg_catalog.numeric))
-FROM (SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text::pg_catalog.int8) AS mine(xid), {table} AS added
-WHERE added.xmin::pg_catalog.text::pg_catalog.int8 OPERATOR(pg_catalog.>=) (mine.xid OPERATOR(pg_catalog.&) 4294967295)
+_ADDED: Final = f"""{ADDED}.xmin::pg_catalog.text::pg_catalog.int8 OPERATOR(pg_catalog.>=)
+    (mine.xid OPERATOR(pg_catalog.&) 4294967295)
   AND pg_catalog.pg_xact_status((mine.xid OPERATOR(pg_catalog.-) (mine.xid OPERATOR(pg_catalog.&) 4294967295)
-    OPERATOR(pg_catalog.+) added.xmin::pg_catalog.text::pg_catalog.int8)::pg_catalog.text::pg_catalog.xid8)
+    OPERATOR(pg_catalog.+) {ADDED}.xmin::pg_catalog.text::pg_catalog.int8)::pg_catalog.text::pg_catalog.xid8)
     OPERATOR(pg_catalog.=) 'in progress'"""
+
+# COPY is the last command that has written the table, and all its rows are of one command.
+_CMIN: Final = f"{ADDED}.cmin::pg_catalog.text::pg_catalog.int8"
+_COPIED: Final = f"""{_ADDED} AND {_CMIN} OPERATOR(pg_catalog.=)
+  (SELECT pg_catalog.max({_CMIN}) FROM {{table}} AS {ADDED} WHERE {_ADDED})"""
+
+_SUM: Final = f"""SELECT pg_catalog.concat_ws(' ', pg_catalog.count(*), pg_catalog.sum(pg_catalog.hashtextextended(
+    ({ADDED}.*)::pg_catalog.text COLLATE pg_catalog."C", 0)::pg_catalog.numeric))
+FROM {_MINE}, {{table}} AS {ADDED} WHERE {_ADDED}"""
+
+_HINT: Final = "Nothing was loaded. Use INSERT, which one shard computes for all."
 
 
 class WatchedSplitter(Splitter):
@@ -68,46 +85,97 @@ class WatchedSplitter(Splitter):
 
 
 @dataclass(frozen=True, slots=True)
-class Verify:
-    """What may make the copies of a table differ. `before` is what the session had written elsewhere."""
+class Spread:
+    """A COPY that the first shard alone has had: the others get its rows. `before`: what had been written elsewhere."""
 
-    schema: str
-    name: str
+    shards: Shards
+    rows: Rows
+    before: bytes | None
+
+    @classmethod
+    async def of(cls, shards: Shards, first: Connection, rows: Rows) -> "Spread":
+        """Ask the first shard what it takes."""
+        if rows.watched is None:
+            return cls(shards, rows, None)
+        [before] = await first.fetch_row(others_written_sql(rows.schema, rows.name), 1)
+        return cls(shards, rows, before)
+
+    async def check(self, splitter: Splitter, connections: Mapping[int, Connection], counts: Mapping[int, int]) -> None:
+        """Send the rows; raise if a trigger or a function has written another table."""
+        rows, first = self.rows, connections[FIRST]
+        if rows.watched is not None:
+            [now] = await first.fetch_row(others_written_sql(rows.schema, rows.name), 1)
+            if now != self.before:
+                raise _differ(rows.watched, rows.schema, rows.name)
+        if counts[FIRST] == 0:
+            return
+        table = ascii_name(rows.schema, rows.name)
+        copied = f"{_MINE}, {table} AS {ADDED} WHERE {_COPIED.format(table=table)}"
+        await Follow(self.shards, Copies(rows=rows), Discard()).copied(first, copied, counts[FIRST])
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """A COPY that all shards have had, and what may make them differ. `before`: what had been written elsewhere."""
+
+    shards: Shards
+    table: Resolved
+    written: Written
     trigger: str | None
     before: bytes | None
 
     @classmethod
-    async def of(cls, first: Connection, schema: str, name: str, written: Written) -> "Verify":
+    async def of(cls, shards: Shards, first: Connection, table: Resolved, written: Written) -> "Verify":
         """Ask the first shard what it takes."""
         fired = written.fired({"INSERT"})
         if not fired:
-            return cls(schema, name, None, None)
-        [before] = await first.fetch_row(others_written_sql(schema, name), 1)
-        return cls(schema, name, fired[0].name, before)
+            return cls(shards, table, written, None, None)
+        [before] = await first.fetch_row(others_written_sql(table.schema, table.name), 1)
+        return cls(shards, table, written, fired[0].name, before)
 
-    async def check(self, splitter: Splitter, connections: Mapping[int, Connection]) -> None:
-        """Raise if the shards have not stored the same, or a trigger has written another table."""
+    async def check(self, splitter: Splitter, connections: Mapping[int, Connection], counts: Mapping[int, int]) -> None:
+        """Have all shards store the same; raise if a trigger has written another table."""
         if self.trigger is None and not (isinstance(splitter, WatchedSplitter) and splitter.seen):
             return
-        sql = _ADDED.format(table=ascii_name(self.schema, self.name))
+        schema, name = self.table.schema, self.table.name
+        sql = _SUM.format(table=ascii_name(schema, name))
         sums = await each(connection.fetch_row(sql, 1) for connection in connections.values())
-        why = "a value that is read as a moment (now, today)" if self.trigger is None else f'trigger "{self.trigger}"'
-        same = all(one == sums[0] for one in sums)
-        if same and self.trigger is not None:
-            first = next(iter(connections.values()))
-            [now] = await first.fetch_row(others_written_sql(self.schema, self.name), 1)
-            same = now == self.before
-        if not same:
-            raise refused(
-                f'{why} in a COPY into reference table "{self.schema}.{self.name}" makes its copies differ',
-                "Nothing was loaded. Use INSERT, which one shard computes for all.",
-            )
+        if self.trigger is not None:
+            [now] = await connections[FIRST].fetch_row(others_written_sql(schema, name), 1)
+            if now != self.before:
+                raise _differ(f'trigger "{self.trigger}"', schema, name)
+        if any(one != sums[0] for one in sums):
+            await self._replace(splitter, connections, counts)
+
+    async def _replace(
+        self, splitter: Splitter, connections: Mapping[int, Connection], counts: Mapping[int, int]
+    ) -> None:
+        """Put the first shard's rows in the place of the others' own."""
+        rows = copied_rows(self.table, self.written)
+        for trigger in self.written.fired({"DELETE"}):
+            raise copies_differ(self.table, f'trigger "{trigger.name}"')
+        table = ascii_name(rows.schema, rows.name)
+        sql = f"DELETE FROM {table} AS {ADDED} USING {_MINE} WHERE {_COPIED.format(table=table)}"
+        delete = sql.encode("utf-8", "surrogateescape")
+        for shard, connection in connections.items():
+            if shard != FIRST and await connection.execute(delete) != f"DELETE {counts[shard]}":
+                raise _differ("a trigger", rows.schema, rows.name)
+        await Spread(self.shards, rows, None).check(splitter, connections, counts)
 
 
-async def verified(verify: Verify | None, splitter: Splitter, connections: Mapping[int, Connection]) -> None:
-    """Raise if a COPY that all shards have carried out has made copies differ."""
+def _differ(why: str, schema: str, name: str) -> PgError:
+    return refused(f'{why} in a COPY into reference table "{schema}.{name}" makes its copies differ', _HINT)
+
+
+async def verified(
+    verify: Verify | Spread | None,
+    splitter: Splitter,
+    connections: Mapping[int, Connection],
+    counts: Mapping[int, int],
+) -> None:
+    """See to it that the copies are equal after a COPY that its shards have carried out."""
     if verify is not None:
-        await verify.check(splitter, connections)
+        await verify.check(splitter, connections, counts)
 
 
 def moves(written: Written) -> bool:

@@ -8,12 +8,12 @@ not been granted the same on the first, so writers do not wait for each other cr
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
 from shardproxy.combine.answers import Answer
 from shardproxy.copy.encoding import splits_bytewise
-from shardproxy.errors import PgError
+from shardproxy.errors import PgError, ProtocolError
 from shardproxy.net.gather import each
 from shardproxy.routing import Copies, Rows
 from shardproxy.routing.copies import FIRST
@@ -23,8 +23,9 @@ from shardproxy.session.client import Client
 from shardproxy.session.portals import next_number
 from shardproxy.session.relay import Discard, Output, Relay
 from shardproxy.session.shards import Shards
+from shardproxy.session.typed import DESCRIPTIONS, Carrying
 from shardproxy.session.typed import described as described_for_client
-from shardproxy.shard.connection import Connection
+from shardproxy.shard.connection import Connection, Reply
 from shardproxy.shard.errors import reported_by
 from shardproxy.shard.statements import UNNAMED
 from shardproxy.shard.written import others_written_sql
@@ -32,6 +33,7 @@ from shardproxy.sqlstate import FOREIGN_KEY_VIOLATION, SERIALIZATION_FAILURE
 from shardproxy.wire import decode, encode
 from shardproxy.wire.constants import B
 from shardproxy.wire.replies import SWALLOWED_SYNC, Expect, Owed
+from shardproxy.wire.usertypes import UnknownOidError
 
 Request = Callable[[Connection], None]
 """Sends to a connection what makes it run the statement, up to Query or Sync."""
@@ -121,47 +123,12 @@ class Follow:
     # The others get the rows.
 
     async def _rows(self, first: Connection, returning: Returning, rows: Rows) -> Answer:
-        if not splits_bytewise(self._shards.client_encoding):
-            raise refused(
-                f'this write of reference table "{rows.schema}.{rows.name}" is not supported in client_encoding '
-                f"{self._shards.client_encoding}",
-                "SET client_encoding TO 'UTF8', or give every column a constant or a parameter.",
-            )
+        self._check_encoding(rows)
         writer = Writer(rows)
         before = await self._written(first, rows)
-        described = returning(first, writer.returning())
-        answer, failed = Answer(), None
-        batch: list[Row] = []
-        size = changed = 0
-        while first.replies.queue:
-            reply = await first.read()
-            with first.trusted():
-                if reply.type == B.ERROR_RESPONSE:
-                    failed = failed or first.error()
-                elif reply.type == B.COMMAND_COMPLETE:
-                    answer.tag = decode.command_complete(reply.payload)
-                elif reply.type == B.DATA_ROW:
-                    shown, text = split_last(reply.payload)
-                    if rows.returning:
-                        self._output.write(encode.message(B.DATA_ROW, shown))
-                    batch.append(writer.row(text))
-                    size += len(text)
-                elif reply.type == B.ROW_DESCRIPTION and reply.owed is described:
-                    if rows.returning:
-                        if first.statements.types is not None:
-                            reply, _ = await described_for_client(first.statements.types, reply)
-                        self._output.write(encode.message(B.ROW_DESCRIPTION, without_last(reply.payload)))
-                elif reply.owed.forward and reply.type != B.READY_FOR_QUERY:
-                    self._output.write(encode.message(reply.type, reply.payload))
-            if not rows.recursive and (len(batch) >= BATCH_ROWS or size >= BATCH_BYTES):
-                changed += len(batch)
-                await self._send(writer, batch)
-                batch, size = [], 0
-                if isinstance(self._output, Client):
-                    await self._output.stream.drain()
-        if failed is not None:
-            raise failed
-        changed += len(batch)
+        answers = _Answers(first, rows, self._output, returning(first, writer.returning()))
+        changed, batch = await self._pass_on(answers, writer)
+        answer = answers.answer
         if changed != _count(answer.tag or ""):
             raise _not_followed(rows, "a trigger")
         if before is not None and await self._written(first, rows) != before:
@@ -170,6 +137,42 @@ class Follow:
         if batch:
             await self._send(writer, batch)
         return answer
+
+    async def copied(self, first: Connection, added: str, count: int) -> None:
+        """Send the rows that a COPY has stored on the first shard; `added` is what stands after FROM to find them."""
+        rows = self._plan.rows
+        assert rows is not None
+        self._check_encoding(rows)
+        writer = Writer(rows)
+        first.query(writer.select(added))
+        changed, batch = await self._pass_on(_Answers(first, rows, self._output, None), writer)
+        if changed != count:
+            raise _not_followed(rows, rows.watched or "a trigger")
+        if batch:
+            await self._send(writer, batch)
+
+    async def _pass_on(self, answers: "_Answers", writer: Writer) -> tuple[int, list[Row]]:
+        """Send the first shard's rows to the others; return how many there were, and the last ones, not sent yet."""
+        batch: list[Row] = []
+        size = changed = 0
+        async for text in answers.texts():
+            batch.append(writer.row(text))
+            size += len(text)
+            changed += 1
+            if not writer.rows.recursive and (len(batch) >= BATCH_ROWS or size >= BATCH_BYTES):
+                await self._send(writer, batch)
+                batch, size = [], 0
+                if isinstance(self._output, Client):
+                    await self._output.stream.drain()
+        return changed, batch
+
+    def _check_encoding(self, rows: Rows) -> None:
+        if not splits_bytewise(self._shards.client_encoding):
+            raise refused(
+                f'this write of reference table "{rows.schema}.{rows.name}" is not supported in client_encoding '
+                f"{self._shards.client_encoding}",
+                "SET client_encoding TO 'UTF8', or give every column a constant or a parameter.",
+            )
 
     async def _written(self, first: Connection, rows: Rows) -> bytes | None:
         """Return what the session has written elsewhere, if the statement might write there."""
@@ -230,6 +233,75 @@ class Follow:
                         raise _not_followed(writer.rows, f'trigger "{writer.rows.triggers[0]}"')
                     stored = None
         return missing
+
+
+class _Answers:
+    """What the first shard answers: the client's part of it goes on, and the rows' texts are for the other shards."""
+
+    def __init__(self, first: Connection, rows: Rows, output: Output, described: Owed | None) -> None:
+        self.answer = Answer()
+        self._first = first
+        self._rows = rows
+        self._output = output
+        self._described = described
+        self._columns = b""  # a RowDescription that goes with the first row: a statement that fails has none
+        self._carrying: Carrying | None = None
+        self._failed: PgError | None = None
+
+    async def texts(self) -> AsyncIterator[bytes]:
+        """Read up to ReadyForQuery; then raise the error, if there was one."""
+        first = self._first
+        while first.replies.queue:
+            reply = await first.read()
+            text = None
+            with first.trusted():
+                if reply.type == B.ERROR_RESPONSE:
+                    self._failed = self._failed or first.error()
+                elif reply.type == B.COMMAND_COMPLETE:
+                    self._output.write(self._columns)
+                    self.answer.tag = decode.command_complete(reply.payload)
+                elif reply.type == B.DATA_ROW:
+                    shown, text = split_last(reply.payload)
+                    if self._rows.returning:
+                        self._show(shown)
+                elif reply.type in DESCRIPTIONS:
+                    await self._describe(reply)
+                elif reply.owed.forward and reply.type != B.READY_FOR_QUERY:
+                    self._output.write(encode.message(reply.type, reply.payload))
+            if text is not None:
+                yield text
+        if self._failed is not None:
+            raise self._failed
+
+    async def _describe(self, reply: Reply) -> None:
+        types = self._first.statements.types
+        if types is not None:
+            try:
+                reply, carrying = await described_for_client(types, reply)
+            except ProtocolError:
+                raise
+            except PgError as error:
+                self._failed = self._failed or error
+                return
+            self._carrying = carrying or self._carrying
+        if reply.owed is self._described:
+            if self._rows.returning:
+                self._columns = encode.message(reply.type, without_last(reply.payload))
+        elif reply.owed.forward:
+            self._output.write(encode.message(reply.type, reply.payload))
+
+    def _show(self, row: bytes) -> None:
+        shown = encode.message(B.DATA_ROW, row)
+        if (carrying := self._carrying) is not None:
+            try:
+                shown = carrying.types.row(row, carrying.columns)
+            except UnknownOidError as error:
+                assert self._first.statements.types is not None
+                missing = self._first.statements.types.missing(carrying.types, error.oid, canonical=False)
+                self._failed = self._failed or missing
+        if self._failed is None:
+            self._output.write(self._columns + shown)
+            self._columns = b""
 
 
 def _messages(writer: Writer, units: Sequence[Unit]) -> _Made:

@@ -238,6 +238,8 @@ class Resolver:
             version = int(connection.parameters.get("server_version", "0").partition(".")[0])
             answers = await connection.fetch(written_sql(table.schema, table.name, version))
             known[name] = parse_written(catalog.text(answers[0][0])) if answers else Written()
+            if any(column.default is not None for column in known[name].columns):
+                await self._know_builtin()  # what defaults call
         return known[name]
 
     async def _reader(self) -> Connection:

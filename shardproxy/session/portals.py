@@ -305,6 +305,8 @@ def send_with(connection: Connection, pending: list[Pending], portal: Portal, mo
         formats = (*formats, 0) if isinstance(statement, Modify) and statement.returning else ()
     params = portal.params_for(statements.types)
     made.add(encode.bind(b"", UNNAMED, bind.param_formats, params, formats), Owed(Expect.BIND, forward=False))
+    if statements.types is not None and portal.may_carry():
+        made.add(encode.describe(b"P", b""), UNASKED)
     made.add(encode.execute(b""), Owed(Expect.EXECUTE, forward=False))
     made.add(encode.SYNC, SWALLOWED_SYNC)
     connection.send(b"".join(made.data), made.owed)

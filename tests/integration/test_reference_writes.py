@@ -10,7 +10,7 @@ import pytest
 from shardproxy.wire import encode
 from tests.conftest import RunProxy
 from tests.support.databases import Databases, Servers
-from tests.support.messages import SYNC, describe, execute, joined, parse
+from tests.support.messages import SYNC, bind, describe, execute, joined, parse
 from tests.support.proxy import Proxy
 from tests.support.rawclient import RawClient
 
@@ -276,3 +276,29 @@ def test_an_insert_is_computed_once(shop: Shop, statement: str) -> None:
         copies = shop.copies(table)
         [(count,)] = shop.databases.oracle_rows(f"SELECT count(*) FROM {table}")
         assert len(copies) == count
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "INSERT INTO other VALUES (1, 'a'), (2, random()::text), (1, 'b') RETURNING id",
+        "UPDATE other SET name = (1 / (random() * 0)::int)::text RETURNING *",
+        "DELETE FROM other WHERE id / (random() * 0)::int = 1 RETURNING name",
+        "INSERT INTO other SELECT 1, now()::text WHERE false RETURNING id",
+        "INSERT INTO nothing SELECT FROM generate_series(1, 3) RETURNING *",
+        "INSERT INTO nothing DEFAULT VALUES",
+    ],
+)
+def test_messages_of_returning(shop: Shop, sql: str) -> None:
+    """A statement that fails has told the client of no columns, in a simple query; a row may have no column."""
+    shop.databases.execute("CREATE TABLE IF NOT EXISTS nothing (); INSERT INTO other VALUES (5, 'x'), (6, 'y')")
+    answers = []
+    for dsn in (shop.databases.oracle, shop.proxy.dsn()):
+        with RawClient(dsn) as client:
+            simple = client.query(sql)
+            whole = client.exchange(joined([parse("", sql), bind("", ""), describe("P"), execute(), SYNC]))
+            answers.append(
+                [(one.order, one.tags, one.rows, [error["C"] for error in one.errors]) for one in (simple, whole)]
+            )
+    assert answers[0] == answers[1]
+    shop.copies("other")

@@ -286,3 +286,38 @@ def test_copy_from_in_binary_is_refused_where_bytes_differ(both: Both) -> None:
             for row in rows:
                 copy.write_row(row)
         assert sorted(connection.execute("SELECT a, m::text FROM s").fetchall()) == sorted(rows)
+
+
+# Writes of reference tables, whose rows come from the first shard.
+
+
+@pytest.fixture(scope="module")
+def elsewhere(both: Both, run_proxy_for_module: RunProxy) -> str:
+    """A proxy whose clients know the types by the OIDs of another shard than the first; its DSN."""
+    both.databases.execute("CREATE TABLE r (a int PRIMARY KEY, m mood, ms mood[], p pair, ps pair[], at timestamptz)")
+    config = both.databases.config([{"name": "r", "placement": "reference"}], unlisted_tables="s1")
+    return run_proxy_for_module(config).dsn()
+
+
+async def test_rows_of_a_reference_write_in_binary(both: Both, elsewhere: str) -> None:
+    """asyncpg reads all values in binary, arrays and composite values by the OIDs inside."""
+    for sql in (
+        "INSERT INTO r VALUES ($1, $2, $3, $4, $5, now()) RETURNING a, m, ms, p, ps",
+        "INSERT INTO r VALUES ($1, $2, $3, $4, $5, now()) ON CONFLICT (a) DO UPDATE SET ms = $3 RETURNING p, ps, a",
+        "INSERT INTO r VALUES ($1, $2, $3, $4, $5) ON CONFLICT (a) DO NOTHING RETURNING ms",
+    ):
+        answers = []
+        for dsn in (both.direct, elsewhere):
+            connection = await asyncpg.connect(dsn)
+            try:
+                await connection.execute("DELETE FROM r")
+                given = [(key, "ok", ["sad", "glad"], ("glad", key), [("sad", 1), ("ok", 2)]) for key in (1, 2)]
+                answers.append([await connection.fetch(sql, *one) for one in (*given, *given[:1])[: 2 + ("ON" in sql)]])
+                async with connection.transaction():
+                    cursor = await connection.cursor("UPDATE r SET at = now() RETURNING ps, ms, p")
+                    answers[-1].append(await cursor.fetch(1))
+            finally:
+                await connection.close()
+        assert answers[0] == answers[1]
+        [stored, *copies] = both.databases.rows("SELECT r::text FROM r ORDER BY a")
+        assert copies == [stored, stored]

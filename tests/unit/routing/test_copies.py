@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from shardproxy.errors import PgError
-from shardproxy.routing import Copies, ParamValue, Plan, Replicate, Rows, Written, route
+from shardproxy.routing import Copies, CopyFromClient, ParamValue, Plan, Replicate, Rows, Written, route
 from shardproxy.routing.written import Trigger, WrittenColumn
 from shardproxy.sql import analyze
 from tests.unit.routing.tables import context, tables_of, written_of
@@ -173,3 +173,20 @@ def test_merge_before_it_could_tell_what_it_did() -> None:
     )
     with pytest.raises(PgError, match=r"function random\(\)"):
         routed(merge.replace("'x'", "random()"), version=16)
+
+
+@pytest.mark.parametrize(
+    ("sql", "watched"),
+    [
+        ("COPY ref (id) FROM STDIN", "function its_own()"),
+        ("COPY ref2 FROM STDIN WHERE about() < 0.5", "function about()"),
+    ],
+)
+def test_a_copy_that_the_first_shard_computes(sql: str, watched: str) -> None:
+    """What functions other than PostgreSQL's own write elsewhere is refused when they do."""
+    plan = routed(sql, columns=(WrittenColumn("id", default="its_own()"), WrittenColumn("name")))
+    assert isinstance(plan, CopyFromClient)
+    assert isinstance(plan.rows, Copies)
+    assert plan.rows.rows is not None
+    assert [column.name for column in plan.rows.rows.columns] == ["id", "name"]
+    assert plan.rows.rows.watched == watched
