@@ -29,7 +29,7 @@ from shardproxy.routing.plan import (
 )
 from shardproxy.routing.refusals import check_gid, derived, no_snapshot, own_schema, read_elsewhere, refused, unlisted
 from shardproxy.routing.resolved import NOTIFICATIONS, OWN, Context, Tables
-from shardproxy.routing.select import HINT_SET, elsewhere, route_select
+from shardproxy.routing.select import HINT_SET, check_locks, elsewhere, route_select
 from shardproxy.routing.settings import names_own, route_settings
 from shardproxy.sql import (
     SCHEMA,
@@ -203,6 +203,7 @@ def _rows(
             return route_settings(statement, context.params)
         return _as_missing(tables, context)
     found = _select_or_change(statement, tables, context)
+    check_locks(statement, tables, found)
     return _notifying(tables, found) if statement.calls("pg_notify") else found
 
 

@@ -4,8 +4,9 @@ from typing import Final
 
 from shardproxy.errors import PgError
 from shardproxy.routing.bound import Bound
+from shardproxy.routing.copies import FIRST
 from shardproxy.routing.effects import WRITING, may_call, owner_of
-from shardproxy.routing.plan import Gather, Home, OneShard, Settings
+from shardproxy.routing.plan import Copies, Gather, Home, OneShard, Plan, Settings
 from shardproxy.routing.refusals import HINT_KEY, refused
 from shardproxy.routing.resolved import Context, Resolved, Tables
 from shardproxy.routing.settings import route_settings
@@ -45,6 +46,19 @@ def elsewhere(tables: Tables) -> int | None:
             "Read them one by one and join the rows in the client.",
         )
     return next(iter(singles), None)
+
+
+def check_locks(statement: Base, tables: Tables, plan: Plan) -> None:
+    """Refuse to lock rows of a reference table against other sessions on another shard than theirs."""
+    locked = {name for name, exclusive in statement.locks if exclusive}
+    found = [one for ref, one in tables.items() if one.kind == "reference" and (ref.alias or ref.name) in locked]
+    first = isinstance(plan, Copies) or plan == OneShard(FIRST)
+    if found and (not first or any(one.sharded for one in tables.values())):
+        raise refused(
+            f'FOR UPDATE of reference table "{found[0]}" beside tables of other shards is not supported',
+            "Name the tables to be locked: FOR UPDATE OF ... Or lock its rows by a SELECT of their own.",
+            "Its rows are locked on the first shard, for all sessions.",
+        )
 
 
 def route_select(statement: Select, tables: Tables, context: Context) -> Home | OneShard | Gather | Settings:

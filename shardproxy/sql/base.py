@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
 
-from shardproxy.sql.facts import FunctionName, TableRef
+from shardproxy.sql.facts import FunctionName, Lock, TableRef
 
 
 class Kind(Enum):
@@ -63,6 +63,8 @@ class Base:
     """Those of `varying` that count only where a string is read as a date or a time."""
     params: tuple[tuple[int, int], ...] = ()
     """Each parameter's number and how often it occurs."""
+    locks: frozenset[Lock] = frozenset()
+    """What FOR UPDATE and its kin lock."""
 
     def calls(self, function: str) -> bool:
         """Whether it calls this function of the system."""

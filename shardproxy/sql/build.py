@@ -6,7 +6,7 @@ from typing import Any, Final, TypedDict
 from shardproxy.copy.options import CopyOptions, OptionValue
 from shardproxy.sql import kinds, query
 from shardproxy.sql.alter import rewrites
-from shardproxy.sql.facts import Const, FunctionName, SetConfig, TableRef
+from shardproxy.sql.facts import Const, SetConfig, TableRef
 from shardproxy.sql.objects import column_rename, made, objects_of
 from shardproxy.sql.own import names_in_code, names_schema
 from shardproxy.sql.parse import Node, prepared_from
@@ -48,7 +48,7 @@ from shardproxy.sql.statements import (
     Utility,
 )
 from shardproxy.sql.visible import visible
-from shardproxy.sql.walk import Found, scope_of, table_ref, walk
+from shardproxy.sql.walk import Seen, scope_of, seen, table_ref, walk
 
 CURSOR_OPT_HOLD: Final = 0x20
 """src/include/nodes/parsenodes.h"""
@@ -59,17 +59,6 @@ class _Place(TypedDict):
 
     text: str
     location: int
-
-
-class _Seen(TypedDict):
-    """What a walk over the whole statement has found."""
-
-    tables: tuple[TableRef, ...]
-    functions: frozenset[FunctionName]
-    attributes: frozenset[str]
-    varying: tuple[str, ...]
-    moments: tuple[str, ...]
-    params: tuple[tuple[int, int], ...]
 
 
 def statement_of(text: str, location: int, tree: Node) -> Statement:
@@ -84,18 +73,7 @@ def _statement(at: _Place, tree: Node) -> Statement:
     return _BUILDERS.get(name, _utility)(at, name, node)
 
 
-def _seen(found: Found) -> _Seen:
-    return {
-        "tables": tuple(found.tables),
-        "functions": frozenset(found.functions),
-        "attributes": frozenset(found.attributes),
-        "varying": (*found.varying, *found.moments, *(+found.limits)),
-        "moments": tuple(found.moments),
-        "params": tuple(sorted(found.params.items())),
-    }
-
-
-def _inside(statement: Statement) -> _Seen:
+def _inside(statement: Statement) -> Seen:
     """What a statement that holds another has of it."""
     return {
         "tables": statement.tables,
@@ -104,6 +82,7 @@ def _inside(statement: Statement) -> _Seen:
         "varying": (),
         "moments": (),
         "params": statement.params,
+        "locks": statement.locks,
     }
 
 
@@ -120,12 +99,11 @@ def _select(at: _Place, _: str, node: Node) -> Statement:
     reasons += [f"{name} in a sub-query" for name, number in found.limits.items() if number > own[name]]
     select = Select(
         **at,
-        **_seen(found),
+        **seen(found),
         source=source,
         bindings=tuple(level.bindings),
         equal=tuple(level.equal),
         combining=tuple(reasons),
-        locks=found.locks,
         set_configs=tuple(map(_set_config, found.set_config)),
         visible=visible(at["text"], at["location"], node),
         processes=processes(at["text"], at["location"], node),
@@ -143,13 +121,13 @@ def _set_config(arguments: list[Node]) -> SetConfig:
 
 
 def _create_as(at: _Place, into: Node, inner: Statement, *, materialized: bool) -> CreateAs:
-    seen = _inside(inner)
+    facts = _inside(inner)
     target = table_ref(into["rel"], "write", nested=False)
-    seen["tables"] = (target, *seen["tables"])
+    facts["tables"] = (target, *facts["tables"])
     temporary = _is_temporary(into["rel"])
     return CreateAs(
         **at,
-        **seen,
+        **facts,
         target=target,
         query=inner,
         temporary=temporary,
@@ -171,7 +149,7 @@ def _modify(at: _Place, name: str, node: Node, tree: Node) -> Statement:
     found = walk(tree, level.outer)
     more: dict[str, Any] = {
         **at,
-        **_seen(found),
+        **seen(found),
         "source": source,
         "bindings": tuple(level.bindings),
         "equal": tuple(level.equal),
@@ -214,12 +192,12 @@ def _copy(at: _Place, _: str, node: Node) -> Statement:
         return CopyTo(**at, **_inside(inner), data=inner, columns=None, options=options, endpoint=endpoint)
     table = table_ref(node["relation"], "write" if incoming else "read", nested=False)
     columns = tuple(column["String"]["sval"] for column in node["attlist"]) if "attlist" in node else None
-    seen = _seen(walk({key: value for key, value in node.items() if key != "relation"}, None))
-    seen["tables"] = (table,)
+    facts = seen(walk({key: value for key, value in node.items() if key != "relation"}, None))
+    facts["tables"] = (table,)
     if not incoming:
-        return CopyTo(**at, **seen, data=table, columns=columns, options=options, endpoint=endpoint)
+        return CopyTo(**at, **facts, data=table, columns=columns, options=options, endpoint=endpoint)
     where = "whereClause" in node
-    return CopyFrom(**at, **seen, table=table, columns=columns, options=options, endpoint=endpoint, has_where=where)
+    return CopyFrom(**at, **facts, table=table, columns=columns, options=options, endpoint=endpoint, has_where=where)
 
 
 def _option(element: Node) -> tuple[str, OptionValue]:
@@ -249,16 +227,16 @@ def _is_temporary(relation: Node) -> bool:
 
 
 def _utility(at: _Place, name: str, node: Node) -> Statement:
-    seen = _seen(walk(node, None, "write"))
+    facts = seen(walk(node, None, "write"))
     if name == "DropStmt" and node["removeType"] in kinds.DROPPED_RELATIONS:
-        seen["tables"] = tuple(map(_dropped, node["objects"]))
+        facts["tables"] = tuple(map(_dropped, node["objects"]))
     created = [node[key] for key in ("relation", "view", "sequence") if "relname" in node.get(key, ())]
     tag = kinds.IN_BLOCKS.get(name, "")
     if name == "VacuumStmt" and not node.get("is_vacuumcmd", False):
         tag = "ANALYZE"
     return Utility(
         **at,
-        **seen,
+        **facts,
         tag=tag,
         block="required" if name in kinds.IN_BLOCKS else "refused" if kinds.stands_alone(name, node) else "allowed",
         defines=name not in kinds.NOT_DEFINING,
@@ -266,7 +244,7 @@ def _utility(at: _Place, name: str, node: Node) -> Statement:
         owners=tuple(role["RoleSpec"].get("rolename") for role in node["roles"]) if name in kinds.OWNED else (),
         temporary=name in {"CreateStmt", "ViewStmt", "CreateSeqStmt"} and any(map(_is_temporary, created)),
         rewrites=rewrites(node) if name == "AlterTableStmt" else (),
-        objects=objects_of(name, node, seen["tables"]),
+        objects=objects_of(name, node, facts["tables"]),
         column_rename=column_rename(name, node),
         makes_database=name == "CreatedbStmt",
     )
@@ -278,7 +256,7 @@ def _dropped(item: Node) -> TableRef:
 
 
 def _code(at: _Place, _: str, node: Node) -> Statement:
-    return Code(**at, **_seen(walk(node, None)), names_own=names_in_code(node))
+    return Code(**at, **seen(walk(node, None)), names_own=names_in_code(node))
 
 
 # Settings and transactions.
@@ -356,7 +334,7 @@ def _explain(at: _Place, _: str, node: Node) -> Statement:
 
 def _execute(at: _Place, _: str, node: Node) -> Statement:
     args = tuple(query.row_value(one) for one in node.get("params", ()))
-    return Execute(**at, **_seen(walk(node, None)), name=node["name"], args=args)
+    return Execute(**at, **seen(walk(node, None)), name=node["name"], args=args)
 
 
 def _deallocate(at: _Place, _: str, node: Node) -> Statement:

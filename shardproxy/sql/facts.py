@@ -10,6 +10,9 @@ from typing import Literal
 FunctionName = tuple[str | None, str]
 """A function as written: its schema, None without one, and its name."""
 
+Lock = tuple[str, bool]
+"""A table by its name in FROM, and whether FOR UPDATE or FOR NO KEY UPDATE keep others' FOR UPDATE from it."""
+
 
 @dataclass(frozen=True, slots=True)
 class TableRef:

@@ -37,7 +37,6 @@ class Select(Query):
 
     kind = Kind.SELECT
     combining: tuple[str, ...] = ()  # why the rows of several shards, concatenated, would be the wrong answer
-    locks: bool = False  # FOR UPDATE and its kin
     set_configs: tuple[SetConfig, ...] = ()
     visible: Visible | None = None  # what is run instead, for it not to see the proxy's own schema in the catalogs
     processes: Processes | None = None

@@ -8,9 +8,9 @@ whose statement then is refused rather than answered wrongly. No recursion: the 
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypedDict
 
-from shardproxy.sql.facts import TableRef
+from shardproxy.sql.facts import FunctionName, Lock, TableRef
 from shardproxy.sql.parse import Node
 
 _MODIFYING: Final = {"InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"}
@@ -49,11 +49,36 @@ class Found:
     moments: dict[str, None] = field(default_factory=dict)
     queries: bool = False
     """There are sub-selects in expressions, or WITH."""
-    locks: bool = False
+    locks: set[Lock] = field(default_factory=set)
     set_columns: dict[str, None] = field(default_factory=dict)
     set_defaults: dict[str, None] = field(default_factory=dict)
     set_config: list[list[Node]] = field(default_factory=list)
     """The arguments of each call of set_config()."""
+
+
+class Seen(TypedDict):
+    """What a walk over the whole statement has found."""
+
+    tables: tuple[TableRef, ...]
+    functions: frozenset[FunctionName]
+    attributes: frozenset[str]
+    varying: tuple[str, ...]
+    moments: tuple[str, ...]
+    params: tuple[tuple[int, int], ...]
+    locks: frozenset[Lock]
+
+
+def seen(found: Found) -> Seen:
+    """Return it as the fields of a statement."""
+    return {
+        "tables": tuple(found.tables),
+        "functions": frozenset(found.functions),
+        "attributes": frozenset(found.attributes),
+        "varying": (*found.varying, *found.moments, *(+found.limits)),
+        "moments": tuple(found.moments),
+        "params": tuple(sorted(found.params.items())),
+        "locks": frozenset(found.locks),
+    }
 
 
 def table_ref(node: Node, role: Role, nested: bool) -> TableRef:
@@ -93,7 +118,7 @@ def walk(tree: Node, outer: set[int] | None, role: Role = "read") -> Found:
             found.queries = True
             scope = _common_tables(found, node["withClause"], scope, pending)
         if "lockingClause" in node:
-            found.locks = True
+            found.locks |= _locks(node)
         _facts(found, node)
         child: Any
         for key, child in reversed(node.items()):
@@ -173,6 +198,27 @@ def _leaf(found: Found, node: Node) -> None:
     text = node.get("A_Const", {}).get("sval", {}).get("sval", "")
     if text and _MOMENTS.search(text):
         found.moments[f"the constant '{text}'"] = None
+
+
+def _locks(select: Node) -> set[Lock]:
+    """What a SELECT's locking clauses lock: what they name, or all of its FROM, sub-selects there included."""
+    names: list[str] = []
+    pending = [select.get("fromClause")]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, list):
+            pending += item
+        elif isinstance(item, dict):
+            if "relname" in item:
+                names.append(item.get("alias", {}).get("aliasname", item["relname"]))
+            pending += item.values()
+    found = set()
+    for clause in select["lockingClause"]:
+        one = clause["LockingClause"]
+        given = [rel["RangeVar"]["relname"] for rel in one.get("lockedRels", ())]
+        exclusive = one["strength"] in {"LCS_FORUPDATE", "LCS_FORNOKEYUPDATE"}
+        found |= {(name, exclusive) for name in given or names}
+    return found
 
 
 def _facts(found: Found, node: Node) -> None:

@@ -223,6 +223,19 @@ def test_a_job_of_a_reference_table_goes_to_one_session(shop: Shop, lost: bool) 
         assert jobs == [(1,), (2,)]
 
 
+def test_rows_of_a_reference_table_are_not_locked_elsewhere(shop: Shop) -> None:
+    """On the shard of another table's key they were locked for a session though another had locked them already."""
+    joined = "SELECT ref.v FROM t JOIN ref USING (id) WHERE t.id = %s FOR UPDATE"
+    with shop.connect() as one, shop.connect() as other:
+        one.autocommit = False
+        for key in range(1, 6):
+            other.execute("INSERT INTO t VALUES (%s, 'y')", (key,))
+            one.execute("SELECT v FROM ref WHERE id = %s FOR UPDATE", (key,))
+            with pytest.raises(psycopg.errors.FeatureNotSupported, match="FOR UPDATE of reference table"):
+                other.execute(joined, (key,))
+            assert other.execute(f"{joined} OF t".encode(), (key,)).fetchone() == ("x",)
+
+
 def test_an_advisory_lock_has_one_owner(shop: Shop) -> None:
     with shop.connect() as first, shop.connect() as second:
         first.execute("SELECT * FROM t")

@@ -49,6 +49,7 @@ REFUSALS = (
     Refusal(
         "a backslash with standard_conforming_strings = off", r"^a backslash in .* is not supported with standard_"
     ),
+    Refusal("FOR UPDATE of a reference table elsewhere", r"^FOR UPDATE of reference table .* is not supported$"),
     Refusal("set_config() beside rows", r"^set_config\(\) "),
     Refusal("a table that is not listed", r"^table .* is not listed in the configuration"),
     Refusal("a view of a sharded table", r"^\".*\" is a view, partition or child of other tables"),

@@ -101,6 +101,10 @@ ROUTES = [
     ("SELECT name || 'x', upper(name) FROM users u WHERE u.age > 5", ALL),
     ("SELECT * FROM users WHERE id > 5 OR id = 1", ALL),
     ("SELECT * FROM users FOR UPDATE", ALL),
+    ("SELECT * FROM users JOIN ref USING (name) FOR UPDATE OF users", ALL),
+    ("SELECT * FROM users AS u JOIN ref AS r USING (name) FOR UPDATE OF u FOR SHARE OF r", ALL),
+    ("SELECT * FROM solo0 JOIN ref USING (id) FOR UPDATE", OneShard(0)),
+    ("SELECT * FROM solo3 JOIN (SELECT * FROM ref) AS r USING (id) FOR KEY SHARE", OneShard(3)),
     ("SELECT * FROM users JOIN ref USING (name)", ALL),
     ("SELECT * FROM users, ref, ref2", ALL),
     ("SELECT * FROM users LEFT JOIN ref ON ref.id = age", ALL),
@@ -261,6 +265,12 @@ def test_route(sql: str, expected: Plan) -> None:
 
 
 REFUSED = [
+    "SELECT * FROM users JOIN ref USING (name) FOR UPDATE",
+    "SELECT * FROM users JOIN ref USING (name) WHERE users.id = 1 FOR NO KEY UPDATE SKIP LOCKED",
+    "SELECT * FROM users AS u JOIN ref AS r USING (name) WHERE u.id = 1 FOR UPDATE OF r FOR SHARE OF u",
+    "SELECT * FROM solo3 JOIN (SELECT * FROM ref) AS r USING (id) FOR UPDATE",
+    "UPDATE solo3 SET name = 'x' WHERE id = (SELECT id FROM ref LIMIT 1 FOR UPDATE)",
+    "WITH job AS (SELECT id FROM ref LIMIT 1 FOR UPDATE) DELETE FROM users USING job WHERE users.id = 1",
     # an answer that only all rows together have
     "SELECT count(*) FROM users",
     "SELECT max(age) FROM users",

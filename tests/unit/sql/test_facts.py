@@ -551,3 +551,20 @@ def test_the_cache_is_bounded() -> None:
     for index in range(100):
         analyze(f"SELECT {index}, '{'y' * 200_000}'")
     assert analyze("SELECT 'the first one'") is not first
+
+
+@pytest.mark.parametrize(
+    ("sql", "locks"),
+    [
+        ("SELECT * FROM a, s.b AS c FOR UPDATE", {("a", True), ("c", True)}),
+        ("SELECT * FROM a JOIN b USING (x) FOR UPDATE OF b FOR KEY SHARE OF a", {("a", False), ("b", True)}),
+        ("SELECT * FROM a, (SELECT * FROM b AS c, d) AS e FOR SHARE", {("a", False), ("c", False), ("d", False)}),
+        ("SELECT * FROM a WHERE x IN (SELECT x FROM b FOR NO KEY UPDATE)", {("b", True)}),
+        ("WITH w AS (SELECT * FROM a FOR UPDATE) UPDATE b SET x = 1 FROM w", {("a", True)}),
+        ("EXPLAIN SELECT * FROM a FOR UPDATE NOWAIT", {("a", True)}),
+        ("SELECT * FROM a", set()),
+    ],
+)
+def test_what_is_locked(sql: str, locks: set[tuple[str, bool]]) -> None:
+    [statement] = analyze(sql)
+    assert statement.locks == locks
