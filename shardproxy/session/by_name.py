@@ -10,15 +10,15 @@ from shardproxy.errors import PgError
 from shardproxy.session.client import Client
 from shardproxy.session.execute import Executor
 from shardproxy.session.names import Resolver
-from shardproxy.session.namespace import DUPLICATE_CURSOR, Namespace, shown
+from shardproxy.session.namespace import DUPLICATE_CURSOR, Namespace, shown, unprepared
 from shardproxy.session.pieces import open_cursor
-from shardproxy.session.portals import READ_BY, Prepared, as_written
+from shardproxy.session.portals import OWN, READ_BY, Prepared, as_written
 from shardproxy.session.relay import Discard, Relay
 from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import Connection
 from shardproxy.sql import CloseCursor, Deallocate, DeclareCursor, Execute, Fetch, Prepare, Statement, run_as
 from shardproxy.sqlstate import DUPLICATE_PREPARED_STATEMENT
-from shardproxy.transaction.state import ACTIVE, IMPLICIT
+from shardproxy.transaction.state import ACTIVE, FAILED, IMPLICIT
 from shardproxy.wire import encode
 from shardproxy.wire.replies import SWALLOWED_SYNC, Expect, Owed
 
@@ -81,9 +81,11 @@ class ByName:
 
     async def is_taken(self, name: bytes) -> bool:
         """Whether a portal or cursor has this name. A ROLLBACK may have closed a cursor that was known."""
-        if name in self._names.portals:
+        if name in self._names.portals or name in self._names.failed:
             return True
         connection = self._names.cursor(name)
+        if connection is not None and self._shards.transaction.state == FAILED:
+            return True
         if connection is not None and (b"\\" in name or await _has_cursor(connection, name)):
             return True
         self._executor.cursor_closed(shown(name))
@@ -107,16 +109,36 @@ class ByName:
             await self._executor.prepare(executed, [connection])
         return connection
 
+    async def check(self, prepared: Prepared, before: int = 0) -> None:
+        """Raise what a shard has against a statement, which is not kept: PostgreSQL looks at the name later.
+
+        `before` are the client's characters in front of the statement.
+        """
+        if unprepared(prepared.statement):
+            return
+        connection = await self.knowing(prepared)
+        try:
+            await self._executor.prepare(prepared, [connection])
+        except PgError as error:
+            as_written(prepared.statement, error)
+            if before and "P" in error.fields:
+                error.fields["P"] = str(int(error.fields["P"]) + before)
+            raise
+        connection.statements.close(prepared.shard_name)
+
     async def _prepare(self, statement: Prepare, text: Text) -> str:
         """PREPARE on the shard that could describe the statement; the others get it when they need it."""
         self._shards.transaction.check()
         name = self._names.key(statement.name)
-        if name in self._names.statements:
-            raise PgError(DUPLICATE_PREPARED_STATEMENT, f'prepared statement "{statement.name}" already exists')
         inner_text = self._client.text(text.encode(statement.inner))
         [inner] = await self._client.analyze(inner_text)
         await self._executor.planned(statement)
         read_by = tuple(map(self._client.parameters.get, READ_BY))
+        if name in self._names.statements:
+            if not inner.params:
+                before = len(statement.text) - len(statement.inner)
+                await self.check(Prepared(inner_text, inner, (), OWN, read_by=read_by), before)
+            raise PgError(DUPLICATE_PREPARED_STATEMENT, f'prepared statement "{statement.name}" already exists')
         prepared = Prepared(inner_text, inner, (), name, read_by=read_by)
         connection = await self.knowing(prepared)
         head = statement.text.removesuffix(statement.inner) + statement.inner[: inner.location]

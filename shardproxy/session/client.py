@@ -23,7 +23,8 @@ class Client:
         self._long_texts = long_texts
         self._max_statement_size = max_statement_size
         self.parameters: dict[str, str] = {}
-        """What ParameterStatus has told the client."""
+        """The settings that ParameterStatus tells, as they are now."""
+        self._told: dict[str, str] = {}
         self.pid = 0
         """The process ID that the client knows the session by."""
         self.offset = 0
@@ -63,10 +64,25 @@ class Client:
             payload = speaker.to_bytes(4) + payload[4:]
         self.write(encode.message(B.NOTIFICATION_RESPONSE, payload))
 
-    def parameter(self, name: str, value: str) -> None:
-        """Send ParameterStatus, if the client does not know it yet."""
-        if self.parameters.get(name) != value:
-            self.parameters[name] = value
+    def parameter(self, name: str, value: str, *, later: bool = False) -> None:
+        """Send ParameterStatus, if the client does not know it yet; `later`: with the next ReadyForQuery.
+
+        As PostgreSQL from 14 on: what an error takes back is never told.
+        """
+        self.parameters[name] = value
+        if not later:
+            self._tell(name, value)
+
+    def ready(self, status: bytes) -> None:
+        """Send ReadyForQuery, after what has changed of the settings."""
+        if self.parameters != self._told:
+            for name, value in self.parameters.items():
+                self._tell(name, value)
+        self.write(encode.ready_for_query(status))
+
+    def _tell(self, name: str, value: str) -> None:
+        if self._told.get(name) != value:
+            self._told[name] = value
             self.write(encode.parameter_status(name, value))
 
     def complete(self, tag: str | None) -> None:

@@ -31,21 +31,22 @@ from shardproxy.session.namespace import (
     unprepared,
 )
 from shardproxy.session.pieces import EXECUTED, PIECEWISE, run_cursor, run_in_pieces, tag_again
-from shardproxy.session.portals import READ_BY, Pending, Portal, Prepared, request, send_with
+from shardproxy.session.portals import OWN, READ_BY, Pending, Portal, Prepared, request, send_with
 from shardproxy.session.relay import Kept, Relay
 from shardproxy.session.shards import Shards
 from shardproxy.session.signals import Signals
 from shardproxy.session.transactions import Transactions
 from shardproxy.session.typed import know_values
 from shardproxy.shard.connection import Connection
-from shardproxy.sql import Kind, Modify, Select, Statement, run_as
+from shardproxy.sql import Kind, Modify, Select, Set, Statement, run_as
 from shardproxy.sqlstate import (
     DUPLICATE_PREPARED_STATEMENT,
+    NO_ACTIVE_SQL_TRANSACTION,
     OBJECT_NOT_IN_PREREQUISITE_STATE,
     PROTOCOL_VIOLATION,
     SYNTAX_ERROR,
 )
-from shardproxy.transaction.state import FAILED
+from shardproxy.transaction.state import FAILED, IMPLICIT
 from shardproxy.wire import decode, encode
 from shardproxy.wire.constants import F
 from shardproxy.wire.errors import decoded
@@ -117,7 +118,6 @@ class Extended:
             raise
         self.executed = False
         self.names.statements.pop(b"", None)
-        self.names.drop_portal(b"")
         await self._transactions.end_implicit()
 
     async def _sync(self, payload: bytes) -> None:
@@ -141,7 +141,7 @@ class Extended:
         """Send ReadyForQuery."""
         if not self._transaction.open:
             self.names.forget_portals()
-        self._client.write(encode.ready_for_query(self._transaction.ready_status))
+        self._client.ready(self._transaction.ready_status)
 
     # Errors.
 
@@ -203,10 +203,13 @@ class Extended:
         [statement] = statements
         if statement.kind not in ALLOWED_IN_FAILED:
             self._transaction.check()
-        if parse.name and parse.name in self.names.statements:
-            raise PgError(DUPLICATE_PREPARED_STATEMENT, f'prepared statement "{shown(parse.name)}" already exists')
         await self._executor.types.know(parse.oids, defined=self._transaction.defined)
         read_by = tuple(map(self._client.parameters.get, READ_BY))
+        if parse.name and (taken := self.names.statements.get(parse.name)) is not None:
+            await self.settle()
+            if taken.key != key:
+                await self.by_name.check(Prepared(text, statement, parse.oids, OWN, read_by=read_by))
+            raise PgError(DUPLICATE_PREPARED_STATEMENT, f'prepared statement "{shown(parse.name)}" already exists')
         prepared = Prepared(text, statement, parse.oids, parse.name, key, read_by=read_by)
         if unprepared(statement):
             await self._answer(encode.PARSE_COMPLETE)
@@ -254,6 +257,9 @@ class Extended:
             cursor.send(encode.describe(b"P", name) + encode.SYNC, owed)
             await Relay([cursor], self._client).run()
             return
+        if not self.names.failed.get(name, True):
+            await self._answer(encode.NO_DATA)
+            return
         portal = self.names.portal(name)
         if unprepared(portal.prepared.statement):
             await self._answer(encode.NO_DATA)
@@ -284,6 +290,9 @@ class Extended:
             transaction.check()
             self._end(await run_cursor(client, cursor, execute.portal, execute.max_rows))
             return
+        if self.names.failed.get(execute.portal, True) is None:
+            await self._answer(encode.EMPTY_QUERY_RESPONSE)
+            return
         portal = self.names.portal(execute.portal)
         statement = portal.prepared.statement
         if statement.kind not in ALLOWED_IN_FAILED:
@@ -303,7 +312,7 @@ class Extended:
         if not is_copy_in(statement) and not self.executed:
             # A Sync that has already come tells that this is the only statement of its transaction.
             alone = client.stream.next_type == F.SYNC or by_itself(statement)
-        self.executed = True
+        first, self.executed = not self.executed, self.executed or statement.kind is not Kind.EMPTY
         if not alone and statement.kind not in LOCAL:
             self._transactions.begin_implicit()
         if is_copy_in(statement):
@@ -313,6 +322,9 @@ class Extended:
             outcome = await self._run(portal, execute)
         if alone:
             await self._transactions.end_implicit()
+        elif first and isinstance(statement, Set) and statement.local and transaction.state == IMPLICIT:
+            what = "SET TRANSACTION" if statement.name.startswith("TRANSACTION") else "SET LOCAL"
+            client.warn(NO_ACTIVE_SQL_TRANSACTION, f"{what} can only be used in transaction blocks")
         portal.done = not outcome.suspended
         self._end(outcome)
         await client.stream.drain()

@@ -9,7 +9,21 @@ from shardproxy.session.execute import Executor
 from shardproxy.session.portals import Portal, Prepared, as_written
 from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import Connection
-from shardproxy.sql import Deallocate, DeclareCursor, Discard, Kind, PrepareTransaction, Statement, Utility
+from shardproxy.sql import (
+    Deallocate,
+    DeclareCursor,
+    Discard,
+    Execute,
+    Explain,
+    Fetch,
+    Kind,
+    Modify,
+    PrepareTransaction,
+    Select,
+    Show,
+    Statement,
+    Utility,
+)
 from shardproxy.sqlstate import INVALID_CURSOR_NAME, INVALID_SQL_STATEMENT_NAME, PROTOCOL_VIOLATION
 from shardproxy.wire import decode
 
@@ -23,6 +37,9 @@ ALLOWED_IN_FAILED = frozenset({Kind.COMMIT, Kind.ROLLBACK, Kind.ROLLBACK_TO, Kin
 
 UNANALYZED = frozenset({Kind.PREPARE, Kind.COPY_TO, Kind.COPY_FROM, Kind.UTILITY})
 """Kinds in which a `$1` is no parameter of the protocol's: transformStmt() in src/backend/parser/analyze.c."""
+
+BEFORE_PORTALS = frozenset({"25", "26", "34", "42"})
+"""Classes of errors that PostgreSQL mostly finds before a statement of a Query has its portal."""
 
 _SHARD_NAME = re.compile(r'(portal )?"(shardproxy_[0-9]+)"')
 
@@ -60,6 +77,16 @@ def by_itself(statement: Statement) -> bool:
     return False
 
 
+def returns_rows(statement: Statement) -> bool:
+    """Whether a statement's portal has a description of rows."""
+    match statement:
+        case Modify(returning=returning):
+            return returning
+        case Fetch(tag=tag):
+            return tag == "FETCH"
+    return isinstance(statement, Select | Show | Explain)
+
+
 def check_parameters(prepared: Prepared, bind: decode.Bind) -> None:
     """Refuse a wrong number of parameters, as PostgreSQL before it looks at anything else."""
     analyzed = prepared.statement.kind not in UNANALYZED
@@ -79,8 +106,8 @@ class Namespace:
     def __init__(self, executor: Executor, shards: Shards) -> None:
         self.statements: dict[bytes, Prepared] = {}
         self.portals: dict[bytes, Portal] = {}
-        self.failed: set[bytes] = set()
-        """The names of portals that a failed transaction still has."""
+        self.failed: dict[bytes, bool | None] = {}
+        """The portals that a failed transaction still has, by name: whether they return rows; None: the empty query."""
         self._ran: tuple[Prepared, bytes] | None = None
         """What the lane has run last by the unnamed portal, and its Bind."""
         self._executor = executor
@@ -96,19 +123,32 @@ class Namespace:
         for name, prepared in list(self.statements.items()):
             # Its Parse may have been accepted before a later message failed.
             accepted = prepared.accepted or any(prepared.is_on(one.statements) for one in self._shards.connections)
-            if not accepted:
+            if accepted:
+                prepared.accepted = True  # also when another has its place on the shard
+            else:
                 del self.statements[name]
 
     def fail_portals(self) -> None:
         """An error ends all portals; the names of a failed transaction's are gone with the transaction only."""
-        failed = self.failed | set(self.portals) | ({b""} if self._ran is not None else set())
+        failed = self.failed | {name: self._returns_rows(one.prepared.statement) for name, one in self.portals.items()}
+        if self._ran is not None:
+            failed[b""] = self._returns_rows(self._ran[0].statement)
         self.forget_portals()
         self.failed = failed
+
+    def _returns_rows(self, statement: Statement) -> bool | None:
+        """Whether a portal of this statement has a description, as UtilityReturnsTuples() tells."""
+        if statement.kind is Kind.EMPTY:
+            return None
+        if isinstance(statement, Execute):
+            named = self.statements.get(self.key(statement.name))
+            return named is None or self._returns_rows(named.statement)
+        return returns_rows(statement)
 
     def forget_portals(self) -> None:
         """The transaction is over."""
         self._ran = None
-        self.failed = set()
+        self.failed = {}
         for name in list(self.portals):
             self.drop_portal(name)
 
@@ -116,8 +156,10 @@ class Namespace:
         """Close a portal, here and on its shards."""
         if not name:
             self._ran = None
-        self.failed.discard(name)
+        self.failed.pop(name, None)
         portal = self.portals.pop(name, None)
+        if portal is not None and portal.prepared.closed:
+            self._close(portal.prepared)
         if portal is not None and portal.reading is not None:
             # They refer to each other: freed at once only if one lets go.
             reading, portal.reading = portal.reading, None
@@ -129,13 +171,23 @@ class Namespace:
         """Return where SQL has opened a cursor of this name, if it is that and no portal of ours."""
         return None if name in self.portals else self._executor.cursor_at(shown(name))
 
+    def query_failed(self, statement: Statement, error: PgError) -> None:
+        """A statement of a Query has failed: the unnamed portal is its own, unless it was refused before it had one."""
+        if error.sqlstate[:2] not in BEFORE_PORTALS and self._shards.transaction.open:
+            self.drop_portal(b"")
+            self.failed[b""] = self._returns_rows(statement)
+
     def drop_statement(self, name: bytes) -> None:
         """Close a statement, here and on the shards that have it."""
         prepared = self.statements.pop(name, None)
         if prepared is not None:
-            for connection in self._shards.connections:
-                if prepared.is_on(connection.statements):
-                    connection.statements.close(prepared.shard_name)
+            self._close(prepared)
+            prepared.close()
+
+    def _close(self, prepared: Prepared) -> None:
+        for connection in self._shards.connections:
+            if prepared.is_on(connection.statements):
+                connection.statements.close(prepared.shard_name)
 
     def deallocate(self, statement: Deallocate) -> bool:
         """DEALLOCATE by SQL what was prepared by protocol: one name space in PostgreSQL. Whether that was all."""

@@ -79,12 +79,19 @@ class Prepared:
     """Neither its columns nor the parameters that are known have types of the user's own."""
     accepted: bool = False
     """A shard has accepted it."""
+    closed: bool = False
+    """The client has closed it, and may have portals of it still."""
     number: int = field(default_factory=next_number)
     shard_name: bytes = field(init=False)
     """The name on the shards: the client's, for SQL and errors to name it by, unless it looks like the proxy's own."""
 
     def __post_init__(self) -> None:
         self.shard_name = shard_name(self.number) if self.name.startswith(OWN) else self.name
+
+    def close(self) -> None:
+        """The client has closed it: a shard that needs it for a portal prepares it under a name of the proxy's."""
+        self.closed = True
+        self.shard_name = shard_name(self.number)
 
     @property
     def sql(self) -> bytes:

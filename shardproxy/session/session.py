@@ -273,7 +273,7 @@ class Session:
 
     def _parameter(self, shard: int, name: str, value: str) -> None:
         if shard == self.shards.home:
-            self.client.parameter(name, value)
+            self.client.parameter(name, value, later=self._busy)
 
 
 def _shutdown() -> PgError:

@@ -13,7 +13,7 @@ from shardproxy.session.execute import Executor
 from shardproxy.session.extended import Extended
 from shardproxy.session.portals import as_written
 from shardproxy.session.transactions import Transactions
-from shardproxy.sql import Select, Statement, run_as
+from shardproxy.sql import Empty, Select, Statement, run_as
 from shardproxy.sql.strings import reads_alike
 from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED
 from shardproxy.wire import decode
@@ -39,6 +39,7 @@ class Simple:
         """Serve a Query message."""
         client, transactions = self._client, self._transactions
         offset = 0
+        running: Statement | None = None
         try:
             await self._extended.end_batch()
             text = client.text(decoded(decode.query, payload))
@@ -53,7 +54,11 @@ class Simple:
                     # Anew after a COMMIT among them: what follows is one transaction again.
                     transactions.begin_implicit()
                 client.offset = offset = statement.location
+                running = statement
                 tag = await self._run(statement, text, alone=len(statements) == 1)
+                running = None
+                if not isinstance(statement, Empty):
+                    self._extended.names.drop_portal(b"")
                 if number == len(statements):
                     # As PostgreSQL: the last tag is sent after the commit, for it may still fail.
                     await transactions.end_implicit()
@@ -64,6 +69,8 @@ class Simple:
                 client.complete(tag)
                 await client.stream.drain()
         except PgError as error:
+            if running is not None:
+                self._extended.names.query_failed(running, error)
             await transactions.fail(error, offset)
         client.offset = 0
         self._extended.ready()

@@ -5,7 +5,171 @@ from collections.abc import Sequence
 from tests.oracle.case import Case, Param, Step
 from tests.oracle.sequences import Pipeline, Sent
 
+_FAILED = [
+    Sent("query", b"BEGIN"),
+    Sent("parse", "", b"SELECT k / 0 FROM ref WHERE k = 1", ()),
+    Sent("bind", "", "", ()),
+]
+
 KEPT_PIPELINES: dict[str, Sequence[Pipeline]] = {
+    "a statement is read before its name is looked at": [
+        Pipeline([Sent("parse", "n", b"SELECT k FROM h WHERE k = $1", (23,))]),
+        *(
+            Pipeline([Sent("parse", "n", sql, ()), Sent("sync"), Sent("bind", "", "n", (b"1",))])
+            for sql in (
+                b"SELECT nonsense FROM h",
+                b"SELECT 1 FROM nowhere",
+                b"SELECT 2",
+                b"BEGIN",
+                b"COPY h FROM STDIN",
+            )
+        ),
+        Pipeline([Sent("query", b"PREPARE n AS SELECT nonsense FROM h"), Sent("query", b"PREPARE n AS SELECT 2")]),
+    ],
+    "a portal without columns is described in a failed transaction": [
+        Pipeline(
+            [
+                *_FAILED[:1],
+                Sent("parse", "", sql, ()),
+                Sent("bind", "q", "", ()),
+                *_FAILED[1:],
+                Sent("execute", "", 0),
+                Sent("sync"),
+                Sent("describe", "P", "q"),
+                Sent("sync"),
+                Sent("describe", "P", ""),
+                Sent("sync"),
+                Sent("execute", "q", 0),
+            ]
+        )
+        for sql in (
+            b"BEGIN",
+            b"DELETE FROM h WHERE k = 1",
+            b"DELETE FROM h WHERE k = 1 RETURNING k",
+            b"TABLE h",
+            b"",
+            b"SHOW DateStyle",
+            b"COPY h TO STDOUT",
+            b"CLOSE c",
+        )
+    ],
+    "a name that a failed portal has is taken": [
+        Pipeline(
+            [
+                *_FAILED,
+                Sent("bind", "q", "", ()),
+                Sent("execute", "q", 0),
+                Sent("sync"),
+                Sent("parse", "", b"ROLLBACK", ()),
+                Sent("bind", "q", "", ()),
+                Sent("sync"),
+                Sent("close", "P", "q"),
+                Sent("bind", "q", "", ()),
+                Sent("execute", "q", 0),
+            ]
+        ),
+    ],
+    "a Query that a failed transaction refuses leaves the unnamed portal": [
+        Pipeline(
+            [
+                *_FAILED,
+                Sent("execute", "", 0),
+                Sent("sync"),
+                Sent("query", sql),
+                Sent("execute", "", 0),
+                Sent("sync"),
+                Sent("describe", "P", ""),
+            ]
+        )
+        for sql in (b"SELECT 1", b"SELEC", b"", b"ROLLBACK")
+    ],
+    "a Query that fails in a block leaves its own unnamed portal": [
+        Pipeline([Sent("query", b"BEGIN"), *query, Sent("describe", "P", ""), Sent("sync"), Sent("execute", "", 0)])
+        for query in (
+            [Sent("query", b"COPY one FROM STDIN"), Sent("copy fail", "no more")],
+            [Sent("query", b"SELECT k / 0 FROM ref WHERE k = 1")],
+            [Sent("query", b"INSERT INTO h VALUES (1, 'x')")],
+        )
+    ],
+    "what an error takes back of the settings is not reported": [
+        Pipeline(
+            [
+                Sent("parse", "", b"SET DateStyle = 'German'", ()),
+                Sent("bind", "", "", ()),
+                Sent("execute", "", 0),
+                Sent("execute", "", 0),
+            ]
+        ),
+        Pipeline(
+            [
+                Sent("query", b"SET DateStyle = 'German'; SELECT 1/0"),
+                Sent("query", b"SET DateStyle = 'SQL'"),
+                Sent("query", b"SET DateStyle = 'German'; SET DateStyle = 'SQL'"),
+            ]
+        ),
+    ],
+    "SET LOCAL as the first of a pipeline warns, and lasts until its end": [
+        Pipeline(
+            [
+                Sent("parse", "", b"SET LOCAL DateStyle = 'German'", ()),
+                Sent("bind", "", "", ()),
+                *before,
+                Sent("execute", "", 0),
+                Sent("parse", "", b"SELECT DATE '2024-02-01'", ()),
+                Sent("bind", "", "", ()),
+                Sent("execute", "", 0),
+                *after,
+            ]
+        )
+        for before in ([], [Sent("describe", "P", "")])
+        for after in (
+            [],
+            [Sent("parse", "", b"SET LOCAL DateStyle = 'SQL'", ()), Sent("bind", "", "", ()), Sent("execute", "", 0)],
+        )
+    ],
+    "the unnamed statement outlives errors, and the statements of others": [
+        Pipeline(
+            [
+                Sent("parse", "", b"SELECT 7 / $1", (23,)),
+                Sent("bind", "q", "", (b"0",)),
+                Sent("execute", "q", 0),
+                Sent("sync"),
+                Sent("execute", "none", 0),
+                Sent("sync"),
+                Sent("bind", "", "", (b"2",)),
+                Sent("execute", "", 0),
+            ]
+        ),
+    ],
+    "DECLARE CURSOR after an empty query needs a block as the first": [
+        Pipeline(
+            [
+                Sent("parse", "", b"", ()),
+                Sent("bind", "", "", ()),
+                Sent("execute", "", 0),
+                Sent("parse", "", b"DECLARE c CURSOR FOR SELECT k FROM one ORDER BY k", ()),
+                Sent("bind", "", "", ()),
+                Sent("execute", "", 0),
+            ]
+        ),
+    ],
+    "a portal outlives its statement, and another of that name": [
+        Pipeline(
+            [
+                Sent("parse", "n", b"UPDATE h SET b = b || '.' WHERE k = $1 RETURNING k", (23,)),
+                *(Sent("bind", f"q{key}", "n", (b"%d" % key,)) for key in range(1, 7)),
+                Sent("close", "S", "n"),
+                Sent("parse", "n", b"SELECT b FROM ref WHERE k = $1", (23,)),
+                Sent("bind", "", "n", (b"3",)),
+                *(Sent("describe", "P", f"q{key}") for key in range(1, 4)),
+                *(Sent("execute", f"q{key}", 0) for key in range(1, 7)),
+                Sent("execute", "", 0),
+                Sent("sync"),
+                Sent("bind", "", "n", (b"4",)),
+                Sent("execute", "", 0),
+            ]
+        ),
+    ],
     "Bind counts its parameters before it looks at anything else": [
         Pipeline(
             [

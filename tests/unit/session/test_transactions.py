@@ -137,7 +137,7 @@ async def test_savepoints_are_replayed(playbook: Playbook) -> None:
     await client.sends(query("SET LOCAL TimeZone = 'CET'"))
     await s0.gets(query("SET LOCAL TimeZone = 'CET'"))
     await s0.sends(complete("SET"), setting("TimeZone", "CET"), ready("T"))
-    await client.gets(setting("TimeZone", "CET"), complete("SET"), ready("T"))
+    await client.gets(complete("SET"), setting("TimeZone", "CET"), ready("T"))
     await savepoint(client, s0, "b")
     await client.sends(ON_1)
     await s1.gets(query("BEGIN\n;\nSAVEPOINT a\n;\nSET LOCAL TimeZone = 'CET'\n;\nSAVEPOINT b"))
