@@ -55,7 +55,11 @@ class KeyValue:
         if not isinstance(value, Param):
             return value
         given = params.get(value.number)
-        return UNBOUND if given is None else parameter_text(value.cast, given, self.type, context, once=self.once)
+        return (
+            UNBOUND
+            if given is None
+            else parameter_text(value.cast, given, self.type, context, once=self.once, storing=self.storing)
+        )
 
     def of_constants(self, constants: Mapping[int, Const], context: Context) -> bytes | Unbound | None:
         """The text of the value where constants stand in the places of the parameters."""

@@ -5,7 +5,9 @@ readings certainly agree is there a value; any other cast, type or format is UNB
 over all shards or a refusal, never a wrong shard.
 """
 
+import re
 from collections.abc import Mapping
+from decimal import ROUND_HALF_UP, Decimal
 from enum import Enum
 from functools import cache
 from typing import Final
@@ -34,6 +36,17 @@ _KEEP_DIGITS: Final = _NUMBERS | _STRING_TYPES | INTEGER_WIDTHS.keys() | {"oid"}
 _CODES: Final = {row.name: row.code for row in TYPES.values()}
 _NAMES: Final = {row.oid: row.name for row in TYPES.values()}
 _UNKNOWN_OIDS: Final = frozenset({0, 705})
+_WIDE: Final = frozenset(row.code for row in TYPES.values() if row.integer_bits)
+"""Types to which PostgreSQL converts a numeric that is stored, and which it compares with one as numerics."""
+
+NUMERIC: Final = 1700
+_PLAIN_NUMERIC: Final = re.compile(
+    r"[+-]?(?:(?:[0-9]_?)*[0-9]\.?(?:(?:[0-9]_?)*[0-9])?|\.(?:[0-9]_?)*[0-9])(?:[eE][+-]?[0-9]{1,5})?"
+)
+LONGEST_NUMERIC: Final = 200
+"""Characters: a longer one is left to the shards."""
+BEYOND_INTEGERS: Final = 30
+"""Digits that no integer has."""
 
 
 def key_text(
@@ -50,7 +63,7 @@ def key_text(
     if value.number < 1 or value.number > len(context.params):
         return UNBOUND
     given = context.params[value.number - 1]
-    return parameter_text(value.cast, given, key, context, once=uses.get(value.number) == 1)
+    return parameter_text(value.cast, given, key, context, once=uses.get(value.number) == 1, storing=storing)
 
 
 def constant_text(const: Const, key: int, context: Context, *, storing: bool) -> bytes | Unbound | None:
@@ -59,6 +72,8 @@ def constant_text(const: Const, key: int, context: Context, *, storing: bool) ->
         return None
     if const.kind == "str":
         readable = takes_strings(const.cast, key)
+    elif const.kind == "float" and const.cast is None and key in _WIDE:
+        return _whole(const.text, storing=storing)
     elif const.kind == "int":
         readable = takes_digits(const.cast, key) or (storing and const.cast is None and _is_text(key))
         return without_zeros(const.text).encode() if readable else UNBOUND
@@ -130,9 +145,12 @@ def readings(cast: str | None, key: int, *, once: bool) -> Mapping[int, str]:
 
 
 def parameter_text(
-    cast: str | None, given: ParamValue, key: int, context: Context, *, once: bool
+    cast: str | None, given: ParamValue, key: int, context: Context, *, once: bool, storing: bool
 ) -> bytes | Unbound | None:
     """The text of a parameter under a cast; see `key_text` and `readings`."""
+    if given.oid == NUMERIC and key in _WIDE and cast is None and given.value is not None:
+        number = _from_binary("numeric", given.value) if given.format else given.value
+        return number if isinstance(number, Unbound) else _whole(number.decode("ascii", "replace"), storing=storing)
     if cast is not None and cast not in TYPES[key].same:
         return UNBOUND
     if given.value is None:
@@ -149,6 +167,18 @@ def parameter_text(
         return _encode(text.decode(context.client_codec), context.server_codec)
     except UnicodeDecodeError:
         return UNBOUND
+
+
+def _whole(text: str, *, storing: bool) -> bytes | Unbound | None:
+    """The text of an integer key that is stored, or compared, as this numeric; None where no integer is equal to it."""
+    text = text.strip(" \t\n\r\v\f")
+    if len(text) > LONGEST_NUMERIC or not _PLAIN_NUMERIC.fullmatch(text):
+        return UNBOUND
+    number = Decimal(text)
+    if number and number.adjusted() >= BEYOND_INTEGERS:
+        return text.encode() if storing else None  # which PostgreSQL refuses as out of range
+    rounded = number.to_integral_value(ROUND_HALF_UP)  # away from zero, as numeric_int8() does
+    return b"%d" % int(rounded) if storing or rounded == number else None
 
 
 def _from_binary(name: str, data: bytes) -> bytes | Unbound:

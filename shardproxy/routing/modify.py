@@ -8,7 +8,7 @@ from shardproxy.routing.bound import Bound
 from shardproxy.routing.copies import held_still, route_written, varying
 from shardproxy.routing.define import shard_of_new
 from shardproxy.routing.keytypes import KeyColumn
-from shardproxy.routing.keyvalues import Unbound, key_text
+from shardproxy.routing.keyvalues import UNBOUND, Unbound, key_text
 from shardproxy.routing.plan import Copies, Home, OneShard, Replicate
 from shardproxy.routing.refusals import copies_differ, key_of, read_elsewhere, refused, unbound
 from shardproxy.routing.resolved import Context, Resolved, Tables, in_turn
@@ -42,7 +42,7 @@ def route_modify(statement: Change, tables: Tables, context: Context) -> Home | 
         check_reads(verb, reads, shard)
         return OneShard(shard)
     changed = [column.name for column in table.key if column.name in statement.set_columns]
-    if changed and not isinstance(statement, Merge):
+    if changed and not isinstance(statement, Merge) and not _keeps_key(statement, table):
         raise refused(
             f'{verb} sets key column "{changed[0]}" of sharded table "{table}"',
             "A row with another key may belong to another shard: DELETE the row and INSERT it again.",
@@ -59,6 +59,11 @@ def route_modify(statement: Change, tables: Tables, context: Context) -> Home | 
             )
         case _:
             assert_never(statement)
+
+
+def _keeps_key(statement: Change, table: Resolved) -> bool:
+    """Whether ON CONFLICT DO UPDATE gives a row the key of the one that was to be inserted, on the same shard."""
+    return isinstance(statement, Insert) and {column.name for column in table.key} <= set(statement.set_excluded)
 
 
 def _shard_of(table: Resolved) -> int:
@@ -157,10 +162,12 @@ def _stored(
             f'key column "{column.name}" of sharded table "{table}" has a default that must be computed',
             "Give the key's value in the INSERT.",
         )
-    text = key_text(value, column.type, context, uses, storing=True) if isinstance(value, Const | Param) else None
-    if isinstance(text, Unbound) or not isinstance(value, Const | Param):
+    text = key_text(value, column.type, context, uses, storing=True) if isinstance(value, Const | Param) else UNBOUND
+    if isinstance(text, Unbound):
+        given = isinstance(value, Const) or (isinstance(value, Param) and 0 < value.number <= len(context.params))
         raise refused(
-            f'the value of key column "{column.name}" of sharded table "{table}" is not a constant',
+            f'the value of key column "{column.name}" of sharded table "{table}" is '
+            + ("of another type" if given else "not a constant"),
             "Give the key as a plain constant or as a parameter of the column's own type.",
         )
     return text

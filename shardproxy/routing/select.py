@@ -88,6 +88,9 @@ def _select_sharded(
             return Home()
         if len(common) == 1:
             return OneShard(*common)
+    if statement.rowless:
+        alone = elsewhere(tables)
+        return Home() if alone is None else OneShard(alone)
     why = _not_concatenable(statement, tables, sharded, context)
     if why is not None:
         raise why

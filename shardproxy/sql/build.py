@@ -104,6 +104,7 @@ def _select(at: _Place, _: str, node: Node) -> Statement:
         bindings=tuple(level.bindings),
         equal=tuple(level.equal),
         combining=tuple(reasons),
+        rowless=query.has_no_rows(node),
         set_configs=tuple(map(_set_config, found.set_config)),
         visible=visible(at["text"], at["location"], node),
         processes=processes(at["text"], at["location"], node),
@@ -161,7 +162,8 @@ def _modify(at: _Place, name: str, node: Node, tree: Node) -> Statement:
     }
     if name == "InsertStmt":
         overriding = node.get("override") == "OVERRIDING_USER_VALUE"
-        return Insert(**more, **_rows(node), overriding=overriding)
+        excluded = tuple(name for name in found.set_excluded if name not in found.set_otherwise)
+        return Insert(**more, **_rows(node), overriding=overriding, set_excluded=excluded)
     if name == "UpdateStmt":
         return Update(**more)
     return Delete(**more) if name == "DeleteStmt" else Merge(**more)
@@ -365,9 +367,7 @@ _BUILDERS: Final[dict[str, Callable[[_Place, str, Node], Statement]]] = {
     "ExecuteStmt": _execute,
     "DeallocateStmt": _deallocate,
     "DeclareCursorStmt": _declare,
-    "FetchStmt": lambda at, _, node: Fetch(
-        **at, tag="MOVE" if node.get("ismove") else "FETCH", name=node["portalname"]
-    ),
+    "FetchStmt": _fetch,
     "ClosePortalStmt": _close,
     "ListenStmt": lambda at, _, node: Listen(**at, tag="LISTEN", name=node["conditionname"]),
     "UnlistenStmt": lambda at, _, node: Unlisten(**at, tag="UNLISTEN", name=node.get("conditionname")),

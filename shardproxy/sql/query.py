@@ -214,5 +214,11 @@ def combining(node: Node) -> list[str]:
     return reasons
 
 
+def has_no_rows(node: Node) -> bool:
+    """Whether a SELECT has LIMIT 0: PostgreSQL runs nothing of it."""
+    limit = value_of(node.get("limitCount", {}))
+    return limit is not None and limit == Const("int", "0") and "withClause" not in node
+
+
 def _present(clause: Any) -> bool:
     return clause is not None and clause != []

@@ -37,6 +37,7 @@ class Select(Query):
 
     kind = Kind.SELECT
     combining: tuple[str, ...] = ()  # why the rows of several shards, concatenated, would be the wrong answer
+    rowless: bool = False  # LIMIT 0, of which PostgreSQL runs nothing
     set_configs: tuple[SetConfig, ...] = ()
     visible: Visible | None = None  # what is run instead, for it not to see the proxy's own schema in the catalogs
     processes: Processes | None = None
@@ -68,8 +69,8 @@ class Insert(Modify):
     rows: Sequence[tuple[RowValue, ...]]
     select: bool
     conflict: Literal["nothing", "update"] | None = None
-    overriding: bool = False
-    """OVERRIDING USER VALUE: identity columns do not take the values that are given."""
+    set_excluded: tuple[str, ...] = ()  # those of set_columns that ON CONFLICT DO UPDATE sets to EXCLUDED's
+    overriding: bool = False  # OVERRIDING USER VALUE: identity columns do not take the values that are given
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

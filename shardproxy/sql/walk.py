@@ -52,6 +52,9 @@ class Found:
     locks: set[Lock] = field(default_factory=set)
     set_columns: dict[str, None] = field(default_factory=dict)
     set_defaults: dict[str, None] = field(default_factory=dict)
+    set_excluded: dict[str, None] = field(default_factory=dict)
+    """Columns that are set to what the row has that was to be inserted."""
+    set_otherwise: dict[str, None] = field(default_factory=dict)
     set_config: list[list[Node]] = field(default_factory=list)
     """The arguments of each call of set_config()."""
 
@@ -184,6 +187,11 @@ def _assignments(found: Found, targets: list[Node]) -> None:
             part = value["MultiAssignRef"]
             row = part["source"].get("RowExpr", {}).get("args", ())
             value = row[part["colno"] - 1] if len(row) >= part["colno"] else {}
+        fields = [part.get("String", {}).get("sval") for part in value.get("ColumnRef", {}).get("fields", ())]
+        if fields == ["excluded", assignment["name"]] and "indirection" not in assignment:
+            found.set_excluded[assignment["name"]] = None
+        else:
+            found.set_otherwise[assignment["name"]] = None
         if "SetToDefault" in value:
             found.set_defaults[assignment["name"]] = None
 

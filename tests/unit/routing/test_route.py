@@ -171,14 +171,20 @@ ROUTES = [
     # some shards
     (f"SELECT * FROM users WHERE id IN ({ONE}, {FAR})", BOTH),
     ("SELECT * FROM country WHERE code IN ('de', 'fr')", Gather((0, 1))),
+    # numerics, and integers for keys
+    ("SELECT * FROM users WHERE id = 1.0", user(1)),
+    ("INSERT INTO users (id) VALUES (1.5)", user(2)),
+    ("INSERT INTO users (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET id = EXCLUDED.id", user(1)),
     # no row at all
+    ("SELECT * FROM users WHERE id = 1.5", HOME),
+    ("SELECT name, count(*) FROM users GROUP BY name LIMIT 0", HOME),
+    ("SELECT * FROM users, solo3 LIMIT 0", OneShard(3)),
     ("SELECT * FROM users WHERE id = NULL", HOME),
     ("SELECT count(*) FROM users WHERE id = 'not a number'", HOME),
     ("SELECT * FROM orders WHERE user_id = 99999999999", HOME),
     ("SELECT * FROM country WHERE code = 'xx'", HOME),
     ("DELETE FROM event WHERE day = '1999-01-01'", HOME),
     # not bound, so all
-    ("SELECT * FROM users WHERE id = 1.0", ALL),
     ("SELECT * FROM users WHERE id = '1'::numeric", ALL),
     ("SELECT * FROM users WHERE id = $1", ALL),
     ("SELECT * FROM pair WHERE a = 5", ALL),
@@ -327,7 +333,8 @@ REFUSED = [
     "INSERT INTO users SELECT * FROM ref",
     "INSERT INTO users VALUES (1) ORDER BY 1",
     "INSERT INTO users (id) VALUES (random())",
-    "INSERT INTO users (id) VALUES (1.5)",
+    "INSERT INTO users (id) VALUES (true)",
+    "INSERT INTO users (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET id = EXCLUDED.age",
     "INSERT INTO users (id) VALUES ($1)",
     "INSERT INTO users (id) VALUES ((SELECT 1))",
     "INSERT INTO users (id, name) VALUES (1, (SELECT name FROM orders LIMIT 1))",
@@ -453,7 +460,7 @@ def pair(second: str) -> OneShard:
         ("SELECT * FROM pair WHERE a = 1 AND b = $1", ParamValue(TEXT, 1, b"x"), pair("x")),
         # no value that is certainly the key's
         ("SELECT * FROM price WHERE n = $1::int", ParamValue(NUMERIC, 0, b"5.7"), Gather(tuple(range(NSHARDS)))),
-        ("SELECT * FROM users WHERE id = $1", ParamValue(NUMERIC, 0, b"1"), ALL),
+        ("SELECT * FROM users WHERE id = $1", ParamValue(NUMERIC, 0, b"1"), user(1)),
         ("SELECT * FROM users WHERE id = $1", ParamValue(FLOAT8, 1, bytes(8)), ALL),
         ("SELECT * FROM users WHERE id = $1", ParamValue(TEXT, 0, b"1"), ALL),
         ("SELECT * FROM users WHERE id = $1", ParamValue(INT8, 1, b"123"), ALL),

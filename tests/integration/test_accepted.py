@@ -1,0 +1,128 @@
+"""What could be refused for being no plain key or no plain rows, and is answered as by one PostgreSQL."""
+
+from collections.abc import Iterator
+from struct import pack
+
+import pytest
+
+from shardproxy.wire import encode
+from tests.conftest import RunProxy
+from tests.support.databases import Servers
+from tests.support.twin import ROWS, Step, Twin
+
+pytestmark = pytest.mark.newest
+
+NUMERIC = 1700
+SEVEN_AND_A_HALF = pack("!HhHHHH", 2, 0, 0, 1, 7, 5000)
+"""A numeric in binary: digits in base 10000, weight, sign, scale."""
+
+
+@pytest.fixture(scope="module")
+def twin(servers18: Servers, run_proxy_for_module: RunProxy) -> Iterator[Twin]:
+    with Twin.open(servers18, run_proxy_for_module, unlisted_tables="reference") as twin:
+        yield twin
+
+
+def with_numeric(sql: str, value: bytes | None, *, binary: bool = False) -> bytes:
+    """All that a driver sends for a statement with one numeric parameter."""
+    return b"".join([
+        encode.parse(b"", sql.encode(), (NUMERIC,)), encode.bind(b"", b"", (int(binary),), (value,), ()),
+        encode.describe(b"P", b""), encode.execute(b""), encode.SYNC,
+    ])  # fmt: skip
+
+
+def compare(twin: Twin, *steps: Step) -> None:
+    """Run the steps on both sides; the rows are the same at the end, and each is found by its key."""
+    twin.fill()
+    twin.compare(*steps)
+    ours, theirs = twin.rows()
+    assert ours == theirs
+    twin.compare(*(f"SELECT b FROM t WHERE a = {a}" for a, _ in theirs if a > ROWS or a < 1))
+
+
+NUMBERS = (
+    "1001.0",
+    "1002.5",
+    "1003.49999999999999999999",
+    "-1004.5",
+    "1.005e3",
+    "10060e-1",
+    "1e10",
+    "99999999999",
+    ".4",
+)
+
+
+def test_a_numeric_constant_is_rounded_to_an_integer_key(twin: Twin) -> None:
+    compare(twin, *(f"INSERT INTO t VALUES ({number}, '{number}')" for number in NUMBERS))
+
+
+def test_a_numeric_parameter_is_rounded_to_an_integer_key(twin: Twin) -> None:
+    insert = "INSERT INTO t VALUES ($1, 'new')"
+    values = [*map(str.encode, NUMBERS), b" 1010.5 ", b"NaN", b"Infinity", b"1_011.5", None]
+    compare(
+        twin,
+        *(with_numeric(insert, value) for value in values),
+        "DELETE FROM t WHERE a = 8",
+        with_numeric(insert, SEVEN_AND_A_HALF, binary=True),
+    )
+
+
+def test_an_integer_key_is_compared_with_a_numeric(twin: Twin) -> None:
+    """It equals no other than its own value."""
+    compare(
+        twin,
+        *(f"SELECT * FROM t WHERE a = {number}" for number in ("5.0", "5.5", "5e0", "1e30")),
+        *(f"UPDATE t SET b = 'new' WHERE a = {number}" for number in ("6.0", "6.5", "1e30")),
+        "DELETE FROM t WHERE a IN (7.0, 7.5)",
+        *(with_numeric("SELECT * FROM t WHERE a = $1", value) for value in (b"9.0", b"9.5", b"1e30", None)),
+        *(with_numeric("UPDATE t SET b = 'by' WHERE a = $1", value) for value in (b"9.0", b"9.5", b"1e30", None)),
+        with_numeric("SELECT * FROM t WHERE a = $1", SEVEN_AND_A_HALF, binary=True),
+    )
+
+
+def test_a_conflict_may_set_the_key_to_what_it_is(twin: Twin) -> None:
+    update = "DO UPDATE SET a = EXCLUDED.a, b = EXCLUDED.b"
+    compare(
+        twin,
+        f"INSERT INTO t VALUES (5, 'new') ON CONFLICT (a) {update}",
+        f"INSERT INTO t VALUES (1020, 'new') ON CONFLICT (a) {update}",
+        f"INSERT INTO t VALUES (6, 'new') ON CONFLICT ON CONSTRAINT t_pkey {update} RETURNING *",
+        "INSERT INTO t VALUES (7, 'new') ON CONFLICT (a) DO UPDATE SET (b, a) = (EXCLUDED.b, EXCLUDED.a)",
+    )
+
+
+@pytest.mark.parametrize("key", ["5", "EXCLUDED.a + 1", "t.a", "DEFAULT"])
+def test_a_conflict_may_not_set_the_key_to_anything_else(twin: Twin, key: str) -> None:
+    [reply] = twin.proxied(f"INSERT INTO t VALUES (5, 'x') ON CONFLICT (a) DO UPDATE SET a = {key}, b = EXCLUDED.b")
+    assert reply.errors[0]["C"] == "0A000"
+    assert "sets key column" in reply.errors[0]["M"]
+
+
+def test_limit_0_has_no_rows_whatever_it_is_of(twin: Twin) -> None:
+    compare(
+        twin,
+        "SELECT * FROM t LIMIT 0",
+        "SELECT count(*), max(b) FROM t LIMIT 0",
+        "SELECT x.a, y.b AS z FROM t x JOIN t y ON x.b = y.b ORDER BY 1 LIMIT 0",
+        "SELECT DISTINCT b FROM t UNION SELECT b FROM ref LIMIT 0",
+        "SELECT one.*, (SELECT max(a) FROM t) FROM one, t LIMIT 0",
+        "SELECT 1 / 0 * a FROM t LIMIT 0",
+        "SELECT nonsense FROM t LIMIT 0",
+    )
+
+
+def test_functions_that_give_rows_fill_a_reference_table(twin: Twin) -> None:
+    compare(
+        twin,
+        "CREATE TABLE filled (id serial PRIMARY KEY, n int, at timestamptz DEFAULT now())",
+        "INSERT INTO filled (n) SELECT n FROM generate_series(1, 5) AS n",
+        "INSERT INTO filled (n) SELECT generate_series(1, 3)",
+        "SELECT id, n FROM filled ORDER BY id",
+        "CREATE MATERIALIZED VIEW counted AS SELECT n, count(*), count(DISTINCT id) AS ids FROM filled GROUP BY n",
+        "SELECT * FROM counted ORDER BY n",
+        "INSERT INTO filled (n) VALUES (9)",
+        "REFRESH MATERIALIZED VIEW counted",
+        "SELECT * FROM counted ORDER BY n",
+        "DROP TABLE filled CASCADE",
+    )
