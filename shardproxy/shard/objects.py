@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from shardproxy.shard.catalog import ENCODING, hex_literal, read_json, too_new
 
-Asked = tuple[Literal["relation", "statistics", "publication"], str | None, str]
+Asked = tuple[Literal["relation", "statistics", "constraint", "publication"], str | None, str]
 """A kind, a schema or None to search the path, and a name."""
 
 
@@ -28,7 +28,8 @@ class Found:
     """A relation that exists: its pg_class.relkind, and what it belongs to.
 
     That is the table of an index or an owned sequence, the parents of a partition or a child, and what a view reads,
-    and what those belong to in turn. Extended statistics are their table, and a publication has a name alone.
+    and what those belong to in turn. Extended statistics and constraints are their table, and a publication has a name
+    alone.
     """
 
     schema: str
@@ -54,6 +55,12 @@ _OBJECTS: Final = f"""WITH RECURSIVE asked(number, kind, space, name) AS (
     END)::pg_catalog.oid
     WHEN a.kind {_EQ} 'publication' THEN (SELECT p.oid FROM pg_catalog.pg_publication AS p
       WHERE p.pubname {_EQ} a.name::pg_catalog.name)
+    WHEN a.kind {_EQ} 'constraint' THEN (SELECT c.conrelid FROM pg_catalog.pg_constraint AS c
+      JOIN pg_catalog.pg_namespace AS n ON n.oid {_EQ} c.connamespace
+      WHERE c.conname {_EQ} a.name::pg_catalog.name AND c.conrelid OPERATOR(pg_catalog.<>) 0::pg_catalog.oid
+        AND n.nspname {_EQ} ANY (CASE WHEN a.space IS NULL THEN pg_catalog.current_schemas(true)
+          ELSE ARRAY[a.space::pg_catalog.name] END)
+      ORDER BY pg_catalog.array_position(pg_catalog.current_schemas(true), n.nspname) LIMIT 1)
     ELSE (SELECT s.stxrelid FROM pg_catalog.pg_statistic_ext AS s
       JOIN pg_catalog.pg_namespace AS n ON n.oid {_EQ} s.stxnamespace
       WHERE s.stxname {_EQ} a.name::pg_catalog.name AND CASE WHEN a.space IS NULL

@@ -232,6 +232,8 @@ def _utility(at: _Place, name: str, node: Node) -> Statement:
     facts = seen(walk(node, None, "write"))
     if name == "DropStmt" and node["removeType"] in kinds.DROPPED_RELATIONS:
         facts["tables"] = tuple(map(_dropped, node["objects"]))
+    if name == "ConstraintsSetStmt":
+        facts["tables"] = ()  # constraints have the node of relations
     created = [node[key] for key in ("relation", "view", "sequence") if "relname" in node.get(key, ())]
     tag = kinds.IN_BLOCKS.get(name, "")
     if name == "VacuumStmt" and not node.get("is_vacuumcmd", False):

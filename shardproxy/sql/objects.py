@@ -1,13 +1,14 @@
 """What DDL is about: which relations, statistics and publications a statement makes, changes, or rests on.
 
 An object goes by the relation that it belongs to where its name has that (a trigger, a policy, a rule, a column, a
-constraint); an index, a sequence, a view and extended statistics have names of their own. A schema is an object where
-its tables get another name with it. What is about none of these (types, functions, roles, ...) has no objects.
+constraint but in SET CONSTRAINTS); an index, a sequence, a view and extended statistics have names of their own. A
+schema is an object where its tables get another name with it. What is about none of these (types, functions, roles,
+...) has no objects.
 """
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from shardproxy.sql.facts import TableRef
@@ -29,7 +30,7 @@ longer; "equal": it must be where the changed one is; "key": a foreign key point
 class Object:
     """One object by its name; `schema` is None without one."""
 
-    kind: Literal["relation", "statistics", "publication", "schema"]
+    kind: Literal["relation", "statistics", "constraint", "publication", "schema"]
     role: Role
     schema: str | None
     name: str
@@ -129,6 +130,9 @@ def _objects(name: str, node: Node, tables: Sequence[TableRef]) -> Iterator[Obje
             yield from _named("OBJECT_STATISTIC_EXT", {"List": {"items": node["defnames"]}})
         case "CreatePublicationStmt":
             yield from (_ref(table, "change") for table in tables)
+        case "ConstraintsSetStmt":
+            for item in node.get("constraints", ()):
+                yield replace(_of(item["RangeVar"], "change"), kind="constraint")
         case "AlterPublicationStmt":
             yield Object("publication", "change", None, node["pubname"])
             yield from (_ref(table, "equal") for table in tables)

@@ -384,6 +384,25 @@ def test_ddl_in_a_transaction(sides: Sides) -> None:
         sides.run(f"DROP TABLE {table}")
 
 
+def test_constraints_are_set_where_they_are(sides: Sides) -> None:
+    """Django's migrations set each foreign key that they drop, by its name alone."""
+    for table in ("ref", "solo", "u"):
+        sides.run(f"CREATE TABLE {table} (id int PRIMARY KEY, a int CONSTRAINT {table}_f REFERENCES {table} "
+                  "DEFERRABLE INITIALLY DEFERRED)")  # fmt: skip
+        drop = f"ALTER TABLE {table} DROP CONSTRAINT {table}_f"
+        names = (f"{table}_f", f"public.{table}_f", f"{table}_f, {table}_f", f"other.{table}_f", "nothing", "ALL")
+        for name in names if state_of(sides.proxy, f"TABLE {table}") == "00000" else ():
+            outcomes = []
+            for connection in (sides.oracle, sides.proxy):
+                with connection.transaction(force_rollback=True):
+                    connection.execute(f"INSERT INTO {table} VALUES (1, 2)".encode())
+                    outcomes.append(state_of(connection, f"SET CONSTRAINTS {name} IMMEDIATE"))
+            assert outcomes[0] in {"23503", "3F000", "42704"}
+            assert outcomes[0] == outcomes[1], f"{table} {name}"
+        sides.run(f"SET CONSTRAINTS {table}_f IMMEDIATE; {drop}")
+        sides.run(f"DROP TABLE {table}")
+
+
 def test_temporary_relations_stay_with_the_session(sides: Sides) -> None:
     for statement in (
         "CREATE TEMP TABLE t (a int)",
