@@ -73,8 +73,10 @@ def visible(text: str, location: int, node: Node) -> Visible | None:
     if "pg_" not in text.lower() and "information_schema" not in text.lower():
         return None
     relations: list[Node] = []
+    long_names: list[Node] = []
     whole: set[int] = set()
     columns: set[str] = set()
+    aliases: set[str] = set()
     star = False
     for part in parts(node):
         if not isinstance(part, dict):
@@ -85,20 +87,22 @@ def visible(text: str, location: int, node: Node) -> Visible | None:
             return None
         if _is_table(part):
             whole.add(part["fromClause"][0]["RangeVar"].get("location", 0))
+        aliases.add(part.get("alias", {}).get("aliasname", ""))
         if part.get("RangeVar", {}).get("inh"):
             relations.append(part["RangeVar"])
         if "ColumnRef" in part:
             fields = part["ColumnRef"]["fields"]
             if len(fields) > 2:
-                return None
+                long_names.append(part["ColumnRef"])
             star = star or "A_Star" in fields[-1]
             columns.add(fields[-1].get("String", {}).get("sval", ""))
     if columns & _UNSEEN or (star and "tableoid" in columns):
         return None
     pieces = _pieces(text, location, relations, whole, "tableoid, *" if "tableoid" in columns else "*")
-    if not pieces:
+    shortened = _shortened(text, location, long_names)
+    if not pieces or shortened is None or (shortened and aliases & _NAMES):
         return None
-    return spliced(text, pieces)
+    return spliced(text, pieces + shortened)
 
 
 def spliced(text: str, pieces: Iterable[tuple[int, int, str]]) -> Visible:
@@ -164,6 +168,24 @@ def _pieces(
                 continue
             start, select = keyword.start(), "SELECT * FROM "
         pieces.append((start, found.end(), f"{select}(SELECT {columns} FROM {found[0]} WHERE {condition}){alias}"))
+    return pieces
+
+
+def _shortened(text: str, location: int, columns: list[Node]) -> list[tuple[int, int, str]] | None:
+    """Return where the schema in front of a relation's column goes, as that relation becomes a sub-select.
+
+    None if it cannot be told. Of other relations the names stay.
+    """
+    pieces = []
+    for column in columns:
+        schema, name = (field.get("String", {}).get("sval") for field in column["fields"][-3:-1])
+        if schema not in {"pg_catalog", "information_schema"} or _condition(schema, name) is None:
+            continue
+        start = column.get("location", 0) - location
+        found = re.compile(rf"{schema}\s*\.\s*(?={name}\b)", re.IGNORECASE).match(text, max(start, 0))
+        if found is None or len(column["fields"]) > 3:
+            return None
+        pieces.append((start, found.end(), ""))
     return pieces
 
 

@@ -24,6 +24,13 @@ OWN = (
             f"OPERATOR(pg_catalog.<>) {OWN}) AS pg_class",
         ),
         (
+            "SELECT Pg_Catalog . pg_type.typname, pg_catalog.pg_attribute.attname FROM pg_catalog.pg_type, "
+            "pg_catalog.pg_attribute ORDER BY pg_catalog.pg_type.oid",
+            "SELECT pg_type.typname, pg_catalog.pg_attribute.attname FROM (SELECT * FROM pg_catalog.pg_type WHERE "
+            f"typnamespace OPERATOR(pg_catalog.<>) {OWN}) AS pg_type, "
+            "pg_catalog.pg_attribute ORDER BY pg_type.oid",
+        ),
+        (
             "SELECT tableoid, oid FROM pg_type",
             "SELECT tableoid, oid FROM (SELECT tableoid, * FROM pg_type WHERE typnamespace "
             f"OPERATOR(pg_catalog.<>) {OWN}) AS pg_type",
@@ -68,7 +75,9 @@ def test_the_relations_that_tell_of_schemas_are_narrowed(sql: str, text: str) ->
         "SELECT relname FROM pg_class FOR UPDATE",
         "SELECT relname FROM pg_class TABLESAMPLE bernoulli (10)",
         "SELECT relname FROM pg_class NATURAL JOIN pg_namespace",
-        "SELECT pg_catalog.pg_class.relname FROM pg_catalog.pg_class",
+        "SELECT pg_catalog.pg_class.relname FROM pg_catalog.pg_class AS pg_class",
+        'SELECT "pg_catalog"."pg_class".relname FROM pg_catalog.pg_class',
+        "SELECT db.pg_catalog.pg_class.relname FROM pg_catalog.pg_class",
         "WITH pg_class AS (SELECT 1) SELECT * FROM pg_class",
         "SELECT relname INTO t FROM pg_class",
         "SELECT 'pg_class FROM pg_class'",
