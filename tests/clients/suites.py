@@ -30,8 +30,9 @@ REVIEWED = Path(__file__).resolve().parents[2] / "docs" / "clients.md"
 EXTENSIONS = ("hstore", "citext")
 ARRANGEMENTS = ("s0", "reference", "one-shard")
 TEST_SECONDS = 60  # for one test, which is a failure then
-FILE_SECONDS = 900  # for a file; what is not done by then has the outcome "not ended"
+FILE_SECONDS = 1500  # for a file or folder; what is not done by then has the outcome "not ended"
 NOT_ENDED = "not ended"
+IMPORTED = "imported"  # the folder of what tests import beside the suite
 SEVERITY = ("skipped", "passed", "failure", "error")
 RUN = (0, 1, 5)  # pytest's exit statuses: all passed, some failed, none selected
 
@@ -41,8 +42,9 @@ class Suite:
     """A driver's tests, and how they find the server."""
 
     requirement: str
-    tests: tuple[str, ...]  # patterns of files in the source distribution
+    tests: tuple[str, ...]  # patterns of files and folders in the source distribution
     needed: tuple[str, ...]  # folders of it without which the tests do not run
+    imported: tuple[str, ...] = ()  # what the tests import beside
 
     def setup(self, folder: Path) -> list[str]:
         """Statements for each database; the server can read `folder`."""
@@ -78,15 +80,15 @@ class Sqlalchemy(Suite):
         ]
 
     def arguments(self, dsn: str) -> list[str]:
-        """Its plugin is loaded by its own conftest."""
-        return ["--dburi", dsn.replace("postgresql:", "postgresql+psycopg:", 1), "-p", "no:xdist"]
+        """Its plugin, loaded by its own conftest, leaves out what needs no database or only SQLite's."""
+        return ["--dburi", dsn.replace("postgresql:", "postgresql+psycopg:", 1), "-p", "no:xdist", "--backend-only"]
 
 
 SUITES = {
-    "asyncpg": Suite("asyncpg==0.32.0", ("tests/test_*.py",), ("tests",)),
+    "asyncpg": Suite("asyncpg==0.32.0", ("tests/test_*.py",), ("tests",), ("distro",)),
     "sqlalchemy": Sqlalchemy(
         "sqlalchemy==2.0.44",
-        ("test/dialect/test_suite.py", "test/dialect/postgresql/test_*.py", "test/orm/test_*.py"),
+        ("test/dialect/test_suite.py", "test/dialect/postgresql/test_*.py", "test/engine", "test/sql", "test/orm"),
         ("lib", "test", "setup.cfg", "pyproject.toml"),
     ),
 }
@@ -133,13 +135,20 @@ def run_file(suite: Suite, source: Path, file: str, dsn: str, scratch: Path) -> 
     config = source / "pyproject.toml"
     command = [sys.executable, "-m", "pytest", file, "-q", "-p", "no:asyncio", "-p", "no:cacheprovider"]
     command += ["-c", str(config) if "pyproject.toml" in suite.needed else os.devnull, "--rootdir", str(source)]
-    command += ["-o", "addopts=", f"--timeout={TEST_SECONDS}", f"--junitxml={report}", *suite.arguments(dsn)]
+    command += [
+        "--tb=native",
+        "-o",
+        "addopts=",
+        f"--timeout={TEST_SECONDS}",
+        f"--junitxml={report}",
+        *suite.arguments(dsn),
+    ]
     with (scratch / "output.txt").open("w") as output:
         try:
             ended = subprocess.run(
                 command,
                 cwd=source,
-                env=os.environ | suite.environment(*place.groups()),
+                env=os.environ | {"PYTHONPATH": str(scratch / IMPORTED)} | suite.environment(*place.groups()),
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 timeout=FILE_SECONDS,
@@ -214,12 +223,20 @@ def main() -> int:
         stack.callback(servers.close)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         source = arguments.source.resolve() if arguments.source else fetch(suite, folder)
+        if suite.imported:
+            pip = [sys.executable, "-m", "pip", "install", "-q", "--target", str(folder / IMPORTED)]
+            subprocess.run([*pip, *suite.imported], check=True)
         databases = Databases.create(servers, shards=1 if arguments.unlisted == "one-shard" else 3)
         stack.callback(databases.drop)
         for statement in suite.setup(folder):
             databases.execute(statement)
         unlisted = "s0" if arguments.unlisted == "one-shard" else arguments.unlisted
-        proxy = Proxy(folder, databases.config(database=databases.name, unlisted_tables=unlisted))
+        settings = databases.config(database=databases.name, unlisted_tables=unlisted)
+        # asyncpg's tests also connect to the database that every server has.
+        every = databases.config(database="postgres", unlisted_tables=unlisted).replace(
+            f'/{databases.name}"', '/postgres"'
+        )
+        proxy = Proxy(folder, settings + every[every.index("[[databases]]") :])
         stack.callback(proxy.close)
         for file in selected(suite, source, arguments.only):
             direct = run_file(suite, source, file, databases.oracle, folder)

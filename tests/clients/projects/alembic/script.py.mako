@@ -1,0 +1,1 @@
+"""Needed by Alembic, though no migration is generated here."""
