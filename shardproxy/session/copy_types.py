@@ -1,6 +1,5 @@
 """Binary COPY of values that have OIDs inside: arrays and composite values of the user's own types."""
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -12,9 +11,8 @@ from shardproxy.session.typed import Carrying
 from shardproxy.shard.connection import Connection
 from shardproxy.shard.types import Types
 from shardproxy.sql import CopyFrom, CopyTo, TableRef
+from shardproxy.sql.parse import copied_query
 from shardproxy.wire.usertypes import is_own
-
-_QUERY: Final = re.compile(r"\s*copy\s*\((.*)\)\s*to\s+stdout\b", re.IGNORECASE | re.DOTALL)
 
 
 def _rows_of(copy: CopyTo, sql: bytes) -> bytes:
@@ -24,12 +22,7 @@ def _rows_of(copy: CopyTo, sql: bytes) -> bytes:
         table = ascii_identifier(data.name) if data.schema is None else ascii_name(data.schema, data.name)
         columns = "*" if copy.columns is None else ", ".join(map(ascii_identifier, copy.columns))
         return f"SELECT {columns} FROM {table}".encode("utf-8", "surrogateescape")
-    found = _QUERY.match(sql.decode("latin-1"))
-    if found is None:
-        raise refused(
-            "COPY TO in binary of a query with a comment in front of it is not supported", "Leave the comment out."
-        )
-    return found[1].encode("latin-1")
+    return sql[copied_query(sql.decode("latin-1"))]  # a character for each byte
 
 
 _STORED: Final = """SELECT a.atttypid::pg_catalog.int8 FROM pg_catalog.pg_attribute AS a

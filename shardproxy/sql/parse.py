@@ -83,6 +83,20 @@ def prepared_from(sql: str) -> int:
     return int(token.end) + 1
 
 
+def copied_query(sql: str) -> slice:
+    """Return where the query is in a COPY of one: between its parentheses, without them."""
+    depth = start = 0
+    for token in parser.scan(_as_utf8(sql)[0]):
+        if token.name == "ASCII_40":
+            start = start if depth else token.end + 1
+            depth += 1
+        elif token.name == "ASCII_41":
+            depth -= 1
+            if not depth:
+                break
+    return slice(start, token.start)
+
+
 def _loads(tree: str) -> Node:
     try:
         return json.loads(tree)  # type: ignore[no-any-return]

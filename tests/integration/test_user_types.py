@@ -250,9 +250,16 @@ def copied(dsn: str, sql: str) -> list[Any]:
             return sorted(map(repr, copy.rows()))
 
 
-@pytest.mark.parametrize("what", ["t (a, m, ms, p, ps, n)", "(SELECT a, m, ms, p, ps, n FROM t)"])
-def test_copy_to_in_binary(both: Both, what: str) -> None:
-    sql = f"COPY {what} TO STDOUT (FORMAT binary)"
+@pytest.mark.parametrize(
+    "copy",
+    [
+        "COPY t (a, m, ms, p, ps, n) TO STDOUT",
+        "COPY (SELECT a, m, ms, p, ps, n FROM t) TO STDOUT",
+        "/* é ( */ COPY -- (\n ((SELECT a, m, ms, p, ps, n FROM t WHERE ')' <> $x$($x$) /* ) */) TO/**/STDOUT WITH",
+    ],
+)
+def test_copy_to_in_binary(both: Both, copy: str) -> None:
+    sql = f"{copy} (FORMAT binary)"
     assert copied(both.proxied, sql) == copied(both.direct, sql)
 
 
