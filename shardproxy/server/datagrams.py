@@ -1,6 +1,7 @@
 """What the workers of one address tell each other: datagrams in a directory that only this user can enter.
 
 A CancelRequest, and an order about a session, may arrive at any worker; the process ID tells which one has the session.
+What each knows of tables has to be looked up again when a session of another has changed a definition.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import logging
 import os
 import socket
 import struct
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -20,12 +22,16 @@ log = logging.getLogger(__name__)
 CANCEL: Final = b"c"
 ORDER: Final = b"o"
 ANSWER: Final = b"a"
+DEFINED: Final = b"d"
 
 PATIENCE: Final = 1.0
 """Seconds for another worker's answer; one that has none has died, and its sessions with it."""
 
 LARGEST: Final = 4096
 """Bytes: an order's largest part is a user's name, which is shorter than a startup packet's share of it."""
+
+_NAME: Final = "worker"
+"""What the names of the workers' sockets begin with."""
 
 _head = struct.Struct("!ciiq")
 """The kind, the process ID, the worker to answer, and the order's number there."""
@@ -41,8 +47,8 @@ class Datagrams:
         self._waiting: dict[int, asyncio.Future[Ended]] = {}
         self._orders: set[asyncio.Task[None]] = set()
 
-    def receive(self, keys: CancelKeys) -> None:
-        """Carry out what other workers pass on."""
+    def receive(self, keys: CancelKeys, defined: Callable[[str], None]) -> None:
+        """Carry out what other workers pass on; `defined` gets the database in which definitions have changed."""
         receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         receiver.setblocking(False)
         path = self._address(self._number)
@@ -53,15 +59,17 @@ class Datagrams:
         def receive() -> None:
             packet = receiver.recv(LARGEST)
             if len(packet) > _head.size:
-                self._take(keys, packet)
+                self._take(keys, defined, packet)
 
         asyncio.get_running_loop().add_reader(receiver, receive)
 
-    def _take(self, keys: CancelKeys, packet: bytes) -> None:
+    def _take(self, keys: CancelKeys, defined: Callable[[str], None], packet: bytes) -> None:
         kind, pid, worker, number = _head.unpack_from(packet)
         rest = packet[_head.size :]
         if kind == CANCEL:
             keys.cancel(pid, rest)
+        elif kind == DEFINED:
+            defined(rest.decode())
         elif kind == ORDER:
             task = asyncio.ensure_future(self._answer(keys, pid, worker, number, Order.unpacked(rest)))
             self._orders.add(task)
@@ -72,6 +80,14 @@ class Datagrams:
     async def _answer(self, keys: CancelKeys, pid: int, worker: int, number: int, order: Order) -> None:
         ended = await keys.order(pid, order)
         self._send(worker, _head.pack(ANSWER, pid, self._number, number) + ended.value)
+
+    def defined(self, database: str) -> None:
+        """Tell all other workers that definitions in a database have changed."""
+        packet = _head.pack(DEFINED, 0, self._number, 0) + database.encode()
+        for path in self._directory.glob(f"{_NAME}*"):
+            number = int(path.name.removeprefix(_NAME))
+            if number != self._number:
+                self._send(number, packet)
 
     def pass_on(self, pid: int, key: bytes) -> None:
         """Pass a CancelRequest on to the worker that has the session; if there is none, only the log shows it."""
@@ -103,7 +119,7 @@ class Datagrams:
         return True
 
     def _address(self, number: int) -> str:
-        return str(self._directory / f"worker{number}")
+        return str(self._directory / f"{_NAME}{number}")
 
 
 def _worker_of(pid: int) -> int:

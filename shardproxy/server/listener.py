@@ -47,6 +47,7 @@ class Listener:
         self._datagrams = None if worker is None else Datagrams(worker.directory, worker.number)
         if worker is not None:
             self._cancel_keys = CancelKeys(worker.first_pid, self._datagrams)
+        self._join_others()
         self._login = Login(config, self._cancel_keys, self._secret)
         self._server: asyncio.Server | None = None
         self._draining = False
@@ -55,7 +56,7 @@ class Listener:
         """Listen; return the address, with the port that the kernel chose if the configuration has 0."""
         loop = asyncio.get_running_loop()
         if self._worker is not None and self._datagrams is not None:
-            self._datagrams.receive(self._cancel_keys)
+            self._datagrams.receive(self._cancel_keys, self._defined)
             self._server = await loop.create_server(self._stream, sock=self._worker.socket(), backlog=BACKLOG)
         else:
             self._server = await loop.create_server(
@@ -73,6 +74,18 @@ class Listener:
         self.config = config
         self.databases = databases
         self._login = Login(config, self._cancel_keys, self._secret)
+        self._join_others()
+
+    def _join_others(self) -> None:
+        """Have the other workers told of changes of definitions."""
+        if self._datagrams is not None:
+            for database in self.databases.values():
+                database.tell_others = self._datagrams.defined
+
+    def _defined(self, name: str) -> None:
+        """A session of another worker has changed a definition."""
+        if name in self.databases:
+            self.databases[name].forget_definitions()
 
     def _stream(self) -> Stream:
         return Stream(FrameReader(authentication_limit), self._accept)

@@ -1,7 +1,8 @@
 """What all sessions of one configured database share: the shards' addresses, the tables, and how it commits."""
 
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from shardproxy.config import Database as DatabaseConfig
 from shardproxy.config import Table
@@ -51,6 +52,11 @@ class Database:
         self.keys_renamed: dict[tuple[int, int], dict[str, int]] = {}
         """By shard and OID the numbers (pg_attribute.attnum) of key columns that a statement has renamed."""
         self.generation = 0
+        """How often definitions have changed."""
+        self.tell_others: Callable[[str], None] | None = None
+        """Tells the other workers that definitions of the database of this name have changed."""
+        self.defining = 0
+        """Transactions with changes of definitions that are being committed."""
         self.builtin_functions: frozenset[str] | None = None
         """The names of PostgreSQL's own functions, once a session has asked for them."""
         self._tables = {(table.schema, table.relation): table for table in config.tables}
@@ -94,8 +100,33 @@ class Database:
         others = () if listed else self._single_shards
         return [*dict.fromkeys(shard for shard in (*shards, self.unlisted_shard, *others) if shard is not None)]
 
+    @property
+    def certain_generation(self) -> int:
+        """The generation of what a session finds now; -1 while each shard may show the old or the new."""
+        return -1 if self.defining else self.generation
+
+    @contextmanager
+    def definitions_commit(self) -> Iterator[None]:
+        """A transaction that has changed definitions commits inside: its locks go before its answer comes.
+
+        At its end they have changed again: who has asked since its statement has seen, and may have kept, the old ones.
+        """
+        self.definitions_changed()
+        self.defining += 1
+        try:
+            yield
+        finally:
+            self.defining -= 1
+            self.definitions_changed()
+
     def definitions_changed(self) -> None:
         """A statement has changed a definition: what sessions know of tables may be wrong."""
+        self.forget_definitions()
+        if self.tell_others is not None:
+            self.tell_others(self.config.name)
+
+    def forget_definitions(self) -> None:
+        """Look definitions up again; another worker's session may have changed one."""
         self.generation += 1
         self.looks.clear()
         self.types.forget()

@@ -6,6 +6,7 @@ Errors leave as PgError; the caller then calls `Transactions.statement_failed`.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -41,7 +42,7 @@ from shardproxy.session.client import Client
 from shardproxy.session.copy_out import copy_out
 from shardproxy.session.database import Database
 from shardproxy.session.executed import as_executed, check_executed, executed_by
-from shardproxy.session.follow import Follow, Request, Returning, query_returning
+from shardproxy.session.follow import Follow, Request, Returning, query_returning, redefined, sees_old
 from shardproxy.session.lane_plans import Facts
 from shardproxy.session.long_text import LONG
 from shardproxy.session.names import Resolver
@@ -76,6 +77,9 @@ READS = frozenset({
     Kind.SELECT, Kind.SHOW, Kind.EXPLAIN, Kind.FETCH, Kind.CLOSE_CURSOR, Kind.DEALLOCATE, Kind.COPY_TO,
 })  # fmt: skip
 """Kinds that need no transaction of their own to be the same on several shards."""
+
+WAITED = 0.1
+"""Seconds after which a write may have waited for a lock, and that for a definition which changes elsewhere."""
 
 _QUERY = (Owed(Expect.QUERY),)
 
@@ -197,7 +201,7 @@ class Executor:
             statement, params = as_executed(statement, executed, prepared)
         await names.heed(statement)
         while True:
-            cache, generation = names.cache, self._database.generation
+            cache, generation = names.cache, self._database.certain_generation
             tables = await names.resolve(statement)
             context = await names.context(statement, tables, params)
             memory = replace(self.memory, in_transaction=transaction.open)
@@ -289,7 +293,30 @@ class Executor:
         self, plan: Copies, first: Connection, output: Output, request: Request, returning: Returning
     ) -> Answer:
         """Write a reference table."""
-        return await Follow(self._shards, plan, output).run(first, request, returning)
+        facts, began = self.offers.facts, time.monotonic()
+        answer = await Follow(self._shards, plan, output).run(first, request, returning)
+        if facts is not None and not (answer.tag or "").endswith(" 0"):
+            await self._confirm(facts, first, waited=time.monotonic() - began > WAITED)
+        return answer
+
+    async def _confirm(self, facts: Facts, first: Connection, *, waited: bool) -> None:
+        """Raise if a write may have waited for a change of a definition that its plan does not know.
+
+        From now on none can come in between: the write has the table's lock.
+        """
+        changed = not self.offers.hold(facts)
+        if not changed and not waited:
+            return
+        if await sees_old(first):
+            if changed:
+                raise redefined()
+            return
+        names, statement = self._names, facts.statement
+        names.look_anew()
+        tables = await names.resolve(statement)
+        context = await names.context(statement, tables, ())
+        if route(statement, tables, context) != route(statement, facts.tables, facts.context):
+            raise redefined()
 
     # Executors.
 

@@ -322,8 +322,23 @@ async def _may_come(connection: Connection, deadline: float) -> bool:
     """Whether a row that is not there yet may be there soon."""
     if time.monotonic() > deadline:
         return False
+    return not await sees_old(connection)
+
+
+async def sees_old(connection: Connection) -> bool:
+    """Whether the transaction goes on seeing what was there when it began."""
     [level] = await connection.fetch_row("SHOW transaction_isolation", 1)
-    return level not in _SEES_OLD
+    return level in _SEES_OLD
+
+
+def redefined() -> PgError:
+    """The error of a write by a plan that a change of a definition has overtaken."""
+    return PgError(
+        SERIALIZATION_FAILURE,
+        "could not serialize access due to concurrent change of a definition",
+        detail="The copies of the reference table might come apart.",
+        hint="Run the transaction again.",
+    )
 
 
 def _count(tag: str) -> int:

@@ -40,7 +40,7 @@ class Facts:
     context: Context
     plan: Plan
     generation: int
-    """That of the definitions that these rest on."""
+    """That of the definitions that these rest on (`Database.certain_generation`)."""
 
 
 class Overlap(Enum):

@@ -51,7 +51,10 @@ class Offers:
         plan = query_plan(facts, statements[0], kinds, texts, self.columns) if len(statements) == 1 else None
         cache.queries.keep((text, kinds), plan)
 
+    def hold(self, facts: Facts) -> bool:
+        """Whether no definition has changed since they were found."""
+        return facts.generation == self._database.generation and not self._database.defining
+
     def _new_facts(self) -> Facts | None:
-        """Return the facts of the last statement, unless a definition has changed since they were found."""
-        facts = self.facts
-        return None if facts is None or facts.generation != self._database.generation else facts
+        """Return the facts of the last statement, if they hold."""
+        return None if self.facts is None or not self.hold(self.facts) else self.facts

@@ -5,6 +5,7 @@ this module carries the client's words to the shards that take part.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from shardproxy.errors import PgError, ProtocolError
 from shardproxy.routing import Settings
@@ -122,7 +123,9 @@ class Transactions:
                     detail=", ".join(connection.name for connection in participants if not connection.usable),
                 )
             if participants:
-                for warning in await self._database.commit(participants, shards.ahead):
+                with self._database.definitions_commit() if transaction.defined else nullcontext():
+                    warnings = await self._database.commit(participants, shards.ahead)
+                for warning in warnings:
                     self._client.notice(warning.fields)
         except BaseException:
             restoring = transaction.restoring_sql()
@@ -134,9 +137,6 @@ class Transactions:
             raise
         finally:
             self.committing = False
-        if transaction.defined:
-            # Again: who has asked since the statement has seen, and may have kept, what was before.
-            self._database.definitions_changed()
         changed = transaction.has_set
         shards.end(committed=True)
         if changed:

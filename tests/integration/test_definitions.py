@@ -1,9 +1,16 @@
 """DDL of sharded tables: what would leave rows on the wrong shard is refused, what changes is seen at once."""
 
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
 import pytest
 
+from shardproxy.session.name_cache import KEEP
 from tests.conftest import RunProxy
 from tests.support.databases import Databases, Servers, execute
+from tests.support.proxy import Proxy
 from tests.support.rawclient import RawClient
 from tests.support.twin import Twin
 
@@ -87,3 +94,55 @@ def test_a_table_that_another_proxy_has_made_is_found_at_once(servers18: Servers
             assert all(writes.query(f"SELECT a FROM t WHERE a = {key}").rows for key in range(1, 9))
     finally:
         databases.drop()
+
+
+Pair = tuple[Databases, Proxy, Proxy]
+"""Two proxies over the same shards."""
+
+
+@pytest.fixture(scope="module")
+def pair(servers18: Servers, run_proxy_for_module: RunProxy) -> Iterator[Pair]:
+    databases = Databases.create(servers18, one_server=True)
+    config = databases.config([{"name": "ref", "placement": "reference"}])
+    yield databases, run_proxy_for_module(config), run_proxy_for_module(config)
+    databases.drop()
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["one proxy", "two proxies"])
+@pytest.mark.parametrize(
+    ("change", "write", "overtaken"),
+    [
+        ("ALTER b SET DEFAULT random()::text", "INSERT INTO ref (a) VALUES (1001)", True),
+        ("ADD c float, ALTER c SET DEFAULT random()", "INSERT INTO ref (a, b) VALUES (1001, 'x')", True),
+        ("ADD c text DEFAULT 'y'", "INSERT INTO ref (a, b) VALUES (1001, now()::text)", True),
+        ("ALTER b SET DEFAULT 'y'", "INSERT INTO ref (a) VALUES (1001)", False),
+        ("ADD c int", "INSERT INTO ref (a, b) VALUES (1001, 'x')", False),
+    ],
+)
+def test_a_write_that_has_waited_for_ddl_leaves_copies_equal(
+    pair: Pair, change: str, write: str, *, overtaken: bool, elsewhere: bool
+) -> None:
+    """It had been planned by the old definition: each shard computed the new default for itself."""
+    databases, one, other = pair
+    with (
+        psycopg.connect(one.dsn()) as ddl,
+        psycopg.connect((other if elsewhere else one).dsn(), autocommit=True) as writer,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        ddl.execute("DROP TABLE IF EXISTS ref; CREATE TABLE ref (a int PRIMARY KEY, b text)")
+        ddl.commit()
+        time.sleep(KEEP if elsewhere else 0)
+        writer.execute(write.replace("1001", "1000").encode())
+        ddl.execute(f"ALTER TABLE ref {change}".encode())
+        writing = pool.submit(writer.execute, write.encode())
+        time.sleep(0.3)
+        ddl.commit()
+        if overtaken:
+            with pytest.raises(psycopg.errors.SerializationFailure, match="change of a definition"):
+                writing.result()
+            writer.execute(write.encode())
+        else:
+            writing.result()
+    rows = databases.rows("SELECT to_jsonb(ref) FROM ref ORDER BY a")
+    assert rows == [rows[0]] * 3
+    assert len(rows[0]) == 2

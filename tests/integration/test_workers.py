@@ -17,15 +17,23 @@ from tests.conftest import RunProxy, StartServer
 from tests.support.databases import Databases, Servers, execute, toml
 from tests.support.proxy import Proxy
 
-TABLES = [{"name": "items", "placement": "hash", "key": ["id"]}]
+TABLES: list[dict[str, object]] = [
+    {"name": "items", "placement": "hash", "key": ["id"]},
+    {"name": "ref", "placement": "reference"},
+]
 WORKERS = 2
 
 
 @pytest.fixture
-def proxy(servers18: Servers, run_proxy: RunProxy) -> Iterator[Proxy]:
-    databases = Databases.create(servers18, one_server=True)
-    yield run_proxy(databases.config(TABLES, server={"workers": WORKERS}))
-    databases.drop()
+def databases(servers18: Servers) -> Iterator[Databases]:
+    made = Databases.create(servers18, one_server=True)
+    yield made
+    made.drop()
+
+
+@pytest.fixture
+def proxy(databases: Databases, run_proxy: RunProxy) -> Proxy:
+    return run_proxy(databases.config(TABLES, server={"workers": WORKERS}))
 
 
 def workers_of(proxy: Proxy) -> list[int]:
@@ -51,6 +59,22 @@ def test_cancel_reaches_its_session_at_whichever_worker_it_arrives(proxy: Proxy)
                 connection.execute("SELECT pg_sleep(20)")
             timer.join()
             assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_definitions_that_one_worker_has_changed_are_new_to_all(proxy: Proxy, databases: Databases) -> None:
+    """Each had kept for a second what it knew: a column's default was computed by each shard, and copies came apart."""
+    with ExitStack() as stack:
+        clients = [stack.enter_context(psycopg.connect(proxy.dsn("shop"), autocommit=True)) for _ in range(8)]
+        clients[0].execute("CREATE TABLE ref (id int PRIMARY KEY, v text DEFAULT 'x')")
+        for number, client in enumerate(clients):
+            for one in clients:
+                one.execute("INSERT INTO ref VALUES (-1) ON CONFLICT DO NOTHING; DELETE FROM ref WHERE id = -1")
+            client.execute(f"ALTER TABLE ref ALTER v SET DEFAULT {'random()::text' if number % 2 == 0 else repr('x')}")
+            for other, one in enumerate(clients):
+                one.execute("INSERT INTO ref VALUES (%s)", (10 * number + other,))
+        rows = clients[0].execute("SELECT id, v FROM ref ORDER BY id").fetchall()
+    assert len(rows) == 64
+    assert databases.rows("SELECT id, v FROM ref ORDER BY id") == [rows] * 3
 
 
 def replace_workers(proxy: Proxy, *, at_most: int = WORKERS) -> None:
