@@ -67,6 +67,7 @@ def may_call(called: Iterable[FunctionName], context: Context, names: frozenset[
     return any(
         space not in {None, "pg_catalog"} or name in names or (context.builtin and name not in context.builtin)
         for space, name in called
+        if (space, name) not in context.immutable
     )
 
 

@@ -8,7 +8,7 @@ from shardproxy.native import Placement
 from shardproxy.routing.identifiers import ascii_name
 from shardproxy.routing.keytypes import KeyColumn
 from shardproxy.routing.written import Written
-from shardproxy.sql import Object, TableRef
+from shardproxy.sql import FunctionName, Object, TableRef
 
 NOTIFICATIONS: Final = 0
 """The shard of LISTEN, NOTIFY and pg_notify(): a session gets what others send only where all use the same one."""
@@ -128,6 +128,8 @@ class Context:
     """The reference table that the statement writes."""
     builtin: frozenset[str] = frozenset()
     """The names of PostgreSQL's own functions."""
+    immutable: frozenset[FunctionName] = frozenset()
+    """Those of the statement's other functions that are immutable."""
 
     def lasting(self) -> "Context":
         """What holds for the statement whatever its parameters are: their values may be large, and are not kept."""

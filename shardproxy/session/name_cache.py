@@ -38,6 +38,8 @@ class NameCache:
     relations: dict[tuple[str | None, str], Resolved] = field(default_factory=dict)
     """Those that exist."""
     aggregates: dict[Names, bool] = field(default_factory=dict)
+    immutable: dict[Names, Names] = field(default_factory=dict)
+    """Of functions that are not PostgreSQL's own, those that are."""
     written: dict[tuple[str, str], Written] = field(default_factory=dict)
     """By schema and name, reference tables that were written."""
     plans: Plans[bytes, LanePlan] = field(default_factory=Plans)
@@ -63,6 +65,7 @@ class NameCache:
         """Forget all."""
         self.relations.clear()
         self.aggregates.clear()
+        self.immutable.clear()
         self.written.clear()
         self.plans.clear()
         self.queries.clear()

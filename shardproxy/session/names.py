@@ -107,18 +107,34 @@ class Resolver:
     async def heed(self, statement: Statement) -> None:
         """Have names of its own from now on, if a statement makes temporary relations or may do so unseen.
 
-        That may be any function but PostgreSQL's, and the code of DO and CALL.
+        That may be any function but PostgreSQL's and immutable ones, and the code of DO and CALL.
         """
-        if statement.functions:
-            await self._know_builtin()
+        others = await self._others(statement)
         if self._own:
             return
-        if isinstance(statement, Code) or (isinstance(statement, CreateAs | Utility) and statement.temporary):
+        makes = isinstance(statement, Code) or (isinstance(statement, CreateAs | Utility) and statement.temporary)
+        if makes or others - await self._immutable(others):
             self.has_own()
-        elif statement.functions:
-            known = await self._know_builtin()
-            if any(space not in {None, "pg_catalog"} or name not in known for space, name in statement.functions):
-                self.has_own()
+
+    async def _others(self, statement: Statement) -> Names:
+        """Return the functions of a statement that are not PostgreSQL's own."""
+        if not statement.functions:
+            return frozenset()
+        known = await self._know_builtin()
+        return frozenset(
+            one for one in statement.functions if one[0] not in {None, "pg_catalog"} or one[1] not in known
+        )
+
+    async def _immutable(self, functions: Names) -> Names:
+        """Return which of some functions that are not PostgreSQL's own are immutable: they leave and write nothing."""
+        if not functions:
+            return functions
+        known = self.cache.immutable
+        if functions not in known:
+            connection = await self._reader()
+            [answer] = await connection.fetch_row(catalog.immutable_sql(sorted(functions, key=str)), 1)
+            known[functions] = catalog.parse_functions(catalog.text(answer))
+        return known[functions]
 
     async def _know_builtin(self) -> frozenset[str]:
         """Return the names of PostgreSQL's own functions."""
@@ -211,7 +227,7 @@ class Resolver:
             if functions not in aggregates:
                 connection = await self._reader()
                 [answer] = await connection.fetch_row(catalog.function_kinds_sql(sorted(functions, key=str)), 1)
-                aggregates[functions] = bool(catalog.parse_function_kinds(catalog.text(answer)))
+                aggregates[functions] = bool(catalog.parse_functions(catalog.text(answer)))
             aggregate = aggregates[functions]
         return Context(
             nshards=len(self._shards.addresses),
@@ -225,6 +241,7 @@ class Resolver:
             places=await self._locator.places(statement),
             written=await self.written(tables),
             builtin=self._database.builtin_functions or frozenset(),
+            immutable=await self._immutable(await self._others(statement)),
         )
 
     async def written(self, tables: Mapping[TableRef, Resolved]) -> Written | None:

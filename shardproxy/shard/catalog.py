@@ -131,6 +131,20 @@ FROM asked AS a WHERE EXISTS (
     AND CASE WHEN a.space IS NULL THEN pg_catalog.pg_function_is_visible(p.oid)
         ELSE n.nspname OPERATOR(pg_catalog.=) a.space::pg_catalog.name END)"""
 
+_IMMUTABLE: Final = """WITH {asked}, known(number, volatility) AS (
+  SELECT a.number, p.provolatile FROM asked AS a
+  JOIN pg_catalog.pg_proc AS p ON p.proname OPERATOR(pg_catalog.=) a.name::pg_catalog.name
+  JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
+  WHERE CASE WHEN a.space IS NULL THEN pg_catalog.pg_function_is_visible(p.oid)
+    ELSE n.nspname OPERATOR(pg_catalog.=) a.space::pg_catalog.name END
+)
+SELECT pg_catalog.encode(pg_catalog.convert_to(COALESCE(pg_catalog.json_agg(
+    pg_catalog.json_build_array(a.space, a.name) ORDER BY a.number), '[]')::pg_catalog.text, {encoding}), 'hex')
+FROM asked AS a
+WHERE a.number OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT k.number FROM known AS k))
+  AND a.number OPERATOR(pg_catalog.<>) ALL (
+    ARRAY(SELECT k.number FROM known AS k WHERE k.volatility OPERATOR(pg_catalog.<>) 'i'))"""
+
 
 BUILTIN_FUNCTIONS: Final = f"""SELECT pg_catalog.encode(pg_catalog.convert_to(
   pg_catalog.json_agg(DISTINCT p.proname)::pg_catalog.text, {ENCODING}), 'hex') FROM pg_catalog.pg_proc AS p
@@ -233,8 +247,13 @@ def function_kinds_sql(names: Sequence[Name]) -> str:
     return _FUNCTION_KINDS.format(asked=_asked(names), encoding=ENCODING)
 
 
-def parse_function_kinds(answer: str) -> frozenset[Name]:
-    """Read the answer: those of the names asked for that may mean an aggregate or a window function."""
+def immutable_sql(names: Sequence[Name]) -> str:
+    """Return the query that tells which of these functions are immutable, whatever their arguments are."""
+    return _IMMUTABLE.format(asked=_asked(names), encoding=ENCODING)
+
+
+def parse_functions(answer: str) -> frozenset[Name]:
+    """Read the answer: those of the names asked for that are, or may be, what was asked."""
     return frozenset((space, name) for space, name in read_json(answer))
 
 

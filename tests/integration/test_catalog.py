@@ -36,7 +36,7 @@ def relation(session: Session, name: str, schema: str | None = None) -> Relation
 
 
 def functions(session: Session, *names: catalog.Name) -> set[catalog.Name]:
-    return set(catalog.parse_function_kinds(one_value(session, catalog.function_kinds_sql(names))))
+    return set(catalog.parse_functions(one_value(session, catalog.function_kinds_sql(names))))
 
 
 @pytest.fixture

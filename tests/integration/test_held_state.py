@@ -46,7 +46,10 @@ def shop(servers18: Servers, run_proxy: RunProxy) -> Iterator[Shop]:
     databases.execute(
         "CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE ref (id int PRIMARY KEY, v text);"
         "CREATE SEQUENCE s; INSERT INTO ref SELECT n, 'x' FROM generate_series(1, 5) AS n;"
-        "CREATE FUNCTION f(int) RETURNS int LANGUAGE sql AS 'SELECT $1'"
+        "CREATE FUNCTION f(int) RETURNS int LANGUAGE sql AS 'SELECT $1';"
+        "CREATE FUNCTION pure(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1';"
+        "CREATE FUNCTION mixed(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1';"
+        "CREATE FUNCTION mixed(text) RETURNS text LANGUAGE sql AS 'SELECT $1'"
     )
     yield Shop(databases, run_proxy(databases.config(TABLES)))
     databases.drop()
@@ -60,6 +63,7 @@ HELD = {
     "a table made by SELECT INTO": "SELECT 1 AS n INTO TEMPORARY mine",
     "a cursor WITH HOLD": "DECLARE c CURSOR WITH HOLD FOR SELECT * FROM ref",
     "what a function may have left": "SELECT f(1)",
+    "what one of its name may have left": "SELECT mixed(1)",
     "an advisory lock in an error": "SELECT pg_advisory_lock(7), 1 / (SELECT count(*) FROM ref WHERE id = 0)",
 }
 
@@ -89,6 +93,8 @@ def test_a_session_that_has_lost_something_ends(shop: Shop, held: str) -> None:
 LET_GO = {
     "nothing": "SELECT v FROM ref",
     "a function of PostgreSQL's": "SELECT upper(v), now() FROM ref",
+    "an immutable function": "SELECT pure(id), public.pure(1) FROM ref",
+    "an immutable function of a key": "SELECT pure(id) FROM t WHERE id = 5",
     "a lock of a transaction": "SELECT pg_advisory_xact_lock(7)",
     "a sequence": "SELECT nextval('s')",
     "a setting": "SET work_mem = '5MB'",
