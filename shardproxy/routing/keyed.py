@@ -10,7 +10,7 @@ tables.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Final, Literal
 
 from shardproxy.errors import PgError
@@ -121,6 +121,7 @@ class AtHome:
     """The statement reads what every shard has: the session's home shard answers."""
 
     kind: ClassVar[Literal["home"]] = "home"
+    free: bool = field(default=False, compare=False)
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -277,8 +278,8 @@ def _without_key(statement: Keyable, tables: Tables, context: Context) -> Fixed 
     match plan:
         case OneShard(shard):
             return Fixed(shard)
-        case Home():
-            return AtHome()
+        case Home(free=free):
+            return AtHome(free)
     return None
 
 

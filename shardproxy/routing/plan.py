@@ -4,7 +4,7 @@
 `explain`, and its executor; the type checker names what is forgotten.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shardproxy.routing.written import WrittenColumn
 
@@ -16,7 +16,12 @@ class Local:
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """Any shard could answer, and the session's home shard does."""
+    """Any shard could answer, and the session's home shard does.
+
+    `free`: the answer is the same on all of them, so that one which the session is connected to will do.
+    """
+
+    free: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

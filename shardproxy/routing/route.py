@@ -76,6 +76,15 @@ NOTHING: Final = Memory()
 
 _HINT_CURSOR: Final = "Read with a plain SELECT; a portal of the extended protocol gives its rows in portions."
 
+ALIKE: Final = frozenset({
+    "application_name", "bytea_output", "client_encoding", "client_min_messages", "constraint_exclusion", "datestyle",
+    "default_transaction_isolation", "default_transaction_read_only", "extra_float_digits", "intervalstyle",
+    "is_superuser", "lock_timeout", "role", "search_path", "server_encoding", "server_version", "server_version_num",
+    "session_authorization", "standard_conforming_strings", "statement_timeout", "timezone", "transaction_isolation",
+    "transaction_read_only",
+})  # fmt: skip
+"""Settings that are the session's, and those that are the same on all shards."""
+
 Rows = Select | Insert | Update | Delete | Merge | CreateAs
 
 
@@ -105,8 +114,8 @@ def route(statement: Statement, tables: Tables, context: Context, memory: Memory
             raise no_snapshot(f"SET {name}")
         case Set() | Reset() | Discard():
             return route_settings(statement, context.params)
-        case Show():
-            return Home()
+        case Show(name=name):
+            return Home(free=name.lower() in ALIKE)
         case Listen() | Unlisten() | Notify():
             return OneShard(NOTIFICATIONS)
         case Fetch() | CloseCursor():

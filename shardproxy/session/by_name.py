@@ -96,7 +96,6 @@ class ByName:
 
         It has the cursor or the prepared statement that the statement names, too.
         """
-        await self._shards.open_home()
         statement = prepared.statement
         if isinstance(statement, Fetch):
             cursor = self._names.cursor(self._names.key(statement.name))

@@ -48,6 +48,7 @@ class Database:
         """The shard that has all tables that are not listed, None if none has."""
         self.steady = self.unlisted_shard or FIRST
         """The home of sessions while it can be reached: the one whose catalogs clients read, and what has one owner."""
+        self._turn = self.steady
         self.types = Types(self.addresses, self.steady)
         self.keys_renamed: dict[tuple[int, int], dict[str, int]] = {}
         """By shard and OID the numbers (pg_attribute.attnum) of key columns that a statement has renamed."""
@@ -71,6 +72,11 @@ class Database:
         """By the process IDs of backends where notifications pass, those that their sessions' clients know."""
         self.deadlocks = DeadlockWatch(self.addresses, config.deadlock_timeout)
         self.long_texts = LongTexts()
+
+    def next_shard(self) -> int:
+        """Return the shard that a new session asks what any one can answer: each has its turn."""
+        self._turn, turn = (self._turn + 1) % len(self.addresses), self._turn
+        return turn
 
     def table(self, schema: str, relation: str) -> Table | None:
         """Return a table's configuration, None if it is not listed."""

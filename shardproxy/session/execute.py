@@ -210,7 +210,7 @@ class Executor:
             else:  # placing its keys takes long, and other clients' turns come in between
                 plan = await asyncio.to_thread(route, statement, tables, context, memory)
             if isinstance(plan, Settings | Connected):
-                await self._shards.open_home()
+                await self._shards.open_some()
             shards = self.shards_of(plan)
             await self._shards.open(shards)
             if held := held_by(statement, context):
@@ -238,7 +238,6 @@ class Executor:
         """Find out the types of a statement's parameters."""
         if prepared.described:
             return
-        await self._shards.open_home()
         [connection] = await self._shards.join([await self._names.knowing(prepared.statement)])
         made = request(connection.statements, [Pending(Expect.DESCRIBE_STATEMENT, prepared)], None, forward=False)
         made.add(encode.SYNC, SWALLOWED_SYNC)
@@ -249,8 +248,8 @@ class Executor:
     def shards_of(self, plan: Plan) -> tuple[int, ...]:
         """Return the numbers of the shards that a plan means."""
         match plan.rows if isinstance(plan, CopyFromClient | CopyToClient) else plan:
-            case Home():
-                return (self._shards.home,)
+            case Home(free=free):
+                return (self._shards.some if free else self._shards.home,)
             case OneShard(shard):
                 return (shard,)
             case Gather(shards):

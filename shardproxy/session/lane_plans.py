@@ -70,7 +70,7 @@ class LanePlan:
         """Return the shard for the Bind message with the payload view[start:end]; None if `route` has to tell."""
         made = self.keyed
         if made.kind == "home":
-            return shards.home
+            return shards.some if made.free else shards.home
         values: dict[int, ParamValue] = {}
         for number in made.numbers:
             found = bind_parameter(view, start, end, number)
@@ -92,7 +92,9 @@ class QueryPlan:
 
     def shard(self, kinds: bytes, texts: Sequence[bytes], shards: Shards) -> int | None:
         """Return the shard for a Query with these constants; None if `route` has to tell."""
-        return shards.home if self.keyed.kind == "home" else self.keyed.shard_of_constants(kinds, texts)
+        if self.keyed.kind == "home":
+            return shards.some if self.keyed.free else shards.home
+        return self.keyed.shard_of_constants(kinds, texts)
 
 
 def overlap_of(statement: Statement) -> Overlap:

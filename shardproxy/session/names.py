@@ -60,7 +60,7 @@ class Resolver:
         self._cache: NameCache | None = None
         self._own = False
         self._tables: dict[Relation, ShardedTable] = {}
-        self._locator = Locator(database, shards, self._reader)
+        self._locator = Locator(database, shards, self._home_reader)
 
     # What is known.
 
@@ -191,7 +191,7 @@ class Resolver:
             if unfit is not None and statement.kind in DEFINITIONS:
                 misfits[name] = unfit
             elif relation is None:
-                found[name] = await self._elsewhere(name)
+                found[name] = await self._elsewhere(name, self._shards.number_of(connection))
             else:
                 found[name] = await self.resolved(connection, relation)
         if any(one is not None and one.schema.startswith(TEMPORARY) for one in found.values()):
@@ -201,10 +201,13 @@ class Resolver:
             self.cache.relations.update({name: one for name, one in found.items() if one is not None})
         return found | misfits
 
-    async def _elsewhere(self, name: tuple[str | None, str]) -> Resolved | None:
-        """Look for a `single` table, or what belongs to one, which its own shard alone may have."""
-        for shard in self._database.single_shards(*name):
-            if shard != self._shards.home:
+    async def _elsewhere(self, name: tuple[str | None, str], asked: int) -> Resolved | None:
+        """Look for what another shard than the one that was asked may have.
+
+        That is a `single` table, or what belongs to one; and home has what is temporary, or not listed.
+        """
+        for shard in dict.fromkeys((*self._database.single_shards(*name), self._shards.home)):
+            if shard != asked:
                 [connection] = await self._shards.join([shard])
                 [relation] = await self.relations(connection, [name])
                 if relation is not None:
@@ -212,8 +215,14 @@ class Resolver:
         return None
 
     async def knowing(self, statement: Statement) -> int:
-        """Return a shard that has all relations of a statement: home, or a `single` one's; PgError where none has."""
-        shard = elsewhere(await self.resolve(statement))
+        """Return a shard that has all relations of a statement, or tells which is missing; PgError where none has."""
+        tables = await self.resolve(statement)
+        shard = elsewhere(tables)
+        if shard is None and all(table.sharded for table in tables.values()):
+            await self._shards.open_some()
+            return self._shards.some
+        if shard is None:
+            await self._shards.open_home()
         return self._shards.home if shard is None else shard
 
     async def context(
@@ -251,7 +260,7 @@ class Resolver:
             return None
         known, name = self.cache.written, (table.schema, table.name)
         if name not in known:
-            connection = await self._reader()
+            connection = await self._home_reader()
             version = int(connection.parameters.get("server_version", "0").partition(".")[0])
             answers = await connection.fetch(written_sql(table.schema, table.name, version))
             known[name] = parse_written(catalog.text(answers[0][0])) if answers else Written()
@@ -260,11 +269,20 @@ class Resolver:
         return known[name]
 
     async def _reader(self) -> Connection:
-        """Return the connection to read the catalog with: inside the transaction, once that has done anything."""
-        connection = await self._shards.open_home()
+        """Return the connection to read the catalog with: inside the transaction, once that has done anything.
+
+        It is one that the session has: what its shard alone has not is looked for on the others.
+        """
+        return await self._inside(await self._shards.open_some(), self._shards.some)
+
+    async def _home_reader(self) -> Connection:
+        """Return the connection to home: for what has to be that shard's, and for temporary relations."""
+        return await self._inside(await self._shards.open_home(), self._shards.home)
+
+    async def _inside(self, connection: Connection, shard: int) -> Connection:
         transaction = self._shards.transaction
         if transaction.open and (transaction.joined or len(transaction.log) > 1):
-            [connection] = await self._shards.join([self._shards.home])
+            [connection] = await self._shards.join([shard])
         return connection
 
     @staticmethod
@@ -275,7 +293,7 @@ class Resolver:
 
     async def resolved(self, connection: Connection, relation: Relation) -> Resolved:
         """Return who a relation is that has been looked up on this connection."""
-        home = self._shards.home
+        home = self._shards.number_of(connection)
         schema = relation.schema
         columns = tuple(column.name for column in relation.columns)
         if schema in CATALOGS:

@@ -38,7 +38,7 @@ async def read(
 async def _refusal(shards: Shards, text: Text, error: PgError) -> PgError:
     """Return a shard's error for the text; ours if no shard can be asked, or if it has none."""
     try:
-        connection = await shards.open_home()
+        connection = await shards.open_some()
     except PgError as unreachable:
         if unreachable.sqlstate not in UNREACHABLE:
             raise

@@ -60,6 +60,7 @@ class Session:
             database.deadlocks,
             database.places.confirm,
             database.steady,
+            database.next_shard(),
         )
         self._names = Resolver(database, self.shards, parameters_key(identity.settings))
         self._transactions = Transactions(database, self.shards, self._names, self.client)
@@ -259,7 +260,7 @@ class Session:
             self._database.speakers[connection.pid] = self._pid
         connection.statements.types = self._database.types.of(shard)
         connection.on_parameter = lambda name, value: self._parameter(shard, name, value)
-        if shard == self.shards.home:
+        if len(self.shards.connections) == 1:
             self._database.remember_parameters(self.identity.settings, dict(connection.parameters))
             for name, value in connection.parameters.items():
                 self.client.parameter(name, value)
@@ -272,7 +273,7 @@ class Session:
         self.client.on_notice(shard, fields)
 
     def _parameter(self, shard: int, name: str, value: str) -> None:
-        if shard == self.shards.home:
+        if shard == self.shards.connected[0]:
             self.client.parameter(name, value, later=self._busy)
 
 

@@ -44,10 +44,12 @@ class Shards:
         deadlocks: DeadlockWatch,
         confirm: Callable[[int], Awaitable[None]] | None = None,
         favoured: int | None = None,
+        spread: int = 0,
     ) -> None:
         """`confirm` raises for a shard that must not be used: it is not the one that the configuration means.
 
-        `favoured` is the shard that has more than the others, and so is home while it can be reached.
+        `favoured` is the shard that has more than the others, and so is home while it can be reached. `spread` is the
+        one to ask first what any shard can answer.
         """
         self.addresses = addresses
         self.transaction = Transaction()
@@ -63,8 +65,9 @@ class Shards:
         self._on_connect = on_connect
         self._confirm = confirm
         self._leases: dict[int, Lease] = {}
-        self._home: int | None = None
+        self._home = -1
         self._favoured = favoured
+        self._spread = spread
         self.cancelled = False  # the client wants the statement that runs to end
 
     @property
@@ -79,19 +82,28 @@ class Shards:
 
     @property
     def connected(self) -> tuple[int, ...]:
-        """The shards whose connections stand, home first."""
-        others = tuple(shard for shard, lease in self._leases.items() if lease.connection.usable and shard != self.home)
-        return (self.home, *others)
+        """The shards whose connections stand, at least one, home first if it is among them."""
+        first = self.some
+        return (first, *(shard for shard in self.standing_by_shard() if shard != first))
 
     @property
     def home(self) -> int:
         """The shard for what any one can answer, the same as long as its connection stands."""
-        home = self._leases.get(self._home) if self._home is not None else None
+        home = self._leases.get(self._home)
         if home is None or not home.connection.usable:
-            standing = (shard for shard, lease in self._leases.items() if lease.connection.usable)
-            self._home = next(standing, 0) if self._favoured is None else self._favoured
-        assert self._home is not None
+            self._home = next(iter(self.standing_by_shard()), 0) if self._favoured is None else self._favoured
         return self._home
+
+    @property
+    def some(self) -> int:
+        """The shard for what all answer alike: of the transaction's or the connected ones; else sessions spread."""
+        standing = self.standing_by_shard()
+        among = self.transaction.joined & standing.keys() or standing.keys()
+        return self.home if self.home in among or self._favoured is None else min(among, default=self._spread)
+
+    async def open_some(self) -> Connection:
+        """Return a connection to `some` shard; if it is unreachable, to any."""
+        return await self._reach(self.some) or await self.open_home()
 
     def parameter(self, name: str, default: str) -> str:
         """Return a setting that the shards report, as the session has it, or is assumed to before it is connected."""
@@ -120,15 +132,13 @@ class Shards:
     async def open_home(self) -> Connection:
         """Return a connection to any shard: the first that can be reached when none is open yet."""
         if self._favoured is not None:
-            connection = await self._reach(self.home)
-            if connection is not None:
+            if (connection := await self._reach(self.home)) is not None:
                 return connection
             self._favoured = None
         if self.connections:
             return await self._get(self.home)
         for shard in self.everyone[:-1]:
-            connection = await self._reach(shard)
-            if connection is not None:
+            if (connection := await self._reach(shard)) is not None:
                 return connection
         return await self._get(self.everyone[-1])
 
@@ -352,26 +362,13 @@ class Shards:
         # A failed COMMIT may have ended the transaction on some shards already.
         participants = [one for one in self.participants() if one.usable and one.status != IDLE]
 
-        async def roll_back(connection: Connection) -> None:
-            try:
-                await connection.execute("ROLLBACK")
-            except PgError:
-                connection.abort()
-
-        await each(roll_back(connection) for connection in participants)
+        await each(_run_or_abort(connection, b"ROLLBACK") for connection in participants)
         self.transaction.joined.clear()
         self._unwatch()
 
     async def restore(self, connections: Sequence[Connection], sql: bytes) -> None:
         """Run what brings settings back where the transaction was; a connection that cannot is given up."""
-
-        async def run(connection: Connection) -> None:
-            try:
-                await connection.execute(sql)
-            except PgError:
-                connection.abort()
-
-        await each(run(connection) for connection in connections if connection.usable)
+        await each(_run_or_abort(connection, sql) for connection in connections if connection.usable)
 
     def cancel(self, only: Connection | None = None) -> None:
         """Cancel whatever runs, and what is about to; with `only`, what runs on that connection."""
@@ -394,3 +391,10 @@ class Shards:
             lease.connection.close()
         self._leases.clear()
         self._deadlocks.ended(self)
+
+
+async def _run_or_abort(connection: Connection, sql: bytes) -> None:
+    try:
+        await connection.execute(sql)
+    except PgError:
+        connection.abort()
