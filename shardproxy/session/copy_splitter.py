@@ -10,7 +10,7 @@ from shardproxy.copy.options import STAR, CopyOptions
 from shardproxy.errors import PgError
 from shardproxy.native import ABSENT, ASCII_ONLY, Marker, Placement, SplitError, Splitter
 from shardproxy.routing.keytypes import TYPES
-from shardproxy.session.names import Resolver
+from shardproxy.session.defaults import constant_defaults
 from shardproxy.shard.connection import Connection
 from shardproxy.sql import CopyFrom
 from shardproxy.sqlstate import CHECK_VIOLATION, FEATURE_NOT_SUPPORTED
@@ -50,7 +50,7 @@ async def keyed_splitter(
     defaults: dict[str, bytes | None] = {}
     if copy.options.default is not None or not set(names) <= set(fields):
         assert connection is not None
-        defaults = await Resolver.defaults(connection, relation, names)
+        defaults = await constant_defaults(connection, relation, names)
     for name in names:
         if name not in fields and (defaults.get(name) is None or copy.options.format == "binary"):
             raise PgError(

@@ -13,12 +13,12 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from shardproxy.copy.encoding import python_codec
 from shardproxy.errors import PgError
 from shardproxy.routing import Context, ParamValue, Resolved, Written, functions_of
-from shardproxy.routing.keytypes import spells
 from shardproxy.routing.relation import Relation
 from shardproxy.routing.resolved import TableKind
 from shardproxy.routing.select import elsewhere
 from shardproxy.routing.table import ShardedTable
 from shardproxy.session.database import Database
+from shardproxy.session.defaults import constant_defaults
 from shardproxy.session.locate import CATALOGS, TEMPORARY, Locator
 from shardproxy.session.name_cache import NameCache, Names
 from shardproxy.session.portals import READ_BY
@@ -304,7 +304,7 @@ class Resolver:
         table = self.sharded_table(relation)
         if table is None:
             return await self._unlisted(connection, relation, columns)
-        defaults = await self.defaults(connection, relation, [column.name for column in table.key])
+        defaults = await constant_defaults(connection, relation, [column.name for column in table.key])
         return Resolved(
             table.kind,
             schema,
@@ -335,7 +335,7 @@ class Resolver:
         if setting == "error":
             return Resolved("unlisted", relation.schema, relation.name, columns=columns)
         if setting == "reference":
-            defaults = await self.defaults(connection, relation)
+            defaults = await constant_defaults(connection, relation)
             lockable = relation.kind in LOCKABLE
             return Resolved(
                 "reference", relation.schema, relation.name, columns=columns, defaults=defaults, lockable=lockable
@@ -392,25 +392,3 @@ class Resolver:
         if table is None:
             table = self._tables[relation] = ShardedTable.build(config, relation, self._database.shard_numbers)
         return table
-
-    @staticmethod
-    async def defaults(
-        connection: Connection, relation: Relation, key: Collection[str] = ()
-    ) -> dict[str, bytes | None]:
-        """Return the columns whose default is the same on every shard, with its text; see `Resolved.defaults`.
-
-        Of the key's columns only those where that text is also what is stored, without a conversion.
-        """
-        same: dict[str, bytes | None] = {}
-        constant: list[tuple[str, str]] = []
-        for column in relation.columns:
-            if column.generated or column.default is None:
-                same[column.name] = None
-            elif catalog.is_constant(column.default) and (
-                column.name not in key or spells(catalog.literal_type(column.default), column)
-            ):
-                constant.append((column.name, column.default))
-        if constant:
-            row = await connection.fetch_row(catalog.constants_sql([default for _, default in constant]), len(constant))
-            same.update(zip((name for name, _ in constant), row, strict=True))
-        return same
