@@ -10,7 +10,7 @@ T = TypeVar("T")
 async def each(jobs: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Run all at once; when all have ended, return their results or raise the first failure in order.
 
-    Nobody is cancelled when one fails: each connection must be read up to its own ReadyForQuery. Only the
+    None is cancelled when another fails: each connection must be read up to its own ReadyForQuery. Only the
     caller's own cancellation cancels them, and is waited for.
     """
     coroutines = list(jobs)

@@ -217,11 +217,9 @@ def _left_out(insert: Insert, table: Resolved) -> set[str]:
     if insert.select:
         # A list of values may be shorter than the table, and so may a SELECT.
         return set(table.columns) if insert.columns is None else set(table.columns) - set(names)
-    left_out = set()
-    for row in insert.rows:
-        left_out |= set(table.columns) - set(names[: len(row)])
-        left_out |= {name for name, value in zip(names, row, strict=False) if isinstance(value, Default)}
-    return left_out
+    shortest = min(map(len, insert.rows), default=0)
+    asked = {name for row in insert.rows for name, value in zip(names, row, strict=False) if isinstance(value, Default)}
+    return asked | (set(table.columns) - set(names[:shortest]) if insert.rows else set())
 
 
 # What the others get.

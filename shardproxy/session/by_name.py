@@ -10,14 +10,14 @@ from shardproxy.errors import PgError
 from shardproxy.session.client import Client
 from shardproxy.session.execute import Executor
 from shardproxy.session.names import Resolver
-from shardproxy.session.namespace import DUPLICATE_CURSOR, Namespace, shown, unprepared
+from shardproxy.session.namespace import Namespace, shown, unprepared
 from shardproxy.session.pieces import open_cursor
 from shardproxy.session.portals import OWN, READ_BY, Prepared, as_written
 from shardproxy.session.relay import Discard, Relay
 from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import Connection
 from shardproxy.sql import CloseCursor, Deallocate, DeclareCursor, Execute, Fetch, Prepare, Statement, run_as
-from shardproxy.sqlstate import DUPLICATE_PREPARED_STATEMENT
+from shardproxy.sqlstate import DUPLICATE_CURSOR, DUPLICATE_PREPARED_STATEMENT
 from shardproxy.transaction.state import ACTIVE, FAILED, IMPLICIT
 from shardproxy.wire import encode
 from shardproxy.wire.replies import SWALLOWED_SYNC, Expect, Owed

@@ -21,7 +21,6 @@ from shardproxy.session.execute import Executor, Outcome
 from shardproxy.session.names import Resolver
 from shardproxy.session.namespace import (
     ALLOWED_IN_FAILED,
-    DUPLICATE_CURSOR,
     LOCAL,
     TEXT_AND_BINARY,
     Namespace,
@@ -40,6 +39,7 @@ from shardproxy.session.typed import know_values
 from shardproxy.shard.connection import Connection
 from shardproxy.sql import Kind, Modify, Select, Set, Statement, run_as
 from shardproxy.sqlstate import (
+    DUPLICATE_CURSOR,
     DUPLICATE_PREPARED_STATEMENT,
     NO_ACTIVE_SQL_TRANSACTION,
     OBJECT_NOT_IN_PREREQUISITE_STATE,

@@ -51,9 +51,9 @@ class Identity:
 
 
 class Login:
-    """The start-up of one connection."""
+    """The start-up of one connection.
 
-    """`secret` must be random, and the same in every worker and after a reload: from it come the salts of users who
+    `secret` must be random, and the same in every worker and after a reload: from it come the salts of users who
     do not exist and of those whose password is configured in the clear, so that they look alike. It must never be
     derived from the passwords, since an unknown user's salt would then tell when a guess at them is right.
     """

@@ -27,8 +27,6 @@ from shardproxy.sql import (
 from shardproxy.sqlstate import INVALID_CURSOR_NAME, INVALID_SQL_STATEMENT_NAME, PROTOCOL_VIOLATION
 from shardproxy.wire import decode
 
-DUPLICATE_CURSOR = "42P03"
-
 TEXT_AND_BINARY = (0, 1)
 """The format codes of the protocol."""
 

@@ -28,8 +28,6 @@ OWN: Final = b"shardproxy_"
 READ_BY: Final = ("DateStyle", "IntervalStyle", "TimeZone", "client_encoding", "standard_conforming_strings")
 """Reported settings by which PostgreSQL reads a statement's text, once, at Parse."""
 
-"""FirstNormalObjectId in src/include/access/transam.h: what is made later than initdb."""
-
 _ASIDE: Final = tuple(
     Owed(expect, forward=False, aside=True) for expect in (Expect.PARSE, Expect.BIND, Expect.EXECUTE, Expect.CLOSE)
 )

@@ -10,7 +10,7 @@ from typing import Final
 from shardproxy.errors import PgError
 from shardproxy.net.gather import each
 from shardproxy.shard.connection import Connection
-from shardproxy.sqlstate import TRANSACTION_RESOLUTION_UNKNOWN
+from shardproxy.sqlstate import TRANSACTION_RESOLUTION_UNKNOWN, TRANSACTION_ROLLBACK
 from shardproxy.transaction.ahead import CHECK
 from shardproxy.wire import encode
 
@@ -48,4 +48,4 @@ async def _commit_one(connection: Connection) -> None:
         return
     tag = await connection.completed()
     if tag != "COMMIT":
-        raise PgError("40000", f'shard "{connection.name}" rolled the transaction back')
+        raise PgError(TRANSACTION_ROLLBACK, f'shard "{connection.name}" rolled the transaction back')
