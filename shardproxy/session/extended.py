@@ -126,6 +126,8 @@ class Extended:
                 raise PgError(PROTOCOL_VIOLATION, "invalid message format")
             if not self.skipping:
                 await self.settle()
+                if self._transaction.open and self._transaction.implicit:
+                    self._shards.check_cancelled()
                 await self._transactions.end_implicit()
         except PgError as error:
             await self._fail(error)

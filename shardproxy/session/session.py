@@ -170,7 +170,8 @@ class Session:
             return
         self._busy = True
         try:
-            if self.shards.cancelled:
+            # Between two statements of a batch it is kept, and ends the second: what is one transaction fails as one.
+            if self.shards.cancelled and (self._extended.skipping or not self._extended.executed):
                 await self.shards.cancel_sent()
                 self.shards.cancelled = False
             if message.type == F.QUERY:
@@ -205,8 +206,9 @@ class Session:
         if self._transactions.committing and len(self.shards.transaction.joined) > 1:
             return
         if self._busy or self._turns.busy:
-            # Of several statements under way PostgreSQL would cancel the first.
-            self.shards.cancel(self._turns.first)
+            # Of several statements under way PostgreSQL would cancel the first. In a transaction the others fail with
+            # it, and its shard may have done all that it has to do.
+            self.shards.cancel(None if self._turns.inside else self._turns.first)
 
     @property
     def user(self) -> str:

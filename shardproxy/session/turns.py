@@ -108,6 +108,11 @@ class Turns:
         """The shard that owes the client its next answer."""
         return self._turns[0].connection if self._turns else None
 
+    @property
+    def inside(self) -> bool:
+        """Whether that answer, and so all that are owed, are to statements of one transaction."""
+        return bool(self._turns) and self._turns[0].inside
+
     def admits(self, connection: Connection, overlaps: bool) -> bool:
         """Whether a statement may be sent to a shard now.
 

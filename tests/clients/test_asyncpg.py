@@ -234,3 +234,15 @@ async def test_errors(connection: Connection) -> None:
     with pytest.raises(asyncpg.DivisionByZeroError):
         await connection.fetch("SELECT 1 / (a - 7) FROM t")
     assert await connection.fetchval("SELECT 1") == 1
+
+
+async def test_a_timeout_ends_a_batch_between_its_statements_too(connection: Connection) -> None:
+    """executemany is one batch; its cancel may come when no shard works, just before the next statement."""
+    rows = [(1001 + number, "x") for number in range(2000)]
+    for table in ("ref", "t"):
+        insert = f"INSERT INTO {table} VALUES ($1, pg_sleep(0.001) || $2)"  # 2 s, and a cancel takes some ms
+        for number in range(1, 13):
+            with pytest.raises(TimeoutError):
+                await connection.executemany(insert, rows, timeout=0.02 * number)
+            assert not await connection.fetch(f"SELECT a FROM {table} WHERE a > 1000")
+    assert connection.is_in_transaction() is False
