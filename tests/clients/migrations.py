@@ -64,6 +64,7 @@ class Tool:
 
 
 DJANGO_APPS = ("shop", "admin", "auth", "contenttypes", "sessions", "sites", "flatpages", "redirects")
+DJANGO = ("python", "-m", "django")
 TABLES = ("python", "tables.py")
 ALEMBIC = ("python", "-m", "alembic")
 KNEX = ("node_modules/.bin/knex",)
@@ -72,19 +73,11 @@ TOOLS = {
         "django",
         ("django>=5.2,<7", "psycopg[binary]==3.3.9"),
         [
-            *steps(
-                ("python", "-m", "django"),
-                "migrate",
-                "migrate --check",
-                "makemigrations --check --dry-run",
-                "shell -v 0 -c from\tshop.rows\timport\twrite;write()",
-                "inspectdb",
-                "migrate shop 0002",
-                "migrate shop",
-                "flush --no-input",
-                *(f"migrate {app} zero" for app in DJANGO_APPS),
-                same_output=("inspectdb", "shell -v 0 -c from\tshop.rows\timport\twrite;write()"),
-            )
+            *steps(DJANGO, "migrate", "migrate --check", "makemigrations --check --dry-run"),
+            Step((*DJANGO, "shell", "-v", "0", "-c", "from shop.rows import write; write()"), same_output=True),
+            Step((*DJANGO, "inspectdb"), same_output=True),
+            *steps(DJANGO, "migrate shop 0002", "migrate shop", "flush --no-input"),
+            *steps(DJANGO, *(f"migrate {app} zero" for app in DJANGO_APPS)),
         ],
     ),
     "sqlalchemy": Tool(
@@ -142,9 +135,8 @@ def _fetch(command: list[str], folder: Path) -> None:
 
 def run(step: Step, folder: Path, environment: dict[str, str], dsn: str) -> "subprocess.CompletedProcess[str]":
     """Run a step against one server."""
-    words = [word.replace("\t", " ") for word in step.command]
     return subprocess.run(
-        words,
+        step.command,
         cwd=folder,
         env={**environment, "DATABASE_URL": dsn},
         capture_output=True,

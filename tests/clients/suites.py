@@ -187,14 +187,15 @@ def _kind(message: str) -> str:
     return re.sub(r"\d+", "0", re.sub(r'"[^"]*"', '"…"', line))[:160]
 
 
-def reviewed(text: str, suite: str, arrangement: str) -> list[str]:
-    """The patterns of the list: lines of a table whose columns are tests, arrangements and reason."""
+def reviewed(text: str, suite: str, arrangement: str) -> dict[str, bool]:
+    """The patterns of the list, a table of tests, arrangements and reason, and whether each differs every time."""
     _, _, section = text.partition(f"\n## {suite}\n")
     section = section.partition("\n## ")[0]
-    found = []
+    found: dict[str, bool] = {}
     for tests, where in re.findall(r"^\| (`.*?`) \| (.*?) \| .*? \|$", section, re.MULTILINE):
-        if where == "all" or arrangement in where.split(", "):
-            found += re.findall(r"`([^`]+)`", tests)
+        places = where.split(", ")
+        if "all" in places or arrangement in places:
+            found |= dict.fromkeys(re.findall(r"`([^`]+)`", tests), "at times" not in places)
     return found
 
 
@@ -251,12 +252,13 @@ def main() -> int:
     return _tell(found, patterns, count, whole=not arguments.only)
 
 
-def _tell(found: list[tuple[str, str, str]], patterns: list[str], count: int, *, whole: bool) -> int:
+def _tell(found: list[tuple[str, str, str]], patterns: dict[str, bool], count: int, *, whole: bool) -> int:
     """Print what is not reviewed, by kind, and reviewed lines that nothing needs; return the exit status."""
     new = [one for one in found if not any(fnmatchcase(one[0], pattern) for pattern in patterns)]
     for _, _, text in sorted(new, key=lambda one: one[1]):
         print(text)
-    idle = [pattern for pattern in patterns if whole and not any(fnmatchcase(name, pattern) for name, _, _ in found)]
+    always = [pattern for pattern, every_time in patterns.items() if whole and every_time]
+    idle = [pattern for pattern in always if not any(fnmatchcase(name, pattern) for name, _, _ in found)]
     for pattern in idle:
         print(f"reviewed, but does not differ: {pattern}")
     print(f"{count} tests: {len(found)} differ, {len(found) - len(new)} of them reviewed")

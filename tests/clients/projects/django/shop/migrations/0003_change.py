@@ -45,7 +45,9 @@ class Migration(migrations.Migration):
                 expression=django.db.models.functions.Upper("title"), output_field=models.TextField(), db_persist=True
             ),
         ),
-        migrations.AlterField("Purchase", "id", models.BigAutoField(primary_key=True)),
+        migrations.AlterField(
+            "Purchase", "id", models.BigAutoField("ID", auto_created=True, primary_key=True, serialize=False)
+        ),
         migrations.AlterField("Purchase", "number", models.PositiveIntegerField()),
         migrations.AlterField(
             "Purchase",
