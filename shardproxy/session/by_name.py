@@ -79,6 +79,16 @@ class ByName:
                 return connection
         return None
 
+    def is_blank(self, statement: Statement) -> bool:
+        """Whether a statement is about a prepared statement or a cursor that is not there."""
+        match statement:
+            case Execute(name=name):
+                return self._executor.named(name) is None
+            case Fetch(name=name):
+                key = self._names.key(name)
+                return key not in self._names.portals and self._names.cursor(key) is None
+        return False
+
     async def is_taken(self, name: bytes) -> bool:
         """Whether a portal or cursor has this name. A ROLLBACK may have closed a cursor that was known."""
         if name in self._names.portals or name in self._names.failed:

@@ -212,7 +212,8 @@ class Extended:
             if taken.key != key:
                 await self.by_name.check(Prepared(text, statement, parse.oids, OWN, read_by=read_by))
             raise PgError(DUPLICATE_PREPARED_STATEMENT, f'prepared statement "{shown(parse.name)}" already exists')
-        prepared = Prepared(text, statement, parse.oids, parse.name, key, read_by=read_by)
+        blank = not parse.oids and self.by_name.is_blank(statement)
+        prepared = Prepared(text, statement, parse.oids, parse.name, key, read_by=read_by, blank=blank)
         if unprepared(statement):
             await self._answer(encode.PARSE_COMPLETE)
             prepared.accepted = True
@@ -243,7 +244,7 @@ class Extended:
             await self._describe_portal(target.name)
             return
         prepared = self.names.statement(target.name)
-        if unprepared(prepared.statement):
+        if unprepared(prepared.statement) or prepared.blank:
             await self._answer(encode.parameter_description(()) + encode.NO_DATA)
         elif self._transaction.state == FAILED:
             await self._describe_in_failed(prepared)

@@ -77,6 +77,8 @@ class Prepared:
     """Neither its columns nor the parameters that are known have types of the user's own."""
     accepted: bool = False
     """A shard has accepted it."""
+    blank: bool = False
+    """It is an EXECUTE or FETCH of what was not there at Parse: PostgreSQL describes it as without columns."""
     closed: bool = False
     """The client has closed it, and may have portals of it still."""
     number: int = field(default_factory=next_number)

@@ -153,6 +153,27 @@ KEPT_PIPELINES: dict[str, Sequence[Pipeline]] = {
             ]
         ),
     ],
+    "EXECUTE and FETCH of what is not there yet are described without columns": [
+        Pipeline(
+            [
+                Sent("parse", "n", b"EXECUTE p", ()),
+                Sent("parse", "m", b"FETCH 2 FROM c", ()),
+                Sent("sync"),
+                Sent("query", b"PREPARE p AS SELECT k FROM one WHERE k = 1"),
+                Sent("query", b"BEGIN; DECLARE c CURSOR FOR SELECT k FROM one ORDER BY k"),
+                *(
+                    sent
+                    for name in ("n", "m")
+                    for sent in (
+                        Sent("describe", "S", name),
+                        Sent("bind", "", name, ()),
+                        Sent("describe", "P", ""),
+                        Sent("execute", "", 0),
+                    )
+                ),
+            ]
+        ),
+    ],
     "a portal outlives its statement, and another of that name": [
         Pipeline(
             [
