@@ -146,32 +146,32 @@ def run(step: Step, folder: Path, environment: dict[str, str], dsn: str) -> "sub
     )
 
 
-def dump(databases: Databases, dsn: str, *arguments: str) -> str:
+def dump(databases: Databases, dsn: str) -> str:
     """What a server holds, without the proxy's own schema."""
-    command = [str(databases.psql.with_name("pg_dump")), "--exclude-schema=shardproxy", *arguments, dsn]
+    command = [str(databases.psql.with_name("pg_dump")), "--inserts", "--exclude-schema=shardproxy", dsn]
     return CHANGING.sub("", subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def held(databases: Databases, unlisted: str) -> Iterator[str]:
     """What the shards hold that they should not, or the reverse."""
-    schema = dump(databases, databases.oracle, "--schema-only")
-    rows = dump(databases, databases.oracle, "--data-only", "--inserts")
-    first = dump(databases, databases.shards[0], "--data-only", "--inserts")
-    copies = databases.shards if unlisted == "reference" else databases.shards[:1]
-    for number, shard in enumerate(databases.shards):
-        theirs = dump(databases, shard, "--schema-only")
-        if shard in copies:
-            if theirs != schema:
-                yield f"s{number}'s schema:\n{_difference(schema, theirs)}"
-            mine = dump(databases, shard, "--data-only", "--inserts")
-            if _lines(mine, "INSERT") != _lines(first, "INSERT"):
-                yield f"s{number}'s rows are not those of s0:\n{_difference(first, mine)}"
-        elif TABLE.search(theirs):
-            yield f"s{number} has relations:\n{theirs}"
-    if sorted(ROWS.findall(first)) != sorted(ROWS.findall(rows)):
-        yield f"s0 has other numbers of rows:\n{_difference(rows, first)}"
-    if _lines(first, "SELECT pg_catalog.setval") != _lines(rows, "SELECT pg_catalog.setval"):
-        yield f"s0's sequences are elsewhere:\n{_difference(rows, first)}"
+    expected, *dumps = (dump(databases, dsn) for dsn in (databases.oracle, *databases.shards))
+    first = dumps[0]
+    for number, ours in enumerate(dumps):
+        if number == 0 or unlisted == "reference":
+            if _schema(ours) != _schema(expected):
+                yield f"s{number}'s schema:\n{_difference(_schema(expected), _schema(ours))}"
+            if _lines(ours, "INSERT") != _lines(first, "INSERT"):
+                yield f"s{number}'s rows are not those of s0:\n{_difference(first, ours)}"
+        elif TABLE.search(ours):
+            yield f"s{number} has relations:\n{ours}"
+    if sorted(ROWS.findall(first)) != sorted(ROWS.findall(expected)):
+        yield f"s0 has other numbers of rows:\n{_difference(expected, first)}"
+    if _lines(first, "SELECT pg_catalog.setval") != _lines(expected, "SELECT pg_catalog.setval"):
+        yield f"s0's sequences are elsewhere:\n{_difference(expected, first)}"
+
+
+def _schema(text: str) -> str:
+    return "\n".join(line for line in text.splitlines() if not line.startswith(("INSERT", "SELECT pg_catalog.setval")))
 
 
 def _lines(text: str, start: str) -> list[str]:
