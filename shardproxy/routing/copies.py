@@ -75,7 +75,7 @@ def route_written(statement: Change, table: Resolved, reads: Tables, context: Co
             raise read_elsewhere(verb, other)
     if isinstance(statement, Merge):
         return _merge(statement, table, reads, written, context)
-    why = varying(statement, table, reads, written) or _moving(statement, context.params, written)
+    why = varying(statement, table, reads, context, written) or _moving(statement, context.params, written)
     why = why or _triggered(statement, written)
     same = why is None and statement.alone
     if isinstance(statement, Insert):
@@ -130,12 +130,20 @@ def turn(table: Resolved, *, shared: bool) -> str:
 
 
 def varying(
-    statement: Change | Select | CopyFrom, table: Resolved, reads: Tables, written: Written | None = None
+    statement: Change | Select | CopyFrom,
+    table: Resolved,
+    reads: Tables,
+    context: Context,
+    written: Written | None = None,
 ) -> str | None:
     """Return why a statement's text does not prove that each shard would write the same; None if it does."""
     same = IMMUTABLE | {"generate_series"} | (_ORDERLESS if isinstance(statement, Select) else frozenset())
     called = sorted(
-        name for schema, name in statement.functions if schema not in {None, "pg_catalog"} or name not in same
+        name
+        for schema, name in statement.functions
+        if name not in same
+        or (context.builtin and not context.is_builtin(schema, name))
+        or schema not in {None, "pg_catalog"}
     )
     if called:
         return f"function {called[0]}()"
@@ -310,7 +318,7 @@ def route_copied(statement: CopyFrom, table: Resolved, context: Context) -> Copi
     if written.kind == "v":
         raise refused(f'COPY into view "{table}" of reference tables is not supported', "Load the table that it shows.")
     keyless = context.written is not None and not written.key
-    why = varying(statement, table, {})
+    why = varying(statement, table, {}, context)
     if why is not None:
         watched = _watched(statement.functions, table, written, context, written.fired({"INSERT"}))
         return Copies(turn(table, shared=True) if keyless else None, copied_rows(table, written, watched))
@@ -345,7 +353,7 @@ def _merge(statement: Merge, table: Resolved, reads: Tables, written: Written, c
             raise _keyless(table, "MERGE")
         return Copies(rows=_rows(statement, table, written, context))
     others = {other: resolved for other, resolved in reads.items() if resolved.kind != "reference"}
-    why = varying(statement, table, {}) or _moving(statement, context.params, written)
+    why = varying(statement, table, {}, context) or _moving(statement, context.params, written)
     why = why or _triggered(statement, written)
     if why is not None or others:
         raise copies_differ(table, why or f'a look at "{next(iter(others.values()))}"')

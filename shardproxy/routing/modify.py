@@ -78,12 +78,12 @@ def check_reads(verb: str, reads: Tables, shard: int) -> None:
             raise read_elsewhere(verb, other)
 
 
-def check_replicated(verb: str, statement: Select, table: Resolved, reads: Tables) -> None:
+def check_replicated(verb: str, statement: Select, table: Resolved, reads: Tables, context: Context) -> None:
     """Refuse what would not be the same on every shard."""
     for other in reads.values():
         if other.kind != "reference":
             raise read_elsewhere(verb, other)
-    why = varying(statement, table, reads)
+    why = varying(statement, table, reads, context)
     if why is not None:
         raise copies_differ(
             table, why, "Create the table first, then INSERT ... SELECT: one shard computes that for all."
@@ -212,5 +212,5 @@ def route_create_as(statement: CreateAs, tables: Tables, context: Context) -> On
         check_reads("CREATE TABLE AS", reads, shard)
         return OneShard(shard)
     target = Resolved("reference", statement.target.schema or "public", statement.target.name)
-    check_replicated("CREATE TABLE AS", query, target, reads)
+    check_replicated("CREATE TABLE AS", query, target, reads, context)
     return Replicate(in_turn(*held_still(reads, target)))

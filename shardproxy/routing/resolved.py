@@ -127,7 +127,7 @@ class Context:
     written: Written | None = None
     """The reference table that the statement writes."""
     builtin: frozenset[str] = frozenset()
-    """The names of PostgreSQL's own functions."""
+    """The names that PostgreSQL's own functions alone have."""
     immutable: frozenset[FunctionName] = frozenset()
     """Those of the statement's other functions that are immutable."""
 

@@ -59,7 +59,7 @@ class Database:
         self.defining = 0
         """Transactions with changes of definitions that are being committed."""
         self.builtin_functions: frozenset[str] | None = None
-        """The names of PostgreSQL's own functions, once a session has asked for them."""
+        """The names that PostgreSQL's own functions alone have, once a session has asked for them."""
         self._tables = {(table.schema, table.relation): table for table in config.tables}
         self._named: dict[str, list[Table]] = {}
         for table in config.tables:
@@ -134,6 +134,7 @@ class Database:
     def forget_definitions(self) -> None:
         """Look definitions up again; another worker's session may have changed one."""
         self.generation += 1
+        self.builtin_functions = None
         self.looks.clear()
         self.types.forget()
 

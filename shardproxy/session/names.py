@@ -249,7 +249,9 @@ class Resolver:
             users=self._database.users,
             places=await self._locator.places(statement),
             written=await self.written(tables),
-            builtin=self._database.builtin_functions or frozenset(),
+            builtin=await self._know_builtin()
+            if statement.functions
+            else self._database.builtin_functions or frozenset(),
             immutable=await self._immutable(await self._others(statement)),
         )
 

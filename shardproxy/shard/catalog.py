@@ -148,8 +148,10 @@ WHERE a.number OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT k.number FROM known AS k
 
 BUILTIN_FUNCTIONS: Final = f"""SELECT pg_catalog.encode(pg_catalog.convert_to(
   pg_catalog.json_agg(DISTINCT p.proname)::pg_catalog.text, {ENCODING}), 'hex') FROM pg_catalog.pg_proc AS p
-WHERE p.pronamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace"""
-"""The query for the names of PostgreSQL's own functions; they are ASCII in every encoding."""
+WHERE p.pronamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace
+  AND p.proname OPERATOR(pg_catalog.<>) ALL (ARRAY(SELECT u.proname FROM pg_catalog.pg_proc AS u
+    WHERE u.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid))"""
+"""The query for the names that PostgreSQL's own functions alone have; they are ASCII in every encoding."""
 
 _KEYWORD_FUNCTIONS: Final = frozenset({
     "current_catalog", "current_date", "current_role", "current_schema", "current_time", "current_timestamp",

@@ -103,7 +103,7 @@ Pair = tuple[Databases, Proxy, Proxy]
 @pytest.fixture(scope="module")
 def pair(servers18: Servers, run_proxy_for_module: RunProxy) -> Iterator[Pair]:
     databases = Databases.create(servers18, one_server=True)
-    config = databases.config([{"name": "ref", "placement": "reference"}])
+    config = databases.config([{"name": name, "placement": "reference"} for name in ("ref", "made")])
     yield databases, run_proxy_for_module(config), run_proxy_for_module(config)
     databases.drop()
 
@@ -146,3 +146,21 @@ def test_a_write_that_has_waited_for_ddl_leaves_copies_equal(
     rows = databases.rows("SELECT to_jsonb(ref) FROM ref ORDER BY a")
     assert rows == [rows[0]] * 3
     assert len(rows[0]) == 2
+
+
+def test_a_name_that_the_user_has_overloaded_is_not_postgresqls_alone(pair: Pair) -> None:
+    """Each shard computed it for itself, as if it were the function of PostgreSQL's."""
+    databases, proxy, _ = pair
+    with psycopg.connect(proxy.dsn(), autocommit=True) as connection:
+        connection.execute("DROP TABLE IF EXISTS ref; CREATE TABLE ref (a int PRIMARY KEY, b text)")
+        connection.execute("INSERT INTO ref VALUES (1, upper('x'))")
+        connection.execute("CREATE FUNCTION upper(int) RETURNS text LANGUAGE sql AS 'SELECT random()::text'")
+        connection.execute("INSERT INTO ref VALUES (2, upper(5))")
+        connection.execute("UPDATE ref SET b = upper(6) WHERE a = 1")
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match=r"function upper\(\)"):
+            connection.execute("CREATE TABLE made AS SELECT upper(5) FROM ref")
+        connection.execute("DROP FUNCTION upper(int)")
+        connection.execute("INSERT INTO ref VALUES (3, upper('y'))")
+    rows = databases.rows("SELECT * FROM ref ORDER BY a")
+    assert rows == [rows[0]] * 3
+    assert rows[0][2] == (3, "Y")
