@@ -6,7 +6,7 @@ import pytest
 
 from tests.fuzz import protocol
 
-COUNT = 20_000
+COUNT = 10_000
 
 
 async def test_damaged_messages_of_both_sides() -> None:

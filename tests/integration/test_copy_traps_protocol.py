@@ -15,6 +15,8 @@ NUMBERS = "CREATE TABLE t (k int, v text)"
 ROWS = b"".join(b"%d\tvalue %d\n" % (n, n) for n in range(40))
 BAD = ROWS + b"x\ty\n" + ROWS
 
+pytestmark = pytest.mark.newest
+
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 class TestEachProtocol:

@@ -163,8 +163,9 @@ def test_a_taken_port_is_refused_in_words() -> None:
 
 
 OWNER = """
-import sys, time
+import signal, sys, time
 from shardproxy.embedded import Server
+signal.signal(signal.SIGINT, signal.default_int_handler)  # of a shell's background job it is ignored
 server = Server.start(18)
 print(server.directory, server._process._supervisor.pid, *server.pids(), flush=True)
 {then}

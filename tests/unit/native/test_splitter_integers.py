@@ -64,7 +64,7 @@ def test_integers_behind_fields_of_every_length(fields: int) -> None:
         assert payloads(splitter.finish()) == want
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_random_integer_keys(data: st.DataObject) -> None:
     """Keys that are read in batches, between rows that are not, with options that are digits themselves."""

@@ -210,8 +210,8 @@ def mutated(rng: random.Random, sql: str) -> str:
 def test_random_mutations() -> None:
     rng = random.Random(7)
     corpus = [*READ, *(sql for sql in REFUSED if sql)]
-    count = sum(check(mutated(rng, rng.choice(corpus))) for _ in range(20_000))
-    assert count > 2_000
+    count = sum(check(mutated(rng, rng.choice(corpus))) for _ in range(10_000))
+    assert count > 1_000
 
 
 def test_places_outside_of_the_text_are_refused() -> None:
