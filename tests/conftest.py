@@ -33,9 +33,10 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("any machine")
 
-# Of two cores 1.2 were busy with one worker and 1.6 with three, as tests wait for processes to start and for deadlines
-# to pass. A worker costs about 7 seconds of CPU, for imports and for collecting everything, and has servers of its own.
-WORKERS_PER_CORE = 2
+# Of two cores 1.2 were busy with one worker, as tests wait for processes to start and for deadlines to pass; four
+# workers were no faster than three. Each costs about 7 seconds of CPU, for imports and for collecting everything, and
+# has servers of its own.
+WORKERS_PER_CORE = 1.5
 MOST_WORKERS = 8
 FILES_WORTH_IT = 20  # fewer are done before more workers have started
 

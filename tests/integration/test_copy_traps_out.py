@@ -5,6 +5,8 @@ import pytest
 from shardproxy.wire import encode
 from tests.support.differential import Arena
 
+pytestmark = pytest.mark.newest
+
 TABLE = "CREATE TABLE t (k int, v text, n numeric)"
 OPTIONS = [
     "",

@@ -5,6 +5,8 @@ import pytest
 from tests.support.differential import Arena, Copy, ways
 from tests.support.rawclient import PROTOCOLS, Protocol, Reply
 
+pytestmark = pytest.mark.newest
+
 PLAIN = "COPY t FROM STDIN"
 ROWS = b"".join(b"%d\tvalue %d\n" % (n, n) for n in range(40))
 NUMBERS = "CREATE TABLE t (k int, v text)"

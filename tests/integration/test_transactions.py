@@ -12,6 +12,8 @@ from tests.support.databases import Databases, Servers, execute
 from tests.support.rawclient import RawClient
 from tests.support.twin import Step, Twin
 
+pytestmark = pytest.mark.newest
+
 NEW = range(1001, 1007)  # keys on all three shards
 
 
