@@ -139,11 +139,7 @@ def varying(
     """Return why a statement's text does not prove that each shard would write the same; None if it does."""
     same = IMMUTABLE | {"generate_series"} | (_ORDERLESS if isinstance(statement, Select) else frozenset())
     called = sorted(
-        name
-        for schema, name in statement.functions
-        if name not in same
-        or (context.builtin and not context.is_builtin(schema, name))
-        or schema not in {None, "pg_catalog"}
+        name for schema, name in statement.functions if name not in same or not context.may_be_builtin(schema, name)
     )
     if called:
         return f"function {called[0]}()"

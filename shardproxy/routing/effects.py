@@ -65,7 +65,7 @@ EVERYTHING: Final = frozenset({LISTENING, CURSOR, TEMPORARY, LOCK, LEFT})
 def may_call(called: Iterable[FunctionName], context: Context, names: frozenset[str]) -> bool:
     """Whether one of these functions is among `names`, or is not PostgreSQL's own and may do what they do."""
     return any(
-        space not in {None, "pg_catalog"} or name in names or (context.builtin and name not in context.builtin)
+        name in names or not context.may_be_builtin(space, name)
         for space, name in called
         if (space, name) not in context.immutable
     )

@@ -139,6 +139,10 @@ class Context:
         """Whether a function is one of PostgreSQL's own."""
         return schema in {None, "pg_catalog"} and name in self.builtin
 
+    def may_be_builtin(self, schema: str | None, name: str) -> bool:
+        """Whether it may be one, where `builtin` has not been asked for: then it is empty."""
+        return schema in {None, "pg_catalog"} and (not self.builtin or name in self.builtin)
+
 
 def in_turn(*locks: tuple[Resolved, str]) -> str | None:
     """The locks, with their modes, under which every shard makes the same change; None if there are none to take.

@@ -76,7 +76,7 @@ NOTHING: Final = Memory()
 
 _HINT_CURSOR: Final = "Read with a plain SELECT; a portal of the extended protocol gives its rows in portions."
 
-ALIKE: Final = frozenset({
+_ALIKE_SETTINGS: Final = frozenset({
     "application_name", "bytea_output", "client_encoding", "client_min_messages", "constraint_exclusion", "datestyle",
     "default_transaction_isolation", "default_transaction_read_only", "extra_float_digits", "intervalstyle",
     "is_superuser", "lock_timeout", "role", "search_path", "server_encoding", "server_version", "server_version_num",
@@ -115,7 +115,7 @@ def route(statement: Statement, tables: Tables, context: Context, memory: Memory
         case Set() | Reset() | Discard():
             return route_settings(statement, context.params)
         case Show(name=name):
-            return Home(free=name.lower() in ALIKE)
+            return Home(free=name.lower() in _ALIKE_SETTINGS)
         case Listen() | Unlisten() | Notify():
             return OneShard(NOTIFICATIONS)
         case Fetch() | CloseCursor():

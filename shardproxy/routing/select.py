@@ -25,7 +25,7 @@ from shardproxy.sql.kinds import IMMUTABLE
 
 SYSTEM_COLUMNS: Final = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
 
-ALIKE: Final = IMMUTABLE | {"clock_timestamp", "current_schema", "current_timestamp", "now"}
+_ALIKE: Final = IMMUTABLE | {"clock_timestamp", "current_schema", "current_timestamp", "now"}
 """Functions that give the same on every shard, or the time."""
 
 # Each shard would do it for itself, though it is meant once.
@@ -77,14 +77,14 @@ def route_select(statement: Select, tables: Tables, context: Context) -> Home | 
         return _select_sharded(statement, tables, sharded, context)
     if single is None:
         single = owner_of(statement, tables, context)
-    return Home(free=_is_free(statement, tables)) if single is None else OneShard(single)
+    return Home(free=_is_free(statement, tables, context)) if single is None else OneShard(single)
 
 
-def _is_free(statement: Select, tables: Tables) -> bool:
+def _is_free(statement: Select, tables: Tables, context: Context) -> bool:
     """Whether a SELECT is certainly answered alike by every shard."""
     if tables or statement.varying or statement.attributes:
         return False
-    return all(schema in {None, "pg_catalog"} and name in ALIKE for schema, name in statement.functions)
+    return all(name in _ALIKE and context.may_be_builtin(schema, name) for schema, name in statement.functions)
 
 
 def _select_sharded(
