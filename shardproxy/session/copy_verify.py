@@ -21,11 +21,10 @@ from shardproxy.routing.copies import ADDED, FIRST, copied_rows
 from shardproxy.routing.identifiers import ascii_name
 from shardproxy.routing.refusals import copies_differ, refused
 from shardproxy.session.copy_splitter import NewSplitter
-from shardproxy.session.follow import Follow
+from shardproxy.session.follow import Elsewhere, Follow
 from shardproxy.session.relay import Discard
 from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import Connection
-from shardproxy.shard.written import others_written_sql
 
 _MOMENTS: Final = re.compile(rb"(?<![a-z])(now|today|tomorrow|yesterday)(?![a-z])")
 
@@ -86,27 +85,23 @@ class WatchedSplitter(Splitter):
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A COPY that the first shard alone has had: the others get its rows. `before`: what had been written elsewhere."""
+    """A COPY that the first shard alone has had: the others get its rows."""
 
     shards: Shards
     rows: Rows
-    before: bytes | None
+    elsewhere: Elsewhere | None
 
     @classmethod
     async def of(cls, shards: Shards, first: Connection, rows: Rows) -> "Spread":
         """Ask the first shard what it takes."""
-        if rows.watched is None:
-            return cls(shards, rows, None)
-        [before] = await first.fetch_row(others_written_sql(rows.schema, rows.name), 1)
-        return cls(shards, rows, before)
+        watched = rows.watched is not None
+        return cls(shards, rows, await Elsewhere.of(first, rows.schema, rows.name) if watched else None)
 
     async def check(self, splitter: Splitter, connections: Mapping[int, Connection], counts: Mapping[int, int]) -> None:
         """Send the rows; raise if a trigger or a function has written another table."""
         rows, first = self.rows, connections[FIRST]
-        if rows.watched is not None:
-            [now] = await first.fetch_row(others_written_sql(rows.schema, rows.name), 1)
-            if now != self.before:
-                raise _differ(rows.watched, rows.schema, rows.name)
+        if rows.watched is not None and self.elsewhere is not None and await self.elsewhere.changed(first):
+            raise _differ(rows.watched, rows.schema, rows.name)
         if counts[FIRST] == 0:
             return
         table = ascii_name(rows.schema, rows.name)
@@ -116,13 +111,13 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Verify:
-    """A COPY that all shards have had, and what may make them differ. `before`: what had been written elsewhere."""
+    """A COPY that all shards have had, and what may make them differ."""
 
     shards: Shards
     table: Resolved
     written: Written
     trigger: str | None
-    before: bytes | None
+    elsewhere: Elsewhere | None
 
     @classmethod
     async def of(cls, shards: Shards, first: Connection, table: Resolved, written: Written) -> "Verify":
@@ -130,8 +125,7 @@ class Verify:
         fired = written.fired({"INSERT"})
         if not fired:
             return cls(shards, table, written, None, None)
-        [before] = await first.fetch_row(others_written_sql(table.schema, table.name), 1)
-        return cls(shards, table, written, fired[0].name, before)
+        return cls(shards, table, written, fired[0].name, await Elsewhere.of(first, table.schema, table.name))
 
     async def check(self, splitter: Splitter, connections: Mapping[int, Connection], counts: Mapping[int, int]) -> None:
         """Have all shards store the same; raise if a trigger has written another table."""
@@ -140,10 +134,8 @@ class Verify:
         schema, name = self.table.schema, self.table.name
         sql = _SUM.format(table=ascii_name(schema, name))
         sums = await each(connection.fetch_row(sql, 1) for connection in connections.values())
-        if self.trigger is not None:
-            [now] = await connections[FIRST].fetch_row(others_written_sql(schema, name), 1)
-            if now != self.before:
-                raise _differ(f'trigger "{self.trigger}"', schema, name)
+        if self.elsewhere is not None and await self.elsewhere.changed(connections[FIRST]):
+            raise _differ(f'trigger "{self.trigger}"', schema, name)
         if any(one != sums[0] for one in sums):
             await self._replace(splitter, connections, counts)
 

@@ -9,6 +9,7 @@ not been granted the same on the first, so writers do not wait for each other cr
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from shardproxy.combine.answers import Answer
@@ -79,6 +80,29 @@ def query_returning(sql: bytes) -> Returning:
     return send
 
 
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What a session had written in other tables than one, before a write that might write there, too."""
+
+    schema: str
+    name: str
+    before: bytes | None
+
+    @classmethod
+    async def of(cls, first: Connection, schema: str, name: str) -> "Elsewhere":
+        """Ask the shard that is to do the write."""
+        return cls(schema, name, await cls._written(first, schema, name))
+
+    async def changed(self, first: Connection) -> bool:
+        """Whether the shard has written there since."""
+        return await self._written(first, self.schema, self.name) != self.before
+
+    @staticmethod
+    async def _written(first: Connection, schema: str, name: str) -> bytes | None:
+        [written] = await first.fetch_row(others_written_sql(schema, name), 1)
+        return written
+
+
 class Follow:
     """One write."""
 
@@ -125,14 +149,13 @@ class Follow:
     async def _rows(self, first: Connection, returning: Returning, rows: Rows) -> Answer:
         self._check_encoding(rows)
         writer = Writer(rows)
-        before = await self._written(first, rows)
+        elsewhere = None if rows.watched is None else await Elsewhere.of(first, rows.schema, rows.name)
         answers = _Answers(first, rows, self._output, returning(first, writer.returning()))
         changed, batch = await self._pass_on(answers, writer)
         answer = answers.answer
         if changed != _count(answer.tag or ""):
             raise _not_followed(rows, "a trigger")
-        if before is not None and await self._written(first, rows) != before:
-            assert rows.watched is not None
+        if rows.watched is not None and elsewhere is not None and await elsewhere.changed(first):
             raise _not_followed(rows, rows.watched)
         if batch:
             await self._send(writer, batch)
@@ -173,13 +196,6 @@ class Follow:
                 f"{self._shards.client_encoding}",
                 "SET client_encoding TO 'UTF8', or give every column a constant or a parameter.",
             )
-
-    async def _written(self, first: Connection, rows: Rows) -> bytes | None:
-        """Return what the session has written elsewhere, if the statement might write there."""
-        if rows.watched is None:
-            return None
-        [written] = await first.fetch_row(others_written_sql(rows.schema, rows.name), 1)
-        return written
 
     async def _send(self, writer: Writer, batch: Sequence[Row]) -> None:
         others = await self._shards.join(self._others)
