@@ -108,15 +108,12 @@ class Client:
         sql = text.characters
         if not self.conforming:
             require_conforming_strings(sql)
-        if len(sql) < LONG:
-            known = analyze(sql)
-            return known if "_backend_pid" not in sql.lower() else tuple(map(self._own, known))
-        statements = analyzed(sql)
+        statements = analyze(sql) if len(sql) < LONG else analyzed(sql)
         if statements is None:
             await asyncio.sleep(0)  # each step with so large a text takes a while
             statements = await self._long_texts.analyze(sql)
             keep(sql, statements)
-        return statements
+        return tuple(map(self._own, statements))
 
     def _own(self, statement: Statement) -> Statement:
         """Put the session's process ID where a statement asks for it."""

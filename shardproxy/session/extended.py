@@ -354,10 +354,8 @@ class Extended:
             await self.settle()
             if (tag := await self.by_name.run(statement, prepared.text)) is not None:
                 return Outcome(tag)
-        if isinstance(statement, Select) and statement.processes is not None and statement.processes.signal is not None:
-            signal = statement.processes.signal
-            if (done := await self.signals.executed(signal, portal, execute.max_rows, self.settle)) is not None:
-                return done
+        if (done := await self.signals.executed(portal, execute.max_rows, self.settle)) is not None:
+            return done
         sets = isinstance(statement, Select) and statement.sets_config
         rowless = sets or (isinstance(statement, Modify) and not statement.returning)
         if portal.reading is not None or (execute.max_rows > 0 and statement.kind in PIECEWISE and not rowless):

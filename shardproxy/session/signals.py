@@ -13,7 +13,7 @@ from shardproxy.session.cancel import CancelKeys, Ended, Order
 from shardproxy.session.client import Client
 from shardproxy.session.execute import Outcome
 from shardproxy.session.portals import Portal
-from shardproxy.sql import Const, Select, Value
+from shardproxy.sql import Const, Select, Statement, Value
 from shardproxy.sql.processes import Signal
 from shardproxy.sqlstate import INSUFFICIENT_PRIVILEGE, WARNING
 from shardproxy.transaction.state import Transaction
@@ -58,10 +58,11 @@ class Signals:
                 self._client.warn(WARNING, f"backend with PID {pid} did not terminate within {timeout} milliseconds")
         return None if ended is Ended.UNKNOWN else ended is Ended.DONE
 
-    async def executed(
-        self, signal: Signal, portal: Portal, limit: int, settle: Callable[[], Awaitable[None]]
-    ) -> Outcome | None:
-        """Execute a portal that signals; None if a shard is to do it. `settle` answers what came before."""
+    async def executed(self, portal: Portal, limit: int, settle: Callable[[], Awaitable[None]]) -> Outcome | None:
+        """Execute a portal that signals; None if a shard is to execute it. `settle` answers what came before."""
+        signal = _signal_of(portal.prepared.statement)
+        if signal is None:
+            return None
         if portal.signalled:
             return Outcome("SELECT 0")
         sent = await self.sent(signal, portal.parameters())
@@ -72,10 +73,18 @@ class Signals:
         self._client.write(encode.data_row([_BOOL[any(portal.bind.result_formats)][sent]]))
         return Outcome(None, suspended=True) if limit == 1 else Outcome("SELECT 1")
 
-    async def answered(self, statement: Select, signal: Signal) -> Select:
+    async def answered(self, statement: Statement) -> Statement:
         """Signal a session, and return the statement that answers the client; the same if a shard is to do it."""
+        if not isinstance(statement, Select) or (signal := _signal_of(statement)) is None:
+            return statement
         sent = await self.sent(signal)
         return statement if sent is None else replace(statement, visible=signal.answered(sent))
+
+
+def _signal_of(statement: Statement) -> Signal | None:
+    """Return the signal to a process that a statement is, and nothing else."""
+    asked = statement.processes if isinstance(statement, Select) else None
+    return None if asked is None else asked.signal
 
 
 def _integer(value: Value, params: Sequence[ParamValue]) -> int | None:

@@ -13,7 +13,7 @@ from shardproxy.session.execute import Executor
 from shardproxy.session.extended import Extended
 from shardproxy.session.portals import as_written
 from shardproxy.session.transactions import Transactions
-from shardproxy.sql import Empty, Select, Statement, run_as
+from shardproxy.sql import Empty, Statement, run_as
 from shardproxy.sql.strings import reads_alike
 from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED
 from shardproxy.wire import decode
@@ -81,8 +81,7 @@ class Simple:
             return await self._copies.run(statement, text, alone=alone)
         if isinstance(statement, BY_NAME) and (tag := await self._extended.by_name.run(statement, text)) is not None:
             return tag
-        if isinstance(statement, Select) and statement.processes is not None and statement.processes.signal is not None:
-            statement = await self._extended.signals.answered(statement, statement.processes.signal)
+        statement = await self._extended.signals.answered(statement)
         try:
             return (await self._executor.run(statement, text.encode(run_as(statement)))).tag
         except PgError as error:

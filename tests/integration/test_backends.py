@@ -1,14 +1,12 @@
 """Where sessions have backends: on the shards whose rows they read, and evenly where any shard would do."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import psycopg
 import pytest
 
 from shardproxy.wire import encode
-from tests.conftest import RunProxy
-from tests.support.databases import Servers
 from tests.support.rawclient import RawClient
 from tests.support.twin import Twin
 
@@ -20,10 +18,9 @@ LOOKING = 3
 
 
 @pytest.fixture(scope="module")
-def twin(servers18: Servers, run_proxy_for_module: RunProxy) -> Iterator[Twin]:
-    with Twin.open(servers18, run_proxy_for_module) as twin:
-        twin.fill()
-        yield twin
+def twin(module_twin: Twin) -> Twin:
+    module_twin.fill()
+    return module_twin
 
 
 def backends(twin: Twin) -> list[int]:

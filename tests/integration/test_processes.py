@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 
 import psycopg
@@ -26,14 +25,15 @@ PIDS = {
     "beside constants": "SELECT 1 AS one, pg_backend_pid(), 'ä', pg_backend_pid() AS again, 2",
     "after another statement": "SELECT 'ä'; SELECT pg_backend_pid()",
     "before an error": "SELECT pg_backend_pid(), 1 + missing",
+    "in a long text": f"SELECT pg_backend_pid(), '{'x' * 50_000}'",
     "prepared by SQL": "PREPARE mine AS SELECT pg_backend_pid(); EXECUTE mine",
 }
 
 
 @pytest.fixture(scope="module")
-def twin(servers18: Servers, run_proxy_for_module: RunProxy) -> Iterator[Twin]:
-    with Twin.open(servers18, run_proxy_for_module) as twin:
-        yield twin
+def twin(module_twin: Twin) -> Twin:
+    """Its tables are not looked at."""
+    return module_twin
 
 
 def told(client: RawClient, steps: bytes) -> list[object]:
@@ -145,7 +145,7 @@ def test_a_session_signals_itself(twin: Twin, function: str) -> None:
 
 
 def test_a_process_id_that_is_no_sessions_goes_to_the_shard(twin: Twin) -> None:
-    """A backend's ends the backend; what is nobody's is PostgreSQL's to say."""
+    """A backend's ends the backend; what is no process's is left to PostgreSQL."""
     with RawClient(twin.dsn) as client, psycopg.connect(twin.databases.shards[0]) as direct:
         for way in WAYS:
             assert told(client, ways("pg_terminate_backend", 2**31 - 1)[way])[2:] == [
