@@ -19,6 +19,8 @@ PLACE = "SELECT database, number, shards FROM shardproxy.place"
 
 PATIENCE = 20.0  # seconds
 
+pytestmark = pytest.mark.newest
+
 Command = Callable[..., tuple[int, str]]
 
 

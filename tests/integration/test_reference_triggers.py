@@ -45,6 +45,8 @@ DDL = """
 
 TABLES = ("stamped", "lowered", "audit", "audited", "told", "late", "ruled", "plain", "cascading", "free")
 
+pytestmark = pytest.mark.newest
+
 
 @pytest.fixture(scope="module")
 def module_shop(servers: Servers, run_proxy_for_module: RunProxy) -> Iterator[Shop]:

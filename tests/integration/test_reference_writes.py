@@ -147,6 +147,7 @@ CHANGES = [
 """Some of them change what cannot be known here: then the copies and the count are compared."""
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("statement", CHANGES)
 def test_a_change_is_computed_once(shop: Shop, statement: str) -> None:
     with shop.connect() as connection, psycopg.connect(shop.databases.oracle, autocommit=True) as oracle:
@@ -257,6 +258,7 @@ def test_values_of_every_kind_arrive_as_they_are(shop: Shop) -> None:
     assert len(shop.copies("kinds")) == 3
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("statement", WRITES)
 def test_an_insert_is_computed_once(shop: Shop, statement: str) -> None:
     with shop.connect() as connection, psycopg.connect(shop.databases.oracle, autocommit=True) as oracle:

@@ -138,6 +138,7 @@ SIMPLE: dict[str, list[Step]] = {
 }  # fmt: skip
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("steps", SIMPLE.values(), ids=SIMPLE.keys())
 def test_simple_queries(twin: Twin, steps: list[Step]) -> None:
     twin.compare(*steps)
@@ -563,6 +564,7 @@ EXTENDED: dict[str, list[Step]] = {
 }  # fmt: skip
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("steps", EXTENDED.values(), ids=EXTENDED.keys())
 def test_extended_queries(twin: Twin, steps: list[Step]) -> None:
     try:
