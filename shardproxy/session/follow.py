@@ -240,7 +240,9 @@ class Follow:
                     [stored] = decode.data_row(reply.payload)
                 elif reply.type == B.COMMAND_COMPLETE:
                     unit, left = next(pending)
-                    left -= _count(decode.command_complete(reply.payload))
+                    count = _count(decode.command_complete(reply.payload))
+                    # An UPDATE that is sent again counts again the rows that it has found before.
+                    left = (len(unit.rows) if unit.action == "UPDATE" else left) - count
                     if left < 0:
                         raise _behind(connection)
                     if left:

@@ -1,6 +1,8 @@
 """Reference tables: no statement may make their copies differ, and writers come in one order on every shard."""
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -95,6 +97,27 @@ def test_writers_of_a_reference_table_are_in_the_same_order_everywhere(twin: Twi
     for thread in threads:
         thread.join()
     assert len(copies(twin)) == ROWS + 2 * rounds
+
+
+@pytest.mark.parametrize(
+    "change", ["UPDATE ref SET b = upper(b || random()) WHERE a < 9", "DELETE FROM ref WHERE a < 9 AND random() < 2"]
+)
+def test_a_row_that_one_shard_does_not_have_yet_is_waited_for(twin: Twin, change: str) -> None:
+    """Others of the same statement were there, and are changed once."""
+    *ahead, behind = [psycopg.connect(dsn, autocommit=True) for dsn in twin.databases.shards]
+    with behind, psycopg.connect(twin.dsn, autocommit=True) as client:
+        for connection in ahead:
+            connection.execute("INSERT INTO ref VALUES (0, 'new')")
+            connection.close()
+        behind.execute("BEGIN; INSERT INTO ref VALUES (0, 'new')")
+        with ThreadPoolExecutor(1) as pool:
+            changing = pool.submit(client.execute, change)
+            time.sleep(0.3)
+            assert not changing.done()
+            behind.execute("COMMIT")
+            assert changing.result(timeout=30).rowcount == 9
+        assert copies(twin)
+        client.execute("DELETE FROM ref WHERE a = 0")
 
 
 @pytest.mark.parametrize("encoding", ["UTF8", "LATIN1"])
