@@ -55,6 +55,7 @@ def places_of(connection: psycopg.Connection[Any], texts: Sequence[str], valid: 
     return dict(rows.fetchall())
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("key", KEY_TYPES, ids=str)
 @pytest.mark.parametrize(
     ("datestyle", "timezone", "intervalstyle"),

@@ -182,9 +182,13 @@ def test_every_cut_is_another_text() -> None:
 
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_every_keyword(template: str) -> None:
-    """A keyword of the grammar that shape() treats as a name must not change what a constant next to it means."""
-    for keyword in KEYWORDS:
-        for constant in CONSTANTS:
+    """A keyword of the grammar that shape() treats as a name must not change what a constant next to it means.
+
+    Each one with a quarter of the constants, other ones in each template.
+    """
+    first = TEMPLATES.index(template)
+    for number, keyword in enumerate(KEYWORDS, first):
+        for constant in (CONSTANTS * 2)[number % len(CONSTANTS) :: 5][:2]:
             check(template.format(k=keyword, c=constant))
 
 
