@@ -8,10 +8,12 @@ cdef extern from "merge/merge.h":
         SP_MERGE_PLAIN, SP_MERGE_TEXT, SP_MERGE_BINARY
         SP_MERGE_OK, SP_MERGE_MEMORY, SP_MERGE_BAD_LENGTH, SP_MERGE_BAD_HEADER
 
+    uint64_t SP_MERGE_ALL
+
     ctypedef struct sp_merge:
         pass
 
-    sp_merge *sp_merge_new(uint32_t nsources, uint8_t type, int format, int header)
+    sp_merge *sp_merge_new(uint32_t nsources, uint8_t type, int format, int header, uint64_t limit)
     void sp_merge_free(sp_merge *m)
     int sp_merge_feed(sp_merge *m, uint32_t source, const uint8_t *data, size_t len, size_t *taken, size_t *size)
     int sp_merge_take(sp_merge *m, uint8_t *out)
@@ -36,19 +38,20 @@ cdef class FrameMerge:
     """Several servers' messages of one type into one stream of whole messages, as they arrive.
 
     It never looks into rows and never waits for a source. One header line or binary signature gets through, no
-    binary trailer; `tail` ends the stream.
+    binary trailer; `tail` ends the stream. With `limit` the rows after so many are read and dropped.
     """
 
     cdef sp_merge *ptr
     cdef readonly uint32_t nsources
 
-    def __cinit__(self, uint32_t nsources, bytes type_byte not None, format=None, bint header=False):
+    def __cinit__(self, uint32_t nsources, bytes type_byte not None, format=None, bint header=False, limit=None):
         if len(type_byte) != 1:
             raise ValueError("type_byte must be a single byte")
         if format not in _MERGE_FORMATS:
             raise ValueError(f"unknown format {format!r}")
         self.nsources = nsources
-        self.ptr = sp_merge_new(nsources, type_byte[0], _MERGE_FORMATS[format], header)
+        cdef uint64_t most = SP_MERGE_ALL if limit is None else limit
+        self.ptr = sp_merge_new(nsources, type_byte[0], _MERGE_FORMATS[format], header, most)
         if self.ptr == NULL:
             raise MemoryError
 

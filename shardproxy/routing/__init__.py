@@ -23,6 +23,7 @@ from shardproxy.routing.plan import (
     Rows,
     Settings,
     ShardByShard,
+    limit_of,
 )
 from shardproxy.routing.resolved import Context, ParamValue, Place, Resolved, Tables
 from shardproxy.routing.route import route
@@ -59,5 +60,6 @@ __all__ = [
     "held_by",
     "held_no_more",
     "keyed",
+    "limit_of",
     "route",
 ]

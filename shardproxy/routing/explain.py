@@ -41,6 +41,7 @@ from shardproxy.sql import (
     Listen,
     Modify,
     Notify,
+    Param,
     Prepare,
     Select,
     Show,
@@ -87,9 +88,9 @@ def explain(
             return Explanation(plan, ANY, _why_home(statement, tables, context, memory))
         case OneShard(shard):
             return Explanation(plan, names[shard], _why_one(statement, tables, context, memory, names))
-        case Gather(shards):
+        case Gather(shards, limit=limit):
             where = everywhere if len(shards) == context.nshards else ", ".join(names[shard] for shard in shards)
-            return Explanation(plan, where, _why_several(tables, shards, context), GATHERED)
+            return Explanation(plan, where, _why_several(tables, shards, context), _gathered(limit))
         case ByKey():
             [table] = tables.values()
             why = f"each row goes to the shard of its key ({key_of(table)})"
@@ -177,6 +178,13 @@ def _why_one(statement: Statement, tables: Tables, context: Context, memory: Mem
     if isinstance(statement, Select) and not statement.calls("pg_notify"):
         return "sequences and locks are on one shard, the same for all sessions"
     return "pg_notify() passes through one shard, where all sessions meet"
+
+
+def _gathered(limit: int | Param | None) -> str:
+    if limit is None:
+        return GATHERED
+    many = f"${limit.number}" if isinstance(limit, Param) else limit
+    return f"the first {many} of the shards' rows that arrive; each shard gives so many at most"
 
 
 def _why_several(tables: Tables, shards: Sequence[int], context: Context) -> str:

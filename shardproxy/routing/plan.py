@@ -7,6 +7,7 @@
 from dataclasses import dataclass, field
 
 from shardproxy.routing.written import WrittenColumn
+from shardproxy.sql import Param
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +36,14 @@ class OneShard:
 class Gather:
     """The rows of several shards, as they arrive; counts are added.
 
-    `writes`: a function that it calls may write, on all of these shards or on none.
+    `writes`: a function that it calls may write, on all of these shards or on none. `limit` is LIMIT's: each shard
+    gives so many rows at most, and so many of all are the answer, whichever come first. It is a parameter where the
+    value is not known: then there is nothing to run.
     """
 
     shards: tuple[int, ...]
     writes: bool = False
+    limit: int | Param | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,3 +163,9 @@ Plan = (
     | CopyFromClient
     | CopyToClient
 )
+
+
+def limit_of(plan: Plan) -> int | None:
+    """Return how many of its shards' rows the client gets at most; None for all."""
+    rows = plan.rows if isinstance(plan, CopyToClient) else plan
+    return rows.limit if isinstance(rows, Gather) and isinstance(rows.limit, int) else None

@@ -6,6 +6,8 @@ from shardproxy.errors import PgError
 from shardproxy.routing.bound import Bound
 from shardproxy.routing.copies import FIRST
 from shardproxy.routing.effects import WRITING, may_call, owner_of
+from shardproxy.routing.keyvalues import Unbound
+from shardproxy.routing.limit import counted, not_limited
 from shardproxy.routing.plan import Copies, Gather, Home, OneShard, Plan, Settings
 from shardproxy.routing.refusals import HINT_KEY, refused
 from shardproxy.routing.resolved import Context, Resolved, Tables
@@ -99,23 +101,31 @@ def _select_sharded(
             return Home()
         if len(common) == 1:
             return OneShard(*common)
-    if statement.rowless:
+    rows = counted(statement, context)
+    if rows.rowless and all(ref.role == "read" for ref in tables):
         alone = elsewhere(tables)
         return Home() if alone is None else OneShard(alone)
-    why = _not_concatenable(statement, tables, sharded, context)
+    called = functions_of(statement, tables) - {(None, column) for column in SYSTEM_COLUMNS}
+    why = _not_concatenable(statement, tables, sharded, context) or not_limited(
+        statement, rows, called, _named(sharded), context
+    )
     if why is not None:
         raise why
+    assert not isinstance(rows.limit, Unbound)
     [known] = lists.values()
-    called = functions_of(statement, tables) - {(None, column) for column in SYSTEM_COLUMNS}
     writes = may_call(called, context, WRITING)
-    return Gather(tuple(range(context.nshards)) if known is None else tuple(sorted(known)), writes=writes)
+    return Gather(tuple(range(context.nshards)) if known is None else tuple(sorted(known)), writes, rows.limit)
+
+
+def _named(sharded: dict[TableRef, Resolved]) -> str:
+    return " and ".join(f'"{table}"' for table in sharded.values())
 
 
 def _not_concatenable(
     statement: Select, tables: Tables, sharded: dict[TableRef, Resolved], context: Context
 ) -> PgError | None:
     """Say why the rows of several shards, concatenated, would not be the answer; None: they are."""
-    names = " and ".join(f'"{table}"' for table in sharded.values())
+    names = _named(sharded)
     if statement.combining:
         return refused(f"{statement.combining[0]} over several shards of {names} is not supported", _HINT_ONE)
     if len(sharded) > 1:

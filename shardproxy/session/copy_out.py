@@ -34,10 +34,11 @@ async def copy_out(
     connections: Sequence[Connection],
     output: Output,
     statement: CopyTo | None = None,
+    limit: int | None = None,
 ) -> str:
     """Run the COPY on the connections, stream to `output`, return the tag; no CopyOutResponse before all agree.
 
-    In binary, `statement` tells the types that the rows have inside.
+    In binary, `statement` tells the types that the rows have inside. After `limit` rows the rest are dropped.
     """
     carrying: list[Carrying | None] = []
     if options.format == "binary" and statement is not None:
@@ -61,6 +62,7 @@ async def copy_out(
         COPY_DATA,
         format="binary" if response.format == 1 else "text",
         header=options.header != "none",
+        limit=limit,
     )
     relay = Relay(connections, output, merge)
     for number, one in enumerate(carrying):
@@ -69,7 +71,7 @@ async def copy_out(
     answers = await relay.run()
     output.write(merge.tail())
     output.write(encode.COPY_DONE)
-    return total_tag([answer.tag or "" for answer in answers])
+    return total_tag([answer.tag or "" for answer in answers], limit)
 
 
 async def _give_up(connections: Sequence[Connection]) -> None:

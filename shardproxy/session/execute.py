@@ -35,6 +35,7 @@ from shardproxy.routing import (
     changes_together,
     held_by,
     held_no_more,
+    limit_of,
     route,
 )
 from shardproxy.routing.alter import not_empty
@@ -153,7 +154,9 @@ class Executor:
                 assert isinstance(statement, CopyTo)
                 if changes_together(plan.rows):
                     self._transactions.begin_implicit()
-                return Outcome(await copy_out(sql, statement.options, await self.joined(plan), self.client, statement))
+                connections = await self.joined(plan)
+                limit = limit_of(plan)
+                return Outcome(await copy_out(sql, statement.options, connections, self.client, statement, limit))
             case Settings():
                 answers = await self._set(run, plan)
             case ShardByShard():
@@ -181,7 +184,7 @@ class Executor:
         if answers[0].empty:
             return Outcome(None)
         tags = [answer.tag or "" for answer in answers]
-        return Outcome(total_tag(tags) if isinstance(plan, Gather) else tags[0])
+        return Outcome(total_tag(tags, limit_of(plan)) if isinstance(plan, Gather) else tags[0])
 
     async def read(self, text: Text, first: Callable[[], Awaitable[None]] | None = None) -> Sequence[Statement]:
         """Return a text's statements; `first` answers what must be answered before an error is."""
@@ -323,7 +326,7 @@ class Executor:
         rows_from = None if isinstance(run.plan, Gather) else 0
         # A setting is refused for what it is, wherever that is seen.
         name_shard = not isinstance(run.plan, Settings)
-        relay = Relay(connections, self.client, rows_from=rows_from, name_shard=name_shard)
+        relay = Relay(connections, self.client, rows_from=rows_from, limit=limit_of(run.plan), name_shard=name_shard)
         if isinstance(run.plan, Replicate) and run.plan.lock is None and len(connections) > 1:
             return await relay.in_order(partial(self._request, run), self._database.deadlocks.waits)
         for connection in connections:

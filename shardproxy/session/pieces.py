@@ -7,6 +7,8 @@ shard has the client's name, for to SQL it is a cursor.
 PostgreSQL runs a statement that changes rows to its end at the first Execute, however few of its RETURNING rows are
 asked for. So do all shards here: those whose turn has not come are asked for one row, which waits for its turn. Of a
 write of a reference table all rows are kept, for the other shards need them at once.
+
+With LIMIT no shard is asked for more rows than are left of it, and none after the last of them.
 """
 
 from collections import deque
@@ -14,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from shardproxy.combine.answers import Answer
-from shardproxy.routing import Connected, Copies, Home, OneShard, Replicate
+from shardproxy.routing import Connected, Copies, Home, OneShard, Replicate, limit_of
 from shardproxy.routing.refusals import refused
 from shardproxy.session.client import Client
 from shardproxy.session.execute import READS, Executor, Outcome
@@ -61,6 +63,7 @@ class Reading:
     same: bool  # all shards give the same rows, and one counts
     alone: bool  # one shard's tag is the answer
     changes: bool
+    left: int | None = None  # rows that LIMIT still leaves
     verb: str = "SELECT"
     name: bytes = field(default_factory=lambda: b"shardproxy_%d" % next(_numbers))
     cursor: str = ""  # the name that SQL knows, where it does
@@ -80,17 +83,18 @@ class Reading:
             kept = self.kept.pop(connection, b"")
             if kept:
                 client.write(kept)
-                rows += 1
+                rows += self._count(1)
                 continue
-            answer = await self._piece(connection, client, limit and limit - rows, pending)
+            most = self._most(limit and limit - rows)
+            answer = await self._piece(connection, client, most, pending)
             pending = []
             if answer.suspended:
-                rows = limit
-                break
+                rows += self._count(most)
+                continue
             if self.alone:
                 self.waiting.clear()
                 return Outcome(None if answer.empty else answer.tag or "")
-            rows += self._end(connection, answer)
+            rows += self._count(self._end(connection, answer))
         if first and self.changes:
             for connection in [one for one in self.waiting if one not in self.begun]:
                 ahead = Kept()
@@ -103,6 +107,18 @@ class Reading:
             return Outcome(None, suspended=True)
         # Of a change, too, the tag counts the rows of the last Execute.
         return Outcome(f"{self.verb} {rows}")
+
+    def _most(self, wanted: int) -> int:
+        """How many rows a shard is to give of those that the client wants; 0 stands for all."""
+        return wanted if self.left is None else min(wanted or self.left, self.left)
+
+    def _count(self, rows: int) -> int:
+        """So many rows have been given."""
+        if self.left is not None:
+            self.left -= rows
+            if not self.left:
+                self.close()
+        return rows
 
     def _end(self, connection: Connection, answer: Answer) -> int:
         """A shard is at its end; return the rows that this Execute got from it."""
@@ -129,6 +145,8 @@ class Reading:
         for connection in self.begun:
             if connection.usable:
                 connection.statements.close_portal(self.name)
+        self.begun.clear()
+        self.kept.clear()
         self.waiting.clear()
 
 
@@ -199,7 +217,7 @@ async def run_in_pieces(
             return await portal.reading.read(client, limit, [])
         same = isinstance(plan, Replicate | Connected)
         reading = portal.reading = Reading(
-            portal, connections, same, same or len(connections) == 1, statement.kind not in READS
+            portal, connections, same, same or len(connections) == 1, statement.kind not in READS, limit_of(plan)
         )
         if name and reading.alone and not same:
             reading.name = name

@@ -65,7 +65,8 @@ class Kept:
 class Relay:
     """The answers of `connections` on their way to `output`.
 
-    `merge` knows the row messages. `rows_from` is the only shard whose rows count, or None for all.
+    `merge` knows the row messages. `rows_from` is the only shard whose rows count, or None for all. After `limit` rows
+    of all shards the rest are read and dropped.
     With `name_shard` an error of one of several shards tells which.
     """
 
@@ -76,11 +77,12 @@ class Relay:
         merge: FrameMerge | None = None,
         rows_from: int | None = None,
         *,
+        limit: int | None = None,
         name_shard: bool = True,
     ) -> None:
         self._connections = connections
         self._output = output
-        self._merge = merge or FrameMerge(len(connections), DATA_ROW)
+        self._merge = merge or FrameMerge(len(connections), DATA_ROW, limit=limit)
         self._rows_from = rows_from
         self._name_shard = name_shard
         self._answers = Answers(len(connections))

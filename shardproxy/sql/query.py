@@ -206,18 +206,20 @@ def combining(node: Node) -> list[str]:
         ("havingClause", "HAVING"),
         ("windowClause", "WINDOW"),
         ("sortClause", "ORDER BY"),
-        ("limitCount", "LIMIT"),
-        ("limitOffset", "OFFSET"),
     ):
         if _present(node.get(key)):
             reasons.append(name)
     return reasons
 
 
-def has_no_rows(node: Node) -> bool:
-    """Whether a SELECT has LIMIT 0: PostgreSQL runs nothing of it."""
-    limit = value_of(node.get("limitCount", {}))
-    return limit is not None and limit == Const("int", "0") and "withClause" not in node
+def row_count(node: Node | None) -> Value | Unknown | None:
+    """Read LIMIT or OFFSET; None where there is none, which NULL and LIMIT ALL mean, too."""
+    if node is None:
+        return None
+    value = value_of(node)
+    if isinstance(value, Const) and value.kind == "null":
+        return None
+    return Unknown() if value is None else value
 
 
 def _present(clause: Any) -> bool:

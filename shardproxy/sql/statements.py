@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from shardproxy.copy.options import CopyOptions
 from shardproxy.sql.base import Base, Kind
-from shardproxy.sql.facts import Binding, Equality, FromItem, Rewrite, RowValue, SetConfig, TableRef
+from shardproxy.sql.facts import Binding, Equality, FromItem, Rewrite, RowValue, SetConfig, TableRef, Unknown, Value
 from shardproxy.sql.objects import ColumnRename, Object
 from shardproxy.sql.processes import Processes
 from shardproxy.sql.visible import Visible
@@ -37,7 +37,8 @@ class Select(Query):
 
     kind = Kind.SELECT
     combining: tuple[str, ...] = ()  # why the rows of several shards, concatenated, would be the wrong answer
-    rowless: bool = False  # LIMIT 0, of which PostgreSQL runs nothing
+    limit: Value | Unknown | None = None  # also FETCH FIRST; None without, as with LIMIT ALL
+    offset: Value | Unknown | None = None
     set_configs: tuple[SetConfig, ...] = ()
     visible: Visible | None = None  # what is run instead, for it not to see the proxy's own schema in the catalogs
     processes: Processes | None = None

@@ -1,6 +1,6 @@
 /*
  * The merge of servers' messages under a fuzzer: any bytes, from any source, in any pieces. What comes out is whole
- * messages of the right type. The first bytes choose the format and the pieces.
+ * messages of the right type, and no more rows than the limit. The first bytes choose format, pieces and limit.
  */
 #include "bytebuf.h"
 #include "merge/merge.h"
@@ -10,7 +10,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t n)
 {
     if (n < 4)
         return 0;
-    sp_merge *m = sp_merge_new(2, 'd', input[0] % 3, input[0] >> 7);
+    uint64_t limit = input[3] < 128 ? input[3] : SP_MERGE_ALL;
+    sp_merge *m = sp_merge_new(2, 'd', input[0] % 3, input[0] >> 7, limit);
     REQUIRE(m);
     size_t step = 1 + input[1];
     uint32_t source = 0;
@@ -36,6 +37,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t n)
         source = input[2] & 1 ? !source : source;
         at += taken ? taken : 1;
     }
+    REQUIRE(sp_merge_rows(m) <= limit);
     size_t need = sp_merge_tail(m, NULL, 0);
     uint8_t *tail = malloc(need ? need : 1);
     REQUIRE(sp_merge_tail(m, tail, need) == need);

@@ -98,7 +98,7 @@ def test_refusals(arena: Arena, sql: str) -> None:
         "SELECT count(*) FROM t",
         "SELECT v, count(*) FROM t GROUP BY v",
         "SELECT DISTINCT v FROM t",
-        "SELECT * FROM t LIMIT 3",
+        "SELECT * FROM t LIMIT 3 OFFSET 1",
         "SELECT row_number() OVER (ORDER BY k) FROM t",
         "SELECT a.* FROM t a JOIN t b ON a.v = b.v",
         "SELECT k FROM t UNION SELECT 1",

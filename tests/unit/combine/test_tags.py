@@ -20,6 +20,11 @@ def test_counts_are_added(tags: list[str], total: str) -> None:
     assert total_tag(tags) == total
 
 
+@pytest.mark.parametrize(("limit", "total"), [(4, "SELECT 4"), (5, "SELECT 5"), (6, "SELECT 5"), (None, "SELECT 5")])
+def test_rows_after_a_limit_do_not_count(limit: int | None, total: str) -> None:
+    assert total_tag(["SELECT 2", "SELECT 3"], limit) == total
+
+
 @pytest.mark.parametrize("other", ["", "SELECT", "SELECT x"])
 def test_tags_that_do_not_add_up(other: str) -> None:
     with pytest.raises(PgError) as caught:

@@ -107,6 +107,41 @@ def test_binary_row_of_no_columns() -> None:
     assert messages(out) == [HEAD + b"\0\0", b"\0\0"]
 
 
+@pytest.mark.parametrize("limit", range(5))
+def test_rows_after_the_limit_are_read_and_dropped(limit: int) -> None:
+    merger = FrameMerge(2, b"D", limit=limit)
+    stream = message(b"row", b"D") + message(b"", b"D")
+    out = merge(merger, [(source, stream[i : i + 1]) for i in range(len(stream)) for source in (0, 1)])
+    assert messages(out) == [b"row", b"row", b"", b""][:limit]
+    assert merger.rows == limit
+
+
+def test_a_limit_stops_in_front_of_another_message() -> None:
+    merger = FrameMerge(1, b"D", limit=1)
+    row = message(b"row", b"D")
+    assert merger.feed(0, row * 3 + b"C\0\0\0\4") == (3 * len(row), row)
+    assert merger.feed(0, row + b"C\0\0\0\4") == (len(row), b"")
+
+
+def test_a_header_line_is_no_row() -> None:
+    merger = FrameMerge(2, b"d", "csv", header=True, limit=1)
+    shard = message(b"id\n") + message(b"1\n") + message(b"2\n")
+    assert messages(merge(merger, [(0, shard), (1, shard)])) == [b"id\n", b"1\n"]
+    assert merger.rows == 1
+
+
+@pytest.mark.parametrize("limit", range(1, 5))
+def test_a_limit_of_binary_rows(limit: int) -> None:
+    """What begins a stream is read and demanded of each shard, whether its rows get through or not."""
+    merger = FrameMerge(2, b"d", "binary", limit=limit)
+    stream = message(HEAD + ROW + b"a") + message(ROW + b"b") + message(b"\xff\xff")
+    out = merge(merger, [(source, stream[i : i + 1]) for source in (0, 1) for i in range(len(stream))])
+    assert messages(out) == [HEAD + ROW + b"a", ROW + b"b", ROW + b"a", ROW + b"b"][:limit]
+    assert merger.tail() == message(b"\xff\xff")
+    with pytest.raises(ProtocolError):
+        FrameMerge(1, b"d", "binary", limit=0).feed(0, message(ROW))
+
+
 def test_signature_is_demanded() -> None:
     with pytest.raises(ProtocolError):
         FrameMerge(1, b"d", "binary").feed(0, message(ROW))

@@ -40,6 +40,20 @@ def test_explain_refuses_what_route_refuses(sql: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("sql", "answer"),
+    [
+        ("SELECT * FROM users", "the shards' rows concatenated"),
+        ("SELECT * FROM users LIMIT 7", "the first 7 of the shards' rows that arrive"),
+        ("SELECT * FROM users LIMIT $2 OFFSET 0", "the first $2 of the shards' rows that arrive"),
+        ("COPY (SELECT * FROM users LIMIT 7) TO STDOUT", "the first 7 of the shards' rows that arrive"),
+        ("SELECT * FROM users LIMIT ALL", "the shards' rows concatenated"),
+    ],
+)
+def test_how_the_answer_is_made(sql: str, answer: str) -> None:
+    assert (explained(sql).answer or "").startswith(answer)
+
+
+@pytest.mark.parametrize(
     ("sql", "where", "why"),
     [
         ("SELECT * FROM solo3", "s3", "public.solo3 lies on one shard"),

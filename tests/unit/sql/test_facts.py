@@ -25,6 +25,7 @@ from shardproxy.sql import (
     Statement,
     TableRef,
     Unknown,
+    Value,
     analyze,
 )
 
@@ -255,9 +256,8 @@ def test_functions_wherever_they_stand() -> None:
         ("SELECT a FROM t GROUP BY a", ("GROUP BY",)),
         ("SELECT a FROM t GROUP BY ()", ("GROUP BY",)),
         ("SELECT 1 FROM t HAVING true", ("HAVING",)),
-        ("SELECT a FROM t ORDER BY a LIMIT 5 OFFSET 3", ("ORDER BY", "LIMIT", "OFFSET")),
-        ("SELECT a FROM t LIMIT ALL", ("LIMIT",)),
-        ("SELECT a FROM t FETCH FIRST ROW ONLY", ("LIMIT",)),
+        ("SELECT a FROM t ORDER BY a LIMIT 5 OFFSET 3", ("ORDER BY",)),
+        ("SELECT a FROM t LIMIT 5", ()),
         ("SELECT a FROM t WINDOW w AS (ORDER BY a)", ("WINDOW",)),
         ("SELECT f(a) OVER () FROM t", ("OVER",)),
         ("SELECT count(*) FROM t", ("count(*)",)),
@@ -273,7 +273,7 @@ def test_functions_wherever_they_stand() -> None:
         ("SELECT a FROM t UNION ALL SELECT a FROM t", ("UNION",)),
         ("SELECT a FROM t EXCEPT SELECT a FROM t ORDER BY 1", ("EXCEPT", "ORDER BY")),
         ("SELECT * FROM t WHERE a IN (SELECT a FROM r LIMIT 1)", ("LIMIT in a sub-query",)),
-        ("SELECT * FROM t WHERE a IN (SELECT a FROM r LIMIT 1) LIMIT 1", ("LIMIT", "LIMIT in a sub-query")),
+        ("SELECT * FROM t WHERE a IN (SELECT a FROM r LIMIT 1) LIMIT 1", ("LIMIT in a sub-query",)),
         ("SELECT * FROM t WHERE a IN (SELECT DISTINCT ON (b) a FROM r)", ("DISTINCT ON in a sub-query",)),
         ("SELECT * FROM t WHERE a = (SELECT count(*) FROM r)", ("count(*)",)),
         ("SELECT * FROM t FOR UPDATE", ()),
@@ -327,6 +327,30 @@ def number(text: str, cast: str | None = None) -> Const:
 
 def string(text: str, cast: str | None = None) -> Const:
     return Const("str", text, cast)
+
+
+@pytest.mark.parametrize(
+    ("clause", "limit", "offset"),
+    [
+        ("", None, None),
+        ("LIMIT 5 OFFSET 0", number("5"), number("0")),
+        ("LIMIT ALL", None, None),
+        ("LIMIT NULL::int OFFSET NULL", None, None),
+        ("LIMIT -1", number("-1"), None),
+        ("LIMIT '5'", Const("str", "5"), None),
+        ("LIMIT 1.5", Const("float", "1.5"), None),
+        ("LIMIT $1 OFFSET $2::bigint", Param(1), Param(2, "int8")),
+        ("LIMIT 1 + 1", Unknown(), None),
+        ("LIMIT (SELECT 1)", Unknown(), None),
+        ("FETCH FIRST ROW ONLY", number("1"), None),
+        ("OFFSET 2 ROWS FETCH NEXT $1 ROWS ONLY", Param(1), number("2")),
+    ],
+)
+def test_how_many_rows_are_asked_for(
+    clause: str, limit: Value | Unknown | None, offset: Value | Unknown | None
+) -> None:
+    statement = select(f"SELECT a FROM t {clause}")
+    assert (statement.limit, statement.offset) == (limit, offset)
 
 
 @pytest.mark.parametrize(

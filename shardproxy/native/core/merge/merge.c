@@ -25,7 +25,7 @@ struct sp_merge {
     sp_buf binary_header; /* the first one seen */
     sp_buf patch;         /* framing of a message that changes, kept until it is taken */
     sp_buf pieces;        /* what sp_merge_take copies */
-    uint64_t rows;
+    uint64_t rows, limit;
     merge_source *current;
     const uint8_t *rest; /* the incomplete message after the pieces */
     size_t rest_len;
@@ -34,7 +34,7 @@ struct sp_merge {
 
 static const uint8_t empty_header[BINARY_HEADER] = {'P', 'G', 'C', 'O', 'P', 'Y', '\n', 0xff, '\r', '\n'};
 
-sp_merge *sp_merge_new(uint32_t nsources, uint8_t type, int format, int header)
+sp_merge *sp_merge_new(uint32_t nsources, uint8_t type, int format, int header, uint64_t limit)
 {
     sp_merge *m = calloc(1, sizeof *m);
     if (!m)
@@ -48,6 +48,7 @@ sp_merge *sp_merge_new(uint32_t nsources, uint8_t type, int format, int header)
     m->type = type;
     m->format = format;
     m->header = header && format == SP_MERGE_TEXT;
+    m->limit = limit;
     return m;
 }
 
@@ -110,7 +111,7 @@ static int binary_message(sp_merge *m, const uint8_t *message, size_t len)
         if (!m->binary_header.len && sp_buf_append(&m->binary_header, payload, header))
             return SP_MERGE_MEMORY;
     }
-    if (n == header || is_trailer(payload + header, n - header))
+    if (n == header || is_trailer(payload + header, n - header) || m->rows >= m->limit)
         return SP_MERGE_OK;
     m->rows++;
     if (!m->header_sent) {
@@ -131,6 +132,8 @@ static int one_message(sp_merge *m, const uint8_t *message, size_t len)
         m->header_sent = 1;
         return emit(m, message, len);
     }
+    if (m->rows >= m->limit)
+        return SP_MERGE_OK;
     m->rows++;
     return emit(m, message, len);
 }
