@@ -212,7 +212,11 @@ def layers() -> None:
             ],
             BLUE,
         ),
-        ("0", [("wire", "protocol v3", 1), ("native", "C core", 1), ("copy", "options, lines", 1)], GREEN),
+        (
+            "0",
+            [("wire", "protocol v3", 1), ("native", "C core", 1), ("copy", "options, lines", 1), ("rows", "values", 1)],
+            GREEN,
+        ),
         ("", [("errors, sqlstate", "what every layer may raise", 1)], PLAIN),
     ]
     for number, (height, boxes, fill) in enumerate(rows):

@@ -1,0 +1,51 @@
+"""What the streams have in common: the encoder for a format, and cursors of any driver."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol
+
+from shardproxy.rows.binary import BinaryEncoder
+from shardproxy.rows.encoder import Encoder, Nul, Types
+from shardproxy.rows.text import CsvEncoder, TextEncoder
+
+Format = Literal["csv", "text", "binary"]
+
+
+class Cursor(Protocol):
+    """The part of PEP 249's cursor that is used; `description` and `arraysize` are where they are there."""
+
+    @property
+    def execute(self) -> Callable[..., Any]:
+        """Run a query, with parameters in the driver's own style."""
+
+    @property
+    def fetchmany(self) -> Callable[..., Sequence[Any]]:
+        """The next rows, at most as many as asked for; none at the end."""
+
+
+def encoder_of(format_: Format, types: Types | None, nul: Nul) -> Encoder:
+    """The encoder for a format."""
+    match format_:
+        case "csv":
+            return CsvEncoder(types, nul)
+        case "text":
+            return TextEncoder(types, nul)
+        case "binary":
+            return BinaryEncoder(types, nul)
+    raise ValueError(f"format must be 'csv', 'text' or 'binary', not {format_!r}")
+
+
+def at_least_one(rows_per_fetch: int) -> int:
+    """The number of rows to fetch at a time; ValueError if that is none."""
+    if rows_per_fetch < 1:
+        raise ValueError(f"rows_per_fetch must be at least 1, not {rows_per_fetch}")
+    return rows_per_fetch
+
+
+def names_of(cursor: Any, rows: Sequence[Any]) -> list[str] | None:
+    """The columns' names by the cursor's description, or by a row that knows them, as asyncpg's do."""
+    description = getattr(cursor, "description", None)
+    if description:
+        return [str(column[0]) for column in description]
+    if rows and hasattr(rows[0], "keys"):
+        return [str(name) for name in rows[0].keys()]  # noqa: SIM118 -- iterating a Record gives its values
+    return None
