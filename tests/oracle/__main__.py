@@ -135,6 +135,7 @@ def compare(part: str, arena: Arena, count: int, seed: int, recorder: Recorder) 
         record.lines = [f"PostgreSQL {arena.databases.version}: {time.monotonic() - begun:.0f} s"]
         record.lines += [f"refused: {times:6} {reason}" for reason, times in arena.refused.most_common()]
         record.lines += [f"known:   {times:6} {reason}" for reason, times in arena.known.most_common()]
+        record.lines.append(f"other rows of a LIMIT without ORDER BY: {arena.other_rows}")
         recorder.keep(record)
     return record
 

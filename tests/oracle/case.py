@@ -1,7 +1,8 @@
 """What is sent: the steps of one session. Their `repr` is the Python that makes them, so that a case can be kept."""
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from shardproxy.wire import encode
 
@@ -16,6 +17,12 @@ class Param:
 
     def __repr__(self) -> str:
         return f"Param({self.oid}, {self.value!r}{', True' if self.binary else ''})"
+
+
+_LIMITED = re.compile(
+    r"(?P<head> (LIMIT|FETCH FIRST) )(?P<count>\S+)(?P<tail>( ROWS ONLY)?)(?P<offset>( OFFSET \d+)?)$", re.DOTALL
+)
+"""How a generated SELECT ends that has a LIMIT without ORDER BY."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,19 @@ class Step:
     def __repr__(self) -> str:
         given = [(one, getattr(self, one.name)) for one in fields(self)[1:]]
         return f"Step({', '.join([repr(self.sql), *(f'{one.name}={v!r}' for one, v in given if v != one.default)])})"
+
+    def unlimited(self) -> "Step | None":
+        """The same without LIMIT and OFFSET, if any of its rows will do."""
+        found = _LIMITED.search(self.sql)
+        if found is None or self.ordered or "; " in self.sql:
+            return None
+        head, count, tail = found["head"], found["count"], found["tail"]
+        parameter = re.match(r"\$(\d+)", count)
+        if parameter is None or self.params is None:
+            return replace(self, sql=f"{self.sql[: found.start()]} LIMIT ALL", name="")
+        at = int(parameter[1]) - 1
+        params = (*self.params[:at], replace(self.params[at], value=None), *self.params[at + 1 :])
+        return replace(self, sql=f"{self.sql[: found.start()]}{head}{count}{tail}", params=params, name="")
 
     def messages(self, *, parse: bool, close: bool) -> bytes:
         """The bytes; `parse` unless the server knows the named statement, `close` if it may have another."""

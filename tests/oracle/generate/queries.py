@@ -1,5 +1,6 @@
-"""SELECT: joins, sub-selects, set operations, WITH, grouping, windows; LIMIT only where its rows are certain."""
+"""SELECT: joins, sub-selects, set operations, WITH, grouping, windows; LIMIT with ORDER BY and without."""
 
+from tests.oracle.case import Param
 from tests.oracle.generate.expressions import condition, expression, key_condition, where_of
 from tests.oracle.generate.schema import Table, quoted
 from tests.oracle.generate.values import TYPES, Type
@@ -21,13 +22,47 @@ _JOINS = ((5.0, "JOIN"), (2.0, "LEFT JOIN"), (0.7, "RIGHT JOIN"), (0.5, "FULL JO
 
 def select(words: Words) -> tuple[str, bool]:
     """A SELECT, and whether the order of its rows is certain."""
-    return words.one_of(
+    text, ordered = words.one_of(
         (10.0, lambda: _plain(words)),
         (0.7, lambda: _set_operation(words)),
         (0.7, lambda: _with(words)),
         (0.3, lambda: (_values(words), True)),
         (0.4, lambda: (_bare(words), True)),
+        (0.5, lambda: (_some(words), False)),
     )
+    if not ordered and not any(word in text for word in (" LIMIT ", " FETCH ")) and words.chance(0.12):
+        text += _limit(words)
+    return text, ordered
+
+
+def _some(words: Words) -> str:
+    """A few of a table's rows, wherever they lie."""
+    table = words.rng.choice(words.tables)
+    alias = words.alias(table)
+    items = words.choose(
+        (1.0, "*"), (1.0, ", ".join(expression(words, [alias], kind, 1) for kind in _kinds(words, [alias])))
+    )
+    where = f" WHERE {condition(words, [alias])}" if words.chance(0.2) else ""
+    return f"SELECT {items} FROM {table.name} {alias.name}{where}{_limit(words)}"
+
+
+def _limit(words: Words) -> str:
+    """LIMIT of rows in no order, at the end of a SELECT."""
+    count = words.choose(*((1.0, text) for text in ("1", "2", "3", "5", "9", "100")), (0.2, "0"), (0.1, "-1"))
+    if words.extended and words.chance(0.6):
+        kind = TYPES[words.rng.choice(("int2", "int4", "int8", "numeric"))]
+        binary = words.chance(0.4) and kind.binary is not None
+        value = kind.binary(count) if binary and kind.binary is not None else count.encode()
+        oid = kind.oid if binary else words.rng.choice((0, 0, kind.oid))
+        words.params.append(Param(oid, None if words.chance(0.05) else value, binary))
+        count = f"${len(words.params)}" + words.choose((3.0, ""), (1.0, "::int4"), (0.5, "::int8"))
+    elif words.chance(0.1):
+        count = words.rng.choice(("ALL", "NULL", f"'{count}'", f"{count}::int8", "2.5", "(1+1)"))
+    if count != "ALL" and words.chance(0.2):
+        return (
+            f" FETCH FIRST {count} ROWS ONLY" if count[:1] in "$123456789" and ":" not in count else f" LIMIT {count}"
+        )
+    return f" LIMIT {count}" + words.choose((12.0, ""), (1.0, " OFFSET 0"), (0.6, " OFFSET 1"))
 
 
 def _plain(words: Words) -> tuple[str, bool]:
