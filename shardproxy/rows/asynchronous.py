@@ -13,15 +13,15 @@ from shardproxy.rows.encoder import Nul, Types
 from shardproxy.rows.errors import FailedEarlierError
 from shardproxy.rows.source import Format, at_least_one, encoder_of, names_of
 
-Fetch = Callable[[int], Awaitable[Sequence[Any]]]
+Fetch = Callable[[int], object]
 
 
 class AsyncRows:
     """A query's rows as COPY data in UTF-8, a block of bytes for each batch of rows.
 
     The cursor is one with awaitable `execute` and `fetchmany` (psycopg, aiosqlite, aiomysql, asyncmy, oracledb),
-    or asyncpg's: a connection, or what its `cursor` gives, with None for the query. The query runs when the first
-    block is asked for. The other arguments are those of `RowsIO`, and so are the errors.
+    or asyncpg's: a connection, or with None for the query what its `cursor` gives. The query runs when the first block
+    is asked for. The other arguments are those of `RowsIO`, and so are the errors.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class AsyncRows:
         if fetch is None:
             fetch = self._fetch = await self._execute()
             begin = self._encoder.begin()
-        rows = await fetch(self._rows_per_fetch)
+        rows: Sequence[Any] = await self._awaitable(fetch(self._rows_per_fetch))
         if self._encoder.names is None:
             self._encoder.names = names_of(self._cursor, rows)
         if rows:
@@ -83,16 +83,20 @@ class AsyncRows:
         # asyncpg's connections have a fetchmany too, which runs a query many times.
         if hasattr(cursor, "fetchmany") and not hasattr(cursor, "fetchrow"):
             if self._query is not None:
-                running = cursor.execute(self._query, *(() if self._parameters is None else (self._parameters,)))
-                if not inspect.isawaitable(running):
-                    raise TypeError(f"a {type(cursor).__qualname__} is not asynchronous: it needs RowsIO")
-                await running
+                await self._awaitable(
+                    cursor.execute(self._query, *(() if self._parameters is None else (self._parameters,)))
+                )
             return cursor.fetchmany  # type: ignore[no-any-return]
         if self._query is not None:
             cursor = cursor.cursor(self._query, *(self._parameters or ()))
         if inspect.isawaitable(cursor):
             cursor = await cursor
         return cursor.fetch  # type: ignore[no-any-return]
+
+    def _awaitable(self, result: Any) -> Awaitable[Any]:
+        if not inspect.isawaitable(result):
+            raise TypeError(f"a {type(self._cursor).__qualname__} is not asynchronous: it needs RowsIO")
+        return result
 
     async def aclose(self) -> None:
         """End the iteration; the cursor is still its owner's to close."""

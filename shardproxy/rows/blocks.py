@@ -38,13 +38,14 @@ class Blocks(Generic[AnyStr]):
 
     def execute(self, query: Any, parameters: Any) -> None:
         """Run the query; None is for one that the cursor has run already."""
-        if getattr(self._cursor, "arraysize", self._rows_per_fetch) < self._rows_per_fetch:
+        cursor: Any = self._cursor
+        if getattr(cursor, "arraysize", self._rows_per_fetch) < self._rows_per_fetch:
             # Some drivers (oracledb) make round trips of this size, whatever fetchmany is asked for.
             with suppress(AttributeError):  # read-only in others
-                self._cursor.arraysize = self._rows_per_fetch  # type: ignore[attr-defined]
+                cursor.arraysize = self._rows_per_fetch
         if query is not None:
             # sqlite3 takes no None for parameters, and others look for placeholders if there are any.
-            self._cursor.execute(query, *(() if parameters is None else (parameters,)))
+            cursor.execute(query, *(() if parameters is None else (parameters,)))
 
     @property
     def rows(self) -> int:

@@ -11,11 +11,7 @@ Format = Literal["csv", "text", "binary"]
 
 
 class Cursor(Protocol):
-    """The part of PEP 249's cursor that is used; `description` and `arraysize` are where they are there."""
-
-    @property
-    def execute(self) -> Callable[..., Any]:
-        """Run a query, with parameters in the driver's own style."""
+    """The part of PEP 249's cursor that must be there: `execute` too, unless the query has run already."""
 
     @property
     def fetchmany(self) -> Callable[..., Sequence[Any]]:

@@ -2,11 +2,12 @@
 
 import io
 import sqlite3
+import tracemalloc
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import shardproxy
@@ -27,6 +28,7 @@ def opened(rows_per_fetch: int = 3, rows: Sequence[Any] = ROWS) -> RowsIO:
     return RowsIO(ListCursor(rows), "q", None, rows_per_fetch)
 
 
+@settings(max_examples=50)
 @given(READS, st.integers(1, 50))
 def test_any_way_of_reading_bytes(reads: list[tuple[str, int]], rows_per_fetch: int) -> None:
     """Beside a BytesIO of the same data; read1 and readinto1 may give less, but something."""
@@ -50,6 +52,7 @@ def test_any_way_of_reading_bytes(reads: list[tuple[str, int]], rows_per_fetch: 
     assert rows.rows == len(ROWS)
 
 
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.sampled_from(["read", "readline"]), st.integers(-1, 60)), max_size=20), st.integers(1, 50))
 def test_any_way_of_reading_text(reads: list[tuple[str, int]], rows_per_fetch: int) -> None:
     rows, expected = RowsTextIO(ListCursor(ROWS), "q", None, rows_per_fetch), io.StringIO(TEXT, newline="")
@@ -108,6 +111,28 @@ def test_no_more_than_one_batch_is_fetched_before_it_is_asked_for() -> None:
     assert cursor.fetched == [10]
     rows.read()
     assert cursor.fetched == [10] * 5
+
+
+def test_memory_holds_a_batch_not_the_result() -> None:
+    class Endless:
+        def __init__(self) -> None:
+            self.left = 100
+
+        def fetchmany(self, size: int) -> list[tuple[int, str]]:
+            self.left -= 1
+            return [(number, str(number) * 10) for number in range(size)] if self.left else []
+
+    rows = RowsIO(Endless(), None, None, 100)
+    size = 0
+    tracemalloc.start()
+    try:
+        while data := rows.read(4096):
+            size += len(data)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert rows.rows == 99 * 100
+    assert peak < size / 4
 
 
 def test_the_query_runs_as_the_driver_takes_it() -> None:

@@ -1,15 +1,19 @@
 """PostgreSQL reads the rows: what COPY stores of them is what psycopg's INSERT of the same values stores."""
 
+import asyncio
+import contextlib
 import enum
 import ipaddress
 import struct
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
+import asyncpg
 import psycopg
+import psycopg2
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -18,7 +22,7 @@ from psycopg.types.enum import EnumInfo, register_enum
 from psycopg.types.json import Jsonb
 from psycopg.types.range import Range
 
-from shardproxy.rows import RowsIO, RowsTextIO, RowTypeError, RowValueError
+from shardproxy.rows import AsyncRows, RowsIO, RowsTextIO, RowTypeError, RowValueError
 from tests.support.databases import Databases, Servers
 from tests.unit.rows.lists import ListCursor
 
@@ -164,6 +168,50 @@ def test_copy_stores_what_insert_stores(connection: Connection, values: list[tup
     assert stored(connection, "copied") == [
         tuple(None if index in blank else value for index, value in enumerate(row)) for row in expected
     ]
+
+
+LITERALS = [
+    "2", "true", "-5", "3", "9223372036854775807", "0.1", "NaN", "1234567890.0123456789", "a\tb\\ü\n\"'", "",
+    "\\x005c", "0001-02-03", "23:59:59.999999", "01:02:03+05:30", "9999-12-31 23:59:59", "2024-02-29 12:00:00+09",
+    "-3 days +00:00:01.5", "12345678-1234-5678-1234-567812345678", "10.0.0.1", "::/0", '{"a": [1, null, "\\""]}',
+    "{1,NULL}", '{{a,NULL},{"","NULL"}}', "{2024-01-01}", "glad", "[1,5)",
+]  # fmt: skip
+
+
+def by_psycopg(dsn: str, query: str) -> str:
+    with psycopg.connect(dsn) as source, source.cursor("c") as cursor:
+        return RowsTextIO(cursor, query, types={"document": "jsonb"}).read()
+
+
+def by_psycopg2(dsn: str, query: str) -> str:
+    with contextlib.closing(psycopg2.connect(dsn)) as source, source.cursor("c") as cursor:
+        return RowsTextIO(cursor, query, types={"document": "jsonb"}).read()
+
+
+def by_asyncpg(dsn: str, query: str) -> str:
+    async def read() -> bytes:
+        source = await asyncpg.connect(dsn)
+        async with source.transaction():
+            data = b"".join([block async for block in AsyncRows(source, query)])
+        await source.close()
+        return data
+
+    return asyncio.run(read()).decode()
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("read", [by_psycopg, by_psycopg2, by_asyncpg])
+def test_what_drivers_give_is_what_they_were_given(connection: Connection, read: Callable[[str, str], str]) -> None:
+    """From a table of all types into another one, by each driver's own Python types."""
+    connection.execute("TRUNCATE copied, inserted")
+    places = ", ".join(f"%s::{kind}" for kind in TYPES)
+    connection.execute(f"INSERT INTO inserted VALUES ({places})".encode(), LITERALS)
+    connection.execute("INSERT INTO inserted (n) VALUES (1)")
+    info = connection.info
+    data = read(f"postgresql://{info.user}@{info.host}:{info.port}/{info.dbname}", "SELECT * FROM inserted")
+    with connection.cursor() as cursor, cursor.copy("COPY copied FROM STDIN CSV") as copy:
+        copy.write(data)
+    assert stored(connection, "copied") == stored(connection, "inserted")
 
 
 def test_json_text_and_interfaces_in_binary(connection: Connection) -> None:

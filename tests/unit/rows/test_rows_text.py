@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import asyncpg
 import psycopg2.extras
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg.types.range import Range
 
@@ -152,6 +152,7 @@ def test_rows_of_sqlite() -> None:
 
 
 @pytest.mark.parametrize("format_", FORMATS)
+@settings(max_examples=40)
 @given(
     rows=st.lists(st.tuples(st.none() | st.text(alphabet='\\.",\t\n\rN ax{}é', max_size=4), st.none() | st.integers())),
     size=st.integers(1, 5),
