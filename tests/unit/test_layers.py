@@ -30,6 +30,7 @@ LEVELS = {
     "net": 2,
     "shard": 3,
     "transaction": 4,
+    "load": 4,
     "session": 5,
     "server": 6,
     "embedded": 7,

@@ -8,6 +8,7 @@ import sys
 import tarfile
 import tomllib
 from importlib.metadata import packages_distributions
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -23,18 +24,26 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def declared() -> set[str]:
-    """The distributions that `pip install .` brings."""
+def declared(*extras: str) -> set[str]:
+    """The distributions that `pip install .` brings, and those of these extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    names = [re.match(r"[A-Za-z0-9._-]+", requirement) for requirement in project["dependencies"]]
+    requirements = [*project["dependencies"], *chain(*(project["optional-dependencies"][extra] for extra in extras))]
+    names = [re.match(r"[A-Za-z0-9._-]+", requirement) for requirement in requirements]
     return {normal(name[0]) for name in names if name}
 
 
-def imported() -> dict[str, str]:
-    """The foreign modules that the package imports, each with a file that does."""
-    found: dict[str, str] = {}
+def imported() -> set[tuple[str, str, bool]]:
+    """The foreign modules that the package imports, the files, and whether the file says what an ImportError means."""
+    found: set[tuple[str, str, bool]] = set()
     for path in sorted((ROOT / "shardproxy").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        tree = ast.parse(path.read_text())
+        guarded = {
+            id(node)
+            for one in ast.walk(tree)
+            if isinstance(one, ast.Try) and any("ImportError" in ast.dump(handler) for handler in one.handlers)
+            for node in one.body
+        }
+        for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -44,16 +53,19 @@ def imported() -> dict[str, str]:
             for name in names:
                 top = name.partition(".")[0]
                 if top != "shardproxy" and top not in sys.stdlib_module_names:
-                    found[top] = str(path.relative_to(ROOT))
+                    found.add((top, str(path.relative_to(ROOT)), id(node) in guarded))
     return found
 
 
 def test_every_import_is_a_declared_dependency() -> None:
+    """One of an extra's packages is imported where a missing one is answered with the name of the extra."""
     distributions = packages_distributions()
+    always, guarded = declared(), declared("load", "remote")
     missing = {
         f"{module} ({file})"
-        for module, file in imported().items()
-        if not {PART_OF.get(normal(name), normal(name)) for name in distributions[module]} & declared()
+        for module, file, optional in imported()
+        if not {PART_OF.get(normal(name), normal(name)) for name in distributions[module]}
+        & (guarded if optional else always)
     }
     assert not missing
 

@@ -1,0 +1,1 @@
+"""The bulk loader: files, and later other databases, into one PostgreSQL or a sharded database of the proxy."""

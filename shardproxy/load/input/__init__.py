@@ -1,0 +1,13 @@
+"""The reading side of the loader: from names of files to chunks of rows that COPY can read.
+
+`open` finds what names mean, `compression` unpacks it, `preamble` reads what stands in front of the first row, `frames`
+and `scan` find rows, `convert` changes what the options of `reading` ask for, and `files` is all of it in one.
+"""
+
+from shardproxy.load.input.alterations import Alteration, Alterations
+from shardproxy.load.input.chunk import Chunk, Fault, Place
+from shardproxy.load.input.errors import InputError
+from shardproxy.load.input.files import File, read
+from shardproxy.load.input.reading import Column, Reading
+
+__all__ = ["Alteration", "Alterations", "Chunk", "Column", "Fault", "File", "InputError", "Place", "Reading", "read"]
