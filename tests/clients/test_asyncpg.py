@@ -61,6 +61,21 @@ async def test_prepared_statements(connection: Connection) -> None:
     assert await statement.explain(3, 0)
 
 
+async def test_a_limit_over_several_shards(connection: Connection) -> None:
+    """As a parameter in binary, with fetchrow()'s row limit, and in a cursor."""
+    few = "SELECT a FROM t LIMIT $1"
+    for limit in (3, 60, 0, 1, None, 61):
+        rows = {row["a"] for row in await connection.fetch(few, limit)}
+        assert len(rows) == min(60 if limit is None else limit, 60)
+        assert rows <= set(range(1, 61))
+    assert await connection.fetchrow(few, 3)
+    assert await connection.fetchval("SELECT true FROM t WHERE a > $1 LIMIT 1", 50)
+    async with connection.transaction():
+        assert len({row["a"] async for row in connection.cursor(few, 50, prefetch=7)}) == 50
+    with pytest.raises(asyncpg.InvalidRowCountInLimitClauseError):
+        await connection.fetch(few, -1)
+
+
 async def test_types(connection: Connection) -> None:
     await connection.execute("CREATE TEMP TABLE types (i int, c text[], j jsonb)")
     await connection.execute("INSERT INTO types VALUES ($1, $2, $3)", 1, ["a", None], '{"x": 1}')

@@ -31,6 +31,8 @@ def config(one_server: Databases, tmp_path: Path) -> Path:
     [
         ("SELECT * FROM users WHERE id = 5", "is bound to one shard"),
         ("SELECT name FROM users", "all shards (s0, s1, s2)"),
+        ("SELECT name FROM users LIMIT 3", "the first 3 of the shards' rows that arrive"),
+        ("SELECT name FROM users FETCH FIRST $1 ROWS ONLY", "the first $1 of the shards' rows that arrive"),
         ("INSERT INTO countries VALUES ('de')", "every shard makes the same change"),
         ("SELECT * FROM pg_class", "one shard, the session's home shard"),
     ],
