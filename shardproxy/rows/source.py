@@ -38,10 +38,10 @@ def at_least_one(rows_per_fetch: int) -> int:
 
 
 def names_of(cursor: Any, rows: Sequence[Any]) -> list[str] | None:
-    """The columns' names by the cursor's description, or by a row that knows them, as asyncpg's do."""
-    description = getattr(cursor, "description", None)
-    if description:
+    """The columns' names: of PEP 249's description, of SQLAlchemy's result, or of a row, as asyncpg's know them."""
+    if description := getattr(cursor, "description", None):
         return [str(column[0]) for column in description]
-    if rows and hasattr(rows[0], "keys"):
-        return [str(name) for name in rows[0].keys()]  # noqa: SIM118 -- iterating a Record gives its values
+    for named in (cursor, *rows[:1]):
+        if hasattr(named, "keys"):
+            return [str(name) for name in named.keys()]  # noqa: SIM118 -- iterating a Record gives its values
     return None

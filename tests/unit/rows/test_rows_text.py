@@ -227,6 +227,16 @@ def test_without_a_description_a_column_has_its_number() -> None:
         written([(1, 1j)])
 
 
+def test_names_of_a_result_and_of_its_rows() -> None:
+    class Result(ListCursor):
+        def keys(self) -> list[str]:
+            return ["id", "what"]
+
+    for cursor in (Result([(1, 1j)]), ListCursor([{"id": 1, "what": 1j}])):
+        with pytest.raises(RowTypeError, match=r'^row 1, column "what": '):
+            RowsIO(cursor, None).read()
+
+
 @pytest.mark.parametrize(("nul", "letter"), [("strip", ""), ("replace", "\ufffd")])
 def test_nul_is_changed_only_when_asked(nul: Nul, letter: str) -> None:
     rows = [("a\0b", ["\0", ["x\0"]], {"k\0": ["\0v"]}), ("\0", None, b"\0"), ("ok", "\0", None)]
