@@ -12,7 +12,7 @@ from shardproxy.session.execute import Executor
 from shardproxy.session.names import Resolver
 from shardproxy.session.namespace import Namespace, shown, unprepared
 from shardproxy.session.pieces import open_cursor
-from shardproxy.session.portals import OWN, READ_BY, Prepared, as_written
+from shardproxy.session.portals import OWN, READ_BY, Prepared
 from shardproxy.session.relay import Discard, Relay
 from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import Connection
@@ -112,8 +112,7 @@ class ByName:
             if cursor is not None:
                 return cursor
         executed = self._executor.named(statement.name) if isinstance(statement, Execute) else None
-        known = statement if executed is None else executed.statement
-        [connection] = await self._shards.join([await self._resolver.knowing(known)])
+        [connection] = await self._shards.join([await self._executor.lists.shard_for(executed or prepared)])
         if executed is not None:
             await self._executor.prepare(executed, [connection])
         return connection
@@ -129,7 +128,6 @@ class ByName:
         try:
             await self._executor.prepare(prepared, [connection])
         except PgError as error:
-            as_written(prepared.statement, error)
             if before and "P" in error.fields:
                 error.fields["P"] = str(int(error.fields["P"]) + before)
             raise
@@ -152,9 +150,9 @@ class ByName:
         connection = await self.knowing(prepared)
         head = statement.text.removesuffix(statement.inner) + statement.inner[: inner.location]
         try:
-            tag = await connection.execute(text.encode(head + run_as(inner)))
+            tag = await connection.execute(text.encode(head + run_as(inner, prepared.listed)))
         except PgError as error:
-            as_written(inner, error, len(head))
+            self._executor.lists.place(inner, prepared.listed, error, len(head))
             raise
         connection.statements.parsed(name, prepared.number)
         owed = Owed(Expect.DESCRIBE_STATEMENT, forward=False), SWALLOWED_SYNC

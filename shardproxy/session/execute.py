@@ -39,16 +39,19 @@ from shardproxy.routing import (
     route,
 )
 from shardproxy.routing.alter import not_empty
+from shardproxy.routing.column_list import is_too_long
 from shardproxy.session.client import Client
+from shardproxy.session.column_lists import ColumnLists
+from shardproxy.session.confirm import WAITED, confirm
 from shardproxy.session.copy_out import copy_out
 from shardproxy.session.database import Database
 from shardproxy.session.executed import as_executed, check_executed, executed_by
-from shardproxy.session.follow import Follow, Request, Returning, query_returning, redefined, sees_old
+from shardproxy.session.follow import Follow, Request, Returning, query_returning
 from shardproxy.session.lane_plans import Facts
 from shardproxy.session.long_text import LONG
 from shardproxy.session.names import Resolver
 from shardproxy.session.offers import Offers
-from shardproxy.session.portals import Pending, Prepared, request
+from shardproxy.session.portals import Pending, Portal, Prepared, request
 from shardproxy.session.read import read
 from shardproxy.session.relay import Discard, Output, Relay
 from shardproxy.session.shards import Shards
@@ -68,6 +71,7 @@ from shardproxy.sql import (
     Savepoint,
     Statement,
     Utility,
+    run_as,
 )
 from shardproxy.transaction.settings import replay_sql
 from shardproxy.transaction.state import ACTIVE
@@ -78,9 +82,6 @@ READS = frozenset({
     Kind.SELECT, Kind.SHOW, Kind.EXPLAIN, Kind.FETCH, Kind.CLOSE_CURSOR, Kind.DEALLOCATE, Kind.COPY_TO,
 })  # fmt: skip
 """Kinds that need no transaction of their own to be the same on several shards."""
-
-WAITED = 0.1
-"""Seconds after which a write may have waited for a lock, and that for a definition which changes elsewhere."""
 
 _QUERY = (Owed(Expect.QUERY),)
 
@@ -115,10 +116,11 @@ class Executor:
         self, database: Database, shards: Shards, names: Resolver, transactions: Transactions, client: Client
     ) -> None:
         self.memory = Memory()
+        self.lists = ColumnLists(shards, names)
         self.named: Callable[[str], Prepared | None] = lambda _: None
         """Returns the prepared statement of a name."""
         self.types = database.types
-        self.offers = Offers(database, names)
+        self.offers = Offers(database, names, self.lists)
         self._database = database
         self._shards = shards
         self._names = names
@@ -148,6 +150,8 @@ class Executor:
                 self.memory = self.memory.transaction_ended()
                 return Outcome(tag)
         plan = await self.planned(statement, params)
+        if self.lists.now is not None:
+            sql = self.client.text(b"").encode(run_as(statement, self.lists.now))
         run = _Run(statement, sql, params, request or query(sql), returning or query_returning(sql), plan)
         match plan:
             case CopyToClient():
@@ -195,6 +199,8 @@ class Executor:
     async def planned(self, statement: Statement, params: Sequence[ParamValue] = ()) -> Plan:
         """Return where a statement goes; these shards are connected."""
         transaction, names = self._shards.transaction, self._names
+        self.lists.clear()
+        anew = False
         transaction.check()
         executed = executed_by(statement)
         prepared = None if executed is None else self.named(executed.name)
@@ -206,6 +212,10 @@ class Executor:
         while True:
             cache, generation = names.cache, self._database.certain_generation
             tables = await names.resolve(statement)
+            if not anew and is_too_long(statement, tables):
+                names.look_anew()
+                anew = True
+                continue
             context = await names.context(statement, tables, params)
             memory = replace(self.memory, in_transaction=transaction.open)
             if len(statement.text) < LONG:
@@ -221,9 +231,12 @@ class Executor:
                 self._shards.holds(shards, held)
             # A new connection may have shown that the session sees names in another way than was assumed.
             if names.cache is cache or not cache.shared:
+                self.lists.found(statement, tables)
                 self.offers.facts = Facts(statement, tables, context.lasting(), plan, generation)
                 if prepared is not None:
                     check_executed(plan)
+                    self.lists.renew(prepared)
+                    self.lists.executes()
                     await self.prepare(prepared, await self._shards.join(self.shards_of(plan)))
                 return plan
 
@@ -235,13 +248,14 @@ class Executor:
             made.add(encode.SYNC, SWALLOWED_SYNC)
             connection.send(b"".join(made.data), made.owed)
         if lacking:
-            await Relay(lacking, Discard()).run()
+            with self.lists.placing(prepared):
+                await Relay(lacking, Discard()).run()
 
     async def describe(self, prepared: Prepared) -> None:
         """Find out the types of a statement's parameters."""
         if prepared.described:
             return
-        [connection] = await self._shards.join([await self._names.knowing(prepared.statement)])
+        [connection] = await self._shards.join([await self.lists.shard_for(prepared)])
         made = request(connection.statements, [Pending(Expect.DESCRIBE_STATEMENT, prepared)], None, forward=False)
         made.add(encode.SYNC, SWALLOWED_SYNC)
         connection.send(b"".join(made.data), made.owed)
@@ -283,10 +297,11 @@ class Executor:
             connections = await shards.join(self.shards_of(plan))  # a cancel that came while it waited
         return connections
 
-    async def in_pieces(self, statement: Statement, params: Sequence[ParamValue]) -> tuple[Plan, list[Connection]]:
+    async def in_pieces(self, portal: Portal) -> tuple[Plan, list[Connection]]:
         """Return where a statement goes whose rows are read in pieces, with its connections in the state for it."""
         self.client.statement_begins()
-        plan = await self.planned(statement, params)
+        plan = await self.planned(portal.prepared.statement, portal.parameters())
+        self.lists.renew(portal.prepared)
         if changes_together(plan):
             self._transactions.begin_implicit()
         return plan, await self.joined(plan)
@@ -298,27 +313,9 @@ class Executor:
         facts, began = self.offers.facts, time.monotonic()
         answer = await Follow(self._shards, plan, output).run(first, request, returning)
         if facts is not None and not (answer.tag or "").endswith(" 0"):
-            await self._confirm(facts, first, waited=time.monotonic() - began > WAITED)
+            waited = time.monotonic() - began > WAITED
+            await confirm(self._names, facts, first, changed=not self.offers.hold(facts), waited=waited)
         return answer
-
-    async def _confirm(self, facts: Facts, first: Connection, *, waited: bool) -> None:
-        """Raise if a write may have waited for a change of a definition that its plan does not know.
-
-        From now on none can come in between: the write has the table's lock.
-        """
-        changed = not self.offers.hold(facts)
-        if not changed and not waited:
-            return
-        if await sees_old(first):
-            if changed:
-                raise redefined()
-            return
-        names, statement = self._names, facts.statement
-        names.look_anew()
-        tables = await names.resolve(statement)
-        context = await names.context(statement, tables, ())
-        if route(statement, tables, context) != route(statement, facts.tables, facts.context):
-            raise redefined()
 
     # Executors.
 

@@ -157,7 +157,6 @@ class Extended:
         return error
 
     async def _fail(self, error: PgError) -> None:
-        self.names.place(error)
         self.names.own_names(error)
         self.give_up()
         await self._transactions.fail(error)
@@ -184,7 +183,8 @@ class Extended:
             made = request(connection.statements, group, None)
             made.add(encode.SYNC, SWALLOWED_SYNC)
             connection.send(b"".join(made.data), made.owed)
-            [answer] = await Relay([connection], self._client).run()
+            with self.names.lists.placing(prepared):
+                [answer] = await Relay([connection], self._client).run()
             prepared.take(answer.parameters, answer.columns)
 
     async def _answer(self, answer: bytes) -> None:
@@ -360,15 +360,15 @@ class Extended:
         rowless = sets or (isinstance(statement, Modify) and not statement.returning)
         if portal.reading is not None or (execute.max_rows > 0 and statement.kind in PIECEWISE and not rowless):
             pending, self.waiting = self.waiting, []
-            outcome = await run_in_pieces(
-                self._executor, self._client, portal, execute.portal, execute.max_rows, pending
-            )
+            with self.names.lists.placing(prepared):
+                outcome = await run_in_pieces(self._executor, portal, execute.portal, execute.max_rows, pending)
             prepared.accepted = True
             return outcome
         pending = self.waiting
 
         def send(connection: Connection) -> None:
             self.waiting = []
+            self.names.lists.renew(prepared)
             made = request(connection.statements, pending, portal)
             made.add(encode.execute(b""), EXECUTED)
             made.add(encode.SYNC, SWALLOWED_SYNC)
@@ -379,7 +379,8 @@ class Extended:
             send_with(connection, pending, portal, more)
 
         sql = prepared.text.encode(run_as(statement))
-        outcome = await self._executor.run(statement, sql, portal.parameters(), send, send_returning)
+        with self.names.lists.placing(prepared):
+            outcome = await self._executor.run(statement, sql, portal.parameters(), send, send_returning)
         prepared.accepted = True
         if outcome.tag in {"DISCARD ALL", "DEALLOCATE ALL"}:
             self.names.forget_statements()

@@ -349,16 +349,6 @@ async def sees_old(connection: Connection) -> bool:
     return level in _SEES_OLD
 
 
-def redefined() -> PgError:
-    """The error of a write by a plan that a change of a definition has overtaken."""
-    return PgError(
-        SERIALIZATION_FAILURE,
-        "could not serialize access due to concurrent change of a definition",
-        detail="The copies of the reference table might come apart.",
-        hint="Run the transaction again.",
-    )
-
-
 def _count(tag: str) -> int:
     word = tag.rpartition(" ")[2]
     return int(word) if word.isdecimal() else 0

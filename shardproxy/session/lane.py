@@ -164,6 +164,8 @@ class Lane:
         after = bind + 3 if types[bind + 1 : bind + 2] == b"D" else bind + 2
         if after >= len(starts):
             return 0
+        if prepared.listed != plan.listed:
+            return 0
         start, end = starts[bind] + HEADER_SIZE, starts[bind + 1]
         tail = _TAILS.get(bytes(view[end : starts[after]]))
         shard = None if tail is None else plan.shard(view, start, end, prepared.oids, self._shards)
@@ -189,7 +191,8 @@ class Lane:
         if first != bind:
             extended.names.statements[b""] = prepared
             connection.statements.parsed(b"", prepared.number)
-            parse = view[starts[first] : starts[bind]] if own is None or prepared.plain else prepared.parse(own)
+            as_sent = plan.listed is None and (own is None or prepared.plain)
+            parse = view[starts[first] : starts[bind]] if as_sent else prepared.parse(own)
             request = b"".join((parse, view[starts[bind] : end], tail.request))
             owed = (_PARSE, *owed)
         else:
@@ -209,7 +212,8 @@ class Lane:
         extended.executed = not ready
         parsed = prepared if first != bind else None
         overlaps = plan.overlap is ALWAYS or (plan.overlap is INSIDE and inside)
-        self._turns.send(request, owed, Turn(connection, ready, True, inside, overlaps, parsed))
+        listed = None if plan.listed is None else plan.listed.after(prepared.statement.location)
+        self._turns.send(request, owed, Turn(connection, ready, True, inside, overlaps, parsed, listed))
         return after + ready - first
 
     def _free(self, shard: int, overlap: Overlap) -> Connection | None:
@@ -263,9 +267,13 @@ class Lane:
             return 0
         connection.statements.queried()
         self._extended.names.forget_unnamed()
-        self._turns.send(
-            bytes(view[start:end]), _QUERIED, Turn(connection, True, False, inside, plan.overlap is ALWAYS)
-        )
+        request, listed = bytes(view[start:end]), plan.listed
+        if listed is not None:
+            at = HEADER_SIZE + listed.at
+            names = listed.names.encode("utf-8", "surrogateescape")
+            request = encode.query(request[HEADER_SIZE:at] + names + request[at:-1])
+        turn = Turn(connection, True, False, inside, plan.overlap is ALWAYS, None, listed)
+        self._turns.send(request, _QUERIED, turn)
         return 1
 
 

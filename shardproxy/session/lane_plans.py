@@ -16,7 +16,7 @@ from shardproxy.routing import Context, Home, OneShard, ParamValue, Plan, Resolv
 from shardproxy.routing.keyed import Keyed, keyed
 from shardproxy.session.portals import Prepared
 from shardproxy.session.shards import Shards
-from shardproxy.sql import Insert, Select, Statement, TableRef
+from shardproxy.sql import ColumnList, Insert, Select, Statement, TableRef
 from shardproxy.wire.usertypes import is_own
 
 _FOR: Final = re.compile(r"\bfor\b", re.IGNORECASE)
@@ -65,6 +65,8 @@ class LanePlan:
     """The statement as the unnamed one of any session."""
     held: str | None = None
     """What it may leave on its shard (`routing.held_by`)."""
+    listed: ColumnList | None = None
+    """With what its shard gets the statement, and its key was found."""
 
     def shard(self, view: memoryview, start: int, end: int, oids: tuple[int, ...], shards: Shards) -> int | None:
         """Return the shard for the Bind message with the payload view[start:end]; None if `route` has to tell."""
@@ -89,6 +91,8 @@ class QueryPlan:
     held: str | None = None
     plain: bool = True
     """It has no columns with types of the user's own."""
+    listed: ColumnList | None = None
+    """What goes into the Query; only ASCII comes before it."""
 
     def shard(self, kinds: bytes, texts: Sequence[bytes], shards: Shards) -> int | None:
         """Return the shard for a Query with these constants; None if `route` has to tell."""
@@ -125,12 +129,19 @@ def lane_plan(facts: Facts, prepared: Prepared) -> LanePlan | None:
     return (
         None
         if made is None
-        else LanePlan(made, overlap_of(facts.statement), prepared, held_by(facts.statement, facts.context))
+        else LanePlan(
+            made, overlap_of(facts.statement), prepared, held_by(facts.statement, facts.context), prepared.listed
+        )
     )
 
 
 def query_plan(
-    facts: Facts, shape: Statement, kinds: bytes, texts: Sequence[bytes], columns: tuple[int, ...] | None
+    facts: Facts,
+    shape: Statement,
+    kinds: bytes,
+    texts: Sequence[bytes],
+    columns: tuple[int, ...] | None,
+    listed: ColumnList | None,
 ) -> QueryPlan | None:
     """Return the plan of a Query that has been run; `shape` is its statement with the constants taken out.
 
@@ -146,7 +157,10 @@ def query_plan(
     if made is None:
         return None
     plain = columns is None or not any(map(is_own, columns))
-    plan = QueryPlan(made, overlap_of(facts.statement), held_by(facts.statement, facts.context), plain)
+    if listed is not None and not shape.text.isascii():
+        return None
+    listed = None if listed is None else listed.after(shape.location)
+    plan = QueryPlan(made, overlap_of(facts.statement), held_by(facts.statement, facts.context), plain, listed)
     match facts.plan:
         case Home() if made.kind == "home":
             return plan

@@ -6,7 +6,7 @@ from shardproxy.errors import PgError
 from shardproxy.session.copy_out import is_copy_out
 from shardproxy.session.copy_setup import is_copy_in
 from shardproxy.session.execute import Executor
-from shardproxy.session.portals import Portal, Prepared, as_written
+from shardproxy.session.portals import Portal, Prepared
 from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import Connection
 from shardproxy.sql import (
@@ -108,6 +108,7 @@ class Namespace:
         """The portals that a failed transaction still has, by name: whether they return rows; None: the empty query."""
         self._ran: tuple[Prepared, bytes] | None = None
         """What the lane has run last by the unnamed portal, and its Bind."""
+        self.lists = executor.lists
         self._executor = executor
         self._shards = shards
         executor.named = lambda name: self.statements.get(self.key(name))
@@ -222,12 +223,6 @@ class Namespace:
         if portal is None:
             raise PgError(INVALID_CURSOR_NAME, f'portal "{shown(name)}" does not exist')
         return portal
-
-    def place(self, error: PgError) -> None:
-        """Give an error its position in the client's text, if it is that of the one statement being prepared."""
-        match [prepared for prepared in self.statements.values() if not prepared.accepted]:
-            case [prepared]:
-                as_written(prepared.statement, error)
 
     def own_names(self, error: PgError) -> None:
         """Name statements and portals in a shard's error as the client does."""

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Final
 
 from shardproxy.native import shape
+from shardproxy.session.column_lists import ColumnLists
 from shardproxy.session.database import Database
 from shardproxy.session.lane_plans import Facts, lane_plan, query_plan
 from shardproxy.session.names import Resolver
@@ -18,13 +19,14 @@ LONGEST: Final = 8192
 class Offers:
     """Those of one session."""
 
-    def __init__(self, database: Database, names: Resolver) -> None:
+    def __init__(self, database: Database, names: Resolver, lists: ColumnLists) -> None:
         self.facts: Facts | None = None
         """Of the last statement."""
         self.columns: tuple[int, ...] | None = None
         """Those of the last statement, where a shard has told them."""
         self._database = database
         self._names = names
+        self._lists = lists
 
     def prepared(self, prepared: Prepared) -> None:
         """A prepared statement has been run."""
@@ -48,7 +50,9 @@ class Offers:
             statements = analyze(text.decode())
         except ParseFailed:
             statements = ()
-        plan = query_plan(facts, statements[0], kinds, texts, self.columns) if len(statements) == 1 else None
+        plan = None
+        if len(statements) == 1:
+            plan = query_plan(facts, statements[0], kinds, texts, self.columns, self._lists.now)
         cache.queries.keep((text, kinds), plan)
 
     def hold(self, facts: Facts) -> bool:

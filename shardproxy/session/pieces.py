@@ -205,13 +205,12 @@ async def _carried_out(
     return held
 
 
-async def run_in_pieces(
-    executor: Executor, client: Client, portal: Portal, name: bytes, limit: int, pending: list[Pending]
-) -> Outcome:
+async def run_in_pieces(executor: Executor, portal: Portal, name: bytes, limit: int, pending: list[Pending]) -> Outcome:
     """Return up to `limit` rows of the portal."""
+    client = executor.client
     if portal.reading is None:
         statement = portal.prepared.statement
-        plan, connections = await executor.in_pieces(statement, portal.parameters())
+        plan, connections = await executor.in_pieces(portal)
         if isinstance(plan, Copies):
             portal.reading = await _carried_out(executor, client, portal, plan, connections[0], pending)
             return await portal.reading.read(client, limit, [])
@@ -229,7 +228,7 @@ async def run_in_pieces(
 
 async def open_cursor(executor: Executor, portal: Portal, name: bytes) -> None:
     """Open a portal that has not been executed, for SQL to read it as a cursor."""
-    plan, connections = await executor.in_pieces(portal.prepared.statement, portal.parameters())
+    plan, connections = await executor.in_pieces(portal)
     if len(connections) > 1 or not isinstance(plan, Home | OneShard):
         raise refused(
             "FETCH, MOVE and CLOSE of a portal over several shards are not supported",

@@ -10,12 +10,11 @@ from itertools import count
 from typing import Final, Protocol
 
 from shardproxy.copy.encoding import Text
-from shardproxy.errors import PgError
 from shardproxy.routing import ParamValue
 from shardproxy.shard.connection import Connection
 from shardproxy.shard.statements import UNNAMED, Statements
 from shardproxy.shard.types import ShardTypes
-from shardproxy.sql import Modify, Select, Statement, Utility, run_as
+from shardproxy.sql import ColumnList, Modify, Statement, Utility, run_as
 from shardproxy.wire import decode, encode
 from shardproxy.wire.replies import HOUSEKEEPING, SWALLOWED_SYNC, Expect, Owed
 from shardproxy.wire.usertypes import FIRST_NORMAL, is_own
@@ -47,15 +46,6 @@ def shard_name(number: int) -> bytes:
     return b"%s%d" % (OWN, number)
 
 
-def as_written(statement: Statement, error: PgError, before: int = 0) -> None:
-    """Give a shard's error its position in the text of the client, which may not be the one that was run.
-
-    `before` are the characters in front of the statement's text.
-    """
-    if isinstance(statement, Select) and statement.visible is not None and int(error.fields.get("P", 0)) > before:
-        error.fields["P"] = str(statement.visible.original(int(error.fields["P"]) - before) + before)
-
-
 @dataclass(slots=True, eq=False)
 class Prepared:
     """A prepared statement of the client. `oids` are the parameters' types as far as known, 0 where not."""
@@ -81,6 +71,8 @@ class Prepared:
     """It is an EXECUTE or FETCH of what was not there at Parse: PostgreSQL describes it as without columns."""
     closed: bool = False
     """The client has closed it, and may have portals of it still."""
+    listed: ColumnList | None = None
+    """The column list with which the shards have it."""
     number: int = field(default_factory=next_number)
     shard_name: bytes = field(init=False)
     """The name on the shards: the client's, for SQL and errors to name it by, unless it looks like the proxy's own."""
@@ -95,9 +87,10 @@ class Prepared:
 
     @property
     def sql(self) -> bytes:
-        """The statement as the client sent it, but for what it is not to see of the system catalogs."""
-        hides = isinstance(self.statement, Select) and self.statement.visible is not None
-        return self.text.encode(run_as(self.statement) if hides else self.text.characters)
+        """The statement as the client sent it, but for its column list, and what it is not to see of the catalogs."""
+        characters, statement = self.text.characters, self.statement
+        end = statement.location + len(statement.text)
+        return self.text.encode(characters[: statement.location] + run_as(statement, self.listed) + characters[end:])
 
     def is_on(self, statements: Statements) -> bool:
         """Whether a shard has it prepared."""

@@ -11,7 +11,6 @@ from shardproxy.session.copy_client import CopyClient
 from shardproxy.session.copy_setup import is_copy_in
 from shardproxy.session.execute import Executor
 from shardproxy.session.extended import Extended
-from shardproxy.session.portals import as_written
 from shardproxy.session.transactions import Transactions
 from shardproxy.sql import Empty, Statement, run_as
 from shardproxy.sql.strings import reads_alike
@@ -85,7 +84,7 @@ class Simple:
         try:
             return (await self._executor.run(statement, text.encode(run_as(statement)))).tag
         except PgError as error:
-            as_written(statement, error)
+            self._executor.lists.place(statement, self._executor.lists.now, error)
             raise
 
 

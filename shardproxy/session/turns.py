@@ -26,6 +26,7 @@ from shardproxy.session.portals import Prepared
 from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import Connection
 from shardproxy.shard.errors import TimedOut
+from shardproxy.sql import ColumnList
 from shardproxy.sqlstate import IN_FAILED_SQL_TRANSACTION
 from shardproxy.transaction.state import IMPLICIT
 from shardproxy.wire import encode
@@ -64,7 +65,7 @@ class Turn(NamedTuple):
 
     `ready`: the client reads a ReadyForQuery after it. `inside`: it is inside a transaction, which may be another one
     when its answer comes. `overlaps`: it may be under way together with others on other shards. `parsed` is the
-    statement of its Parse.
+    statement of its Parse. `listed` was put into the client's text.
     """
 
     connection: Connection
@@ -73,6 +74,7 @@ class Turn(NamedTuple):
     inside: bool
     overlaps: bool
     parsed: Prepared | None = None
+    listed: ColumnList | None = None
 
 
 class Turns:
@@ -333,6 +335,8 @@ class Turns:
         names, parsed = self._extended.names, None if unparsed else turn.parsed
         if turn.extended:
             names.own_names(error)
+        if turn.listed is not None:
+            names.lists.place(None, turn.listed, error)
         if turn.inside and any(one.parsed is not None and one is not turn for one in self._turns):
             # Those after it have not replaced the unnamed statement.
             names.unnamed_is(parsed)

@@ -5,6 +5,7 @@
 
 from shardproxy.sql.analyze import analyze, analyzed, keep, require_conforming_strings, run_as
 from shardproxy.sql.base import Base, Kind
+from shardproxy.sql.column_list import ColumnList
 from shardproxy.sql.facts import (
     Binding,
     ColumnRef,
@@ -81,6 +82,7 @@ __all__ = [
     "Binding",
     "CloseCursor",
     "Code",
+    "ColumnList",
     "ColumnRef",
     "ColumnRename",
     "Commit",

@@ -11,6 +11,7 @@ from typing import Final
 
 from shardproxy.errors import PgError
 from shardproxy.sql.build import statement_of
+from shardproxy.sql.column_list import ColumnList
 from shardproxy.sql.parse import ParseFailed, parse
 from shardproxy.sql.statements import Empty, Insert, Query, Select, Statement
 from shardproxy.sql.strings import reads_alike
@@ -77,8 +78,10 @@ def require_conforming_strings(sql: str) -> None:
         )
 
 
-def run_as(statement: Statement) -> str:
-    """The text to run: the statement's own, but for the system catalogs."""
+def run_as(statement: Statement, listed: ColumnList | None = None) -> str:
+    """The text to run: the statement's own, but for the system catalogs, and for the column list of an INSERT."""
+    if listed is not None:
+        return listed.into(statement.text)
     seen = statement.visible if isinstance(statement, Select) else None
     return statement.text if seen is None else seen.text
 

@@ -6,6 +6,7 @@ from typing import Any, Final, TypedDict
 from shardproxy.copy.options import CopyOptions, OptionValue
 from shardproxy.sql import kinds, query
 from shardproxy.sql.alter import rewrites
+from shardproxy.sql.column_list import list_at
 from shardproxy.sql.facts import Const, SetConfig, TableRef
 from shardproxy.sql.objects import column_rename, made, objects_of
 from shardproxy.sql.own import names_in_code, names_schema
@@ -164,13 +165,13 @@ def _modify(at: _Place, name: str, node: Node, tree: Node) -> Statement:
     if name == "InsertStmt":
         overriding = node.get("override") == "OVERRIDING_USER_VALUE"
         excluded = tuple(name for name in found.set_excluded if name not in found.set_otherwise)
-        return Insert(**more, **_rows(node), overriding=overriding, set_excluded=excluded)
+        return Insert(**more, **_rows(at["text"], node), overriding=overriding, set_excluded=excluded)
     if name == "UpdateStmt":
         return Update(**more)
     return Delete(**more) if name == "DeleteStmt" else Merge(**more)
 
 
-def _rows(node: Node) -> dict[str, Any]:
+def _rows(text: str, node: Node) -> dict[str, Any]:
     columns = None
     if "cols" in node:
         columns = tuple(column["ResTarget"]["name"] for column in node["cols"])
@@ -179,10 +180,13 @@ def _rows(node: Node) -> dict[str, Any]:
     source = node.get("selectStmt", {}).get("SelectStmt")
     if source is None:
         return {"columns": (), "rows": ((),), "select": False, "conflict": conflict}
-    if "valuesLists" not in source or {"sortClause", "limitCount", "limitOffset", "withClause"} & source.keys():
+    values = [row["List"]["items"] for row in source.get("valuesLists", ())]
+    ordered = {"sortClause", "limitCount", "limitOffset", "withClause"} & source.keys()
+    if not values or ordered or any(query.is_several(item) for row in values for item in row):
         return {"columns": columns, "rows": (), "select": True, "conflict": conflict}
-    rows = tuple(tuple(query.row_value(item) for item in row["List"]["items"]) for row in source["valuesLists"])
-    return {"columns": columns, "rows": rows, "select": False, "conflict": conflict}
+    rows = tuple(tuple(map(query.row_value, row)) for row in values)
+    place = list_at(text) if columns is None else None
+    return {"columns": columns, "rows": rows, "select": False, "conflict": conflict, "list_at": place}
 
 
 def _copy(at: _Place, _: str, node: Node) -> Statement:

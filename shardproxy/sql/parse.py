@@ -6,9 +6,10 @@ offset in linear time. JSON offsets are bytes of the UTF-8 text, so statements a
 """
 
 import json
+import re
 import sys
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pglast import parser
 
@@ -24,6 +25,8 @@ JSON_DEPTH: Final = 10_000
 # Where the bytes of a client encoding other than UTF-8 (surrogate escapes, 0x80 to 0xFF) are moved for the
 # parser, which takes UTF-8 only: two bytes each, as the server makes of most of them, letters to its lexer.
 _FOREIGN_BASES: Final = (0x80, 0x780, 0x400, 0x600, 0x500)
+
+_BEYOND_ASCII: Final = re.compile(r"[^\0-\x7f]")
 
 
 def parts(node: Any) -> Iterator[Any]:
@@ -68,6 +71,27 @@ def parse(sql: str) -> list[tuple[str, int, Node]]:
         original = sql[done_characters : done_characters + length]
         statements.append((original, done_characters, _restore(raw["stmt"], back)))
     return statements
+
+
+class Token(NamedTuple):
+    """A token by its name in the grammar, and the characters from `start` up to, and without, `end`."""
+
+    name: str
+    start: int
+    end: int
+
+
+def tokens(sql: str) -> list[Token]:
+    """Cut a text that the grammar has accepted, or its beginning; no comments. ParseFailed where that is not possible.
+
+    Keywords with a q may be names.
+    """
+    try:
+        # To the lexer all characters beyond ASCII are letters; pglast looks each one up in linear time.
+        found = parser.scan(_BEYOND_ASCII.sub("q", sql))
+    except parser.ParseError as error:
+        raise ParseFailed(error.args[0], None) from None
+    return [Token(one.name, one.start, one.end + 1) for one in found if not one.name.endswith("_COMMENT")]
 
 
 def prepared_from(sql: str) -> int:

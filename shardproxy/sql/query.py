@@ -194,6 +194,11 @@ def row_value(node: Node) -> RowValue:
     return Unknown() if value is None else value
 
 
+def is_several(node: Node) -> bool:
+    """Whether one expression of VALUES is a composite value's fields, `(...).*`: as many values as it has fields."""
+    return "A_Star" in node.get("A_Indirection", {}).get("indirection", ({},))[-1]
+
+
 def combining(node: Node) -> list[str]:
     """Name the clauses of a SELECT that make one answer of all rows."""
     reasons = []

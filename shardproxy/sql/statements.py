@@ -71,6 +71,7 @@ class Insert(Modify):
     select: bool
     conflict: Literal["nothing", "update"] | None = None
     set_excluded: tuple[str, ...] = ()  # those of set_columns that ON CONFLICT DO UPDATE sets to EXCLUDED's
+    list_at: int | None = None  # where a column list would stand in the text, if it has VALUES and no list
     overriding: bool = False  # OVERRIDING USER VALUE: identity columns do not take the values that are given
 
 
@@ -130,8 +131,7 @@ class CreateAs(Base):
     target: TableRef
     query: "Statement"
     temporary: bool
-    materialized: bool = False
-    """It is CREATE MATERIALIZED VIEW."""
+    materialized: bool = False  # it is CREATE MATERIALIZED VIEW
     objects: tuple[Object, ...] = ()
     """The relation that it makes, unless that is temporary."""
 

@@ -217,7 +217,7 @@ async def test_a_shard_lost_in_a_batch_after_an_error(playbook: Playbook) -> Non
     await client.gets(ready("I"))
 
 
-INSERT = "INSERT INTO t VALUES ($1, 'x')"
+INSERT = "INSERT INTO t (id, v) VALUES ($1, 'x')"
 
 
 async def test_inserts_of_a_batch_do_not_wait_for_each_other(playbook: Playbook) -> None:
