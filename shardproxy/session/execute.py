@@ -357,8 +357,8 @@ class Executor:
         connections = await self.joined(plan)
         try:
             answers = await self._relay(run, connections)
-        except PgError:
-            await self._transactions.setting_failed(connections, plan)
+        except PgError as error:
+            await self._transactions.setting_failed(connections, plan, error)
             raise
         if replayed is not None:
             self._shards.transaction.set(replayed, plan.name, local=plan.local)

@@ -361,14 +361,13 @@ class Shards:
         """Roll back wherever the transaction is open. A connection that cannot is given up, which does the same."""
         # A failed COMMIT may have ended the transaction on some shards already.
         participants = [one for one in self.participants() if one.usable and one.status != IDLE]
-
         await each(_run_or_abort(connection, b"ROLLBACK") for connection in participants)
         self.transaction.joined.clear()
         self._unwatch()
 
-    async def restore(self, connections: Sequence[Connection], sql: bytes) -> None:
-        """Run what brings settings back where the transaction was; a connection that cannot is given up."""
-        await each(_run_or_abort(connection, sql) for connection in connections if connection.usable)
+    async def restore(self, connections: Sequence[Connection], sql: bytes, refused: str | None = None) -> None:
+        """Run what brings settings back; a connection that cannot is given up, unless it had `refused` the setting."""
+        await each(_run_or_abort(connection, sql, refused) for connection in connections if connection.usable)
 
     def cancel(self, only: Connection | None = None) -> None:
         """Cancel whatever runs, and what is about to; with `only`, what runs on that connection."""
@@ -393,8 +392,9 @@ class Shards:
         self._deadlocks.ended(self)
 
 
-async def _run_or_abort(connection: Connection, sql: bytes) -> None:
+async def _run_or_abort(connection: Connection, sql: bytes, refused: str | None = None) -> None:
     try:
         await connection.execute(sql)
-    except PgError:
-        connection.abort()
+    except PgError as error:
+        if error.sqlstate != refused:
+            connection.abort()

@@ -76,10 +76,11 @@ class Transactions:
                 await self._shards.leave()
         self._names.forget()
 
-    async def setting_failed(self, connections: Sequence[Connection], plan: Settings) -> None:
-        """Give back its value to a setting that some shards have taken, and another has refused."""
+    async def setting_failed(self, connections: Sequence[Connection], plan: Settings, error: PgError) -> None:
+        """Give back its value to a setting that some shards have taken, and another has refused with `error`."""
         if not self._transaction.open and len(connections) > 1:
-            await self._shards.restore(connections, self._transaction.settings.restoring_sql({plan.name or ALL}))
+            restoring = self._transaction.settings.restoring_sql({plan.name or ALL})
+            await self._shards.restore(connections, restoring, refused=error.sqlstate)
 
     async def fail(self, error: PgError, offset: int = 0) -> None:
         """Bring the transaction to where an error leaves it, and send the error. Some end it all."""

@@ -1,5 +1,6 @@
 """What a session has set reaches every shard that it uses, whenever that connects, and nothing more does."""
 
+import psycopg
 import pytest
 
 from shardproxy.wire import encode
@@ -174,3 +175,19 @@ def test_a_setting_that_one_shard_refuses_is_set_on_none(twin: Twin, change: str
         assert {value for reply in replies for row in reply.rows for value in row} == {b"pg_catalog.english"}
     finally:
         execute(twin.databases.shards[0], "DROP TEXT SEARCH CONFIGURATION mine")
+
+
+@pytest.mark.parametrize(
+    "wrong", ["SET nonsense = 1", "SET DateStyle = 'x'", "SET ROLE nobody_at_all", "RESET nonsense"]
+)
+def test_a_setting_that_all_shards_refuse_costs_no_connection(twin: Twin, wrong: str) -> None:
+    """What a session has on its shards is still there, and it is told of nothing."""
+    twin.compare(
+        "SET search_path = public, pg_catalog", "SELECT count(*) FROM one", "TABLE nowhere", wrong, "TABLE nowhere"
+    )
+    with psycopg.connect(twin.dsn, autocommit=True) as connection:
+        connection.execute("CREATE TEMP TABLE kept (a int)")
+        connection.execute("SELECT a FROM t")
+        with pytest.raises(psycopg.Error):
+            connection.execute(wrong)
+        assert connection.execute("SELECT count(*) FROM kept").fetchall() == [(0,)]
