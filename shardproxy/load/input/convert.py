@@ -7,25 +7,35 @@ COPY text.
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from shardproxy.errors import PgError
 from shardproxy.load.input.alterations import Alteration, Alterations
 from shardproxy.load.input.chunk import Chunk, Fault, Form, Origin
 from shardproxy.load.input.columns import Layout
-from shardproxy.load.input.dialect import Cell, Csv, Dialect, Text
+from shardproxy.load.input.dialect import Csv, Dialect, Text
 from shardproxy.load.input.errors import InputError
 from shardproxy.load.input.reading import Reading
 from shardproxy.load.input.scan import Frame
-from shardproxy.load.input.values import boolean, number
+from shardproxy.load.input.values import Convert, boolean, number
 from shardproxy.sqlstate import BAD_COPY_FILE_FORMAT
 
 Field = Callable[[bytes], bytes]
 """A raw field of the input to a raw field of the output."""
 
 
+_BLANKS: Final = (b" ", b"\t")
+_BLANK_LINE: Final = (b"\n\n", b"\n\r", b"\n ", b"\r\r", b"\r ")
+"""One of them is in rows among which there is an empty or blank one, unless that is the first."""
+
+
 @dataclass(frozen=True)
 class Converter:
-    """Of one file: `fields` are those of the layout that are kept; None: all fields are copied as written."""
+    """Of one file: `fields` are those of the layout that are kept; None: all fields are copied as written.
+
+    A row without any of the `needles` has no value to convert; None: each row may have one. `edges`: unless it begins
+    or ends with a blank.
+    """
 
     dialect: Dialect
     output: Csv | Text
@@ -36,6 +46,34 @@ class Converter:
     skip_blank: bool
     trailing_delimiter: bool
     quote_marker: bool
+    needles: tuple[bytes, ...] | None = None
+    edges: bool = False
+
+    def clean(self, data: bytes) -> bool:
+        """Whether it is certain that all of these rows are copied as they are: a few searches, where most are so."""
+        if self.skip_blank and (data[:1] in {b" ", b"\r", b"\n"} or any(one in data for one in _BLANK_LINE)):
+            return False
+        if self.quote_marker and b"\\." in data:
+            return False
+        if self.fields is None:
+            return True
+        if self.needles is None or any(needle in data for needle in self.needles):
+            return False
+        return not self.edges or not (
+            data.startswith(_BLANKS)
+            or data.endswith(_BLANKS)
+            or any(blank + end in data for blank in _BLANKS for end in (b"\r", b"\n"))
+            or any(end + blank in data for blank in _BLANKS for end in (b"\r", b"\n"))
+        )
+
+    def _skips(self, body: bytes) -> bool:
+        """Whether the row is copied as it is."""
+        needles = self.needles
+        if self.fields is None:
+            return True
+        if needles is None or (self.edges and (body.startswith(_BLANKS) or body.endswith(_BLANKS))):
+            return False
+        return not any(needle in body for needle in needles)
 
     def chunk(self, frame: Frame, form: Form, row: int, altered: Alterations) -> Chunk:
         """Convert a frame's rows. `row` is the first one's number in the file."""
@@ -51,7 +89,7 @@ class Converter:
             if self.skip_blank and not body.strip(b" "):
                 self.counts[Alteration.BLANK_LINE] += 1
                 continue
-            if self.fields is not None:
+            if not self._skips(body):
                 try:
                     body = self._row(body)
                 except PgError as error:
@@ -106,33 +144,45 @@ def converter(reading: Reading, dialect: Dialect, delimiter: str, layout: Layout
     counts: Counter[Alteration] = Counter()
     fields = [_field(reading, dialect, output, type_name, counts) for type_name in layout.types]
     each = _field(reading, dialect, output, "", counts)
-    reads = any(fields) or each is not None or layout.kept is not None
-    if not (reads or layout.constants or reading.trailing_delimiter):
-        if reading.blank_lines == "keep" and reading.comment is None:
-            return None
-        return Converter(dialect, output, layout, None, None, counts, reading.blank_lines == "skip", False, False)
+    counted = layout.kept is not None or bool(layout.constants) or reading.trailing_delimiter
+    reads = counted or each is not None or any(fields)
+    skip_blank = reading.blank_lines == "skip"
+    # Up to version 17 a row `\\.` ends CSV data, and what follows is lost without a word.
+    quote_marker = reading.output.format == "csv" and reading.server_version < 18
+    if not (reads or skip_blank or quote_marker):
+        return None
+    needles = None
+    if dialect.same and not counted and not any(_by_type(reading, type_name) for type_name in layout.types):
+        needles = _needles(reading, output)
     return Converter(
         dialect,
         output,
         layout,
-        fields,
+        fields if reads else None,
         each,
         counts,
-        reading.blank_lines == "skip",
+        skip_blank,
         reading.trailing_delimiter,
-        _ends_early(reading),
+        quote_marker,
+        needles,
+        reading.trim,
     )
 
 
-def plain(reading: Reading, dialect: Dialect, delimiter: str, layout: Layout) -> Converter:
-    """Return what quotes `\\.`, and keeps all else."""
-    output = reading.written(delimiter)
-    return Converter(dialect, output, layout, None, None, Counter(), False, False, _ends_early(reading))
+def _by_type(reading: Reading, type_name: str) -> bool:
+    return number(reading, type_name) is not None or boolean(reading, type_name) is not None
 
 
-def _ends_early(reading: Reading) -> bool:
-    """Up to version 17 a row `\\.` ends CSV data, and what follows is lost without a word."""
-    return reading.output.format == "csv" and reading.server_version < 18
+def _needles(reading: Reading, output: Csv | Text) -> tuple[bytes, ...] | None:
+    """Return bytes of which a row has some if a value is to be trimmed, or is another spelling of NULL."""
+    found = []
+    if reading.trim:
+        found += [one for blank in _BLANKS for one in (blank + output.delimiter, output.delimiter + blank)]
+    spellings = {reading.encode(text) for text in reading.nulls}
+    if reading.quoted_nulls:
+        return None  # a quote within a spelling may be escaped
+    spellings.discard(output.null)
+    return None if b"" in spellings else (*found, *spellings)
 
 
 def _field(
@@ -152,31 +202,65 @@ def _field(
         nulls |= {reading.encode(reading.output.null)}
     if dialect.same and len(nulls) == 1 and not (reading.quoted_nulls and reading.reads_values):
         nulls = frozenset()  # COPY's own marker, or its FORCE_NULL
-    if not (converts or nulls or reading.trim) and dialect.same:
+    if not dialect.same:
+        return _foreign(reading, dialect, output, converts, nulls, counts)
+    if not (converts or nulls or reading.trim):
         return None
+    quote = reading.encode(reading.output.quote)
 
     def convert(raw: bytes) -> bytes:
-        given = raw
         if reading.trim:
-            raw = raw.strip(b" \t")
+            given, raw = raw, raw.strip(b" \t")
             if raw != given:
                 counts[Alteration.TRIMMED] += 1
-        cell = dialect.cell(raw)
-        value = _null(cell)
-        if value is not None:
-            for one, kind in converts:
-                made = one(value)
-                if made is not value:
-                    counts[kind] += 1
-                    value = made
-        if dialect.same and value is cell.value:
+        quoted = quote != b"" and quote in raw
+        if not quoted and raw in nulls:
+            counts[Alteration.NULL] += raw != output.null
+            return output.null
+        if not converts and not (quoted and reading.quoted_nulls):
             return raw
-        return output.write(value)
-
-    def _null(cell: Cell) -> bytes | None:
-        if cell.value in nulls and (reading.quoted_nulls or not cell.quoted):
+        value = dialect.cell(raw).value
+        if value is None:
+            return raw
+        if value in nulls and reading.quoted_nulls:
             counts[Alteration.NULL] += 1
-            return None
-        return cell.value
+            return output.null
+        made = _converted(value, converts, counts)
+        return raw if made is value else output.write(made)
 
     return convert
+
+
+def _foreign(
+    reading: Reading,
+    dialect: Dialect,
+    output: Csv | Text,
+    converts: list[tuple[Convert, Alteration]],
+    nulls: frozenset[bytes],
+    counts: Counter[Alteration],
+) -> Field:
+    """The same for a dialect that COPY does not read."""
+
+    def convert(raw: bytes) -> bytes:
+        if reading.trim:
+            given, raw = raw, raw.strip(b" \t")
+            if raw != given:
+                counts[Alteration.TRIMMED] += 1
+        value, quoted = dialect.cell(raw)
+        if value is None:
+            return output.null
+        if value in nulls and (reading.quoted_nulls or not quoted):
+            counts[Alteration.NULL] += 1
+            return output.null
+        return output.write(_converted(value, converts, counts))
+
+    return convert
+
+
+def _converted(value: bytes, converts: list[tuple[Convert, Alteration]], counts: Counter[Alteration]) -> bytes:
+    for one, kind in converts:
+        made = one(value)
+        if made is not value:
+            counts[kind] += 1
+            value = made
+    return value

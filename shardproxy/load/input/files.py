@@ -14,7 +14,6 @@ other things meanwhile reads in a thread.
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 from shardproxy.copy.options import CopyOptions
 from shardproxy.errors import PgError
@@ -22,7 +21,7 @@ from shardproxy.load.input.alterations import Alteration, Alterations
 from shardproxy.load.input.chunk import Chunk, Fault, Form
 from shardproxy.load.input.columns import layout
 from shardproxy.load.input.compression import entries
-from shardproxy.load.input.convert import Converter, converter, plain
+from shardproxy.load.input.convert import Converter, converter
 from shardproxy.load.input.errors import InputError
 from shardproxy.load.input.frames import BINARY_HEADER, BINARY_TRAILER, binary_frames, binary_header, line_frames
 from shardproxy.load.input.open import Source, sources
@@ -30,8 +29,6 @@ from shardproxy.load.input.preamble import Begin, Preamble, read_preamble
 from shardproxy.load.input.reading import Column, Reading
 from shardproxy.load.input.scan import Frame, Scanner
 from shardproxy.sqlstate import BAD_COPY_FILE_FORMAT
-
-_MARKER: Final = b"\\."
 
 
 @dataclass(slots=True)
@@ -131,13 +128,10 @@ def _lines(
     except PgError as error:
         raise InputError(error.sqlstate, error.message, file=name, line=line or None, hint=error.hint) from error
     convert = converter(reading, found.dialect, found.delimiter, laid)
-    marker = None
-    if reading.output.format == "csv" and reading.server_version < 18 and convert is None:
-        marker = plain(reading, found.dialect, found.delimiter, laid)
     options = reading.output
     if reading.layout == "copy":
         options = replace(options, delimiter=found.delimiter)
-    body = _LineFile(name, reading, found, convert, marker, altered)
+    body = _LineFile(name, reading, found, convert, altered)
     return File(name, laid.columns, options, body.chunks(), found.header)
 
 
@@ -160,7 +154,6 @@ class _LineFile:
     reading: Reading
     found: Preamble
     convert: Converter | None
-    marker: Converter | None
     altered: Alterations
 
     def _scanner(self) -> Scanner:
@@ -180,7 +173,7 @@ class _LineFile:
 
     def chunks(self) -> Iterator[Chunk]:
         scanner, reading = self._scanner(), self.reading
-        if reading.layout == "copy" and reading.comment is None:
+        if reading.layout == "copy":
             options = replace(reading.output, delimiter=self.found.delimiter)
             frames = line_frames(self.found.rest, scanner, options, self.found.header if scanner.style else b"")
         else:
@@ -202,18 +195,24 @@ class _LineFile:
         if frame.unclosed is not None:
             fault = self._unclosed(frame, form)
             frame = _cut(frame, frame.rows - 1, form)
-        convert = self.convert
-        if convert is None and self.marker is not None and _MARKER in frame.data:
-            convert = self.marker
-        if convert is None:
+        if frame.origins is not None and sum(end - begin for begin, end, _ in frame.origins) < len(frame.data):
+            chunk = self._compact(frame, form, row)  # there are comments between them
+        elif self.convert is None or self.convert.clean(frame.data):
             chunk = Chunk(form, frame.data, frame.rows, row, frame.line, frame.offset)
         else:
-            chunk = convert.chunk(frame, form, row, self.altered)
+            chunk = self.convert.chunk(frame, form, row, self.altered)
         if self.reading.nul != "error" and b"\0" in chunk.data:
             chunk = self._without_nul(chunk)
         if fault is not None:
             chunk = replace(chunk, faults=(*chunk.faults, replace(fault, before=chunk.rows)))
         return chunk
+
+    def _compact(self, frame: Frame, form: Form, row: int) -> Chunk:
+        if self.convert is not None:
+            return self.convert.chunk(frame, form, row, self.altered)
+        source, origins = frame.data, frame.origins or []
+        data = b"".join(source[begin:end] for begin, end, _ in origins)
+        return Chunk(form, data, len(origins), row, frame.line, frame.offset, (), source, origins)
 
     def _unclosed(self, frame: Frame, form: Form) -> Fault:
         """The last row of a file, with a quote that is not closed."""

@@ -62,11 +62,28 @@ class Border:
         self._long = long
 
 
+class _Comments:
+    """Whether a line of a piece may be a comment; one inside quotes looks like one."""
+
+    def __init__(self, comment: bytes | None) -> None:
+        self._starts = () if comment is None else (b"\n" + comment, b"\r" + comment)
+        self._before = b""
+
+    def begin_in(self, piece: bytes) -> bool:
+        if not self._starts:
+            return False
+        size = len(self._starts[0]) - 1
+        seam = self._before + piece[:size]
+        self._before = (self._before + piece)[-size:] if len(piece) < size else piece[-size:]
+        return any(start in piece or start in seam for start in self._starts)
+
+
 def line_frames(pieces: Iterator[bytes], scanner: Scanner, options: CopyOptions, header: bytes) -> Iterator[Frame]:
     """Cut the CSV or text after the header, whose line end sets the style, into frames of whole rows.
 
-    What the splitter refuses is left to the scanner, which tells what is wrong and where, and so is the last row of a
-    file. A text's end-of-data marker is the scanner's, too.
+    The first row begins with no comment. What the splitter refuses is left to the scanner, which tells what is wrong
+    and where, and so are the last row of a file, a text's end-of-data marker, and all from a line on that may be a
+    comment.
     """
     one_byte = (options.delimiter, options.quote or '"', options.escape or '"')
     delimiter, quote, escape = (text.encode("utf-8", "surrogateescape") for text in one_byte)
@@ -83,8 +100,11 @@ def line_frames(pieces: Iterator[bytes], scanner: Scanner, options: CopyOptions,
     border.feed(header)
     used, rows = len(header), 1 if header else 0  # of what was fed: what the frames have had
     held: list[bytes] = []
+    comments = _Comments(scanner.comment)
     for piece in pieces:
         held.append(piece)
+        if comments.begin_in(piece):
+            break
         try:
             border.feed(piece)
         except SplitError:

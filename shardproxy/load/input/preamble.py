@@ -122,8 +122,10 @@ def read_preamble(name: str, pieces: Iterator[bytes], reading: Reading, altered:
         delimiter = lines.separator(delimiter, reading, altered)
     dialect = reading.dialect(delimiter)
     header = b""
+    lines.comments(reading, altered)
     if reading.by_name or reading.copy.header != "none":
-        header = lines.header(dialect, reading, altered)
+        header = lines.line(dialect.row)
+        lines.comments(reading, altered)
     return Preamble(delimiter, dialect, position, header, begin.rest(), scale)
 
 
@@ -197,9 +199,10 @@ class _Lines:
 
     def skip(self) -> int:
         """Take one line; 0 where there is none."""
-        return bool(self._line(_LINE))
+        return bool(self.line(_LINE))
 
-    def _line(self, pattern: re.Pattern[bytes]) -> bytes:
+    def line(self, pattern: re.Pattern[bytes]) -> bytes:
+        """Take one line, or a row that the pattern matches; all there is where no end of it comes."""
         found = self.begin.match(pattern, self.limit)
         if found is None and len(self.begin.data) > self.limit:
             message = f"the line is longer than max_row_bytes ({self.limit})"
@@ -219,8 +222,8 @@ class _Lines:
         altered.add(Alteration.SEPARATOR_LINE, 1, f'{self.name}: the first line sets the delimiter "{told}"')
         return told
 
-    def header(self, dialect: Dialect, reading: Reading, altered: Alterations) -> bytes:
-        """Take the first row, after comments and blank lines where those are skipped."""
+    def comments(self, reading: Reading, altered: Alterations) -> None:
+        """Take comments and blank lines, where those are skipped."""
         comment = None if reading.comment is None else reading.encode(reading.comment)
         blank = re.compile(rb" *+(?:\r\n?|\n)") if reading.blank_lines == "skip" else None
         while True:
@@ -231,4 +234,3 @@ class _Lines:
                 altered.add(Alteration.BLANK_LINE, self.skip())
             else:
                 break
-        return self._line(dialect.row)
