@@ -70,7 +70,7 @@ class _Zstandard:
     It has no limit for what comes out, so little goes in at once: a block of 128 KiB may be as short as four bytes.
     """
 
-    INPUT: Final = 1024  # bytes, and so at most 32 MiB out
+    INPUT: Final = 512  # bytes, and so at most 16 MiB out
 
     def __init__(self, zstandard: Any) -> None:
         self._error: type[Exception] = zstandard.ZstdError

@@ -158,7 +158,7 @@ class _LineFile:
 
     def _scanner(self) -> Scanner:
         reading, found = self.reading, self.found
-        header = found.header
+        header = found.dialect.row.match(found.header)
         return Scanner(
             self.name,
             found.dialect,
@@ -168,7 +168,7 @@ class _LineFile:
             measure=len if found.scale is None else found.scale.measure,
             comment=None if reading.comment is None else reading.encode(reading.comment),
             marked=reading.layout == "copy" and reading.copy.format == "text",
-            style=b"\r\n" if header.endswith(b"\r\n") else header[-1:] if header[-1:] in {b"\r", b"\n"} else b"",
+            style=b"" if header is None else header[1],
         )
 
     def chunks(self) -> Iterator[Chunk]:

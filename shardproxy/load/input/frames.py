@@ -112,9 +112,11 @@ def line_frames(pieces: Iterator[bytes], scanner: Scanner, options: CopyOptions,
         if border.at > used:
             joined = held[0] if len(held) == 1 else b"".join(held)
             size = border.at - used
-            data, held = joined[:size], [joined[size:]]
+            data = joined[:size]
+            held = [joined[size:]] if size < len(joined) else []  # an empty piece would be the end
             if not scanner.style:
-                scanner.style = b"\r\n" if data.endswith(b"\r\n") else data[-1:]
+                first = scanner.dialect.row.match(data)
+                scanner.style = b"" if first is None else first[1]
             if size > scanner.limit:
                 yield from scanner.frames(iter((data,)))
             else:
@@ -122,7 +124,7 @@ def line_frames(pieces: Iterator[bytes], scanner: Scanner, options: CopyOptions,
             used, rows = border.at, border.rows
         elif border.fed - used > scanner.limit:
             break  # it may be about a row before the long one, too
-        if scanner.marked and held[0].startswith(b"\\."):
+        if scanner.marked and held and held[0].startswith(b"\\."):
             break
     yield from scanner.frames(chain(held, pieces))
 

@@ -130,17 +130,19 @@ class Scanner:
                 break  # a newline may follow
             if self.marked and buffer.startswith(b"\\.", at) and (size if found is None else found.start(1)) == at + 2:
                 return _Found(rows, at, marker=True)
-            following = size if found is None else found.end()
+            following, end = (size, b"") if found is None else (found.end(), found[1])
+            if end == b"\r\n" and self.style == b"\r":
+                following, end = following - 1, b"\r"
             if following - at > self.limit:
                 return _Found(rows, at, error=self.too_long(buffer[at:following], line, at))
             if found is None:
                 begun = self.dialect.begun.match(buffer, at)
                 unclosed = begun.end() if begun is not None and begun.end() < size else None
             elif not self.style:
-                self.style = found[1]
-            elif found[1] != self.style:
+                self.style = end
+            elif end != self.style:
                 at_line = line + self._lines(buffer, at, found.start(1))
-                error = self._mixed(found[1], at_line, self.position.offset + self.measure(buffer[:at]))
+                error = self._mixed(end, at_line, self.position.offset + self.measure(buffer[:at]))
                 return _Found(rows, at, error=error)
             rows.append(Origin(at, following, line))
             line += self._lines(buffer, at, following)
