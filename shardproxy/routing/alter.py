@@ -6,35 +6,32 @@ shards where no query looks for them.
 
 from typing import Final
 
-from shardproxy.errors import PgError
-from shardproxy.routing.identifiers import ascii_name
 from shardproxy.routing.keytypes import TYPES
 from shardproxy.routing.plan import Fill
-from shardproxy.routing.refusals import copies_differ, refused
-from shardproxy.routing.resolved import Resolved
-from shardproxy.sql import Utility
+from shardproxy.routing.refusals import refused
+from shardproxy.routing.resolved import Context, Resolved
+from shardproxy.sql import DEFAULT_OF_TYPE, Utility
 
 # Families of types to which a key may change: each value keeps its hash and its order.
 _COMPATIBLE: Final = frozenset({"integer_ops", "text_ops"})
 _FAMILIES: Final = {row.name: row.family for row in TYPES.values() if row.family in _COMPATIBLE and row.name != "name"}
 
 
-HINT_FILL: Final = (
-    "Add the column without a default, UPDATE it, which one shard computes for all, and then ALTER COLUMN SET DEFAULT."
-)
-
-
-def filled(statement: Utility, table: Resolved) -> Fill | None:
+def filled(statement: Utility, table: Resolved, context: Context) -> Fill | None:
     """Return what each shard would put into the rows of a reference table in its own way."""
-    why = next((rewrite.varying for rewrite in statement.rewrites if rewrite.varying is not None), None)
-    if table.kind != "reference" or why is None:
+    varying = [rewrite for rewrite in statement.rewrites if rewrite.varying is not None]
+    if table.kind != "reference" or not varying:
         return None
-    return Fill(str(table), f"SELECT EXISTS (SELECT FROM {ascii_name(table.schema, table.name)})", why)
-
-
-def not_empty(fill: Fill) -> PgError:
-    """The error of a table that has rows."""
-    return copies_differ(fill.table, fill.why, HINT_FILL)
+    own = sorted(name for schema, name in statement.functions if not context.is_builtin(schema, name))
+    return Fill(
+        table.schema,
+        table.name,
+        frozenset(one.column for one in varying),
+        frozenset(one.column for one in varying if one.what == "add"),
+        frozenset(one.column for one in varying if one.varying == DEFAULT_OF_TYPE),
+        varying[0].varying or "",
+        own[0] if own else None,
+    )
 
 
 def check_rewrites(statement: Utility, table: Resolved) -> None:

@@ -47,7 +47,7 @@ def route_utility(statement: Utility, tables: Tables, context: Context, memory: 
     # ANALYZE gains nothing by one transaction: the locks that it keeps on shared catalogs would meet those of another
     # shard in the same server.
     alone = statement.block == "refused" or (statement.tag == "ANALYZE" and not memory.in_transaction)
-    fill = None if altered is None else filled(statement, altered)
+    fill = None if altered is None else filled(statement, altered, context)
     return ShardByShard() if alone else Replicate(fill=fill)
 
 

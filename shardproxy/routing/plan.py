@@ -48,11 +48,23 @@ class Gather:
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """A column that each shard fills in its own way, if its table has rows. `exists` is the SQL that tells."""
+    """Columns that each shard fills in its own way, if their table has rows; `added` are those that are new.
 
-    table: str
-    exists: str
+    Of those that are `typed` only the type may have a default. `watched` is a function that might write other tables.
+    """
+
+    schema: str
+    name: str
+    columns: frozenset[str]
+    added: frozenset[str]
+    typed: frozenset[str]
     why: str
+    watched: str | None = None
+
+    @property
+    def table(self) -> str:
+        """The table's name in messages."""
+        return f"{self.schema}.{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +72,7 @@ class Replicate:
     """Every shard does the same, in one transaction, and its answer counts once.
 
     `lock` is the SQL that is run before on the first shard and then on the others, so that writers of a table's copies
-    wait for each other in the same order everywhere. With `fill` the table must have been empty.
+    wait for each other in the same order everywhere. With `fill` there is more to do after it.
     """
 
     lock: str | None = None

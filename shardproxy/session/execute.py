@@ -38,7 +38,6 @@ from shardproxy.routing import (
     limit_of,
     route,
 )
-from shardproxy.routing.alter import not_empty
 from shardproxy.routing.column_list import is_too_long
 from shardproxy.session.client import Client
 from shardproxy.session.column_lists import ColumnLists
@@ -46,6 +45,7 @@ from shardproxy.session.confirm import WAITED, confirm
 from shardproxy.session.copy_out import copy_out
 from shardproxy.session.database import Database
 from shardproxy.session.executed import as_executed, check_executed, executed_by
+from shardproxy.session.fill import Filling
 from shardproxy.session.follow import Follow, Request, Returning, query_returning
 from shardproxy.session.lane_plans import Facts
 from shardproxy.session.long_text import LONG
@@ -175,12 +175,11 @@ class Executor:
                 if changes_together(plan):
                     self._transactions.begin_implicit()
                 connections = await self.joined(plan)
+                fill = plan.fill if isinstance(plan, Replicate) else None
+                filling = None if fill is None else await Filling.of(self._shards, connections[0], fill)
                 answers = await self._relay(run, connections)
-                if isinstance(plan, Replicate) and plan.fill is not None:
-                    # Now no other session can add rows any more.
-                    [exists] = await connections[0].fetch_row(plan.fill.exists, 1)
-                    if exists == b"t":
-                        raise not_empty(plan.fill)
+                if filling is not None:
+                    await filling.confirm(connections)
         self.offers.columns = answers[0].columns
         self._learn(run)
         if answers[0].suspended:

@@ -59,8 +59,9 @@ _PARSED: Final = Owed(Expect.PARSE, forward=False, name=UNNAMED)
 _BOUND: Final = Owed(Expect.BIND, forward=False)
 _EXECUTED: Final = Owed(Expect.EXECUTE, forward=False)
 
-_SILENCE: Final = """SELECT pg_catalog.current_setting('session_replication_role'),
+SILENCE: Final = """SELECT pg_catalog.current_setting('session_replication_role'),
     pg_catalog.set_config('session_replication_role', 'replica', true)"""
+"""Have no trigger fire; it tells what to set when that is over."""
 
 _SEES_OLD: Final = frozenset({b"repeatable read", b"serializable"})
 
@@ -210,7 +211,7 @@ class Follow:
         role: bytes | None = None
         try:
             if writer.rows.silent:
-                role, _ = await connection.fetch_row(_SILENCE, 2)
+                role, _ = await connection.fetch_row(SILENCE, 2)
             while left := await self._once(connection, writer, left, made):
                 if writer.rows.triggers and left[0][0].action in {"INSERT", "UPSERT"}:
                     raise _not_followed(writer.rows, f'trigger "{writer.rows.triggers[0]}"')

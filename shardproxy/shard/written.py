@@ -87,6 +87,11 @@ _SUPERUSER: Final = "pg_catalog.current_setting('is_superuser') OPERATOR(pg_cata
 _GRANTED: Final = "pg_catalog.has_parameter_privilege('session_replication_role', 'SET')"
 
 
+def oid_sql(schema: str, name: str) -> str:
+    """Return the sub-select for a relation's OID."""
+    return f"({_IT.format(space=hex_literal(schema), name=hex_literal(name), encoding=ENCODING)})"
+
+
 def written_sql(schema: str, name: str, version: int) -> str:
     """Return the query for what `parse_written` reads: one row, or none if the table is gone. `version` is 16 or so."""
     return _WRITTEN.format(

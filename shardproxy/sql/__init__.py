@@ -3,6 +3,7 @@
 `analyze` is the way in. It reads no catalog and no session state. No other package imports pglast.
 """
 
+from shardproxy.sql.alter import DEFAULT_OF_TYPE
 from shardproxy.sql.analyze import analyze, analyzed, keep, require_conforming_strings, run_as
 from shardproxy.sql.base import Base, Kind
 from shardproxy.sql.column_list import ColumnList
@@ -74,6 +75,7 @@ from shardproxy.sql.statements import (
 )
 
 __all__ = [
+    "DEFAULT_OF_TYPE",
     "HOLDING",
     "SCHEMA",
     "SNAPSHOT",

@@ -7,6 +7,15 @@ from shardproxy.sql.kinds import IMMUTABLE
 from shardproxy.sql.parse import Node
 from shardproxy.sql.walk import walk
 
+DEFAULT_OF_TYPE: Final = "the default of its type"
+"""`Rewrite.varying` of a new column without a default, whose type may be a domain that has one."""
+
+_NO_DOMAINS: Final = frozenset({
+    "bytea", "cidr", "date", "inet", "json", "jsonb", "macaddr", "money", "name", "oid", "text", "timestamptz",
+    "tsvector", "uuid", "xml",
+})  # fmt: skip
+"""The commonest types that the grammar does not put into pg_catalog."""
+
 _SERIAL: Final = frozenset({"smallserial", "serial2", "serial", "serial4", "bigserial", "serial8"})
 
 
@@ -31,6 +40,8 @@ def _rewrite(command: Node) -> Rewrite | None:
         kinds = {item["Constraint"]["contype"] for item in definition.get("constraints", ())}
         if "CONSTR_IDENTITY" in kinds or (len(names) == 1 and names[0] in _SERIAL):
             varying.append(f'the sequence of column "{definition["colname"]}"')
+        elif names[0] != "pg_catalog" and not (len(names) == 1 and names[0] in _NO_DOMAINS):
+            varying += [] if kinds & {"CONSTR_DEFAULT", "CONSTR_GENERATED"} else [DEFAULT_OF_TYPE]
         return Rewrite("add", definition["colname"], varying=varying[0] if varying else None)
     plain = not {"raw_default", "collClause"} & definition.keys() and not definition["typeName"].get("typmods")
     plain = plain and len(names) <= 2 and (len(names) == 1 or names[0] == "pg_catalog")

@@ -34,25 +34,6 @@ def test_system_columns_are_the_first_shards(twin: Twin, column: str) -> None:
     twin.compare("SELECT ctid IS NULL FROM ref", "SELECT xmin::text = '0' FROM t WHERE a = 5")
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        "ADD COLUMN c uuid DEFAULT gen_random_uuid()",
-        "ADD COLUMN c timestamptz NOT NULL DEFAULT CURRENT_TIMESTAMP",
-        "ADD COLUMN c timestamptz DEFAULT 'now'",
-        "ADD COLUMN c serial",
-        "ADD COLUMN c int GENERATED ALWAYS AS IDENTITY",
-        "ALTER COLUMN b TYPE text USING random()::text",
-    ],
-)
-def test_alter_table_keeps_the_copies_of_a_reference_table_equal(twin: Twin, change: str) -> None:
-    """Each shard would fill the rows that it has in its own way."""
-    [reply] = twin.proxied(f"ALTER TABLE ref {change}")
-    assert reply.errors[0]["C"] == "0A000"
-    assert "would make its copies differ" in reply.errors[0]["M"]
-    twin.proxied("BEGIN", f"ALTER TABLE t {change}", "ROLLBACK")
-
-
 def test_alter_table_of_an_empty_reference_table(twin: Twin) -> None:
     """There is nothing to fill."""
     changes = ["c uuid DEFAULT gen_random_uuid()", "d timestamptz NOT NULL DEFAULT now()", "e serial"]
