@@ -95,6 +95,11 @@ class Written:
     unique: frozenset[str] = field(default_factory=frozenset)
     recursive: bool = False
 
+    @property
+    def computes(self) -> bool:
+        """Whether a column's default may call functions."""
+        return any(column.default is not None for column in self.columns)
+
     def fired(self, events: Set[str]) -> tuple[Trigger, ...]:
         """Return the triggers that one of these events fires."""
         return tuple(one for one in self.triggers if any(one.fires_at(event) for event in events))

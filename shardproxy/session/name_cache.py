@@ -62,10 +62,10 @@ class NameCache:
         self.generation = generation
 
     def clear(self) -> None:
-        """Forget all."""
-        self.relations.clear()
-        self.aggregates.clear()
-        self.immutable.clear()
-        self.written.clear()
-        self.plans.clear()
-        self.queries.clear()
+        """Forget all. Who waits for an answer keeps what was known before, and leaves nothing for those after."""
+        self.relations = {}
+        self.aggregates = {}
+        self.immutable = {}
+        self.written = {}
+        self.plans = Plans()
+        self.queries = Plans()

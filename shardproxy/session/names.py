@@ -141,8 +141,11 @@ class Resolver:
         known = self._database.builtin_functions
         if known is None:
             connection = await self._reader()
+            generation = self._database.generation
             [answer] = await connection.fetch_row(catalog.BUILTIN_FUNCTIONS, 1)
-            known = self._database.builtin_functions = catalog.parse_builtin_functions(catalog.text(answer))
+            known = catalog.parse_builtin_functions(catalog.text(answer))
+            if generation == self._database.generation:
+                self._database.builtin_functions = known
         return known
 
     def connected(self) -> None:
@@ -162,7 +165,7 @@ class Resolver:
         names = {(ref.schema, ref.name) for ref in statement.tables}
         while True:
             generation = self._database.generation
-            # Read once: it may be cleared at any wait.
+            # Read once: it may be another after any wait.
             known = self.cache.relations
             found: dict[Name, Resolved | None] = {name: known[name] for name in names if name in known}
             if missing := names - found.keys():
@@ -238,6 +241,8 @@ class Resolver:
                 [answer] = await connection.fetch_row(catalog.function_kinds_sql(sorted(functions, key=str)), 1)
                 aggregates[functions] = bool(catalog.parse_functions(catalog.text(answer)))
             aggregate = aggregates[functions]
+        written = await self.written(tables)
+        calls = statement.functions or (written is not None and written.computes)
         return Context(
             nshards=len(self._shards.addresses),
             home=self._shards.home,
@@ -248,10 +253,8 @@ class Resolver:
             steady=self._database.steady,
             users=self._database.users,
             places=await self._locator.places(statement),
-            written=await self.written(tables),
-            builtin=await self._know_builtin()
-            if statement.functions
-            else self._database.builtin_functions or frozenset(),
+            written=written,
+            builtin=await self._know_builtin() if calls else self._database.builtin_functions or frozenset(),
             immutable=await self._immutable(await self._others(statement)),
         )
 
@@ -266,8 +269,6 @@ class Resolver:
             version = int(connection.parameters.get("server_version", "0").partition(".")[0])
             answers = await connection.fetch(written_sql(table.schema, table.name, version))
             known[name] = parse_written(catalog.text(answers[0][0])) if answers else Written()
-            if any(column.default is not None for column in known[name].columns):
-                await self._know_builtin()  # what defaults call
         return known[name]
 
     async def _reader(self) -> Connection:

@@ -1,10 +1,18 @@
 """A session that has loaded a table often has its look-up planned on the shards; what changes must be seen at once."""
 
+import asyncio
 from collections.abc import Iterator
 
 import psycopg
 import pytest
 
+from shardproxy.config import parse
+from shardproxy.routing import Written
+from shardproxy.server.explain import NoClient
+from shardproxy.session.database import Database
+from shardproxy.session.names import Resolver
+from shardproxy.session.shards import Shards
+from shardproxy.sql import Statement, analyze
 from tests.conftest import RunProxy
 from tests.support.databases import Databases, execute, query
 
@@ -125,3 +133,37 @@ def test_in_the_clients_transaction(connection: psycopg.Connection, one_server: 
         assert load(connection, (3, "z")) == 1
     assert [len(query(dsn, "SELECT * FROM t WHERE v <> 'old'")) for dsn in one_server.shards] == [0, 0, 0]
     assert load(connection, (1, "x")) == 1
+
+
+# While a session waits for an answer of the catalogs, another may find what is known too old, or change it.
+
+
+async def written_meanwhile(database: Database, statement: Statement, changed: list[str]) -> Written | None:
+    """Ask what has to be known of a reference table, while definitions change on the shards."""
+    shards = Shards(database.addresses, {}, NoClient(), lambda shard, connection: None, {}, database.deadlocks)
+    names = Resolver(database, shards)
+    try:
+        tables = await names.resolve(statement)
+        connection = await shards.open_home()
+        asked = asyncio.ensure_future(names.written(tables))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert connection.busy
+        database.definitions_changed()
+        assert names.cache.written == {}  # as another session that looks something up
+        await asked
+        for number, sql in enumerate(changed):
+            await (await shards.open([number]))[0].execute(sql)
+        return await names.written(tables)
+    finally:
+        shards.close()
+
+
+def test_definitions_that_change_while_they_are_asked_for(one_server: Databases) -> None:
+    one_server.execute("CREATE TABLE ref (id int PRIMARY KEY, at timestamptz DEFAULT now())", oracle=False)
+    config = parse(one_server.config([{"name": "ref", "placement": "reference"}]))
+    [statement] = analyze("INSERT INTO ref (id) VALUES (1)")
+    changed = ["ALTER TABLE ref ALTER at DROP DEFAULT"] * len(one_server.shards)
+    written = asyncio.run(written_meanwhile(Database(config.databases[0]), statement, changed))
+    assert written is not None
+    assert [column.default for column in written.columns] == [None, None]
