@@ -1,7 +1,8 @@
 """The reading side of the loader: from names of files to chunks of rows that COPY can read.
 
 `open` finds what names mean, `compression` unpacks it, `preamble` reads what stands in front of the first row, `frames`
-and `scan` find rows, `convert` changes what the options of `reading` ask for, and `files` is all of it in one.
+and `scan` find rows, `convert` changes what the options of `reading` ask for. `files` is all of it in one, and `ranges`
+cuts a large file for several writers.
 """
 
 from shardproxy.load.input.alterations import Alteration, Alterations

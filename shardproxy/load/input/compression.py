@@ -175,6 +175,13 @@ def entries(source: Source, altered: Alterations, compression: str = "auto") -> 
         yield source.name, raw
 
 
+def compressed(source: Source) -> bool:
+    """Whether an input begins as a compressed one does."""
+    with closing(source.open()) as stream:
+        first = _read(stream, source.name)
+    return first.startswith(ZIP) or any(one.begins(first) for one in COMPRESSIONS)
+
+
 def _read(stream: BinaryIO, name: str) -> bytes:
     try:
         return stream.read(PIECE)

@@ -58,10 +58,10 @@ def read(
 
 
 def _files(
-    found: Iterable[Source], reading: Reading, target: Sequence[Column] | None, altered: Alterations
+    inputs: Iterable[Source], reading: Reading, target: Sequence[Column] | None, altered: Alterations
 ) -> Iterator[File]:
     left = _Limit(reading.limit)
-    for source in found:
+    for source in inputs:
         for name, pieces in entries(source, altered, reading.compression):
             if left.reached:
                 altered.add(Alteration.OVER_LIMIT)
@@ -69,7 +69,8 @@ def _files(
             if reading.copy.format == "binary":
                 file = _binary(name, pieces, reading)
             else:
-                file = _lines(name, pieces, reading, target, altered)
+                found = read_preamble(name, pieces, reading, altered)
+                file = lines_file(name, found, reading, target, altered)
             file.chunks = left.applied(file.chunks, altered)
             yield file
 
@@ -117,10 +118,15 @@ def _chunks(frames: Iterator[Frame], form: Form) -> Iterator[Chunk]:
         row += frame.rows
 
 
-def _lines(
-    name: str, pieces: Iterator[bytes], reading: Reading, target: Sequence[Column] | None, altered: Alterations
+def lines_file(
+    name: str,
+    found: Preamble,
+    reading: Reading,
+    target: Sequence[Column] | None,
+    altered: Alterations,
+    row: int = 0,
 ) -> File:
-    found = read_preamble(name, pieces, reading, altered)
+    """Make the file whose preamble this is; `row` is the number of its first row."""
     names = _header_names(found, reading)
     line = found.position.line - 1
     try:
@@ -131,7 +137,7 @@ def _lines(
     options = reading.output
     if reading.layout == "copy":
         options = replace(options, delimiter=found.delimiter)
-    body = _LineFile(name, reading, found, convert, altered)
+    body = LineFile(name, reading, found, convert, altered, row)
     return File(name, laid.columns, options, body.chunks(), found.header)
 
 
@@ -147,7 +153,7 @@ def _header_names(found: Preamble, reading: Reading) -> list[str] | None:
 
 
 @dataclass(slots=True)
-class _LineFile:
+class LineFile:
     """The rows of a file of lines, after its preamble."""
 
     name: str
@@ -155,8 +161,10 @@ class _LineFile:
     found: Preamble
     convert: Converter | None
     altered: Alterations
+    row: int = 0
 
-    def _scanner(self) -> Scanner:
+    def scanner(self) -> Scanner:
+        """What finds its rows where the splitter does not, and knows how far it has been read."""
         reading, found = self.reading, self.found
         header = found.dialect.row.match(found.header)
         return Scanner(
@@ -171,17 +179,21 @@ class _LineFile:
             style=b"" if header is None else header[1],
         )
 
+    def frames(self, scanner: Scanner) -> Iterator[Frame]:
+        """Its rows as they are."""
+        if self.reading.layout != "copy":
+            return scanner.frames(self.found.rest)
+        options = replace(self.reading.output, delimiter=self.found.delimiter)
+        return line_frames(self.found.rest, scanner, options, self.found.header if scanner.style else b"")
+
     def chunks(self) -> Iterator[Chunk]:
-        scanner, reading = self._scanner(), self.reading
-        if reading.layout == "copy":
-            options = replace(reading.output, delimiter=self.found.delimiter)
-            frames = line_frames(self.found.rest, scanner, options, self.found.header if scanner.style else b"")
-        else:
-            frames = scanner.frames(self.found.rest)
+        """Its rows as COPY is to get them."""
+        scanner, reading = self.scanner(), self.reading
+        frames = self.frames(scanner)
         form = Form(self.name, self.found.dialect.row, csv=reading.copy.format == "csv", scale=self.found.scale)
         if reading.skip_footer:
             frames = self._without_footer(frames, form)
-        row = 0
+        row = self.row
         for frame in frames:
             if form.style != scanner.style:
                 form = replace(form, style=scanner.style)

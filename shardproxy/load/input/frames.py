@@ -67,7 +67,7 @@ class _Comments:
 
     def __init__(self, comment: bytes | None) -> None:
         self._starts = () if comment is None else (b"\n" + comment, b"\r" + comment)
-        self._before = b""
+        self._before = b"\n"
 
     def begin_in(self, piece: bytes) -> bool:
         if not self._starts:
@@ -81,7 +81,7 @@ class _Comments:
 def line_frames(pieces: Iterator[bytes], scanner: Scanner, options: CopyOptions, header: bytes) -> Iterator[Frame]:
     """Cut the CSV or text after the header, whose line end sets the style, into frames of whole rows.
 
-    The first row begins with no comment. What the splitter refuses is left to the scanner, which tells what is wrong
+    What the splitter refuses is left to the scanner, which tells what is wrong
     and where, and so are the last row of a file, a text's end-of-data marker, and all from a line on that may be a
     comment.
     """
