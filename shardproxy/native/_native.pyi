@@ -1,6 +1,7 @@
 """The native core: rows are split, placed by their key, and merged back."""
 
 import enum
+from array import array
 from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 
@@ -143,16 +144,26 @@ class Splitter:
         force_not_null: Sequence[bool] | None = None,
         server_version: int = 18,
         transcode: Sequence[bytes] | Literal[Marker.ASCII_ONLY] | None = None,
+        # Rows for which a COPY would end, and a header, go to a shard of their own, number placement.nshards.
+        set_aside: bool = False,
         buffer_size: int = 262144,
     ) -> None: ...
     # Raises SplitError once; from then on CopyData is read and dropped.
     def feed(self, data: Buffer) -> int: ...
     def ready(self) -> list[tuple[int, bytes]]: ...
     def flush(self) -> list[tuple[int, bytes]]: ...
+    def flush_shard(self, shard: int) -> None: ...
+    # With set_aside; of the client's input: line, offset after the row, line, offset ...
+    def marks(self, shard: int) -> array[int]: ...
     # If it raises SplitError, what was placed before is what ready() gives.
     def finish(self) -> list[tuple[int, bytes]]: ...
     @property
     def pending(self) -> bool: ...
+    @property
+    def newline(self) -> int: ...
+    # With a row's beginning flushed and its end to come, what a shard has got does not end where a row does.
+    @property
+    def streaming(self) -> int: ...
     @property
     def rows(self) -> int: ...
     @property
@@ -162,6 +173,27 @@ class Splitter:
     def rows_of(self, shard: int) -> int: ...
     def poison_count(self, shard: int) -> int: ...
     def client_line(self, shard: int, shard_line: int) -> int | None: ...
+
+ROW_ENCODING: Final[int]  # at: offset of the byte
+ROW_UNTERMINATED: Final[int]
+ROW_REFUSED: Final[int]  # by the way it ends: with message and hint
+ROW_MISSING: Final[int]  # at: the fields that there are
+ROW_EXTRA: Final[int]
+
+# Of whole rows: the offset after each, the number of lines up to its end, and what is certainly wrong:
+# (number of the row from 0, ROW_..., at, message, hint). Encodings other than UTF8 are only looked at for zero bytes.
+def check_rows(
+    data: Buffer,
+    fields: int,
+    *,
+    format: Literal["text", "csv", "binary"] = "text",  # noqa: A002
+    delimiter: bytes | None = None,
+    quote: bytes = b'"',
+    escape: bytes | None = None,
+    server_version: int = 18,
+    utf8: bool = False,
+    newline: int = 0,  # Splitter.newline of the whole input
+) -> tuple[array[int], array[int], list[tuple[int, int, int, str | None, str | None]]]: ...
 
 class FrameMerge:
     nsources: Final[int]

@@ -1,5 +1,8 @@
 # The row splitter: the Python face of core/splitter.h. Included by _native.pyx.
 
+import array
+
+from cpython cimport array
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.ref cimport PyObject
@@ -44,6 +47,7 @@ cdef extern from "copy/splitter.h":
         sp_bytes default_marker
         int header
         int server_version
+        int set_aside
         size_t buffer_size
         const sp_placement *placement
         const sp_key *keys
@@ -75,6 +79,14 @@ cdef extern from "copy/splitter.h":
     const sp_error *sp_splitter_error(const sp_splitter *s)
     const sp_value *sp_splitter_values(const sp_splitter *s)
     int sp_splitter_pending(const sp_splitter *s)
+    int sp_splitter_newline(const sp_splitter *s)
+    int32_t sp_splitter_streaming(const sp_splitter *s)
+    ctypedef struct sp_mark:
+        uint64_t line
+        uint64_t end
+    size_t sp_splitter_marks(sp_splitter *s, uint32_t shard, const sp_mark **marks)
+    void sp_splitter_forget_marks(sp_splitter *s, uint32_t shard)
+    void sp_splitter_flush_shard(sp_splitter *s, uint32_t shard)
     uint64_t sp_splitter_rows(const sp_splitter *s)
     uint64_t sp_splitter_lines(const sp_splitter *s)
     uint64_t sp_splitter_rows_of(const sp_splitter *s, uint32_t shard)
@@ -153,6 +165,7 @@ cdef class Splitter:
     cdef PyObject *lent[LENT]
     cdef bint reported
     cdef readonly Placement placement
+    cdef bint aside
 
     def __cinit__(self):
         self.ptr = NULL
@@ -163,7 +176,7 @@ cdef class Splitter:
     def __init__(self, Placement placement not None, *, str format="text", key_fields=(), constants=None,
                  bytes delimiter=None, bytes quote=b'"', bytes escape=None, bytes null=None, bytes default=None,
                  default_values=None, bint header=False, force_null=None, force_not_null=None,
-                 int server_version=18, transcode=None, size_t buffer_size=262144):
+                 int server_version=18, transcode=None, bint set_aside=False, size_t buffer_size=262144):
         cdef sp_options options
         cdef sp_key keys[SP_MAX_KEYS]
         cdef sp_transcode table
@@ -199,6 +212,7 @@ cdef class Splitter:
             options.default_marker.len = len(default)
         options.header = header
         options.server_version = server_version
+        options.set_aside = set_aside
         options.buffer_size = buffer_size
         options.placement = placement.ptr
         for i in range(nkeys):
@@ -225,6 +239,7 @@ cdef class Splitter:
         sink.seal = _sink_seal
         sink.drop = _sink_drop
         self.placement = placement
+        self.aside = set_aside
         self.ptr = sp_splitter_new(&options, &sink)
         if self.ptr == NULL:
             raise MemoryError
@@ -285,6 +300,22 @@ cdef class Splitter:
         self._report(0)
         return self.ready()
 
+    def flush_shard(self, shard):
+        """Seal the partly filled buffer of one shard; it is among those that are ready."""
+        sp_splitter_flush_shard(self.ptr, self._shard(shard))
+        self._report(0)
+
+    def marks(self, shard):
+        """Return and forget, of the rows that a shard has got, the line and the offset after it, one by one."""
+        cdef const sp_mark *marks
+        cdef uint32_t number = self._shard(shard)
+        cdef size_t count = sp_splitter_marks(self.ptr, number, &marks)
+        cdef array.array found = array.array("Q")
+        if count:
+            found.frombytes((<const char *>marks)[:count * sizeof(sp_mark)])
+            sp_splitter_forget_marks(self.ptr, number)
+        return found
+
     def finish(self):
         """CopyDone: complete the last row, seal everything, and return all sealed buffers."""
         sp_splitter_finish(self.ptr)
@@ -295,6 +326,16 @@ cdef class Splitter:
     def pending(self):
         """Whether rows have been placed in buffers that are not sealed."""
         return bool(sp_splitter_pending(self.ptr))
+
+    @property
+    def newline(self):
+        """What ends the rows: 0 as long as no row has ended, else a number for RowChecker."""
+        return sp_splitter_newline(self.ptr)
+
+    @property
+    def streaming(self):
+        """The shard that has got the beginning of a row, whose end is still to come; negative if none has."""
+        return sp_splitter_streaming(self.ptr)
 
     @property
     def rows(self):
@@ -315,7 +356,7 @@ cdef class Splitter:
         return [(shards[i], lines[i]) for i in range(count)]
 
     cdef uint32_t _shard(self, object shard) except? 0:
-        if not 0 <= shard < self.placement.ptr.nshards:
+        if not 0 <= shard < self.placement.ptr.nshards + self.aside:
             raise IndexError(f"no shard {shard}")
         return <uint32_t>shard
 

@@ -14,6 +14,17 @@ int sp_fail(sp_splitter *s, const char *sqlstate, const char *message, const cha
     return -1;
 }
 
+int sp_set_aside(sp_splitter *s, const char *sqlstate, const char *message, const char *hint, uint64_t line)
+{
+    if (s->opt.set_aside) {
+        s->bad = 1;
+        s->error.message = message;
+        s->error.hint = hint;
+        return 0;
+    }
+    return sp_fail(s, sqlstate, message, hint, line);
+}
+
 int sp_fail_memory(sp_splitter *s)
 {
     return sp_fail(s, "53200", "out of memory", NULL, s->lines + 1);

@@ -185,6 +185,7 @@ typedef struct {
     size_t scan, len;  /* the bytes under the bitmaps */
     size_t counted;    /* embedded line ends are in s->row_extra up to this bit */
     size_t newline;    /* bytes of a row's end */
+    int plain;         /* put_rows() may be tried */
     int begun, whole;  /* that row began in an earlier piece; begins under the bitmaps */
     sp_mask_state *st;
     sp_masks *m;
@@ -276,7 +277,7 @@ STEP int take_rows(pass *f)
     size_t word = 0, count;
     while ((count = find_rows(f, &word)) != 0) {
         for (size_t i = 0; i < count; i++) {
-            if (__builtin_expect(s->integer_key && f->whole && !s->header_pending && !f->m->any_embedded, 1)) {
+            if (__builtin_expect(f->plain && f->whole && !s->header_pending && !f->m->any_embedded, 1)) {
                 const uint8_t *next = f->p + f->row;
                 i += put_rows(f->s, f->p + f->scan, &next, f->ends + i, f->shards + i, count - i);
                 f->row = (size_t)(next - f->p);
@@ -332,6 +333,7 @@ int sp_fast_span(sp_splitter *s, const uint8_t *p, size_t n, size_t *taken)
         .n = n,
         .limit = limit_of(s, p, n),
         .newline = s->eol == SP_EOL_CRNL ? 2 : 1,
+        .plain = s->integer_key && !s->opt.set_aside, /* marks are not its business */
         .begun = sp_row_begun(s),
         .st = &st,
         .m = &m,

@@ -17,7 +17,7 @@ static int put_literal(sp_splitter *s, uint8_t *out, size_t *at, uint8_t c)
     }
     size_t length = s->transcode.length[c - 0x80];
     if (!length)
-        return sp_fail(s, "0A000", "a key with this character cannot be converted to the servers' encoding",
+        return sp_set_aside(s, "0A000", "a key with this character cannot be converted to the servers' encoding",
                        "Set client_encoding to the servers' encoding.", s->lines + 1 + s->row_extra);
     memcpy(out + *at, s->transcode.bytes[c - 0x80], length);
     *at += length;
@@ -120,7 +120,7 @@ static int has_high_byte(const uint8_t *p, size_t n)
 static int use_default(sp_splitter *s, const sp_key *key, sp_value *v)
 {
     if (key->default_value.kind == SP_ABSENT)
-        return sp_fail(s, "0A000", "the default of a key column is not a constant known here",
+        return sp_set_aside(s, "0A000", "the default of a key column is not a constant known here",
                        "Give the key's value in each row.", s->lines + 1 + s->row_extra);
     if (key->default_value.kind == SP_NULL)
         set_null(v);
@@ -169,7 +169,7 @@ int sp_key_value(sp_splitter *s, size_t k, const uint8_t *field, size_t len, int
 }
 
 /* The end of the field that begins at `at`; *marked as above. len when no delimiter follows. */
-static size_t field_end(const sp_splitter *s, const uint8_t *row, size_t at, size_t len, int *marked)
+size_t sp_field_end(const sp_splitter *s, const uint8_t *row, size_t at, size_t len, int *marked)
 {
     const uint8_t delimiter = s->opt.delimiter, quote = s->opt.quote, escape = s->opt.escape;
     *marked = 0;
@@ -203,7 +203,7 @@ int sp_extract(sp_splitter *s, const uint8_t *row, size_t len, int whole)
     int32_t field = 0;
     for (size_t k = 0; k < s->nkeys;) {
         int marked;
-        size_t end = field_end(s, row, at, len, &marked);
+        size_t end = sp_field_end(s, row, at, len, &marked);
         if (end == len && !whole)
             return SP_FIELDS_MORE;
         for (; k < s->nkeys && s->keys[k].field == field; k++)

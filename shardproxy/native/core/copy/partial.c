@@ -11,6 +11,7 @@ void sp_row_reset(sp_splitter *s)
     s->released = 0;
     s->stream_shard = SP_NOT_STREAMING;
     s->stream_from = SP_STREAM_FROM;
+    s->bad = 0;
     memset(&s->row, 0, sizeof s->row);
     memset(&s->first_scan, 0, sizeof s->first_scan);
     s->first_extra = 0;
@@ -73,6 +74,7 @@ int sp_row_finish_carry(sp_splitter *s, size_t newline)
         int32_t target = s->stream_shard;
         if (sp_release(s, s->carry.len))
             return -1;
+        s->offset += s->released;
         uint64_t lines = 1 + s->row_extra;
         s->lines += lines;
         s->row_extra = 0;
@@ -104,9 +106,12 @@ int sp_row_complete(sp_splitter *s, const uint8_t *p, size_t n, size_t data_n)
 /* The row in carry is one that PostgreSQL certainly refuses: a shard gets it, and reports it in its own words. */
 int sp_row_refuse(sp_splitter *s)
 {
+    if (s->stream_shard == SP_NOT_STREAMING && s->opt.set_aside && s->opt.format != SP_BINARY)
+        s->stream_shard = (int32_t)s->nshards;
     if (s->stream_shard == SP_NOT_STREAMING)
         s->stream_shard = s->constant_shard == SP_NO_CONSTANT ? 0 : s->constant_shard;
-    sp_note_poison(s, s->stream_shard);
+    if (s->stream_shard != (int32_t)s->nshards)
+        sp_note_poison(s, s->stream_shard);
     return sp_row_finish_carry(s, 0);
 }
 

@@ -3,6 +3,10 @@
 
 int32_t sp_target(sp_splitter *s, int extracted)
 {
+    if (__builtin_expect(s->bad, 0)) {
+        s->bad = 0;
+        return (int32_t)s->nshards;
+    }
     if (s->constant_shard != SP_NO_CONSTANT)
         return s->constant_shard;
     int32_t shard = SP_INVALID;
@@ -10,6 +14,8 @@ int32_t sp_target(sp_splitter *s, int extracted)
         shard = sp_place(s->opt.placement, s->values, s->opt.format == SP_BINARY);
     if (__builtin_expect(shard >= 0, 1))
         return shard;
+    if (s->opt.set_aside && (shard == SP_UNSUPPORTED || shard == SP_NO_PARTITION))
+        return (int32_t)s->nshards;
     uint64_t line = s->lines + 1 + s->row_extra;
     switch (shard) {
     case SP_UNSUPPORTED:
@@ -31,8 +37,15 @@ static int header_row(sp_splitter *s, const uint8_t *row, size_t len)
 {
     uint64_t lines = 1 + s->row_extra;
     s->header_pending = 0;
+    s->bad = 0;
+    s->offset += len;
     s->lines += lines;
     s->row_extra = 0;
+    if (s->opt.set_aside) {
+        if (sp_put(s, (int32_t)s->nshards, row, len))
+            return -1;
+        return sp_linemap_add(&s->shards[s->nshards].map, lines, s->lines) ? sp_fail_memory(s) : 0;
+    }
     if (sp_put_all(s, row, len))
         return -1;
     if (s->constant_shard != SP_EVERYWHERE)
@@ -52,6 +65,7 @@ int sp_place_keyed(sp_splitter *s, const uint8_t *row, size_t len, int extracted
         return sp_put_row(s, target, row, len);
     uint64_t lines = 1 + s->row_extra;
     s->lines += lines;
+    s->offset += len;
     s->row_extra = 0;
     if (sp_put_all(s, row, len))
         return -1;

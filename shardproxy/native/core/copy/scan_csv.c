@@ -3,8 +3,7 @@
 
 static int bad(sp_splitter *s, const char *message, const char *hint)
 {
-    sp_fail(s, "22P04", message, hint, s->lines + 1 + s->row_extra);
-    return SP_SCAN_ERROR;
+    return sp_set_aside(s, "22P04", message, hint, s->lines + 1 + s->row_extra);
 }
 
 static int bad_carriage_return(sp_splitter *s)
@@ -39,7 +38,7 @@ static int marker(sp_splitter *s, const uint8_t *p, size_t n, int eof, sp_scanne
     if (p[k] != '\r' && p[k] != '\n')
         return -1;
     if ((s->eol == SP_EOL_CR && p[k] != '\r') || ((s->eol == SP_EOL_NL || s->eol == SP_EOL_CRNL) && p[k] != '\n'))
-        return bad(s, "end-of-copy marker does not match previous newline style", NULL);
+        return bad(s, "end-of-copy marker does not match previous newline style", NULL) ? SP_SCAN_ERROR : -1;
     return SP_SCAN_END;
 }
 
@@ -73,23 +72,30 @@ int sp_scan_csv(sp_splitter *s, const uint8_t *p, size_t n, int eof, int started
         }
         out->end = i; /* for an error */
         if (c == '\r') {
-            if (s->eol == SP_EOL_NL)
-                return bad_carriage_return(s);
+            if (s->eol == SP_EOL_NL) {
+                if (bad_carriage_return(s))
+                    return SP_SCAN_ERROR;
+                continue; /* up to the newline it is one bad row */
+            }
             if (s->eol != SP_EOL_CR) {
                 if (i + 1 < n && p[i + 1] == '\n') {
                     s->eol = SP_EOL_CRNL;
                     return row(i, 2, out);
                 }
-                if (s->eol == SP_EOL_CRNL)
-                    return bad_carriage_return(s);
+                if (s->eol == SP_EOL_CRNL) {
+                    if (bad_carriage_return(s))
+                        return SP_SCAN_ERROR;
+                    continue;
+                }
                 s->eol = SP_EOL_CR;
             }
             return row(i, 1, out);
         }
         if (c == '\n') {
-            if (s->eol == SP_EOL_CR || s->eol == SP_EOL_CRNL)
-                return bad(s, "unquoted newline found in data", "Use quoted CSV field to represent newline.");
-            s->eol = SP_EOL_NL;
+            if (s->eol != SP_EOL_CR && s->eol != SP_EOL_CRNL)
+                s->eol = SP_EOL_NL;
+            else if (bad(s, "unquoted newline found in data", "Use quoted CSV field to represent newline."))
+                return SP_SCAN_ERROR;
             return row(i, 1, out);
         }
     }

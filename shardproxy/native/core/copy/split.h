@@ -17,14 +17,13 @@
 #define SP_LINEMAP_TOTAL (32u << 20) /* bytes of line log of all shards together */
 #define SP_LINEMAP_LEAST (1u << 20)  /* but never less than this for one */
 
-enum { SP_EOL_UNKNOWN = 0, SP_EOL_NL, SP_EOL_CR, SP_EOL_CRNL };
-
 typedef struct {
     uint8_t *base; /* the buffer being filled, or NULL */
     void *handle;
     size_t used;   /* of buffer_size; all of it where there is no buffer, so that nothing fits */
     uint64_t rows, poison;
     sp_linemap map;
+    sp_buf marks; /* of sp_mark */
 } sp_shard;
 
 /* Where a scan stands within one row; the rest of the splitter's state changes only between rows. */
@@ -64,7 +63,7 @@ struct sp_splitter {
 
     uint32_t nshards;
     int32_t constant_shard; /* placement without a key: SP_EVERYWHERE or the shard; else INT32_MIN */
-    sp_shard *shards;
+    sp_shard *shards;    /* and after them the one of rows that are set aside */
     sp_shard everywhere; /* the buffer of a reference placement */
 
     sp_frame_state frame;
@@ -74,6 +73,7 @@ struct sp_splitter {
     int header_pending;
     int eol;
     int integer_key; /* sp_integer_shards applies */
+    int bad; /* set_aside: the current row is to be set aside, for its bytes */
     int odd; /* an option is a newline, backslash or such: only the byte by byte scan is right */
 
     sp_row_scan row;
@@ -90,6 +90,7 @@ struct sp_splitter {
     sp_mask_state mask;
 
     uint64_t lines, rows;
+    uint64_t offset; /* of the client's input, after the last row */
     size_t npoison;
     int32_t poison_shard[SP_POISON_KEPT];
     uint64_t poison_line[SP_POISON_KEPT];
@@ -99,7 +100,8 @@ struct sp_splitter {
 #define SP_NOT_STREAMING INT32_MIN
 #define SP_NO_CONSTANT INT32_MIN
 
-/* errors.c: each sets the error once and returns -1. */
+/* errors.c: each sets the error once and returns -1; sp_set_aside returns 0 where the row can be set aside. */
+int sp_set_aside(sp_splitter *s, const char *sqlstate, const char *message, const char *hint, uint64_t line);
 int sp_fail(sp_splitter *s, const char *sqlstate, const char *message, const char *hint, uint64_t line);
 int sp_fail_memory(sp_splitter *s);
 int sp_fail_row_too_long(sp_splitter *s, size_t have, size_t more);
@@ -128,6 +130,11 @@ static inline int sp_account(sp_splitter *s, int32_t target, uint64_t lines)
     if (target == SP_EVERYWHERE) /* the same lines everywhere: sp_splitter_client_line needs no log */
         return 0;
     s->shards[target].rows++;
+    if (s->opt.set_aside) {
+        const sp_mark mark = {s->lines, s->offset};
+        if (sp_buf_append(&s->shards[target].marks, (const uint8_t *)&mark, sizeof mark))
+            return sp_fail_memory(s);
+    }
     return sp_linemap_add(&s->shards[target].map, lines, s->lines) ? sp_fail_memory(s) : 0;
 }
 
@@ -138,6 +145,7 @@ static inline int sp_put_row(sp_splitter *s, int32_t target, const uint8_t *row,
 {
     uint64_t lines = 1 + s->row_extra;
     s->lines += lines;
+    s->offset += len;
     s->row_extra = 0;
     if (__builtin_expect(s->shards[target].map.shard_line == 0, 0) && s->opt.format == SP_CSV) {
         sp_row_scan scan = {0};
@@ -153,6 +161,7 @@ static inline int sp_put_row(sp_splitter *s, int32_t target, const uint8_t *row,
 enum { SP_FIELDS_OK = 0, SP_FIELDS_MISSING = 1, SP_FIELDS_MORE = 2, SP_FIELDS_ERROR = -1 };
 int sp_key_value(sp_splitter *s, size_t key, const uint8_t *field, size_t len, int marked);
 int sp_extract(sp_splitter *s, const uint8_t *row, size_t len, int whole);
+size_t sp_field_end(const sp_splitter *s, const uint8_t *row, size_t at, size_t len, int *marked);
 
 /*
  * integers.c: the shards of n rows whose newlines end at the bits `ends` of the bitmaps; the first row begins at bit

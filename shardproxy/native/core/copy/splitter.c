@@ -26,7 +26,7 @@ static int copy_options(sp_splitter *s, const sp_options *o)
     s->key_index = calloc(nkeys + 1, sizeof *s->key_index);
     s->values = calloc(nkeys + 1, sizeof *s->values);
     s->scratch = calloc(nkeys + 1, sizeof *s->scratch);
-    s->shards = calloc(o->placement->nshards, sizeof *s->shards);
+    s->shards = calloc((size_t)o->placement->nshards + 1, sizeof *s->shards);
     if (!s->owned || !s->keys || !s->key_index || !s->values || !s->scratch || !s->shards)
         return -1;
     uint8_t *at = own(s->owned, &s->opt.null_marker);
@@ -71,7 +71,7 @@ sp_splitter *sp_splitter_new(const sp_options *o, const sp_sink *sink)
     }
     s->nshards = o->placement->nshards;
     size_t budget = SP_LINEMAP_TOTAL / s->nshards;
-    for (uint32_t i = 0; i < s->nshards; i++) {
+    for (uint32_t i = 0; i <= s->nshards; i++) {
         sp_linemap_init(&s->shards[i].map, budget > SP_LINEMAP_LEAST ? budget : SP_LINEMAP_LEAST);
         s->shards[i].used = o->buffer_size;
     }
@@ -96,13 +96,14 @@ static void drop_buffer(sp_splitter *s, sp_shard *shard)
     if (shard->base)
         s->sink.drop(s->sink.context, shard->handle);
     sp_linemap_free(&shard->map);
+    sp_buf_free(&shard->marks);
 }
 
 void sp_splitter_free(sp_splitter *s)
 {
     if (!s)
         return;
-    for (uint32_t i = 0; s->shards && i < s->nshards; i++)
+    for (uint32_t i = 0; s->shards && i <= s->nshards; i++)
         drop_buffer(s, &s->shards[i]);
     drop_buffer(s, &s->everywhere);
     for (size_t i = 0; s->scratch && i < s->nvalues; i++)
@@ -121,9 +122,11 @@ void sp_splitter_flush(sp_splitter *s)
 {
     if (s->constant_shard == SP_EVERYWHERE && s->everywhere.base)
         sp_seal(s, &s->everywhere, SP_BROADCAST);
-    for (uint32_t i = 0; i < s->nshards; i++)
+    for (uint32_t i = 0; i <= s->nshards; i++)
         sp_seal(s, &s->shards[i], (int32_t)i);
 }
+
+void sp_splitter_flush_shard(sp_splitter *s, uint32_t shard) { sp_seal(s, &s->shards[shard], (int32_t)shard); }
 
 void sp_splitter_finish(sp_splitter *s)
 {
@@ -139,12 +142,24 @@ void sp_splitter_finish(sp_splitter *s)
 
 const sp_error *sp_splitter_error(const sp_splitter *s) { return &s->error; }
 const sp_value *sp_splitter_values(const sp_splitter *s) { return s->values; }
+int sp_splitter_newline(const sp_splitter *s) { return s->eol; }
+
+size_t sp_splitter_marks(sp_splitter *s, uint32_t shard, const sp_mark **marks)
+{
+    const sp_buf *buf = &s->shards[shard].marks;
+    *marks = (const sp_mark *)(const void *)buf->data;
+    return buf->len / sizeof **marks;
+}
+
+void sp_splitter_forget_marks(sp_splitter *s, uint32_t shard) { s->shards[shard].marks.len = 0; }
+
+int32_t sp_splitter_streaming(const sp_splitter *s) { return s->released ? s->stream_shard : SP_NOT_STREAMING; }
 uint64_t sp_splitter_rows(const sp_splitter *s) { return s->rows; }
 uint64_t sp_splitter_lines(const sp_splitter *s) { return s->lines; }
 
 int sp_splitter_pending(const sp_splitter *s)
 {
-    for (uint32_t i = 0; i < s->nshards; i++)
+    for (uint32_t i = 0; i <= s->nshards; i++)
         if (s->shards[i].base)
             return 1;
     return s->everywhere.base != NULL;
@@ -152,7 +167,7 @@ int sp_splitter_pending(const sp_splitter *s)
 
 uint64_t sp_splitter_rows_of(const sp_splitter *s, uint32_t shard)
 {
-    return s->constant_shard == SP_EVERYWHERE ? s->rows : s->shards[shard].rows;
+    return s->constant_shard == SP_EVERYWHERE && shard < s->nshards ? s->rows : s->shards[shard].rows;
 }
 
 uint64_t sp_splitter_poison_of(const sp_splitter *s, uint32_t shard) { return s->shards[shard].poison; }
@@ -169,7 +184,7 @@ size_t sp_splitter_poison(const sp_splitter *s, int32_t *shards, uint64_t *lines
 int sp_splitter_client_line(const sp_splitter *s, uint32_t shard, uint64_t line, uint64_t *client)
 {
     const sp_linemap *map = &s->shards[shard].map;
-    if (s->constant_shard == SP_EVERYWHERE) {
+    if (s->constant_shard == SP_EVERYWHERE && shard < s->nshards) {
         *client = line;
         return 1;
     }

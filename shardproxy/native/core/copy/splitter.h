@@ -15,6 +15,8 @@
 
 enum { SP_TEXT = 0, SP_CSV = 1, SP_BINARY = 2 };
 
+enum { SP_EOL_UNKNOWN = 0, SP_EOL_NL, SP_EOL_CR, SP_EOL_CRNL };
+
 /* A constant: not given, NULL, or a value in the type's text spelling. */
 enum { SP_ABSENT = 0, SP_NULL = 1, SP_VALUE = 2 };
 
@@ -52,6 +54,7 @@ typedef struct {
     sp_bytes default_marker;
     int header;
     int server_version;
+    int set_aside; /* what would end the COPY for a row goes to shard number `nshards`, and the header as well */
     size_t buffer_size;
     const sp_placement *placement; /* kept alive by the caller */
     const sp_key *keys;
@@ -88,10 +91,20 @@ void sp_splitter_free(sp_splitter *s);
 size_t sp_splitter_feed(sp_splitter *s, const uint8_t *data, size_t len);
 void sp_splitter_finish(sp_splitter *s); /* CopyDone: the last row, then everything is sealed */
 void sp_splitter_flush(sp_splitter *s);  /* seals partly filled buffers */
+void sp_splitter_flush_shard(sp_splitter *s, uint32_t shard);
 
 const sp_error *sp_splitter_error(const sp_splitter *s);
 const sp_value *sp_splitter_values(const sp_splitter *s);
 int sp_splitter_pending(const sp_splitter *s);
+int sp_splitter_newline(const sp_splitter *s); /* SP_EOL_UNKNOWN until the first row has ended */
+/* set_aside: of the rows that a shard has got since it was asked last, where each stands in the client's input. */
+typedef struct {
+    uint64_t line; /* its last one */
+    uint64_t end;  /* bytes up to its end, the messages' headers not counted */
+} sp_mark;
+size_t sp_splitter_marks(sp_splitter *s, uint32_t shard, const sp_mark **marks);
+void sp_splitter_forget_marks(sp_splitter *s, uint32_t shard);
+int32_t sp_splitter_streaming(const sp_splitter *s); /* the shard that has got a part of a row, or a negative number */
 uint64_t sp_splitter_rows(const sp_splitter *s);
 uint64_t sp_splitter_lines(const sp_splitter *s);
 uint64_t sp_splitter_rows_of(const sp_splitter *s, uint32_t shard);
