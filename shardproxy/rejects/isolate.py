@@ -1,0 +1,431 @@
+"""A batch that a shard has refused: what of it is stored, and what is set aside, by sets rather than by halves.
+
+In this order, each only if the one before does not settle it:
+
+1. what needs no server: rows of too many or too few fields, bytes that are not in the encoding, odd line ends;
+2. values that a type does not take: from PostgreSQL 17 on by COPY's own ON_ERROR, on 16 by pg_input_error_info() over a
+   table of text;
+3. constraints: the rows in a table of the target's types, suspects found by its catalog, and each tried alone;
+4. COPY again and again, of less and less.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from shardproxy.copy.fields import read_fields, without_newline
+from shardproxy.copy.lines import map_context
+from shardproxy.copy.options import CopyOptions
+from shardproxy.errors import PgError
+from shardproxy.native import ROW_ENCODING, ROW_EXTRA, ROW_MISSING, ROW_REFUSED, ROW_UNTERMINATED, check_rows
+from shardproxy.rejects.copying import Copied, copy, undo
+from shardproxy.rejects.form import copy_sql
+from shardproxy.rejects.reject import Reject, Rows, is_fatal
+from shardproxy.rejects.staging import N, Refused, Staging, encoded, numbered
+from shardproxy.rejects.target import Target
+from shardproxy.shard.connection import Connection
+from shardproxy.sqlstate import (
+    BAD_COPY_FILE_FORMAT,
+    CHARACTER_NOT_IN_REPERTOIRE,
+    FOREIGN_KEY_VIOLATION,
+    INSUFFICIENT_PRIVILEGE,
+)
+
+PIECE: Final = 1 << 18
+"""Bytes of one CopyData message."""
+
+SKIPS: Final = 17
+"""The first version whose COPY passes over values that a type does not take."""
+
+TELLS: Final = 16
+"""The first version with pg_input_error_info()."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of rows: stored + dropped + set aside is all of them."""
+
+    stored: int = 0
+    dropped: int = 0
+    """By a trigger or COPY's WHERE."""
+    rejects: list[Reject] = field(default_factory=list)
+
+    def add(self, other: "Outcome") -> None:
+        """Take in what became of other rows."""
+        self.stored += other.stored
+        self.dropped += other.dropped
+        self.rejects += other.rejects
+
+
+class UnsettledError(Exception):
+    """Rows cannot be judged by these means."""
+
+
+class Isolation:
+    """The bad rows of one COPY on one shard."""
+
+    def __init__(
+        self, connection: Connection, target: Target, options: CopyOptions, schema: str | None, encoding: str
+    ) -> None:
+        """`schema` is where tables may be made, see `Staging`; `encoding` that of the data."""
+        self._connection = connection
+        self._target = target
+        self._options = options
+        self._utf8 = encoding.upper().replace("-", "") in {"UTF8", "UNICODE"}
+        self._staging = Staging(connection, target, schema)
+        self._orphans: dict[int, Reject] = {}
+        """Rows that lack their parent, by their numbers in the staging table: it may still come."""
+        self._textual = options.format != "binary"
+        self._sql = self._copy_sql(target.quoted, where=target.where)
+
+    def _copy_sql(self, table: str, *, where: str = "", skip: bool = False, text: bool = False) -> bytes:
+        sql = copy_sql(table, self._target.columns, self._options, where=where, skip=skip, text=text)
+        return encoded(sql)
+
+    # From the outside in.
+
+    async def store(self, rows: Rows) -> Outcome:
+        """Store rows of a batch that has failed as a whole; raise for an error that is not of a row."""
+        outcome = Outcome()
+        rows = await self._look(rows, outcome)
+        if not rows:
+            return outcome
+        error = await self._plain(rows, outcome) if outcome.rejects else None
+        if outcome.rejects and error is None:
+            return outcome
+        try:
+            rows, settled = await self._types(rows, outcome)
+            if settled:
+                return outcome
+            await self._constraints(rows, outcome)
+        except UnsettledError:
+            await self._by_copy(rows, outcome)
+        return outcome
+
+    async def end(self) -> Outcome:
+        """All rows have come: try those again that lacked their parent, and leave no table behind."""
+        outcome = Outcome()
+        orphans = self._orphans
+        while orphans:
+            refused = {one.n: one for one in await self._staging.insert_each(numbered(list(orphans)))}
+            outcome.dropped += sum(not one.sqlstate for one in refused.values())
+            left = {number: self._because(orphans[number], one) for number, one in refused.items() if one.sqlstate}
+            outcome.stored += len(orphans) - len(refused)
+            if len(left) == len(orphans):
+                break
+            orphans = left
+        outcome.rejects += orphans.values()
+        self._orphans = {}
+        await self._staging.drop()
+        return outcome
+
+    async def _copy(self, sql: bytes, rows: Rows) -> Copied:
+        data = rows.bytes
+        pieces = (data[at : at + PIECE] for at in range(0, len(data), PIECE))
+        if self._options.format == "binary":
+            pieces = (piece for group in ((_SIGNATURE,), pieces, (_TRAILER,)) for piece in group)
+        copied = await copy(self._connection, sql, pieces)
+        if copied.error is not None and is_fatal(copied.error.sqlstate):
+            raise copied.error
+        return copied
+
+    async def _plain(self, rows: Rows, outcome: Outcome) -> PgError | None:
+        """Have rows copied into the target; return the error if they are not stored."""
+        copied = await self._copy(self._sql, rows)
+        if copied.error is None:
+            outcome.stored += copied.count
+            outcome.dropped += len(rows) - copied.count
+        return copied.error
+
+    # 1. Without a server.
+
+    async def _look(self, rows: Rows, outcome: Outcome) -> Rows:
+        """Set aside what can be seen to be bad; return the other rows."""
+        options, names = self._options, self._target.columns
+        form = options.format
+        _, spans, faults = check_rows(
+            rows.data,
+            len(names),
+            format=form,
+            delimiter=_marker(options.delimiter) if self._textual else None,
+            quote=_marker(options.quote) if form == "csv" else b'"',
+            escape=_marker(options.escape) if form == "csv" else None,
+            server_version=self._target.version,
+            utf8=self._utf8,
+        )
+        self._spans = spans
+        rows.extra_lines = self._textual and len(spans) > 0 and spans[-1] != len(spans)
+        rejects = [
+            rows.reject(number, *_fault(fault, at, message, rows, number, names, self._options))
+            for number, fault, at, message, _ in faults
+        ]
+        short = [place for place, (_, fault, *_) in enumerate(faults) if fault == ROW_MISSING]
+        if self._textual and self._target.version >= TELLS and short:
+            # PostgreSQL reads a row's values one by one, up to the one that is missing.
+            for place, reason in zip(short, await self._first_invalid([rejects[one] for one in short]), strict=True):
+                if reason is not None:
+                    rejects[place] = _reject(rejects[place], reason)
+        outcome.rejects += rejects
+        return rows.without({number for number, *_ in faults})
+
+    async def _first_invalid(self, rejects: Sequence[Reject]) -> list[Refused | None]:
+        """Return, for each row, what the type of the first value says that it does not take; None if all do."""
+        names = self._target.columns
+        asked, at = [], []
+        for place, reject in enumerate(rejects):
+            for name, value in zip(names, read_fields(without_newline(reject.row), self._options, names), strict=False):
+                if value is not None:
+                    asked.append((value, self._target.type_of(name)))
+                    at.append((place, name))
+        found: list[Refused | None] = [None] * len(rejects)
+        for (place, name), reason in zip(at, await _reasons(self._connection, asked), strict=True):
+            if found[place] is None and reason.sqlstate:
+                found[place] = reason._replace(column=name)
+        return found
+
+    # 2. Types.
+
+    async def _types(self, rows: Rows, outcome: Outcome) -> tuple[Rows, bool]:
+        """Set aside rows with a value that its type does not take; return the others, and whether they are stored."""
+        if not self._textual:
+            return rows, False
+        if self._target.version >= SKIPS:
+            return await self._types_by_skipping(rows, outcome)
+        if self._target.version >= TELLS:
+            return await self._types_by_text(rows, outcome)
+        return rows, False
+
+    async def _types_by_skipping(self, rows: Rows, outcome: Outcome) -> tuple[Rows, bool]:
+        copied = await self._copy(self._copy_sql(self._target.quoted, where=self._target.where, skip=True), rows)
+        if copied.error is not None:
+            return rows, False
+        rejects = await self._skipped(rows, copied)
+        outcome.rejects += rejects
+        outcome.stored += copied.count
+        outcome.dropped += len(rows) - len(rejects) - copied.count
+        return rows, True
+
+    async def _skipped(self, rows: Rows, copied: Copied) -> list[Reject]:
+        """Return the rows that a COPY has skipped, with what their types say of the values."""
+        skipped = [(_number_in(notice["M"]), notice) for notice in copied.skipped]
+        found, asked = [], []
+        for line, notice in skipped:
+            number = rows.at_line(line, self._spans)
+            if number is None:
+                raise UnsettledError
+            value, name = self._value(rows.row(number), notice)
+            found.append((number, name))
+            asked.append((value, self._target.type_of(name)))
+        reasons = await _reasons(self._connection, asked)
+        return [
+            _reject(rows.reject(number, "", ""), reason._replace(column=name))
+            for (number, name), reason in zip(found, reasons, strict=True)
+        ]
+
+    def _value(self, row: bytes, notice: dict[str, str]) -> tuple[bytes, str]:
+        """Return the value that was refused, and its column."""
+        values = read_fields(without_newline(row), self._options, self._target.columns)
+        named = [name for name in self._target.columns if f'"{name}"' in notice["M"] or f"«{name}»" in notice["M"]]
+        for name in sorted(named, key=notice["M"].find):
+            value = values[self._target.columns.index(name)]
+            if value is not None:
+                return value, name
+        raise UnsettledError
+
+    async def _types_by_text(self, rows: Rows, outcome: Outcome) -> tuple[Rows, bool]:
+        try:
+            table = await self._staging.make(text=True)
+        except PgError as error:
+            raise _unless_denied(error) from error
+        copied = await self._copy(self._copy_sql(table, text=True), rows)
+        if copied.error is not None:
+            return rows, False
+        first, count = await self._text_numbers(table)
+        if count != len(rows):
+            raise UnsettledError
+        refused = await self._staging.invalid()
+        await self._staging.clear(text=True)
+        numbers = {rows.picked[n - first]: one for n, one in refused.items()}
+        outcome.rejects += [_reject(rows.reject(number, "", ""), one) for number, one in numbers.items()]
+        rows = rows.without(set(numbers))
+        return rows, not rows or (bool(numbers) and await self._plain(rows, outcome) is None)
+
+    async def _text_numbers(self, table: str) -> tuple[int, int]:
+        first, count = await self._connection.fetch_row(
+            f"SELECT pg_catalog.min({N}), pg_catalog.count(*) FROM {table}", 2
+        )
+        return int(first or 0), int(count or 0)
+
+    # 3. Constraints.
+
+    async def _constraints(self, rows: Rows, outcome: Outcome) -> None:
+        """Store what the target's constraints and triggers let pass, and set the rest aside."""
+        target, staging = self._target, self._staging
+        if not target.takes_insert:
+            raise UnsettledError
+        try:
+            table = await staging.make(defaults=self._options.default is not None)
+        except PgError as error:
+            raise _unless_denied(error) from error
+        before = staging.last
+        skip = self._textual and target.version >= SKIPS
+        copied = await self._copy(self._copy_sql(table, skip=skip), rows)
+        if copied.error is not None:
+            raise UnsettledError
+        rejects = await self._skipped(rows, copied) if skip else []
+        skipped = {one.line: one for one in rejects}
+        kept = [number for number in rows.picked if rows.lines[number] not in skipped]
+        numbers = await staging.numbers()
+        if len(numbers) != len(kept):
+            raise UnsettledError
+        row_of = dict(zip(numbers, kept, strict=True))
+        outcome.rejects += rejects
+        refused = await self._refused(before)
+        found = Outcome(len(kept) - len(refused), sum(not one.sqlstate for one in refused))
+        orphans: dict[int, Reject] = {}
+        for one in refused:
+            if not one.sqlstate:
+                continue
+            reject = _reject(rows.reject(row_of[one.n], "", ""), one)
+            if one.sqlstate == FOREIGN_KEY_VIOLATION:
+                orphans[one.n] = reject
+            else:
+                found.rejects.append(reject)
+        self._orphans |= orphans
+        outcome.add(found)
+        await staging.clear(list(self._orphans))
+
+    async def _refused(self, before: int) -> list[Refused]:
+        """Store the staged rows after a number; return those that are not stored."""
+        staging = self._staging
+        if self._target.in_sets:
+            await self._connection.execute("SAVEPOINT shardproxy_batch")
+            try:
+                suspects = await staging.insert_sound(before)
+            except PgError as error:
+                if is_fatal(error.sqlstate) and error.sqlstate[:2] not in {"0A", "42", "55"}:
+                    raise
+                await undo(self._connection)
+            else:
+                await self._connection.execute("RELEASE SAVEPOINT shardproxy_batch")
+                return await staging.insert_each(numbered(suspects)) if suspects else []
+        return await staging.insert_each(f"{N} > {before}")
+
+    # 4. By COPY alone.
+
+    async def _by_copy(self, rows: Rows, outcome: Outcome) -> None:
+        """Store rows in their order by COPY; a row that fails alone is set aside."""
+        todo: list[Sequence[int]] = [rows.picked]
+        while todo:
+            picked = todo.pop()
+            part = rows.pick(picked)
+            copied = await self._copy(self._sql, part)
+            error = copied.error
+            if error is None:
+                outcome.stored += copied.count
+                outcome.dropped += len(part) - copied.count
+                continue
+            if len(picked) == 1:
+                outcome.rejects.append(rows.reject(picked[0], "", "").because(error))
+                continue
+            number = self._named(part, error)
+            if number is None:
+                half = len(picked) // 2
+                todo += [picked[half:], picked[:half]]
+                continue
+            at = picked.index(number)
+            todo += [one for one in (picked[at + 1 :], picked[at : at + 1], picked[:at]) if one]
+
+    def _named(self, rows: Rows, error: PgError) -> int | None:
+        """Return the row that CONTEXT names."""
+        if error.context is None:
+            return None
+        _, line = map_context(error.context, self._target.name, lambda line: line)
+        return None if line is None else rows.at_line(line, self._spans)
+
+    @staticmethod
+    def _because(reject: Reject, refused: Refused) -> Reject:
+        return _reject(reject, refused)
+
+
+_SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_TRAILER: Final = b"\xff\xff"
+
+
+def _unless_denied(error: PgError) -> Exception:
+    """A table that may not be made is one way less; any other error is one."""
+    return UnsettledError() if error.sqlstate == INSUFFICIENT_PRIVILEGE else error
+
+
+def _reject(reject: Reject, refused: Refused) -> Reject:
+    return Reject(
+        reject.line,
+        reject.offset,
+        reject.row,
+        refused.sqlstate,
+        refused.message,
+        refused.detail or None,
+        refused.hint or None,
+        refused.column or None,
+        refused.constraint or None,
+    )
+
+
+def _marker(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _number_in(message: str) -> int:
+    digits = "".join(one if one.isdecimal() else " " for one in message).split()
+    if not digits:
+        raise UnsettledError
+    return int(digits[0])
+
+
+async def _reasons(connection: Connection, asked: Sequence[tuple[bytes, str]]) -> list[Refused]:
+    """Ask what types say of values that they do not take."""
+    if not asked:
+        return []
+    values = ",".join(
+        f"({n}, {_bytes_literal(value)}, {_bytes_literal(kind.encode())})" for n, (value, kind) in enumerate(asked)
+    )
+    sql = f"""SELECT e.message, e.detail, e.hint, e.sql_error_code FROM (VALUES {values}) AS v(n, value, kind),
+        pg_catalog.pg_input_error_info(v.value, v.kind) AS e ORDER BY v.n"""
+    rows = await connection.fetch(sql)
+    return [
+        Refused(0, _said(state), _said(message), _said(detail), _said(hint)) for message, detail, hint, state in rows
+    ]
+
+
+def _bytes_literal(value: bytes) -> str:
+    text = value.decode("utf-8", "surrogateescape")
+    return "E'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _said(value: bytes | None) -> str:
+    return "" if value is None else value.decode("utf-8", "surrogateescape")
+
+
+def _fault(
+    fault: int, at: int, message: str | None, rows: Rows, number: int, names: Sequence[str], options: CopyOptions
+) -> tuple[str, str]:
+    """Say in PostgreSQL's words what check_rows has found."""
+    if fault == ROW_ENCODING:
+        return CHARACTER_NOT_IN_REPERTOIRE, f'invalid byte sequence for encoding "UTF8": {_bad_bytes(rows.data, at)}'
+    if fault == ROW_UNTERMINATED:
+        return BAD_COPY_FILE_FORMAT, "unterminated CSV quoted field"
+    if fault == ROW_REFUSED:
+        return BAD_COPY_FILE_FORMAT, message or "the row does not end as the others do"
+    if options.format == "binary":
+        return BAD_COPY_FILE_FORMAT, f"row field count is {at}, expected {len(names)}"
+    if fault == ROW_EXTRA:
+        return BAD_COPY_FILE_FORMAT, "extra data after last expected column"
+    assert fault == ROW_MISSING
+    return BAD_COPY_FILE_FORMAT, f'missing data for column "{names[at]}"'
+
+
+def _bad_bytes(data: bytes, at: int) -> str:
+    """Name bytes as report_invalid_encoding() in src/backend/utils/mb/mbutils.c."""
+    first = data[at]
+    length = 1 if first < 0xC0 else 2 if first < 0xE0 else 3 if first < 0xF0 else 4 if first < 0xF8 else 1
+    return " ".join(f"0x{byte:02x}" for byte in data[at : at + length])

@@ -1,0 +1,115 @@
+"""A row that was set aside, and rows of which some may be. Sans-IO."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from shardproxy.errors import PgError
+
+FATAL_CLASSES = frozenset({"08", "0A", "25", "26", "2D", "3B", "40", "42", "53", "55", "57", "58", "F0", "XX"})
+"""Classes of SQLSTATE that say nothing of a row: the load ends with the error. 0A and 42 are of the statement."""
+
+
+def is_fatal(sqlstate: str) -> bool:
+    """Whether an error ends the load, whatever row it was reported for."""
+    return sqlstate[:2] in FATAL_CLASSES
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """One row that was set aside, and why."""
+
+    line: int
+    """Its last line in the client's input, from 1, as COPY's CONTEXT counts."""
+    offset: int
+    """Bytes of the client's input before it."""
+    row: bytes
+    """As it was sent, newline and all."""
+    sqlstate: str
+    message: str
+    detail: str | None = None
+    hint: str | None = None
+    column: str | None = None
+    constraint: str | None = None
+    shard: str | None = None
+
+    def because(self, error: PgError) -> "Reject":
+        """Return the same row with a server's reason."""
+        fields = error.fields
+        return replace(
+            self,
+            sqlstate=error.sqlstate,
+            message=error.message,
+            detail=error.detail,
+            hint=error.hint,
+            column=fields.get("c"),
+            constraint=fields.get("n"),
+        )
+
+
+@dataclass(slots=True)
+class Rows:
+    """Whole rows of one shard, in the order in which they came."""
+
+    data: bytes
+    """Their bytes, one after the other."""
+    ends: Sequence[int]
+    """The offset in `data` after each."""
+    lines: Sequence[int]
+    """The last line of each in the client's input."""
+    offsets: Sequence[int]
+    """The offset after each in the client's input."""
+    picked: Sequence[int] = field(default=())
+    """The numbers of the rows that are meant, ascending."""
+    extra_lines: bool = False
+    """Whether a row may have more than one line."""
+
+    def __len__(self) -> int:
+        return len(self.picked)
+
+    def row(self, number: int) -> bytes:
+        """Return the bytes of a row."""
+        return self.data[self.ends[number - 1] if number else 0 : self.ends[number]]
+
+    def reject(self, number: int, sqlstate: str, message: str) -> Reject:
+        """Return a row as one that is set aside."""
+        row = self.row(number)
+        return Reject(self.lines[number], self.offsets[number] - len(row), row, sqlstate, message)
+
+    def pick(self, picked: Sequence[int]) -> "Rows":
+        """Return the same with other rows meant."""
+        return replace(self, picked=picked)
+
+    def without(self, numbers: set[int]) -> "Rows":
+        """Return the same without some rows."""
+        return self.pick([number for number in self.picked if number not in numbers]) if numbers else self
+
+    @property
+    def bytes(self) -> bytes:
+        """The bytes of the rows that are meant."""
+        picked = self.picked
+        if len(picked) == len(self.ends):
+            return self.data
+        parts, at = [], 0
+        while at < len(picked):
+            first = last = picked[at]
+            while at + 1 < len(picked) and picked[at + 1] == last + 1:
+                at += 1
+                last += 1
+            parts.append(self.data[self.ends[first - 1] if first else 0 : self.ends[last]])
+            at += 1
+        return b"".join(parts)
+
+    def at_line(self, line: int, spans: Sequence[int]) -> int | None:
+        """Return the number of the row that a COPY of these rows calls line `line`; None if there is no such line.
+
+        `spans` are the lines in `data` up to the end of each of all rows.
+        """
+        if not self.extra_lines:
+            return self.picked[line - 1] if 0 < line <= len(self.picked) else None
+        counts, total = [], 0
+        for number in self.picked:
+            total += spans[number] - (spans[number - 1] if number else 0)
+            counts.append(total)
+        found = bisect_left(counts, line)
+        return self.picked[found] if found < len(counts) else None

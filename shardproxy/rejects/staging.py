@@ -1,0 +1,229 @@
+"""Rows of a batch that a COPY has failed with, in a table of their own: which are stored, and why others are not.
+
+The suspects among them are found in one statement, as far as the catalogs tell what makes one. All others are stored
+at once; then each suspect is tried by itself, so that PostgreSQL says what is wrong with it, or takes it after all.
+"""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from shardproxy.rejects.form import literal
+from shardproxy.rejects.reject import FATAL_CLASSES
+from shardproxy.rejects.target import Target
+from shardproxy.routing.identifiers import ascii_identifier
+from shardproxy.shard.catalog import read_json, text
+from shardproxy.shard.connection import Connection
+
+N: Final = '"shardproxy n"'
+"""The column that numbers rows in the order in which they came."""
+
+RESULT: Final = "shardproxy.rejects"
+
+_ONE_BY_ONE: Final = """DO $shardproxy$
+#variable_conflict use_column
+DECLARE
+  shardproxy_n pg_catalog.int8; shardproxy_count pg_catalog.int8; shardproxy_bad pg_catalog.text[] := '{{}}';
+  e_state pg_catalog.text; e_message pg_catalog.text; e_detail pg_catalog.text; e_hint pg_catalog.text;
+  e_column pg_catalog.text; e_constraint pg_catalog.text;
+BEGIN
+  FOR shardproxy_n IN SELECT {n} FROM {staging} WHERE {which} ORDER BY 1 LOOP
+    BEGIN
+      INSERT INTO {target} ({columns}) OVERRIDING SYSTEM VALUE
+        SELECT {columns} FROM {staging} AS {alias} WHERE {n} = shardproxy_n {where};
+      GET DIAGNOSTICS shardproxy_count = ROW_COUNT;
+      SET CONSTRAINTS ALL IMMEDIATE;
+      IF shardproxy_count = 0 THEN
+        shardproxy_bad := shardproxy_bad || pg_catalog.json_build_array(shardproxy_n, '')::pg_catalog.text;
+      END IF;
+    EXCEPTION WHEN OTHERS THEN
+      GET STACKED DIAGNOSTICS e_state = RETURNED_SQLSTATE, e_message = MESSAGE_TEXT, e_detail = PG_EXCEPTION_DETAIL,
+        e_hint = PG_EXCEPTION_HINT, e_column = COLUMN_NAME, e_constraint = CONSTRAINT_NAME;
+      IF pg_catalog.left(e_state, 2) IN ({fatal}) THEN
+        RAISE;
+      END IF;
+      shardproxy_bad := shardproxy_bad || pg_catalog.json_build_array(
+        shardproxy_n, e_state, e_message, e_detail, e_hint, e_column, e_constraint)::pg_catalog.text;
+    END;
+  END LOOP;
+  PERFORM pg_catalog.set_config('{result}', '[' || pg_catalog.array_to_string(shardproxy_bad, ',') || ']', true);
+END
+$shardproxy$"""
+
+
+class Refused(NamedTuple):
+    """What PostgreSQL says of one row."""
+
+    n: int
+    sqlstate: str
+    """Empty: nothing, and it has not stored it, as a trigger or WHERE has dropped it."""
+    message: str = ""
+    detail: str = ""
+    hint: str = ""
+    column: str = ""
+    constraint: str = ""
+
+
+class Staging:
+    """A table beside the target, in its transaction."""
+
+    def __init__(self, connection: Connection, target: Target, schema: str | None) -> None:
+        """`schema` is where it may be made; None for a temporary one, with which nothing can be prepared."""
+        self._connection = connection
+        self._target = target
+        self._schema = schema
+        name = f"load_{connection.pid}"
+        self.table = f"pg_temp.{name}" if schema is None else f"{ascii_identifier(schema)}.{name}"
+        self._made: dict[bool, str] = {}
+        self.last = 0
+        """The number of the last row."""
+
+    async def make(self, *, text: bool = False, defaults: bool = False) -> str:
+        """Make the table, with the target's types or with text, if there is none yet; return its name."""
+        if text in self._made:
+            return self._made[text]
+        target = self._target
+        table = f"{self.table}_text" if text else self.table
+        kind, end = ("TEMP", "ON COMMIT DROP") if self._schema is None else ("UNLOGGED", "")
+        names = [ascii_identifier(name) for name in target.columns]
+        columns = ", ".join(f"{name}::pg_catalog.text AS {name}" if text else name for name in names)
+        sql = f"""CREATE {kind} TABLE {table.removeprefix("pg_temp.")} {end} AS SELECT {columns}
+            FROM {target.quoted} WITH NO DATA;
+            ALTER TABLE {table} ADD COLUMN {N} pg_catalog.int8 GENERATED ALWAYS AS IDENTITY"""
+        if defaults and not text:
+            given = {column["name"]: column["default"] for column in target.facts["columns"]}
+            sql += "".join(
+                f"; ALTER TABLE {table} ALTER COLUMN {ascii_identifier(name)} SET DEFAULT {given[name]}"
+                for name in target.columns
+                if given[name] is not None
+            )
+        await self._connection.execute(encoded(sql))
+        self._made[text] = table
+        return table
+
+    async def clear(self, kept: Sequence[int] = (), *, text: bool = False) -> None:
+        """Forget the rows but those of some numbers, which are few."""
+        table = self._made[text]
+        if kept:
+            await self._connection.execute(f"DELETE FROM {table} WHERE {N} <> ALL ('{{{_numbers(kept)}}}')")
+        else:
+            await self._connection.execute(f"TRUNCATE {table}")
+
+    async def drop(self) -> None:
+        """Leave nothing of it."""
+        for table in self._made.values():
+            await self._connection.execute(f"DROP TABLE {table}")
+        self._made.clear()
+
+    async def invalid(self) -> dict[int, Refused]:
+        """Return, of the rows in the table of text, the first value that its column's type does not take."""
+        table = self._made[True]
+        checks: list[str] = []
+        columns = self._target.columns
+        for name in columns:
+            kind = literal(self._target.type_of(name))
+            value = ascii_identifier(name)
+            checks.append(f"WHEN NOT pg_catalog.pg_input_is_valid({value}, {kind}) THEN {len(checks)}")
+        kinds = ", ".join(literal(self._target.type_of(name)) for name in columns)
+        values = ", ".join(map(ascii_identifier, columns))
+        sql = f"""SELECT b."shardproxy number", b."shardproxy place", e.message, e.detail, e.hint, e.sql_error_code
+            FROM (SELECT {N} AS "shardproxy number", CASE {" ".join(checks)} END AS "shardproxy place", * FROM {table}) AS b,
+              pg_catalog.pg_input_error_info((ARRAY[{values}])[b."shardproxy place" + 1],
+                (ARRAY[{kinds}])[b."shardproxy place" + 1]) AS e
+            WHERE b."shardproxy place" IS NOT NULL ORDER BY 1"""
+        found = {}
+        for row in await self._connection.fetch(encoded(sql)):
+            number, place, message, detail, hint, state = map(_text, row)
+            found[int(number)] = Refused(int(number), state, message, detail, hint, columns[int(place)])
+        return found
+
+    async def numbers(self) -> list[int]:
+        """Return the numbers of the rows that have come last, ascending."""
+        rows = await self._connection.fetch(f"SELECT {N} FROM {self._made[False]} WHERE {N} > {self.last} ORDER BY 1")
+        found = [int(row[0] or 0) for row in rows]
+        self.last = found[-1] if found else self.last
+        return found
+
+    async def insert_sound(self, after: int) -> list[int]:
+        """Store the rows after a number that nothing speaks against; return the numbers of the others."""
+        target, table = self._target, self._made[False]
+        alias = ascii_identifier(target.name)
+        columns = ", ".join(f"{alias}.{ascii_identifier(name)}" for name in target.columns)
+        where = f"AND ({target.where[len('WHERE') :]})" if target.where else ""
+        judged = f"""judged AS MATERIALIZED (SELECT {alias}.*, coalesce({self._suspect()}, false) AS "shardproxy bad"
+            FROM {table} AS {alias} WHERE {N} > {after} {where})"""
+        insert = f"""INSERT INTO {target.quoted} ({target.column_list}) OVERRIDING SYSTEM VALUE
+            SELECT {target.column_list} FROM judged WHERE NOT "shardproxy bad" ORDER BY {N}"""
+        if not target.facts["unique"]:
+            sql = f"""WITH {judged}, stored AS ({insert})
+                SELECT {N} FROM judged WHERE "shardproxy bad" """
+        else:
+            sql = f"""WITH {judged}, stored AS ({insert} ON CONFLICT DO NOTHING
+                RETURNING ROW({", ".join(map(ascii_identifier, target.columns))})::pg_catalog.text AS x),
+              times AS (SELECT x, pg_catalog.count(*) AS times FROM stored GROUP BY x)
+              SELECT {N} FROM judged WHERE "shardproxy bad" UNION ALL
+              SELECT {N} FROM (SELECT {N}, x, pg_catalog.row_number() OVER (PARTITION BY x ORDER BY {N}) AS nth
+                FROM (SELECT {N}, ROW({columns.replace(alias + ".", "")})::pg_catalog.text AS x FROM judged
+                  WHERE NOT "shardproxy bad") AS r) AS r
+              LEFT JOIN times USING (x) WHERE nth > coalesce(times, 0)"""
+        rows = await self._connection.fetch(encoded(f"{sql} ORDER BY 1; SET CONSTRAINTS ALL IMMEDIATE"))
+        return [int(row[0] or 0) for row in rows]
+
+    def _suspect(self) -> str:
+        """SQL that is true of a row which a constraint refuses."""
+        target = self._target
+        listed = set(target.columns)
+        nulls = [
+            column["name"] for column in target.facts["columns"] if column["not_null"] and column["name"] in listed
+        ]
+        found = [f"{ascii_identifier(name)} IS NULL" for name in nulls]
+        found += [
+            f"NOT ({check['expression']})"
+            for check in target.facts["checks"] or ()
+            if check["columns"] is not None and listed.issuperset(check["columns"])
+        ]
+        alias = ascii_identifier(target.name)
+        for key in target.facts["foreign"] or ():
+            if not listed.issuperset(key["columns"]):
+                continue
+            names = [f"{alias}.{ascii_identifier(name)}" for name in key["columns"]]
+            same = [f"p.{ascii_identifier(one)} = {name}" for one, name in zip(key["keys"], names, strict=True)]
+            given = " AND ".join(f"{name} IS NOT NULL" for name in names)
+            found.append(f"({given} AND NOT EXISTS (SELECT FROM {key['parent']} AS p WHERE {' AND '.join(same)}))")
+        return " OR ".join(found) or "false"
+
+    async def insert_each(self, which: str) -> list[Refused]:
+        """Try rows one by one, in their order; return those that are not stored. `which` is SQL."""
+        target = self._target
+        sql = _ONE_BY_ONE.format(
+            n=N,
+            staging=self._made[False],
+            which=which,
+            target=target.quoted,
+            columns=target.column_list,
+            alias=ascii_identifier(target.name),
+            where=f"AND ({target.where[len('WHERE') :]})" if target.where else "",
+            fatal=", ".join(f"'{one}'" for one in sorted(FATAL_CLASSES)),
+            result=RESULT,
+        )
+        said = f"pg_catalog.convert_to(pg_catalog.current_setting('{RESULT}'), 'UTF8')"
+        asked = f"{sql}; SELECT pg_catalog.encode({said}, 'hex'), pg_catalog.set_config('{RESULT}', '', true)"
+        [found, _] = (await self._connection.fetch(encoded(asked)))[-1]
+        return [Refused(row[0], *(value or "" for value in row[1:])) for row in read_json(text(found))]
+
+
+def numbered(numbers: Sequence[int]) -> str:
+    """SQL that is true of the rows with these numbers."""
+    return f"{N} = ANY ('{{{_numbers(numbers)}}}')"
+
+
+def _numbers(numbers: Sequence[int]) -> str:
+    return ",".join(map(str, numbers))
+
+
+def _text(value: bytes | None) -> str:
+    return "" if value is None else value.decode("utf-8", "surrogateescape")
+
+
+def encoded(sql: str) -> bytes:
+    """Return SQL as it is sent."""
+    return sql.encode("utf-8", "surrogateescape")

@@ -1,0 +1,102 @@
+"""What is known of the table that a COPY loads, for telling good rows from bad ones in sets.
+
+All of it only helps to find suspects: each of them is tried by itself afterwards, so a fact that is missing or stale
+costs time and changes nothing.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from shardproxy.routing.identifiers import ascii_identifier
+from shardproxy.shard.catalog import hex_literal, read_json, text
+from shardproxy.shard.connection import Connection
+
+_FACTS: Final = """SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
+ 'version', pg_catalog.current_setting('server_version_num')::pg_catalog.int4 / 10000,
+ 'kind', c.relkind,
+ 'rules', EXISTS (SELECT FROM pg_catalog.pg_rewrite AS r WHERE r.ev_class = c.oid AND r.ev_type = '3'),
+ 'before', EXISTS (SELECT FROM pg_catalog.pg_trigger AS g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal
+   AND g.tgtype::pg_catalog.int4 & 7 IN (3, 7) AND g.tgenabled <> 'D'),
+ 'after', EXISTS (SELECT FROM pg_catalog.pg_trigger AS g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal
+   AND g.tgtype::pg_catalog.int4 & 1 = 1 AND g.tgtype::pg_catalog.int4 & 2 = 0 AND g.tgenabled <> 'D'),
+ 'unique', EXISTS (SELECT FROM pg_catalog.pg_index AS i WHERE i.indrelid = c.oid
+   AND (i.indisunique OR i.indisexclusion)),
+ 'columns', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object('name', a.attname, 'not_null', a.attnotnull,
+     'type', pg_catalog.format_type(a.atttypid, a.atttypmod),
+     'default', CASE WHEN a.attgenerated = '' THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END) ORDER BY a.attnum)
+   FROM pg_catalog.pg_attribute AS a
+     LEFT JOIN pg_catalog.pg_attrdef AS d ON (d.adrelid, d.adnum) = (a.attrelid, a.attnum)
+   WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''),
+ 'checks', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object('expression',
+     pg_catalog.pg_get_expr(k.conbin, k.conrelid), 'columns', (SELECT pg_catalog.json_agg(a.attname)
+       FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey))))
+   FROM pg_catalog.pg_constraint AS k WHERE k.conrelid = c.oid AND k.contype = 'c'),
+ 'foreign', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object('parent', k.confrelid::pg_catalog.regclass::text,
+     'full', k.confmatchtype = 'f',
+     'columns', (SELECT pg_catalog.json_agg(a.attname ORDER BY o.n) FROM pg_catalog.unnest(k.conkey)
+       WITH ORDINALITY AS o(attnum, n) JOIN pg_catalog.pg_attribute AS a
+       ON a.attrelid = k.conrelid AND a.attnum = o.attnum),
+     'keys', (SELECT pg_catalog.json_agg(a.attname ORDER BY o.n) FROM pg_catalog.unnest(k.confkey)
+       WITH ORDINALITY AS o(attnum, n) JOIN pg_catalog.pg_attribute AS a
+       ON a.attrelid = k.confrelid AND a.attnum = o.attnum)))
+   FROM pg_catalog.pg_constraint AS k WHERE k.conrelid = c.oid AND k.contype = 'f' AND k.conparentid = 0)
+)::pg_catalog.text, 'UTF8'), 'hex')
+FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS s ON s.oid = c.relnamespace
+WHERE s.nspname = pg_catalog.convert_from(pg_catalog.decode({schema}, 'hex'), 'UTF8')
+  AND c.relname = pg_catalog.convert_from(pg_catalog.decode({name}, 'hex'), 'UTF8')"""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A table on one shard, and the columns of a COPY into it."""
+
+    schema: str
+    name: str
+    columns: tuple[str, ...]
+    """Those that COPY fills, in its order."""
+    where: str
+    """COPY's WHERE with the word itself; empty without one."""
+    facts: Any
+    """What _FACTS asks for."""
+
+    @classmethod
+    async def of(
+        cls, connection: Connection, schema: str, name: str, columns: tuple[str, ...] | None, where: str
+    ) -> "Target":
+        """Ask a server."""
+        sql = _FACTS.format(schema=hex_literal(schema), name=hex_literal(name))
+        [found] = await connection.fetch_row(sql, 1)
+        facts = read_json(text(found))
+        names = tuple(column["name"] for column in facts["columns"])
+        return cls(schema, name, names if columns is None else columns, where, facts)
+
+    @property
+    def version(self) -> int:
+        """The server's major version."""
+        version: int = self.facts["version"]
+        return version
+
+    @property
+    def quoted(self) -> str:
+        """The table's name in SQL."""
+        return f"{ascii_identifier(self.schema)}.{ascii_identifier(self.name)}"
+
+    @property
+    def column_list(self) -> str:
+        """The columns in SQL."""
+        return ", ".join(map(ascii_identifier, self.columns))
+
+    def type_of(self, name: str) -> str:
+        """Return a column's type in SQL."""
+        kind: str = next(column["type"] for column in self.facts["columns"] if column["name"] == name)
+        return kind
+
+    @property
+    def takes_insert(self) -> bool:
+        """Whether INSERT does there what COPY does."""
+        return self.facts["kind"] in {"r", "p"} and not self.facts["rules"]
+
+    @property
+    def in_sets(self) -> bool:
+        """Whether what is stored is what was sent, and one row stands for itself."""
+        return not self.facts["before"] and not self.facts["after"]
