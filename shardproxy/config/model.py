@@ -305,6 +305,30 @@ class Table(_Model):
         return parse_relation(self.name)[1]
 
 
+def _limit(text: str) -> str:
+    if text and not re.fullmatch(r"[0-9]+|(100|[0-9]{1,2})(\.[0-9]+)?\s*%", text):
+        raise wrong("is neither a number of rows nor a percentage")
+    return text
+
+
+class Load(_Model):
+    """What COPY FROM STDIN does with bad rows."""
+
+    on_error: Annotated[
+        Literal["stop", "resume_next"], Field(description='"stop", or "resume_next" to set bad rows aside')
+    ] = "stop"
+    reject_dir: Annotated[
+        str | None, Field(min_length=1, description="a directory of the proxy's machine for rows that are set aside")
+    ] = None
+    reject_limit: Annotated[
+        str, AfterValidator(_limit), Field(description='rows that may be set aside, such as "1000" or "5%"; "" for any')
+    ] = ""
+    batch_rows: Annotated[int, Field(ge=1, description="the rows of a batch, which grows while nothing is wrong")] = (
+        25000
+    )
+    batch_size: Annotated[int, Field(ge=1, description="bytes of the largest batch of a shard")] = 16 * 2**20
+
+
 class Database(_Model):
     """A database as clients see it."""
 
@@ -336,6 +360,7 @@ class Database(_Model):
             description='an array of { name = "s0", dsn = "postgresql://..." }, in the order of hash remainders',
         ),
     ]
+    load: Annotated[Load, Field(description="a [databases.load] table")] = Load()
     tables: Annotated[tuple[Table, ...], Array, Field(description="a [[databases.tables]] for each table")] = ()
 
     def shard_number(self, name: str) -> int:

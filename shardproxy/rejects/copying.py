@@ -38,6 +38,21 @@ class Copying:
         around = (SAVEPOINT.encode(), sql, SAVEPOINT.encode())
         connection.query(b"SAVEPOINT %s;\n%s\n;SET CONSTRAINTS ALL IMMEDIATE;RELEASE SAVEPOINT %s" % around)
 
+    async def started(self) -> decode.CopyResponse:
+        """Wait until data may come; raise the server's refusal."""
+        connection = self._connection
+        while True:
+            reply = await connection.read()
+            if reply.type == B.COPY_IN_RESPONSE:
+                with connection.trusted():
+                    return decode.copy_response(reply.payload)
+            if reply.type == B.ERROR_RESPONSE:
+                error = connection.error()
+                connection.on_notice = self._on_notice
+                while connection.replies.queue:
+                    await connection.read()
+                raise error
+
     def put(self, messages: bytes) -> None:
         """Send CopyData messages."""
         self._connection.stream.write(messages)
@@ -65,6 +80,16 @@ class Copying:
             copied.skipped.clear()
             await undo(connection)
         return copied
+
+    async def fail(self) -> None:
+        """End it instead: nothing of it is left."""
+        connection = self._connection
+        connection.stream.write(encode.copy_fail("the COPY has ended"))
+        try:
+            while connection.replies.queue:
+                await connection.read()
+        finally:
+            connection.on_notice = self._on_notice
 
     def _notice(self, fields: dict[str, str]) -> None:
         if fields.get("V") == "NOTICE" and fields.get("F") in _NOTICED:

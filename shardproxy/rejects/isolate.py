@@ -17,16 +17,15 @@ from shardproxy.copy.fields import read_fields, without_newline
 from shardproxy.copy.lines import map_context
 from shardproxy.copy.options import CopyOptions
 from shardproxy.errors import PgError
-from shardproxy.native import ROW_ENCODING, ROW_EXTRA, ROW_MISSING, ROW_REFUSED, ROW_UNTERMINATED, check_rows
+from shardproxy.native import ROW_MISSING
 from shardproxy.rejects.copying import Copied, copy, undo
+from shardproxy.rejects.faults import fault_words, looking
 from shardproxy.rejects.form import copy_sql
 from shardproxy.rejects.reject import Reject, Rows, is_fatal
 from shardproxy.rejects.staging import N, Refused, Staging, encoded, numbered
-from shardproxy.rejects.target import Target
+from shardproxy.rejects.target import Asked, Target
 from shardproxy.shard.connection import Connection
 from shardproxy.sqlstate import (
-    BAD_COPY_FILE_FORMAT,
-    CHARACTER_NOT_IN_REPERTOIRE,
     FOREIGN_KEY_VIOLATION,
     INSUFFICIENT_PRIVILEGE,
 )
@@ -65,18 +64,30 @@ class Isolation:
     """The bad rows of one COPY on one shard."""
 
     def __init__(
-        self, connection: Connection, target: Target, options: CopyOptions, schema: str | None, encoding: str
+        self, connection: Connection, asked: Asked, options: CopyOptions, schema: str | None, encoding: str
     ) -> None:
         """`schema` is where tables may be made, see `Staging`; `encoding` that of the data."""
         self._connection = connection
-        self._target = target
+        self._asked = asked
+        self._known: Target | None = None
         self._options = options
         self._utf8 = encoding.upper().replace("-", "") in {"UTF8", "UNICODE"}
-        self._staging = Staging(connection, target, schema)
+        self._schema = schema
         self._orphans: dict[int, Reject] = {}
         """Rows that lack their parent, by their numbers in the staging table: it may still come."""
         self._textual = options.format != "binary"
-        self._sql = self._copy_sql(target.quoted, where=target.where)
+
+    @property
+    def _target(self) -> Target:
+        assert self._known is not None
+        return self._known
+
+    async def _learn(self) -> None:
+        """Ask what the table is, before the first batch that needs it."""
+        if self._known is None:
+            self._known = await Target.of(self._connection, self._asked)
+            self._staging = Staging(self._connection, self._known, self._schema)
+            self._sql = self._copy_sql(self._known.quoted, where=self._known.where)
 
     def _copy_sql(self, table: str, *, where: str = "", skip: bool = False, text: bool = False) -> bytes:
         sql = copy_sql(table, self._target.columns, self._options, where=where, skip=skip, text=text)
@@ -86,6 +97,7 @@ class Isolation:
 
     async def store(self, rows: Rows) -> Outcome:
         """Store rows of a batch that has failed as a whole; raise for an error that is not of a row."""
+        await self._learn()
         outcome = Outcome()
         rows = await self._look(rows, outcome)
         if not rows:
@@ -116,7 +128,8 @@ class Isolation:
             orphans = left
         outcome.rejects += orphans.values()
         self._orphans = {}
-        await self._staging.drop()
+        if self._known is not None:
+            await self._staging.drop()
         return outcome
 
     async def _copy(self, sql: bytes, rows: Rows) -> Copied:
@@ -142,21 +155,11 @@ class Isolation:
     async def _look(self, rows: Rows, outcome: Outcome) -> Rows:
         """Set aside what can be seen to be bad; return the other rows."""
         options, names = self._options, self._target.columns
-        form = options.format
-        _, spans, faults = check_rows(
-            rows.data,
-            len(names),
-            format=form,
-            delimiter=_marker(options.delimiter) if self._textual else None,
-            quote=_marker(options.quote) if form == "csv" else b'"',
-            escape=_marker(options.escape) if form == "csv" else None,
-            server_version=self._target.version,
-            utf8=self._utf8,
-        )
+        _, spans, faults = looking(options, self._target.version, len(names), utf8=self._utf8)(rows.data, 0)
         self._spans = spans
         rows.extra_lines = self._textual and len(spans) > 0 and spans[-1] != len(spans)
         rejects = [
-            rows.reject(number, *_fault(fault, at, message, rows, number, names, self._options))
+            rows.reject(number, *fault_words(fault, at, message, rows, number, names, self._options))
             for number, fault, at, message, _ in faults
         ]
         short = [place for place, (_, fault, *_) in enumerate(faults) if fault == ROW_MISSING]
@@ -371,10 +374,6 @@ def _reject(reject: Reject, refused: Refused) -> Reject:
     )
 
 
-def _marker(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
-
-
 def _number_in(message: str) -> int:
     digits = "".join(one if one.isdecimal() else " " for one in message).split()
     if not digits:
@@ -404,28 +403,3 @@ def _bytes_literal(value: bytes) -> str:
 
 def _said(value: bytes | None) -> str:
     return "" if value is None else value.decode("utf-8", "surrogateescape")
-
-
-def _fault(
-    fault: int, at: int, message: str | None, rows: Rows, number: int, names: Sequence[str], options: CopyOptions
-) -> tuple[str, str]:
-    """Say in PostgreSQL's words what check_rows has found."""
-    if fault == ROW_ENCODING:
-        return CHARACTER_NOT_IN_REPERTOIRE, f'invalid byte sequence for encoding "UTF8": {_bad_bytes(rows.data, at)}'
-    if fault == ROW_UNTERMINATED:
-        return BAD_COPY_FILE_FORMAT, "unterminated CSV quoted field"
-    if fault == ROW_REFUSED:
-        return BAD_COPY_FILE_FORMAT, message or "the row does not end as the others do"
-    if options.format == "binary":
-        return BAD_COPY_FILE_FORMAT, f"row field count is {at}, expected {len(names)}"
-    if fault == ROW_EXTRA:
-        return BAD_COPY_FILE_FORMAT, "extra data after last expected column"
-    assert fault == ROW_MISSING
-    return BAD_COPY_FILE_FORMAT, f'missing data for column "{names[at]}"'
-
-
-def _bad_bytes(data: bytes, at: int) -> str:
-    """Name bytes as report_invalid_encoding() in src/backend/utils/mb/mbutils.c."""
-    first = data[at]
-    length = 1 if first < 0xC0 else 2 if first < 0xE0 else 3 if first < 0xF0 else 4 if first < 0xF8 else 1
-    return " ".join(f"0x{byte:02x}" for byte in data[at : at + length])

@@ -126,7 +126,8 @@ class Staging:
         kinds = ", ".join(literal(self._target.type_of(name)) for name in columns)
         values = ", ".join(map(ascii_identifier, columns))
         sql = f"""SELECT b."shardproxy number", b."shardproxy place", e.message, e.detail, e.hint, e.sql_error_code
-            FROM (SELECT {N} AS "shardproxy number", CASE {" ".join(checks)} END AS "shardproxy place", * FROM {table}) AS b,
+            FROM (SELECT {N} AS "shardproxy number", CASE {" ".join(checks)} END AS "shardproxy place", *
+              FROM {table}) AS b,
               pg_catalog.pg_input_error_info((ARRAY[{values}])[b."shardproxy place" + 1],
                 (ARRAY[{kinds}])[b."shardproxy place" + 1]) AS e
             WHERE b."shardproxy place" IS NOT NULL ORDER BY 1"""

@@ -7,7 +7,7 @@ costs time and changes nothing.
 from dataclasses import dataclass
 from typing import Any, Final
 
-from shardproxy.routing.identifiers import ascii_identifier
+from shardproxy.routing.identifiers import ascii_identifier, ascii_name
 from shardproxy.shard.catalog import hex_literal, read_json, text
 from shardproxy.shard.connection import Connection
 
@@ -47,39 +47,41 @@ WHERE s.nspname = pg_catalog.convert_from(pg_catalog.decode({schema}, 'hex'), 'U
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """A table on one shard, and the columns of a COPY into it."""
+class Asked:
+    """What a COPY names."""
 
     schema: str
     name: str
     columns: tuple[str, ...]
     """Those that COPY fills, in its order."""
-    where: str
+    where: str = ""
     """COPY's WHERE with the word itself; empty without one."""
-    facts: Any
+
+    @property
+    def quoted(self) -> str:
+        """The table's name in SQL."""
+        return ascii_name(self.schema, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Target(Asked):
+    """A table on one shard."""
+
+    facts: Any = None
     """What _FACTS asks for."""
 
     @classmethod
-    async def of(
-        cls, connection: Connection, schema: str, name: str, columns: tuple[str, ...] | None, where: str
-    ) -> "Target":
+    async def of(cls, connection: Connection, asked: Asked) -> "Target":
         """Ask a server."""
-        sql = _FACTS.format(schema=hex_literal(schema), name=hex_literal(name))
+        sql = _FACTS.format(schema=hex_literal(asked.schema), name=hex_literal(asked.name))
         [found] = await connection.fetch_row(sql, 1)
-        facts = read_json(text(found))
-        names = tuple(column["name"] for column in facts["columns"])
-        return cls(schema, name, names if columns is None else columns, where, facts)
+        return cls(asked.schema, asked.name, asked.columns, asked.where, read_json(text(found)))
 
     @property
     def version(self) -> int:
         """The server's major version."""
         version: int = self.facts["version"]
         return version
-
-    @property
-    def quoted(self) -> str:
-        """The table's name in SQL."""
-        return f"{ascii_identifier(self.schema)}.{ascii_identifier(self.name)}"
 
     @property
     def column_list(self) -> str:

@@ -3,15 +3,17 @@
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Hashable, Set
+from collections.abc import Hashable, Mapping, Set
 
 from shardproxy.combine.notices import NoticeMerger
 from shardproxy.copy.encoding import Text
 from shardproxy.errors import ConnectionLost, PgError, ProtocolError
 from shardproxy.session.client import Client
+from shardproxy.session.copy_batches import Batches
 from shardproxy.session.copy_held import Begun, HeldCopy
 from shardproxy.session.copy_in import CopyIn
 from shardproxy.session.copy_look import Changed
+from shardproxy.session.copy_resume import Resuming
 from shardproxy.session.copy_setup import CopySetup, forget_look, known_look, prepare_copy
 from shardproxy.session.database import Database
 from shardproxy.session.execute import Executor
@@ -51,7 +53,9 @@ class CopyClient:
         executor: Executor,
         transactions: Transactions,
         client: Client,
+        startup: Mapping[str, str],
     ) -> None:
+        self._resuming = Resuming(database, shards, names, executor, client, startup)
         self._database = database
         self._shards = shards
         self._names = names
@@ -70,6 +74,10 @@ class CopyClient:
         ahead = self._database.ahead() if alone and not self._shards.transaction.open else None
         self._transactions.begin_implicit()
         try:
+            if (load := await self._resuming.load()) is not None:
+                batches = await self._resuming.start(load, statement, sql, self._own())
+                self._respond(batches)
+                return await self._serve(batches)
             held = self._held(statement, sql, ahead)
             if held is None:
                 copy = await self._start(statement, sql)
@@ -81,11 +89,11 @@ class CopyClient:
             # Let go of the COPY: its log of lines and last row may be many megabytes, and the session may now be idle.
             self._client.statement_begins()
 
-    def _respond(self, copy: CopyIn | HeldCopy) -> None:
+    def _respond(self, copy: CopyIn | HeldCopy | Batches) -> None:
         self._client.write(encode.copy_in_response(copy.response.format, copy.response.column_formats))
         self._client.stream.flush()
 
-    async def _message(self, copy: CopyIn | HeldCopy) -> Message | None:
+    async def _message(self, copy: CopyIn | HeldCopy | Batches) -> Message | None:
         """Have a COPY take its data; return what ends them, CopyDone or CopyFail; None when the COPY has done so."""
         stream = self._client.stream
         # The tap stays after a failure: it drops what the client still sends, without a look at each message.
@@ -99,7 +107,7 @@ class CopyClient:
                 return message
             stream.tap(copy.feed)
 
-    async def _serve(self, copy: CopyIn, message: Message | None = None) -> str:
+    async def _serve(self, copy: CopyIn | Batches, message: Message | None = None) -> str:
         """Serve a COPY that has begun, up to its tag; `message` has come after its data."""
         try:
             message = message or await self._message(copy)
@@ -161,9 +169,7 @@ class CopyClient:
 
     async def _start(self, statement: CopyFrom, sql: bytes) -> CopyIn:
         """Start COPY FROM STDIN on its shards."""
-        transaction = self._shards.transaction
-        # ROLLBACK on one of them would take back what the transaction has set.
-        own = frozenset() if transaction.has_set else frozenset(self._shards.everyone) - transaction.joined
+        own = self._own()
         self._begun.pop(sql, None)
         guarded = statement.table not in self._unguarded
         for last in (False, False, True):
@@ -174,6 +180,12 @@ class CopyClient:
                 guarded = guarded and changed.refusal is None
                 await self._changed(statement, changed, own)
         return copy
+
+    def _own(self) -> Set[int]:
+        """Return the shards that will be in the transaction for a COPY's sake alone."""
+        transaction = self._shards.transaction
+        # ROLLBACK on one of them would take back what the transaction has set.
+        return frozenset() if transaction.has_set else frozenset(self._shards.everyone) - transaction.joined
 
     async def _begin(self, statement: CopyFrom, sql: bytes, own: Set[int], *, guarded: bool) -> CopyIn:
         setup = await prepare_copy(
@@ -203,7 +215,7 @@ class CopyClient:
             await self._shards.withdraw(shard)
 
     @staticmethod
-    async def _client_failed(copy: CopyIn, payload: bytes) -> PgError:
+    async def _client_failed(copy: CopyIn | Batches, payload: bytes) -> PgError:
         """End the COPY at the client's CopyFail and return the error to report."""
         try:
             reason, malformed = decoded(decode.copy_fail, payload), None
@@ -215,7 +227,7 @@ class CopyClient:
         malformed.fields["W"] = failure.context or ""
         return malformed
 
-    async def _broken_off(self, copy: CopyIn, message: Message) -> PgError:
+    async def _broken_off(self, copy: CopyIn | Batches, message: Message) -> PgError:
         """End the COPY at a message that has no place in it; return the error to report after those of its rows."""
         failure = await copy.stop("unexpected message", client_fail=True)
         if failure.sqlstate != QUERY_CANCELED:
@@ -227,7 +239,7 @@ class CopyClient:
         return ProtocolError("terminating connection because protocol synchronization was lost")
 
     @staticmethod
-    async def _abandon(copy: CopyIn) -> None:
+    async def _abandon(copy: CopyIn | Batches) -> None:
         """End the COPY of a client that is gone; a shard that stalls is left to the end of its connection."""
         try:
             async with asyncio.timeout(ABANDON_PATIENCE):

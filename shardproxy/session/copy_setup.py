@@ -20,6 +20,7 @@ from functools import partial
 from typing import TypeGuard
 
 from shardproxy.copy.encoding import Encodings, splits_bytewise
+from shardproxy.copy.options import CopyOptions
 from shardproxy.copy.skipped import SkippedRows
 from shardproxy.errors import PgError
 from shardproxy.native import Placement, SplitError
@@ -72,6 +73,14 @@ class CopySetup:
     """What each shard is asked to confirm in front of the COPY; None if all were looked at in this transaction."""
     verify: Verify | Spread | None = None
     """What makes a reference table's copies equal when its shards have the rows."""
+    columns: tuple[str, ...] = ()
+    """Those that the rows have, in their order."""
+    options: CopyOptions | None = None
+    encoding: str = "UTF8"
+    """That of the data."""
+    table: Resolved | None = None
+    bare_splitter: NewSplitter | None = None
+    """`new_splitter` without what watches it."""
     answers: dict[int, bytes] = field(default_factory=dict)
     """How each shard has answered guard and COPY, well, when they were sent with the data: it will do so again."""
 
@@ -150,6 +159,7 @@ async def prepare_copy(
     encodings = Encodings(shards.client_encoding, encoding, relation.server_encoding)
     placed_by: dict[int, Relation] = {}
     verify: Verify | Spread | None = None
+    bare_splitter: NewSplitter | None = None
     if table is not None and tables[copy.table].sharded:
         if looked is None:
             placed_by = {shard: one for shard in numbers if (one := looks[shard].relation) is not None}
@@ -162,7 +172,7 @@ async def prepare_copy(
             [first] = await shards.join([FIRST])
             verify = await Verify.of(shards, first, tables[copy.table], written)
             if copy.options.format != "binary" and moves(written):
-                new_splitter = watched(new_splitter, copy.options)
+                bare_splitter, new_splitter = new_splitter, watched(new_splitter, copy.options)
     else:
         if isinstance(plan.rows, Copies) and plan.rows.rows is not None:
             numbers = (FIRST,)
@@ -179,8 +189,23 @@ async def prepare_copy(
     )
     database.check_readiness({shard: looks[shard].readiness for shard in numbers})
     refusal = partial(refusal_of, table, copy.options.format)
+    columns = copy.columns or tuple(column.name for column in relation.columns if not column.generated)
     return CopySetup(
-        plan, numbers, relation.name, new_splitter, new_skipped, everywhere, refusal, placed_by, looked, verify
+        plan,
+        numbers,
+        relation.name,
+        new_splitter,
+        new_skipped,
+        everywhere,
+        refusal,
+        placed_by,
+        looked,
+        verify,
+        columns=columns,
+        options=copy.options,
+        encoding=encoding,
+        table=tables[copy.table],
+        bare_splitter=bare_splitter or new_splitter,
     )
 
 

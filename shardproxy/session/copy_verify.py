@@ -42,6 +42,10 @@ _CMIN: Final = f"{ADDED}.cmin::pg_catalog.text::pg_catalog.int8"
 _COPIED: Final = f"""{_ADDED} AND {_CMIN} OPERATOR(pg_catalog.=)
   (SELECT pg_catalog.max({_CMIN}) FROM {{table}} AS {ADDED} WHERE {_ADDED})"""
 
+_SINCE: Final = f"{_ADDED} AND {_CMIN} OPERATOR(pg_catalog.>) {{after}}"
+
+_LAST: Final = f"""SELECT coalesce(pg_catalog.max({_CMIN}), -1) FROM {_MINE}, {{table}} AS {ADDED} WHERE {_ADDED}"""
+
 _SUM: Final = f"""SELECT pg_catalog.concat_ws(' ', pg_catalog.count(*), pg_catalog.sum(pg_catalog.hashtextextended(
     ({ADDED}.*)::pg_catalog.text COLLATE pg_catalog."C", 0)::pg_catalog.numeric))
 FROM {_MINE}, {{table}} AS {ADDED} WHERE {_ADDED}"""
@@ -90,12 +94,14 @@ class Spread:
     shards: Shards
     rows: Rows
     elsewhere: Elsewhere | None
+    after: int | None = None
+    """The last of the transaction's commands before it; None: it is the last one, and one alone."""
 
     @classmethod
-    async def of(cls, shards: Shards, first: Connection, rows: Rows) -> "Spread":
+    async def of(cls, shards: Shards, first: Connection, rows: Rows, *, after: int | None = None) -> "Spread":
         """Ask the first shard what it takes."""
         watched = rows.watched is not None
-        return cls(shards, rows, await Elsewhere.of(first, rows.schema, rows.name) if watched else None)
+        return cls(shards, rows, await Elsewhere.of(first, rows.schema, rows.name) if watched else None, after)
 
     async def check(self, splitter: Splitter, connections: Mapping[int, Connection], counts: Mapping[int, int]) -> None:
         """Send the rows; raise if a trigger or a function has written another table."""
@@ -105,7 +111,8 @@ class Spread:
         if counts[FIRST] == 0:
             return
         table = ascii_name(rows.schema, rows.name)
-        copied = f"{_MINE}, {table} AS {ADDED} WHERE {_COPIED.format(table=table)}"
+        which = _COPIED.format(table=table) if self.after is None else _SINCE.format(after=self.after)
+        copied = f"{_MINE}, {table} AS {ADDED} WHERE {which}"
         await Follow(self.shards, Copies(rows=rows), Discard()).copied(first, copied, counts[FIRST])
 
 
@@ -153,6 +160,12 @@ class Verify:
             if shard != FIRST and await connection.execute(delete) != f"DELETE {counts[shard]}":
                 raise _differ("a trigger", rows.schema, rows.name)
         await Spread(self.shards, rows, None).check(splitter, connections, counts)
+
+
+async def added_before(first: Connection, rows: Rows) -> int:
+    """Return the last of the transaction's commands that has added a row; -1 if none has."""
+    [last] = await first.fetch_row(_LAST.format(table=ascii_name(rows.schema, rows.name)), 1)
+    return int(last or -1)
 
 
 def _differ(why: str, schema: str, name: str) -> PgError:

@@ -53,6 +53,14 @@ class Pressure:
             else:
                 connection.stream.pause_reading(self)
 
+    def hold(self, reason: Hashable) -> None:
+        """Hold the client back for another reason than a shard's."""
+        self._client.pause_reading(reason)
+
+    def go_on(self, reason: Hashable) -> None:
+        """That reason is gone."""
+        self._client.resume_reading(reason)
+
     def release_client(self, connections: Iterable[Connection]) -> None:
         """Let the client's data come whatever the shards read."""
         for connection in connections:

@@ -65,7 +65,8 @@ class Session:
         self._names = Resolver(database, self.shards, parameters_key(identity.settings))
         self._transactions = Transactions(database, self.shards, self._names, self.client)
         executor = Executor(database, self.shards, self._names, self._transactions, self.client)
-        copies = CopyClient(database, self.shards, self._names, executor, self._transactions, self.client)
+        startup = identity.settings
+        copies = CopyClient(database, self.shards, self._names, executor, self._transactions, self.client, startup)
         signals = Signals(self.client, self.shards.transaction, cancel_keys, identity.user, lambda: self._pid)
         self._extended = Extended(self.client, executor, self._transactions, self._names, self.shards, copies, signals)
         self._simple = Simple(self.client, executor, self._transactions, self._extended, copies)

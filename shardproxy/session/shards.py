@@ -57,7 +57,7 @@ class Shards:
         """What the transaction's commit has asked already."""
         self.on_lost: Callable[[Connection], None] | None = None
         self.on_held_lost: Callable[[PgError], None] | None = None
-        self._pressure = Pressure(client)
+        self.pressure = Pressure(client)
         self._parameters = parameters
         self._first: dict[str, str] = {}  # what the first connection has reported
         self._assumed = assumed
@@ -170,7 +170,7 @@ class Shards:
             await self._confirm(shard)
         connection = await connect_alike(self.addresses[shard], self._parameters, self._first)
         lease = self._leases[shard] = Lease(shard, connection, SessionState())
-        self._pressure.attach(connection, partial(self._lost, lease))
+        self.pressure.attach(connection, partial(self._lost, lease))
         self._on_connect(shard, connection)
         state = SessionState(tuple(entry.sql for entry in self.transaction.settings))
         settings = lease.state.sql_to(state)
@@ -193,11 +193,11 @@ class Shards:
 
     def client_writable(self, writable: bool) -> None:
         """The client has fallen behind in reading, or has caught up."""
-        self._pressure.client_writable(self.connections, writable)
+        self.pressure.client_writable(self.connections, writable)
 
     def release_client(self) -> None:
         """Let the client's data come whatever the shards read: they are dropped."""
-        self._pressure.release_client(self.connections)
+        self.pressure.release_client(self.connections)
 
     # The transaction.
 

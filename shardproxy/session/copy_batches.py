@@ -1,0 +1,381 @@
+"""COPY FROM STDIN that sets bad rows aside: each shard's rows in batches, each under a savepoint of its own.
+
+To `CopyClient` it is what `CopyIn` is. All of it is in the transaction around it, and nothing is stored on any shard
+before that commits. A shard's batch is sent as it comes; if the shard refuses it, the bad rows in it are found
+(`rejects.isolate`), while the next batch is collected. What is in memory is bounded by a batch for each shard and one
+for all that wait.
+
+A row that no shard is to have (`Splitter`, set_aside) is judged here, by a splitter of its own.
+"""
+
+import asyncio
+from array import array
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from shardproxy.combine.notices import Fields, NoticeMerger
+from shardproxy.copy.lines import map_context
+from shardproxy.errors import PgError
+from shardproxy.native import ROW_ENCODING, ROW_REFUSED, ROW_UNTERMINATED, Placement, SplitError, Splitter
+from shardproxy.net.gather import each, settled
+from shardproxy.rejects.copying import Copying
+from shardproxy.rejects.faults import fault_words, looking
+from shardproxy.rejects.form import copy_sql
+from shardproxy.rejects.isolate import Isolation, Outcome
+from shardproxy.rejects.reject import Reject, Rows, is_fatal
+from shardproxy.rejects.staging import encoded
+from shardproxy.rejects.target import Asked
+from shardproxy.session.copy_in import SETTLE_TIMEOUT
+from shardproxy.session.copy_refusals import client_refusal
+from shardproxy.session.copy_rejects import Keeping
+from shardproxy.session.copy_setup import CopySetup
+from shardproxy.session.shards import Shards
+from shardproxy.shard.connection import Connection
+from shardproxy.sqlstate import INTERNAL_ERROR
+from shardproxy.wire import decode, encode
+
+MESSAGE_HEADER: Final = 5
+"""Bytes before the data of a CopyData message."""
+
+GROWTH: Final = 8
+"""How many times a batch grows while nothing is wrong: a savepoint costs about as much as a hundred rows."""
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Rows of one shard: CopyData messages, and where each row stands in the client's input."""
+
+    messages: list[bytes] = field(default_factory=list)
+    size: int = 0
+    marks: "array[int] | None" = None
+    """Line and offset of each, once the batch is complete."""
+
+
+class _Part:
+    """What one shard gets."""
+
+    def __init__(self, shard: int, connection: Connection, isolation: Isolation, rows: int) -> None:
+        self.shard = shard
+        self.connection = connection
+        self.isolation = isolation
+        self.batches: deque[_Batch] = deque([_Batch()])
+        self.wake = asyncio.Event()
+        self.most = rows  # of a batch
+        self.cut_at = 0  # the shard's rows up to the last cut
+        self.last = False  # no other batch comes
+        self.outcome = Outcome()
+        self.copying: Copying | None = None
+        """What has been begun before there were rows."""
+
+    def take(self, message: bytes) -> None:
+        """Take a message for the batch that is being filled."""
+        batch = self.batches[-1]
+        batch.messages.append(message)
+        batch.size += len(message)
+        self.wake.set()
+
+    def cut(self, marks: "array[int]", rows: int, *, last: bool) -> None:
+        """The batch that is being filled is complete."""
+        self.batches[-1].marks = marks
+        self.cut_at = rows
+        self.last = last
+        if not last:
+            self.batches.append(_Batch())
+        self.wake.set()
+
+
+class Batches:
+    """One COPY FROM STDIN."""
+
+    def __init__(
+        self,
+        setup: CopySetup,
+        asked: Asked,
+        connections: Mapping[int, Connection],
+        shards: Shards,
+        notices: NoticeMerger,
+        keeping: Keeping,
+    ) -> None:
+        """`connections` are those of the shards that may get rows, joined to the transaction."""
+        assert setup.options is not None
+        self.response = decode.CopyResponse(0, ())
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._setup = setup
+        self._shards = shards
+        self._notices = notices
+        self._keeping = keeping
+        self._options = setup.options
+        self._asked = asked
+        self._splitter = self._new_splitter(set_aside=True)
+        self._aside = self._splitter.placement.nshards
+        self._messages_aside: list[bytes] = []
+        self._error: PgError | None = None
+        self._sql = encoded(copy_sql(asked.quoted, asked.columns, self._options, where=asked.where))
+        self._look = looking(self._options, keeping.version, len(asked.columns))
+        schema = keeping.staging_schema
+        self._parts = {
+            shard: _Part(
+                shard,
+                connection,
+                Isolation(connection, asked, setup.options, schema, setup.encoding),
+                keeping.batch_rows,
+            )
+            for shard, connection in connections.items()
+        }
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+
+    async def start(self) -> None:
+        """Begin on the first shard, whose refusal of the statement is the client's."""
+        first = next(iter(self._parts.values()))
+        first.copying = Copying(first.connection, self._sql)
+        self.response = await first.copying.started()
+        self._tasks = {shard: asyncio.ensure_future(self._work(part)) for shard, part in self._parts.items()}
+
+    def _new_splitter(self, **changed: bool) -> Splitter:
+        made = self._setup.bare_splitter
+        assert isinstance(made, partial)
+        placement = made.args[0]
+        if self._setup.everywhere:
+            placement = Placement.single(placement.nshards, next(iter(self._setup.shards)))
+        return Splitter(placement, **(made.keywords | changed))
+
+    # Data.
+
+    def feed(self, data: memoryview) -> int:
+        """Take raw messages; return the bytes used, stopping in front of what is not CopyData."""
+        try:
+            used = self._splitter.feed(data)
+        except SplitError as error:
+            used = error.consumed
+            self._fail(self._setup.refusal(error, f"COPY {self._setup.relation}, line {error.line}"))
+        if self._error is not None:
+            self._splitter.ready()
+            return used
+        self._pass_on(self._splitter.ready())
+        for part in self._parts.values():
+            rows = self._splitter.rows_of(part.shard) - part.cut_at
+            full = rows >= part.most or part.batches[-1].size >= self._keeping.batch_size
+            if full and self._splitter.streaming != part.shard:
+                self._cut(part, last=False)
+        self._hold()
+        return used
+
+    def flush(self) -> None:
+        """Batches leave by themselves."""
+
+    def _pass_on(self, sealed: list[tuple[int, bytes]]) -> None:
+        for shard, message in sealed:
+            if shard == self._aside:
+                self._messages_aside.append(message)
+            elif shard in self._parts:
+                self._parts[shard].take(message)
+            elif self._splitter.rows_of(shard):
+                raise AssertionError(f"rows for shard {shard}, which takes no part in the COPY")
+
+    def _cut(self, part: _Part, *, last: bool) -> None:
+        self._splitter.flush_shard(part.shard)
+        self._pass_on(self._splitter.ready())
+        part.cut(self._splitter.marks(part.shard), self._splitter.rows_of(part.shard), last=last)
+
+    def _hold(self) -> None:
+        """Hold the client back while a batch waits that is as large as one may be."""
+        waiting = sum(batch.size for part in self._parts.values() for batch in list(part.batches)[1:])
+        if waiting > self._keeping.batch_size:
+            self._shards.pressure.hold(self)
+        else:
+            self._shards.pressure.go_on(self)
+
+    # A shard.
+
+    async def _work(self, part: _Part) -> None:
+        """Store a shard's batches, one after the other."""
+        try:
+            while True:
+                batch = part.batches[0]
+                if not batch.messages and batch.marks is None:
+                    await self._woken(part)
+                    continue
+                if batch.messages or part.copying is not None:
+                    await self._store(part, batch)
+                if batch.marks is not None and part.last and len(part.batches) == 1:
+                    return
+                part.batches.popleft()
+                self._hold()
+        except PgError as error:
+            self._fail(error)
+
+    async def _woken(self, part: _Part) -> None:
+        await part.wake.wait()
+        part.wake.clear()
+        if self._error is not None:
+            raise self._error
+
+    async def _store(self, part: _Part, batch: _Batch) -> None:
+        copying, sent = part.copying or Copying(part.connection, self._sql), 0
+        part.copying = None
+        while True:
+            for message in batch.messages[sent:]:
+                copying.put(message)
+            sent = len(batch.messages)
+            if batch.marks is not None:
+                break
+            try:
+                await self._woken(part)
+            except PgError:
+                await copying.fail()
+                raise
+        copied = await copying.end()
+        count = len(batch.marks) // 2
+        if copied.error is None:
+            part.outcome.stored += copied.count
+            part.outcome.dropped += count - copied.count
+            part.most = min(part.most * 2, self._keeping.batch_rows * GROWTH)
+            self._keeping.judged(count, [])
+            return
+        if is_fatal(copied.error.sqlstate):
+            raise self._told(part, copied.error)
+        part.most = self._keeping.batch_rows
+        outcome = await part.isolation.store(self._rows(batch))
+        part.outcome.stored += outcome.stored
+        part.outcome.dropped += outcome.dropped
+        self._set_aside(part, outcome, count)
+
+    def _rows(self, batch: _Batch) -> Rows:
+        assert batch.marks is not None
+        data = b"".join(message[MESSAGE_HEADER:] for message in batch.messages)
+        batch.messages.clear()
+        lines, offsets = batch.marks[::2], batch.marks[1::2]
+        ends, _, _ = self._look(data, self._splitter.newline)
+        if len(ends) != len(lines):
+            raise PgError(INTERNAL_ERROR, f"{len(lines)} rows were sent to a shard, and {len(ends)} are there")
+        return Rows(data, ends, lines, offsets, range(len(ends)))
+
+    def _set_aside(self, part: _Part, outcome: Outcome, judged: int) -> None:
+        self._keeping.judged(judged, outcome.rejects, shard=part.connection.name if len(self._parts) > 1 else None)
+
+    def _told(self, part: _Part, error: PgError) -> PgError:
+        """Return an error of a shard with the client's line, or none."""
+        if error.context is not None:
+            error.fields["W"], _ = map_context(error.context, self._setup.relation, lambda _: None)
+        return error
+
+    def _fail(self, error: PgError) -> None:
+        self._error = self._error or error
+        if not self.failed.done():
+            self.failed.set_result(None)
+        for part in self._parts.values():
+            part.wake.set()
+        self._shards.pressure.go_on(self)
+        self._shards.release_client()
+
+    # Rows that no shard has.
+
+    def _judge_aside(self) -> None:
+        """Say what is wrong with the rows that the splitter has set aside."""
+        marks = self._splitter.marks(self._aside)
+        data = b"".join(message[MESSAGE_HEADER:] for message in self._messages_aside)
+        self._messages_aside.clear()
+        newline = self._splitter.newline
+        if self._options.header != "none":
+            ends, _, _ = self._look(data, newline)
+            end = ends[0] if ends else len(data)
+            self._keeping.set_header(data[:end])
+            data = data[end:]
+        ends, _, faults = self._look(data, newline)
+        found = {number: (fault, at, message) for number, fault, at, message, _ in faults}
+        rows = Rows(data, ends, marks[::2], marks[1::2], range(len(ends)))
+        rejects = []
+        for number in range(len(ends)):
+            fault, at, message = found.get(number, (0, 0, None))
+            if fault in {ROW_ENCODING, ROW_REFUSED, ROW_UNTERMINATED}:
+                words = fault_words(fault, at, message, rows, number, self._asked.columns, self._options)
+                rejects.append(rows.reject(number, *words))
+            else:
+                rejects.append(self._refused_key(rows, number))
+        self._keeping.judged(len(rejects), rejects)
+
+    def _refused_key(self, rows: Rows, number: int) -> Reject:
+        row = rows.row(number)
+        splitter = self._new_splitter(header=False)
+        reject = rows.reject(number, INTERNAL_ERROR, "the row has no shard")
+        try:
+            splitter.feed(encode.copy_data(row))
+            splitter.finish()
+        except SplitError as error:
+            return reject.because(self._setup.refusal(error, None))
+        return reject
+
+    # The end.
+
+    async def finish(self) -> str:
+        """The client has sent CopyDone: return the tag, or raise the error. On return nothing is committed."""
+        try:
+            self._pass_on(self._splitter.finish())
+        except SplitError as error:
+            self._fail(self._setup.refusal(error, None))
+        if self._error is None:
+            for part in self._parts.values():
+                self._cut(part, last=True)
+            self._judge_aside()
+            await settled(list(self._tasks.values()))
+            for task in self._tasks.values():
+                task.result()
+        if self._error is not None:
+            raise await self.stop("another row ended it")
+        await each(self._ended(part) for part in self._parts.values())
+        await each(self._setup.confirm(part.shard, part.connection) for part in self._parts.values())
+        stored = sum(part.outcome.stored for part in self._parts.values())
+        dropped = sum(part.outcome.dropped for part in self._parts.values())
+        aside = self._keeping.finish()
+        if stored + dropped + aside != self._splitter.rows:
+            raise PgError(
+                INTERNAL_ERROR,
+                f"{self._splitter.rows} rows were read, and {stored} stored, {dropped} dropped, {aside} set aside",
+                hint="Nothing was loaded.",
+            )
+        counts = {shard: part.outcome.stored for shard, part in self._parts.items()}
+        await self._keeping.spread(self._splitter, {s: p.connection for s, p in self._parts.items()}, counts)
+        return f"COPY {stored}"
+
+    async def _ended(self, part: _Part) -> None:
+        outcome = await part.isolation.end()
+        part.outcome.stored += outcome.stored
+        part.outcome.dropped += outcome.dropped
+        self._set_aside(part, outcome, 0)
+
+    async def stop(self, reason: str, client_fail: bool = False) -> PgError:
+        """End the COPY on all shards and return the error to report; `client_fail` for the client's CopyFail."""
+        error = self._error
+        if error is None:
+            error = client_refusal(reason, self._setup.relation, self._splitter.lines + 1).error
+            if not client_fail:
+                error = PgError(INTERNAL_ERROR, reason)
+        self._fail(error)
+        for shard, task in self._tasks.items():
+            connection = self._parts[shard].connection
+            if not task.done() and connection.busy and not self._parts[shard].batches[0].messages:
+                connection.cancel()
+        silent = await settled(list(self._tasks.values()), SETTLE_TIMEOUT)
+        for shard, task in self._tasks.items():
+            if task in silent:
+                self._parts[shard].connection.abort()
+                await task
+        self._keeping.discard()
+        return self._error or error
+
+    async def abandon(self) -> None:
+        """The client is gone."""
+        await self.stop("the client is gone", client_fail=True)
+
+    def notice(self, shard: int, fields: Fields) -> None:
+        """Take a shard's NoticeResponse. What triggers say of a row's line is not known any more."""
+        if "W" in fields:
+            fields["W"], _ = map_context(fields["W"], self._setup.relation, _no_line)
+        self._notices.notice(shard, fields)
+
+
+def _no_line(_: int) -> None:
+    return None

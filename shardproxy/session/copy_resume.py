@@ -1,0 +1,115 @@
+"""Where a session's COPY sets bad rows aside: whether it is to, and what it needs for that."""
+
+from collections.abc import Mapping, Set
+
+from pglast.parser import scan
+
+from shardproxy.combine.notices import NoticeMerger
+from shardproxy.config.model import Load
+from shardproxy.errors import PgError
+from shardproxy.rejects.files import new_load_id
+from shardproxy.rejects.target import Asked
+from shardproxy.routing.copies import FIRST, copied_rows
+from shardproxy.session.client import Client
+from shardproxy.session.copy_batches import Batches
+from shardproxy.session.copy_rejects import ASKED, NAMES, Keeping, Place, is_setting, settled
+from shardproxy.session.copy_setup import CopySetup, prepare_copy
+from shardproxy.session.copy_verify import Spread, added_before
+from shardproxy.session.database import Database
+from shardproxy.session.execute import Executor
+from shardproxy.session.names import Resolver
+from shardproxy.session.shards import Shards
+from shardproxy.shard.connection import Connection
+from shardproxy.sql import CopyFrom
+from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED
+
+
+class Resuming:
+    """The COPYs of one session that go on after bad rows."""
+
+    def __init__(
+        self,
+        database: Database,
+        shards: Shards,
+        names: Resolver,
+        executor: Executor,
+        client: Client,
+        startup: Mapping[str, str],
+    ) -> None:
+        """`startup` are the settings that the session has begun with."""
+        self._database = database
+        self._shards = shards
+        self._names = names
+        self._executor = executor
+        self._client = client
+        self._asked_for = any(map(is_setting, startup)) or "shardproxy." in startup.get("options", "")
+
+    async def load(self) -> Load | None:
+        """Return what a COPY is to do with bad rows; None if they end it."""
+        load, transaction = self._database.config.load, self._shards.transaction
+        named = any(entry.setting is not None and is_setting(entry.setting) for entry in transaction.settings)
+        if self._asked_for or named or transaction.has_set:
+            if transaction.has_set:
+                [connection] = await self._shards.join([self._shards.home])
+            else:
+                connection = await self._shards.open_home()
+            load = settled(load, await connection.fetch_row(ASKED, len(NAMES)))
+        return load if load.on_error == "resume_next" else None
+
+    async def start(self, load: Load, statement: CopyFrom, sql: bytes, own: Set[int]) -> Batches:
+        """Start a COPY on its shards."""
+        if statement.options.freeze:
+            raise PgError(
+                FEATURE_NOT_SUPPORTED,
+                "COPY FREEZE is not supported with shardproxy.on_error = 'resume_next'",
+                hint="Its batches are under savepoints, where PostgreSQL does not freeze rows.",
+            )
+        database, shards = self._database, self._shards
+        setup = await prepare_copy(database, shards, self._names, self._executor, statement, sql, guarded=False)
+        await self._executor.joined(setup.plan)
+        table = setup.table
+        assert table is not None
+        assert setup.options is not None
+        numbers = (FIRST,) if setup.everywhere else setup.shards
+        asked = Asked(table.schema, table.name, setup.columns, where_of(statement))
+        connections = dict(zip(numbers, await shards.join(numbers), strict=True))
+        version = int(connections[numbers[0]].parameters["server_version"].split(".")[0])
+        place = Place(database.config.name, table.schema, table.name, new_load_id(), setup.options.format == "binary")
+        keeping = Keeping(
+            load,
+            place,
+            version,
+            "shardproxy" if database.coordinator is not None else None,
+            self._client.notice,
+            await self._spread(statement, setup, connections, own) if table.kind == "reference" else None,
+        )
+        batches = Batches(setup, asked, connections, shards, NoticeMerger(self._client.notice), keeping)
+        self._client.on_notice = batches.notice
+        await batches.start()
+        return batches
+
+    async def _spread(
+        self, statement: CopyFrom, setup: CopySetup, connections: Mapping[int, Connection], own: Set[int]
+    ) -> Spread | None:
+        """Have the first shard's rows of a reference table stored by the others."""
+        assert setup.table is not None
+        written = await self._names.written({statement.table: setup.table})
+        if written is None:
+            return None
+        rows = copied_rows(setup.table, written)
+        first = connections[FIRST]
+        before = -1 if FIRST in own else await added_before(first, rows)
+        return await Spread.of(self._shards, first, rows, after=before)
+
+
+def where_of(statement: CopyFrom) -> str:
+    """Return COPY's WHERE with the word itself; empty without one."""
+    if not statement.has_where:
+        return ""
+    text = statement.text
+    depth = found = 0
+    for token in scan(text):
+        depth += {"ASCII_40": 1, "ASCII_41": -1}.get(token.name, 0)
+        if token.name == "WHERE" and depth == 0:
+            found = token.start
+    return text[found:]
