@@ -9,18 +9,19 @@ In this order, each only if the one before does not settle it:
 4. COPY again and again, of less and less.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from shardproxy.copy.fields import read_fields, without_newline
 from shardproxy.copy.lines import map_context
 from shardproxy.copy.options import CopyOptions
 from shardproxy.errors import PgError
 from shardproxy.native import ROW_MISSING
-from shardproxy.rejects.copying import Copied, copy, undo
+from shardproxy.rejects.copying import SAVEPOINT, Copied, copy, undo
 from shardproxy.rejects.faults import fault_words, looking
 from shardproxy.rejects.form import copy_sql
+from shardproxy.rejects.reasons import reasons
 from shardproxy.rejects.reject import Reject, Rows, is_fatal
 from shardproxy.rejects.staging import N, Refused, Staging, encoded, numbered
 from shardproxy.rejects.target import Asked, Target
@@ -29,6 +30,8 @@ from shardproxy.sqlstate import (
     FOREIGN_KEY_VIOLATION,
     INSUFFICIENT_PRIVILEGE,
 )
+
+T = TypeVar("T")
 
 PIECE: Final = 1 << 18
 """Bytes of one CopyData message."""
@@ -121,7 +124,8 @@ class Isolation:
         while orphans:
             refused = {one.n: one for one in await self._staging.insert_each(numbered(list(orphans)))}
             outcome.dropped += sum(not one.sqlstate for one in refused.values())
-            left = {number: self._because(orphans[number], one) for number, one in refused.items() if one.sqlstate}
+            # What spoke against a row when it came: another may have taken its place since.
+            left = {number: orphans[number] for number, one in refused.items() if one.sqlstate}
             outcome.stored += len(orphans) - len(refused)
             if len(left) == len(orphans):
                 break
@@ -181,7 +185,7 @@ class Isolation:
                     asked.append((value, self._target.type_of(name)))
                     at.append((place, name))
         found: list[Refused | None] = [None] * len(rejects)
-        for (place, name), reason in zip(at, await _reasons(self._connection, asked), strict=True):
+        for (place, name), reason in zip(at, await reasons(self._connection, asked), strict=True):
             if found[place] is None and reason.sqlstate:
                 found[place] = reason._replace(column=name)
         return found
@@ -219,10 +223,10 @@ class Isolation:
             value, name = self._value(rows.row(number), notice)
             found.append((number, name))
             asked.append((value, self._target.type_of(name)))
-        reasons = await _reasons(self._connection, asked)
+        said = await reasons(self._connection, asked)
         return [
             _reject(rows.reject(number, "", ""), reason._replace(column=name))
-            for (number, name), reason in zip(found, reasons, strict=True)
+            for (number, name), reason in zip(found, said, strict=True)
         ]
 
     def _value(self, row: bytes, notice: dict[str, str]) -> tuple[bytes, str]:
@@ -283,8 +287,8 @@ class Isolation:
             raise UnsettledError
         row_of = dict(zip(numbers, kept, strict=True))
         outcome.rejects += rejects
-        refused = await self._refused(before)
-        found = Outcome(len(kept) - len(refused), sum(not one.sqlstate for one in refused))
+        stored, refused = await self._insert(before, len(kept))
+        found = Outcome(stored, len(kept) - stored - sum(bool(one.sqlstate) for one in refused))
         orphans: dict[int, Reject] = {}
         for one in refused:
             if not one.sqlstate:
@@ -298,21 +302,39 @@ class Isolation:
         outcome.add(found)
         await staging.clear(list(self._orphans))
 
-    async def _refused(self, before: int) -> list[Refused]:
-        """Store the staged rows after a number; return those that are not stored."""
+    async def _insert(self, before: int, count: int) -> tuple[int, list[Refused]]:
+        """Store the `count` staged rows after a number; return how many are, and what speaks against others."""
         staging = self._staging
-        if self._target.in_sets:
-            await self._connection.execute("SAVEPOINT shardproxy_batch")
-            try:
-                suspects = await staging.insert_sound(before)
-            except PgError as error:
-                if is_fatal(error.sqlstate) and error.sqlstate[:2] not in {"0A", "42", "55"}:
-                    raise
-                await undo(self._connection)
-            else:
-                await self._connection.execute("RELEASE SAVEPOINT shardproxy_batch")
-                return await staging.insert_each(numbered(suspects)) if suspects else []
-        return await staging.insert_each(f"{N} > {before}")
+        if not self._target.in_sets:
+            refused = await staging.insert_each(f"{N} > {before}")
+            return count - len(refused), refused
+        # In front of the others: one of those may take the place of a row that is refused.
+        suspects = await self._tried(staging.suspects(before))
+        if suspects is None:
+            refused = await staging.insert_each(f"{N} > {before}")
+            return count - len(refused), refused
+        refused = await staging.insert_each(numbered(suspects)) if suspects else []
+        stored = len(suspects) - len(refused)
+        sound = await self._tried(staging.insert_sound(before, suspects))
+        if sound is None:
+            more = await staging.insert_each(f"{N} > {before} AND NOT {numbered(suspects)}")
+            return stored + count - len(suspects) - len(more), [*refused, *more]
+        added, conflicts = sound
+        again = await staging.insert_each(numbered(conflicts)) if conflicts else []
+        return stored + added + len(conflicts) - len(again), [*refused, *again]
+
+    async def _tried(self, work: Awaitable[T]) -> T | None:
+        """Do something under a savepoint; None if it fails for what a row, or a constraint's expression, may do."""
+        await self._connection.execute(f"SAVEPOINT {SAVEPOINT}")
+        try:
+            found = await work
+        except PgError as error:
+            if is_fatal(error.sqlstate) and error.sqlstate[:2] not in {"0A", "42", "55"}:
+                raise
+            await undo(self._connection)
+            return None
+        await self._connection.execute(f"RELEASE SAVEPOINT {SAVEPOINT}")
+        return found
 
     # 4. By COPY alone.
 
@@ -346,10 +368,6 @@ class Isolation:
         _, line = map_context(error.context, self._target.name, lambda line: line)
         return None if line is None else rows.at_line(line, self._spans)
 
-    @staticmethod
-    def _because(reject: Reject, refused: Refused) -> Reject:
-        return _reject(reject, refused)
-
 
 _SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER: Final = b"\xff\xff"
@@ -379,27 +397,3 @@ def _number_in(message: str) -> int:
     if not digits:
         raise UnsettledError
     return int(digits[0])
-
-
-async def _reasons(connection: Connection, asked: Sequence[tuple[bytes, str]]) -> list[Refused]:
-    """Ask what types say of values that they do not take."""
-    if not asked:
-        return []
-    values = ",".join(
-        f"({n}, {_bytes_literal(value)}, {_bytes_literal(kind.encode())})" for n, (value, kind) in enumerate(asked)
-    )
-    sql = f"""SELECT e.message, e.detail, e.hint, e.sql_error_code FROM (VALUES {values}) AS v(n, value, kind),
-        pg_catalog.pg_input_error_info(v.value, v.kind) AS e ORDER BY v.n"""
-    rows = await connection.fetch(sql)
-    return [
-        Refused(0, _said(state), _said(message), _said(detail), _said(hint)) for message, detail, hint, state in rows
-    ]
-
-
-def _bytes_literal(value: bytes) -> str:
-    text = value.decode("utf-8", "surrogateescape")
-    return "E'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def _said(value: bytes | None) -> str:
-    return "" if value is None else value.decode("utf-8", "surrogateescape")

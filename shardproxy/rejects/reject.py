@@ -100,6 +100,12 @@ class Rows:
             at += 1
         return b"".join(parts)
 
+    def _lines_of_first(self) -> int:
+        """Before a server has met a row's end it counts carriage returns in quotes, and newlines only afterwards."""
+        row = self.row(self.picked[0])
+        end = 2 if row.endswith(b"\r\n") else 1
+        return 1 + row[:-end].count(b"\r")
+
     def at_line(self, line: int, spans: Sequence[int]) -> int | None:
         """Return the number of the row that a COPY of these rows calls line `line`; None if there is no such line.
 
@@ -107,9 +113,10 @@ class Rows:
         """
         if not self.extra_lines:
             return self.picked[line - 1] if 0 < line <= len(self.picked) else None
-        counts, total = [], 0
+        counts: list[int] = []
+        total = 0
         for number in self.picked:
-            total += spans[number] - (spans[number - 1] if number else 0)
+            total += spans[number] - (spans[number - 1] if number else 0) if counts else self._lines_of_first()
             counts.append(total)
         found = bisect_left(counts, line)
         return self.picked[found] if found < len(counts) else None

@@ -133,7 +133,7 @@ class Staging:
             WHERE b."shardproxy place" IS NOT NULL ORDER BY 1"""
         found = {}
         for row in await self._connection.fetch(encoded(sql)):
-            number, place, message, detail, hint, state = map(_text, row)
+            number, place, message, detail, hint, state = map(said, row)
             found[int(number)] = Refused(int(number), state, message, detail, hint, columns[int(place)])
         return found
 
@@ -144,30 +144,43 @@ class Staging:
         self.last = found[-1] if found else self.last
         return found
 
-    async def insert_sound(self, after: int) -> list[int]:
-        """Store the rows after a number that nothing speaks against; return the numbers of the others."""
-        target, table = self._target, self._made[False]
-        alias = ascii_identifier(target.name)
-        columns = ", ".join(f"{alias}.{ascii_identifier(name)}" for name in target.columns)
-        where = f"AND ({target.where[len('WHERE') :]})" if target.where else ""
-        judged = f"""judged AS MATERIALIZED (SELECT {alias}.*, coalesce({self._suspect()}, false) AS "shardproxy bad"
-            FROM {table} AS {alias} WHERE {N} > {after} {where})"""
-        insert = f"""INSERT INTO {target.quoted} ({target.column_list}) OVERRIDING SYSTEM VALUE
-            SELECT {target.column_list} FROM judged WHERE NOT "shardproxy bad" ORDER BY {N}"""
-        if not target.facts["unique"]:
-            sql = f"""WITH {judged}, stored AS ({insert})
-                SELECT {N} FROM judged WHERE "shardproxy bad" """
-        else:
-            sql = f"""WITH {judged}, stored AS ({insert} ON CONFLICT DO NOTHING
-                RETURNING ROW({", ".join(map(ascii_identifier, target.columns))})::pg_catalog.text AS x),
-              times AS (SELECT x, pg_catalog.count(*) AS times FROM stored GROUP BY x)
-              SELECT {N} FROM judged WHERE "shardproxy bad" UNION ALL
-              SELECT {N} FROM (SELECT {N}, x, pg_catalog.row_number() OVER (PARTITION BY x ORDER BY {N}) AS nth
-                FROM (SELECT {N}, ROW({columns.replace(alias + ".", "")})::pg_catalog.text AS x FROM judged
-                  WHERE NOT "shardproxy bad") AS r) AS r
-              LEFT JOIN times USING (x) WHERE nth > coalesce(times, 0)"""
-        rows = await self._connection.fetch(encoded(f"{sql} ORDER BY 1; SET CONSTRAINTS ALL IMMEDIATE"))
+    async def suspects(self, after: int) -> list[int]:
+        """Return the numbers of the rows after one that a constraint speaks against."""
+        rows = await self._connection.fetch(
+            encoded(f"SELECT {N} FROM {self._rows(after)} AND coalesce({self._suspect()}, false) ORDER BY 1")
+        )
         return [int(row[0] or 0) for row in rows]
+
+    def _rows(self, after: int, but: Sequence[int] = ()) -> str:
+        """What stands after FROM for the rows after a number that COPY's WHERE lets pass, without some."""
+        target = self._target
+        passing = f"AND ({target.where[len('WHERE') :]})" if target.where else ""
+        others = f"AND {N} <> ALL ('{{{_numbers(but)}}}')" if but else ""
+        return f"{self._made[False]} AS {ascii_identifier(target.name)} WHERE {N} > {after} {others} {passing}"
+
+    async def insert_sound(self, after: int, but: Sequence[int]) -> tuple[int, list[int]]:
+        """Store the rows after a number, without some; return how many, and the numbers of those that have no place."""
+        target = self._target
+        rows = self._rows(after, but)
+        insert = (
+            f"INSERT INTO {target.quoted} ({target.column_list}) OVERRIDING SYSTEM VALUE SELECT {target.column_list}"
+        )
+        if not target.facts["unique"]:
+            tag = await self._connection.execute(encoded(f"{insert} FROM {rows} ORDER BY {N}"))
+            await self._connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+            return int(tag.split()[-1]), []
+        # Of rows that are the same in all columns the first ones are stored.
+        record = f"ROW({target.column_list})::pg_catalog.text"
+        sql = f"""WITH judged AS MATERIALIZED (SELECT {N}, {target.column_list} FROM {rows}),
+            stored AS ({insert} FROM judged ORDER BY {N} ON CONFLICT DO NOTHING RETURNING {record} AS x),
+            times AS (SELECT x, pg_catalog.count(*) AS times FROM stored GROUP BY x),
+            numbered AS (SELECT {N} AS n, {record} AS x,
+              pg_catalog.row_number() OVER (PARTITION BY {record} ORDER BY {N}) AS nth FROM judged)
+            SELECT 0, pg_catalog.count(*) FROM stored UNION ALL
+            SELECT n, 0 FROM numbered LEFT JOIN times USING (x) WHERE nth > coalesce(times, 0) ORDER BY 1;
+            SET CONSTRAINTS ALL IMMEDIATE"""
+        [(_, stored), *others] = await self._connection.fetch(encoded(sql))
+        return int(stored or 0), [int(row[0] or 0) for row in others]
 
     def _suspect(self) -> str:
         """SQL that is true of a row which a constraint refuses."""
@@ -221,7 +234,8 @@ def _numbers(numbers: Sequence[int]) -> str:
     return ",".join(map(str, numbers))
 
 
-def _text(value: bytes | None) -> str:
+def said(value: bytes | None) -> str:
+    """Return a value that a server gives as text; NULL is nothing."""
     return "" if value is None else value.decode("utf-8", "surrogateescape")
 
 

@@ -34,11 +34,15 @@ from shardproxy.session.copy_rejects import Keeping
 from shardproxy.session.copy_setup import CopySetup
 from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import Connection
-from shardproxy.sqlstate import INTERNAL_ERROR
+from shardproxy.sqlstate import CHARACTER_NOT_IN_REPERTOIRE, INTERNAL_ERROR
 from shardproxy.wire import decode, encode
 
 MESSAGE_HEADER: Final = 5
 """Bytes before the data of a CopyData message."""
+
+LEAST_ROW: Final = 32
+LEAST_STEP: Final = 64
+"""Bytes of the client's data that are split at once while batches are small: a row, as a guess, and at least."""
 
 GROWTH: Final = 8
 """How many times a batch grows while nothing is wrong: a savepoint costs about as much as a hundred rows."""
@@ -112,6 +116,7 @@ class Batches:
         self._splitter = self._new_splitter(set_aside=True)
         self._aside = self._splitter.placement.nshards
         self._messages_aside: list[bytes] = []
+        self._begun = False
         self._error: PgError | None = None
         self._sql = encoded(copy_sql(asked.quoted, asked.columns, self._options, where=asked.where))
         self._look = looking(self._options, keeping.version, len(asked.columns))
@@ -146,6 +151,32 @@ class Batches:
 
     def feed(self, data: memoryview) -> int:
         """Take raw messages; return the bytes used, stopping in front of what is not CopyData."""
+        if not self._begun:
+            self._look_at_first(bytes(data[:8]))
+        used = 0
+        # Batches of few rows are cut where they end, more or less.
+        step = max(min(part.most for part in self._parts.values()) * LEAST_ROW, LEAST_STEP)
+        while used < len(data):
+            taken = self._feed(data[used : used + step])
+            used += taken
+            if taken < min(step, len(data) - used + taken):
+                break
+        return used
+
+    def _look_at_first(self, data: bytes) -> None:
+        """Refuse what cannot be the data's encoding."""
+        self._begun = True
+        mark = data[MESSAGE_HEADER : MESSAGE_HEADER + 2]
+        if mark in {b"\xff\xfe", b"\xfe\xff"} and self._options.format != "binary":
+            name = self._setup.encoding
+            error = PgError(
+                CHARACTER_NOT_IN_REPERTOIRE,
+                f"the input is UTF-16, not {name}",
+                hint=f"Convert it to {name} first, as `iconv -f UTF-16` does.",
+            )
+            self._fail(error)
+
+    def _feed(self, data: memoryview) -> int:
         try:
             used = self._splitter.feed(data)
         except SplitError as error:
