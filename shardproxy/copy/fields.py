@@ -16,11 +16,19 @@ _ESCAPE: Final = re.compile(rb"\\(?:([0-7]{1,3})|x([0-9A-Fa-f]{1,2})|(.))", re.D
 _LETTERS: Final = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
 
 
-def without_newline(row: bytes) -> bytes:
-    """Return a row without what ends it."""
-    if row.endswith(b"\r\n"):
+def without_newline(row: bytes, options: CopyOptions) -> bytes:
+    """Return a row without what ends it. In text a backslash makes a line end a part of the row."""
+    if row.endswith(b"\r\n") and not (options.format == "text" and _escaped(row, 2)):
         return row[:-2]
-    return row[:-1] if row[-1:] in {b"\n", b"\r"} else row
+    if row[-1:] in {b"\n", b"\r"} and not (options.format == "text" and _escaped(row, 1)):
+        return row[:-1]
+    return row
+
+
+def _escaped(row: bytes, size: int) -> bool:
+    """Whether a backslash that stands for itself comes before the last bytes of a row."""
+    before = row[:-size]
+    return (len(before) - len(before.rstrip(b"\\"))) % 2 == 1
 
 
 def read_fields(row: bytes, options: CopyOptions, columns: Sequence[str]) -> list[Field]:

@@ -10,7 +10,6 @@ In this order, each only if the one before does not settle it:
 """
 
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from shardproxy.copy.fields import read_fields, without_newline
@@ -22,7 +21,7 @@ from shardproxy.rejects.copying import SAVEPOINT, Copied, copy, undo
 from shardproxy.rejects.faults import fault_words, looking
 from shardproxy.rejects.form import copy_sql
 from shardproxy.rejects.reasons import reasons
-from shardproxy.rejects.reject import Reject, Rows, is_fatal
+from shardproxy.rejects.reject import Outcome, Reject, Rows, is_fatal
 from shardproxy.rejects.staging import N, Refused, Staging, encoded, numbered
 from shardproxy.rejects.target import Asked, Target
 from shardproxy.shard.connection import Connection
@@ -41,22 +40,6 @@ SKIPS: Final = 17
 
 TELLS: Final = 16
 """The first version with pg_input_error_info()."""
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What became of rows: stored + dropped + set aside is all of them."""
-
-    stored: int = 0
-    dropped: int = 0
-    """By a trigger or COPY's WHERE."""
-    rejects: list[Reject] = field(default_factory=list)
-
-    def add(self, other: "Outcome") -> None:
-        """Take in what became of other rows."""
-        self.stored += other.stored
-        self.dropped += other.dropped
-        self.rejects += other.rejects
 
 
 class UnsettledError(Exception):
@@ -180,7 +163,9 @@ class Isolation:
         names = self._target.columns
         asked, at = [], []
         for place, reject in enumerate(rejects):
-            for name, value in zip(names, read_fields(without_newline(reject.row), self._options, names), strict=False):
+            for name, value in zip(
+                names, read_fields(without_newline(reject.row, self._options), self._options, names), strict=False
+            ):
                 if value is not None:
                     asked.append((value, self._target.type_of(name)))
                     at.append((place, name))
@@ -231,7 +216,7 @@ class Isolation:
 
     def _value(self, row: bytes, notice: dict[str, str]) -> tuple[bytes, str]:
         """Return the value that was refused, and its column."""
-        values = read_fields(without_newline(row), self._options, self._target.columns)
+        values = read_fields(without_newline(row, self._options), self._options, self._target.columns)
         named = [name for name in self._target.columns if f'"{name}"' in notice["M"] or f"«{name}»" in notice["M"]]
         for name in sorted(named, key=notice["M"].find):
             value = values[self._target.columns.index(name)]

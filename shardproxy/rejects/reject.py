@@ -48,6 +48,22 @@ class Reject:
 
 
 @dataclass(slots=True)
+class Outcome:
+    """What became of rows: stored + dropped + set aside is all of them."""
+
+    stored: int = 0
+    dropped: int = 0
+    """By a trigger or COPY's WHERE."""
+    rejects: list[Reject] = field(default_factory=list)
+
+    def add(self, other: "Outcome") -> None:
+        """Take in what became of other rows."""
+        self.stored += other.stored
+        self.dropped += other.dropped
+        self.rejects += other.rejects
+
+
+@dataclass(slots=True)
 class Rows:
     """Whole rows of one shard, in the order in which they came."""
 

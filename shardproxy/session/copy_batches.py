@@ -9,10 +9,7 @@ A row that no shard is to have (`Splitter`, set_aside) is judged here, by a spli
 """
 
 import asyncio
-from array import array
-from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
@@ -24,11 +21,12 @@ from shardproxy.net.gather import each, settled
 from shardproxy.rejects.copying import Copying
 from shardproxy.rejects.faults import fault_words, looking
 from shardproxy.rejects.form import copy_sql
-from shardproxy.rejects.isolate import Isolation, Outcome
-from shardproxy.rejects.reject import Reject, Rows, is_fatal
+from shardproxy.rejects.isolate import Isolation
+from shardproxy.rejects.reject import Outcome, Reject, Rows, is_fatal
 from shardproxy.rejects.staging import encoded
 from shardproxy.rejects.target import Asked
 from shardproxy.session.copy_in import SETTLE_TIMEOUT
+from shardproxy.session.copy_part import Batch, Part
 from shardproxy.session.copy_refusals import client_refusal
 from shardproxy.session.copy_rejects import Keeping
 from shardproxy.session.copy_setup import CopySetup
@@ -46,49 +44,6 @@ LEAST_STEP: Final = 64
 
 GROWTH: Final = 8
 """How many times a batch grows while nothing is wrong: a savepoint costs about as much as a hundred rows."""
-
-
-@dataclass(slots=True)
-class _Batch:
-    """Rows of one shard: CopyData messages, and where each row stands in the client's input."""
-
-    messages: list[bytes] = field(default_factory=list)
-    size: int = 0
-    marks: "array[int] | None" = None
-    """Line and offset of each, once the batch is complete."""
-
-
-class _Part:
-    """What one shard gets."""
-
-    def __init__(self, shard: int, connection: Connection, isolation: Isolation, rows: int) -> None:
-        self.shard = shard
-        self.connection = connection
-        self.isolation = isolation
-        self.batches: deque[_Batch] = deque([_Batch()])
-        self.wake = asyncio.Event()
-        self.most = rows  # of a batch
-        self.cut_at = 0  # the shard's rows up to the last cut
-        self.last = False  # no other batch comes
-        self.outcome = Outcome()
-        self.copying: Copying | None = None
-        """What has been begun before there were rows."""
-
-    def take(self, message: bytes) -> None:
-        """Take a message for the batch that is being filled."""
-        batch = self.batches[-1]
-        batch.messages.append(message)
-        batch.size += len(message)
-        self.wake.set()
-
-    def cut(self, marks: "array[int]", rows: int, *, last: bool) -> None:
-        """The batch that is being filled is complete."""
-        self.batches[-1].marks = marks
-        self.cut_at = rows
-        self.last = last
-        if not last:
-            self.batches.append(_Batch())
-        self.wake.set()
 
 
 class Batches:
@@ -122,7 +77,7 @@ class Batches:
         self._look = looking(self._options, keeping.version, len(asked.columns))
         schema = keeping.staging_schema
         self._parts = {
-            shard: _Part(
+            shard: Part(
                 shard,
                 connection,
                 Isolation(connection, asked, setup.options, schema, setup.encoding),
@@ -206,7 +161,7 @@ class Batches:
             elif self._splitter.rows_of(shard):
                 raise AssertionError(f"rows for shard {shard}, which takes no part in the COPY")
 
-    def _cut(self, part: _Part, *, last: bool) -> None:
+    def _cut(self, part: Part, *, last: bool) -> None:
         self._splitter.flush_shard(part.shard)
         self._pass_on(self._splitter.ready())
         part.cut(self._splitter.marks(part.shard), self._splitter.rows_of(part.shard), last=last)
@@ -221,7 +176,7 @@ class Batches:
 
     # A shard.
 
-    async def _work(self, part: _Part) -> None:
+    async def _work(self, part: Part) -> None:
         """Store a shard's batches, one after the other."""
         try:
             while True:
@@ -238,13 +193,13 @@ class Batches:
         except PgError as error:
             self._fail(error)
 
-    async def _woken(self, part: _Part) -> None:
+    async def _woken(self, part: Part) -> None:
         await part.wake.wait()
         part.wake.clear()
         if self._error is not None:
             raise self._error
 
-    async def _store(self, part: _Part, batch: _Batch) -> None:
+    async def _store(self, part: Part, batch: Batch) -> None:
         copying, sent = part.copying or Copying(part.connection, self._sql), 0
         part.copying = None
         while True:
@@ -274,7 +229,7 @@ class Batches:
         part.outcome.dropped += outcome.dropped
         self._set_aside(part, outcome, count)
 
-    def _rows(self, batch: _Batch) -> Rows:
+    def _rows(self, batch: Batch) -> Rows:
         assert batch.marks is not None
         data = b"".join(message[MESSAGE_HEADER:] for message in batch.messages)
         batch.messages.clear()
@@ -284,10 +239,10 @@ class Batches:
             raise PgError(INTERNAL_ERROR, f"{len(lines)} rows were sent to a shard, and {len(ends)} are there")
         return Rows(data, ends, lines, offsets, range(len(ends)))
 
-    def _set_aside(self, part: _Part, outcome: Outcome, judged: int) -> None:
+    def _set_aside(self, part: Part, outcome: Outcome, judged: int) -> None:
         self._keeping.judged(judged, outcome.rejects, shard=part.connection.name if len(self._parts) > 1 else None)
 
-    def _told(self, part: _Part, error: PgError) -> PgError:
+    def _told(self, part: Part, error: PgError) -> PgError:
         """Return an error of a shard with the client's line, or none."""
         if error.context is not None:
             error.fields["W"], _ = map_context(error.context, self._setup.relation, lambda _: None)
@@ -356,6 +311,14 @@ class Batches:
                 task.result()
         if self._error is not None:
             raise await self.stop("another row ended it")
+        try:
+            return await self._ended_all()
+        except BaseException:
+            self._keeping.discard()
+            raise
+
+    async def _ended_all(self) -> str:
+        """All shards have had all their rows."""
         await each(self._ended(part) for part in self._parts.values())
         await each(self._setup.confirm(part.shard, part.connection) for part in self._parts.values())
         stored = sum(part.outcome.stored for part in self._parts.values())
@@ -371,7 +334,7 @@ class Batches:
         await self._keeping.spread(self._splitter, {s: p.connection for s, p in self._parts.items()}, counts)
         return f"COPY {stored}"
 
-    async def _ended(self, part: _Part) -> None:
+    async def _ended(self, part: Part) -> None:
         outcome = await part.isolation.end()
         part.outcome.stored += outcome.stored
         part.outcome.dropped += outcome.dropped

@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping, Set
 
-from pglast.parser import scan
-
 from shardproxy.combine.notices import NoticeMerger
 from shardproxy.config.model import Load
 from shardproxy.errors import PgError
@@ -21,6 +19,7 @@ from shardproxy.session.names import Resolver
 from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import Connection
 from shardproxy.sql import CopyFrom
+from shardproxy.sql.parse import where_of
 from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED
 
 
@@ -71,7 +70,7 @@ class Resuming:
         assert table is not None
         assert setup.options is not None
         numbers = (FIRST,) if setup.everywhere else setup.shards
-        asked = Asked(table.schema, table.name, setup.columns, where_of(statement))
+        asked = Asked(table.schema, table.name, setup.columns, where_of(statement.text) if statement.has_where else "")
         connections = dict(zip(numbers, await shards.join(numbers), strict=True))
         version = int(connections[numbers[0]].parameters["server_version"].split(".")[0])
         place = Place(database.config.name, table.schema, table.name, new_load_id(), setup.options.format == "binary")
@@ -100,16 +99,3 @@ class Resuming:
         first = connections[FIRST]
         before = -1 if FIRST in own else await added_before(first, rows)
         return await Spread.of(self._shards, first, rows, after=before)
-
-
-def where_of(statement: CopyFrom) -> str:
-    """Return COPY's WHERE with the word itself; empty without one."""
-    if not statement.has_where:
-        return ""
-    text = statement.text
-    depth = found = 0
-    for token in scan(text):
-        depth += {"ASCII_40": 1, "ASCII_41": -1}.get(token.name, 0)
-        if token.name == "WHERE" and depth == 0:
-            found = token.start
-    return text[found:]

@@ -182,3 +182,13 @@ def _failure(error: parser.ParseError, sql: str, back: dict[int, int]) -> ParseF
         _, _, quoted = message.partition(' at or near "')
         position = 1 + next((at for at in candidates if quoted and sql.startswith(quoted[:-1], at)), first)
     return ParseFailed(message.translate(back), position if position > 0 else None)
+
+
+def where_of(text: str) -> str:
+    """Return the WHERE of a COPY, which has one, with the word itself."""
+    depth = found = 0
+    for token in parser.scan(text):
+        depth += {"ASCII_40": 1, "ASCII_41": -1}.get(token.name, 0)
+        if token.name == "WHERE" and depth == 0:
+            found = token.start
+    return text[found:]

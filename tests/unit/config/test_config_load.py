@@ -64,13 +64,14 @@ def test_every_option_is_documented(path: str) -> None:
 
 def test_the_example_shows_the_defaults() -> None:
     text = (REPOSITORY / "config/shardproxy.toml").read_text()
-    defaults = {**model.Server().model_dump(), **model.Database.model_fields}
+    defaults = {**model.Server().model_dump(), **model.Database.model_fields, **model.Load.model_fields}
     shown = dict(
         re.findall(r"^# (\w+) = (.+)$", text.partition("[admin]")[0] + text.partition("[[databases]]")[2], re.M)
     )
     assert shown.keys() == {
         "workers", "max_clients", "login_timeout", "drain_timeout", "commit", "unlisted_tables", "connect_timeout",
         "stall_timeout", "deadlock_timeout", "max_statement_size", "prepare_timeout", "commit_timeout",
+        "on_error", "reject_limit", "batch_rows", "batch_size",
     }  # fmt: skip
     for name, value in shown.items():
         default = defaults[name]

@@ -1,0 +1,54 @@
+"""What one shard gets of a COPY that sets bad rows aside: its batches, and what became of them."""
+
+import asyncio
+from array import array
+from collections import deque
+from dataclasses import dataclass, field
+
+from shardproxy.rejects.copying import Copying
+from shardproxy.rejects.isolate import Isolation
+from shardproxy.rejects.reject import Outcome
+from shardproxy.shard.connection import Connection
+
+
+@dataclass(slots=True)
+class Batch:
+    """Rows of one shard: CopyData messages, and where each row stands in the client's input."""
+
+    messages: list[bytes] = field(default_factory=list)
+    size: int = 0
+    marks: "array[int] | None" = None
+    """Line and offset of each, once the batch is complete."""
+
+
+class Part:
+    """What one shard gets."""
+
+    def __init__(self, shard: int, connection: Connection, isolation: Isolation, rows: int) -> None:
+        self.shard = shard
+        self.connection = connection
+        self.isolation = isolation
+        self.batches: deque[Batch] = deque([Batch()])
+        self.wake = asyncio.Event()
+        self.most = rows  # of a batch
+        self.cut_at = 0  # the shard's rows up to the last cut
+        self.last = False  # no other batch comes
+        self.outcome = Outcome()
+        self.copying: Copying | None = None
+        """What has been begun before there were rows."""
+
+    def take(self, message: bytes) -> None:
+        """Take a message for the batch that is being filled."""
+        batch = self.batches[-1]
+        batch.messages.append(message)
+        batch.size += len(message)
+        self.wake.set()
+
+    def cut(self, marks: "array[int]", rows: int, *, last: bool) -> None:
+        """The batch that is being filled is complete."""
+        self.batches[-1].marks = marks
+        self.cut_at = rows
+        self.last = last
+        if not last:
+            self.batches.append(Batch())
+        self.wake.set()
