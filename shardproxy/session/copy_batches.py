@@ -9,6 +9,7 @@ A row that no shard is to have (`Splitter`, set_aside) is judged here, by a spli
 """
 
 import asyncio
+import time
 from collections.abc import Mapping
 from functools import partial
 from typing import Final
@@ -41,6 +42,9 @@ MESSAGE_HEADER: Final = 5
 LEAST_ROW: Final = 32
 LEAST_STEP: Final = 64
 """Bytes of the client's data that are split at once while batches are small: a row, as a guess, and at least."""
+
+CANCEL_AGAIN: Final = 0.1
+"""Seconds between two requests to cancel what a shard does for a COPY that has ended."""
 
 GROWTH: Final = 8
 """How many times a batch grows while nothing is wrong: a savepoint costs about as much as a hundred rows."""
@@ -137,6 +141,8 @@ class Batches:
         except SplitError as error:
             used = error.consumed
             self._fail(self._setup.refusal(error, f"COPY {self._setup.relation}, line {error.line}"))
+        if self._shards.cancelled:
+            self._check_cancelled()
         if self._error is not None:
             self._splitter.ready()
             return used
@@ -223,6 +229,8 @@ class Batches:
             return
         if is_fatal(copied.error.sqlstate):
             raise self._told(part, copied.error)
+        if self._error is not None:
+            raise self._error
         part.most = self._keeping.batch_rows
         outcome = await part.isolation.store(self._rows(batch))
         part.outcome.stored += outcome.stored
@@ -256,6 +264,13 @@ class Batches:
             part.wake.set()
         self._shards.pressure.go_on(self)
         self._shards.release_client()
+
+    def _check_cancelled(self) -> None:
+        """A cancel that has come while no shard was busy ends the COPY, too."""
+        try:
+            self._shards.check_cancelled()
+        except PgError as error:
+            self._fail(error)
 
     # Rows that no shard has.
 
@@ -305,6 +320,7 @@ class Batches:
         if self._error is None:
             for part in self._parts.values():
                 self._cut(part, last=True)
+            self._check_cancelled()
             self._judge_aside()
             await settled(list(self._tasks.values()))
             for task in self._tasks.values():
@@ -348,11 +364,13 @@ class Batches:
             if not client_fail:
                 error = PgError(INTERNAL_ERROR, reason)
         self._fail(error)
-        for shard, task in self._tasks.items():
-            connection = self._parts[shard].connection
-            if not task.done() and connection.busy and not self._parts[shard].batches[0].messages:
-                connection.cancel()
-        silent = await settled(list(self._tasks.values()), SETTLE_TIMEOUT)
+        tasks = list(self._tasks.values())
+        deadline = time.monotonic() + SETTLE_TIMEOUT
+        # What looks for bad rows is many statements: a cancel may come between two.
+        while (silent := await settled(tasks, CANCEL_AGAIN)) and time.monotonic() < deadline:
+            for shard, task in self._tasks.items():
+                if task in silent and self._parts[shard].connection.busy:
+                    self._parts[shard].connection.cancel()
         for shard, task in self._tasks.items():
             if task in silent:
                 self._parts[shard].connection.abort()

@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -316,3 +317,36 @@ def test_without_a_place_for_rejects_nothing_is_loaded(servers: Servers, run_pro
                 )
     finally:
         databases.drop()
+
+
+@pytest.mark.parametrize("how", ["cancel", "leave", "fail"])
+def test_a_load_that_is_broken_off_leaves_nothing(loads: Loads, how: str) -> None:
+    loads.databases.execute("TRUNCATE sharded", oracle=False)
+    before = loads.all_kept()
+    rows = b"".join(b"%d,%s,a,1\n" % (number, b"x" if number % 10 == 0 else b"2024-01-01") for number in range(20_000))
+    with loads.connect(on_error="resume_next", batch_rows="100") as connection:
+        copy = connection.cursor().copy("COPY sharded FROM STDIN (FORMAT csv)")
+        opened = copy.__enter__()
+        opened.write(rows)
+        time.sleep(0.3)
+        if how == "cancel":
+            connection.cancel_safe()
+            with pytest.raises(psycopg.errors.QueryCanceled):
+                copy.__exit__(None, None, None)
+        elif how == "fail":
+            copy.__exit__(ValueError, ValueError("enough"), None)
+            assert connection.execute("SELECT 1").fetchall() == [(1,)]
+        else:
+            connection.close()
+    deadline = time.monotonic() + 20
+    while True:
+        names = ", ".join(f"'{dsn.rsplit('/', 1)[1]}'" for dsn in loads.databases.shards)
+        busy = f"SELECT count(*) FROM pg_stat_activity WHERE state <> 'idle' AND datname IN ({names})"
+        left = query(loads.databases.oracle, busy)
+        if left == [(0,)]:
+            break
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert not any(loads.databases.rows("TABLE sharded"))
+    assert loads.databases.rows("SELECT count(*) FROM pg_tables WHERE tablename LIKE 'load%'") == [[(0,)]] * 3
+    assert loads.all_kept() == before
