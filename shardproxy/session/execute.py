@@ -320,14 +320,10 @@ class Executor:
 
     async def _relay(self, run: _Run, connections: Sequence[Connection]) -> list[Answer]:
         rows_from = None if isinstance(run.plan, Gather) else 0
-        # A setting is refused for what it is, wherever that is seen.
-        name_shard = not isinstance(run.plan, Settings)
-        relay = Relay(connections, self.client, rows_from=rows_from, limit=limit_of(run.plan), name_shard=name_shard)
+        relay = Relay(connections, self.client, rows_from=rows_from, limit=limit_of(run.plan))
         if isinstance(run.plan, Replicate) and run.plan.lock is None and len(connections) > 1:
             return await relay.in_order(partial(self._request, run), self._database.deadlocks.waits)
-        for connection in connections:
-            run.request(connection)
-        return await relay.run()
+        return await relay.ask(run.request)
 
     def _request(self, run: _Run, connection: Connection) -> None:
         self._shards.check_cancelled()
@@ -353,11 +349,12 @@ class Executor:
     async def _set(self, run: _Run, plan: Settings) -> list[Answer]:
         """Change a setting on every connection of the session, and by replay on those to come."""
         replayed = replay_sql(run.sql, run.params) if plan.lasting else None
-        connections = await self.joined(plan)
+        # It is refused for what it is, wherever that is seen.
+        relay = Relay(await self.joined(plan), self.client, rows_from=0, name_shard=False)
         try:
-            answers = await self._relay(run, connections)
-        except PgError as error:
-            await self._transactions.setting_failed(connections, plan, error)
+            answers = await relay.ask(run.request)
+        except PgError:
+            await self._transactions.setting_failed(relay.completed, plan)
             raise
         if replayed is not None:
             self._shards.transaction.set(replayed, plan.name, local=plan.local)

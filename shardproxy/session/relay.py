@@ -90,6 +90,18 @@ class Relay:
         self._failed: PgError | None = None
         self._cancelling: set[asyncio.Task[None]] = set()
 
+    @property
+    def completed(self) -> list[Connection]:
+        """The shards that have done it, also if others have not."""
+        shards = zip(self._connections, self._answers.shards, strict=True)
+        return [connection for connection, answer in shards if answer.tag is not None]
+
+    async def ask(self, request: Callable[[Connection], object]) -> list[Answer]:
+        """Send every shard the request, then as `run`."""
+        for connection in self._connections:
+            request(connection)
+        return await self.run()
+
     async def run(self) -> list[Answer]:
         """Read every shard until it owes nothing; raise the first error."""
         await each(self._collect(number, connection) for number, connection in enumerate(self._connections))

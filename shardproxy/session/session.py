@@ -266,7 +266,8 @@ class Session:
         if len(self.shards.connections) == 1:
             self._database.remember_parameters(self.identity.settings, dict(connection.parameters))
             for name, value in connection.parameters.items():
-                self.client.parameter(name, value)
+                # It has not the session's settings yet, if it takes the place of one that was lost.
+                self.client.parameter(name, value, later=self._busy)
         self._names.connected()
 
     def _notice(self, shard: int, connection: Connection, fields: Fields) -> None:

@@ -360,14 +360,13 @@ class Shards:
     async def leave(self) -> None:
         """Roll back wherever the transaction is open. A connection that cannot is given up, which does the same."""
         # A failed COMMIT may have ended the transaction on some shards already.
-        participants = [one for one in self.participants() if one.usable and one.status != IDLE]
-        await each(_run_or_abort(connection, b"ROLLBACK") for connection in participants)
+        await self.run_or_abort([one for one in self.participants() if one.status != IDLE], b"ROLLBACK")
         self.transaction.joined.clear()
         self._unwatch()
 
-    async def restore(self, connections: Sequence[Connection], sql: bytes, refused: str | None = None) -> None:
-        """Run what brings settings back; a connection that cannot is given up, unless it had `refused` the setting."""
-        await each(_run_or_abort(connection, sql, refused) for connection in connections if connection.usable)
+    async def run_or_abort(self, connections: Sequence[Connection], sql: bytes) -> None:
+        """Run what brings connections to where they have to be; one that cannot is given up."""
+        await each(_run_or_abort(connection, sql) for connection in connections if connection.usable)
 
     def cancel(self, only: Connection | None = None) -> None:
         """Cancel whatever runs, and what is about to; with `only`, what runs on that connection."""
@@ -392,9 +391,8 @@ class Shards:
         self._deadlocks.ended(self)
 
 
-async def _run_or_abort(connection: Connection, sql: bytes, refused: str | None = None) -> None:
+async def _run_or_abort(connection: Connection, sql: bytes) -> None:
     try:
         await connection.execute(sql)
-    except PgError as error:
-        if error.sqlstate != refused:
-            connection.abort()
+    except PgError:
+        connection.abort()

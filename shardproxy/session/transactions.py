@@ -9,12 +9,13 @@ from contextlib import nullcontext
 
 from shardproxy.errors import PgError, ProtocolError
 from shardproxy.routing import Settings
+from shardproxy.routing.identifiers import ascii_identifier
 from shardproxy.routing.refusals import check_gid
 from shardproxy.session.client import Client
 from shardproxy.session.database import Database
 from shardproxy.session.names import Resolver
 from shardproxy.session.shards import Shards
-from shardproxy.shard.connection import Connection
+from shardproxy.shard.connection import IN_TRANSACTION, Connection
 from shardproxy.shard.errors import TimedOut
 from shardproxy.sql import Begin, Commit, PrepareTransaction, Release, Rollback, RollbackTo, Savepoint
 from shardproxy.sqlstate import ACTIVE_SQL_TRANSACTION, CONNECTION_FAILURE, NO_ACTIVE_SQL_TRANSACTION
@@ -70,17 +71,28 @@ class Transactions:
         if transaction.implicit:
             await self._shards.rollback()
         else:
+            again = transaction.state is FAILED
             transaction.fail()
             if not transaction.has_savepoints:
                 # Nothing of it can come back: PostgreSQL, too, lets its locks go before the client sends ROLLBACK.
                 await self._shards.leave()
+            elif not again:
+                await self._fail_subtransaction()
         self._names.forget()
 
-    async def setting_failed(self, connections: Sequence[Connection], plan: Settings, error: PgError) -> None:
-        """Give back its value to a setting that some shards have taken, and another has refused with `error`."""
-        if not self._transaction.open and len(connections) > 1:
-            restoring = self._transaction.settings.restoring_sql({plan.name or ALL})
-            await self._shards.restore(connections, restoring, refused=error.sqlstate)
+    async def _fail_subtransaction(self) -> None:
+        """End the innermost subtransaction where nothing has failed: its locks and settings go, as on one server."""
+        shards = self._shards
+        standing = [one for one in shards.participants() if one.usable and one.status == IN_TRANSACTION]
+        if standing:
+            await shards.cancel_sent()
+            rollback = f"ROLLBACK TO {ascii_identifier(self._transaction.log.latest_savepoint)}"
+            await shards.run_or_abort(standing, rollback.encode("utf-8", "surrogateescape"))
+
+    async def setting_failed(self, connections: Sequence[Connection], plan: Settings) -> None:
+        """Give back its value to a setting that these shards have taken, and another has refused."""
+        if not self._transaction.open and connections:
+            await self._shards.run_or_abort(connections, self._transaction.settings.restoring_sql({plan.name or ALL}))
 
     async def fail(self, error: PgError, offset: int = 0) -> None:
         """Bring the transaction to where an error leaves it, and send the error. Some end it all."""
@@ -132,7 +144,7 @@ class Transactions:
             restoring = transaction.restoring_sql()
             await shards.rollback()
             if restoring:
-                await shards.restore(participants, restoring)
+                await shards.run_or_abort(participants, restoring)
             # Nor do the definitions hold that were seen inside it.
             self._names.forget()
             raise

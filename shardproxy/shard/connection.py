@@ -22,7 +22,7 @@ from shardproxy.wire.constants import B
 from shardproxy.wire.framing import Message
 from shardproxy.wire.replies import HOUSEKEEPING, SWALLOWED_QUERY, SWALLOWED_SYNC, Expect, Owed, Replies
 
-IDLE = ord("I")
+IDLE, IN_TRANSACTION = b"IT"
 
 READY_SIZE = len(encode.ready_for_query(b"I"))
 

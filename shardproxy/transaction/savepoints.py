@@ -63,6 +63,11 @@ class Log:
         """Whether a savepoint stands."""
         return any(entry.savepoint is not None for entry in self.entries)
 
+    @property
+    def latest_savepoint(self) -> str:
+        """The name of the innermost savepoint that stands; there must be one."""
+        return next(entry.savepoint for entry in reversed(self.entries) if entry.savepoint is not None)
+
     def add(self, entry: Entry) -> None:
         """Note a statement."""
         self.entries.append(entry)

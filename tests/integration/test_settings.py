@@ -177,17 +177,82 @@ def test_a_setting_that_one_shard_refuses_is_set_on_none(twin: Twin, change: str
         execute(twin.databases.shards[0], "DROP TEXT SEARCH CONFIGURATION mine")
 
 
+LOOK_UPS = tuple(f"SELECT b FROM t WHERE a = {key}" for key in range(1, 5))
+"""They use every shard."""
+
+
+@pytest.mark.parametrize("before", [(), LOOK_UPS[:2], LOOK_UPS], ids=["new", "some shards", "all shards"])
 @pytest.mark.parametrize(
-    "wrong", ["SET nonsense = 1", "SET DateStyle = 'x'", "SET ROLE nobody_at_all", "RESET nonsense"]
+    "refused", ["SET nonsense = 1", "SET DateStyle = nonsense", "SET ROLE nobody_at_all", "RESET nonsense"]
 )
-def test_a_setting_that_all_shards_refuse_costs_no_connection(twin: Twin, wrong: str) -> None:
-    """What a session has on its shards is still there, and it is told of nothing."""
+def test_a_setting_that_all_refuse_changes_nothing(twin: Twin, before: tuple[str, ...], refused: str) -> None:
+    """Giving it back failed as well, and the connections were given up with all that the session had there."""
     twin.compare(
-        "SET search_path = public, pg_catalog", "SELECT count(*) FROM one", "TABLE nowhere", wrong, "TABLE nowhere"
+        *before,
+        "CREATE TEMP TABLE mine (a int)",
+        "SET search_path = public, pg_catalog",
+        "SELECT * FROM nowhere",
+        refused,
+        "SELECT * FROM nowhere",
+        "TABLE mine",
+        *LOOK_UPS,
     )
-    with psycopg.connect(twin.dsn, autocommit=True) as connection:
-        connection.execute("CREATE TEMP TABLE kept (a int)")
-        connection.execute("SELECT a FROM t")
-        with pytest.raises(psycopg.Error):
-            connection.execute(wrong)
-        assert connection.execute("SELECT count(*) FROM kept").fetchall() == [(0,)]
+
+
+def test_a_connection_in_place_of_a_lost_one_tells_no_defaults(twin: Twin) -> None:
+    """The client read those that the new connection had before it got the session's settings."""
+    with RawClient(twin.dsn) as client:
+        for step in ("SET search_path = public, pg_catalog", *LOOK_UPS):
+            assert client.query(step).error is None
+        twin.databases.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'",
+            oracle=False,
+        )
+        replies = [client.query(step) for step in LOOK_UPS]
+        assert [(reply.error, reply.parameters) for reply in replies] == [(None, [])] * 4
+
+
+FAILING = [
+    "SELECT 1/(a - a) FROM t WHERE a = 1",
+    "SELECT 1/(a - a) FROM t WHERE a = 3",
+    "SELECT nothing FROM t",
+    "SELEC",
+]
+
+
+@pytest.mark.parametrize("failing", FAILING)
+@pytest.mark.parametrize("savepoint", ["x", '"Ä ""b"""'])
+def test_an_error_takes_back_what_was_set_since_the_savepoint(twin: Twin, failing: str, savepoint: str) -> None:
+    """It was told at ROLLBACK TO, unless the error was of the shard that tells the settings."""
+    for before in (LOOK_UPS[:1], LOOK_UPS):
+        twin.compare(
+            *before,
+            "BEGIN",
+            "SET TimeZone = 'Asia/Tokyo'",
+            f"SAVEPOINT {savepoint}",
+            "SET TimeZone = 'Europe/Berlin'",
+            failing,
+            "SELECT 1",
+            f"ROLLBACK TO {savepoint}",
+            "SHOW TimeZone",
+            failing,
+            "ROLLBACK",
+            "SHOW TimeZone",
+        )
+
+
+@pytest.mark.parametrize("failing", FAILING)
+def test_an_error_frees_the_rows_locked_since_the_savepoint(twin: Twin, failing: str) -> None:
+    """Of shards where nothing had failed they stayed locked until ROLLBACK TO."""
+    for dsn in (twin.dsn, twin.databases.oracle):
+        with RawClient(dsn) as first, RawClient(dsn) as second:
+            for step in ("BEGIN", "SAVEPOINT x", *(f"UPDATE t SET b = 'x' WHERE a = {key}" for key in range(1, 5))):
+                assert first.query(step).error is None
+            assert first.query(failing).status == "E"
+            assert second.query("SET lock_timeout = '5s'").error is None
+            for key in range(1, 5):
+                assert second.query(f"UPDATE t SET b = 'y' WHERE a = {key}").error is None
+            assert first.query("ROLLBACK TO x").error is None
+            assert first.query("SELECT DISTINCT b FROM t WHERE a = 1").rows == [[b"y"]]
+            assert first.query("COMMIT").error is None

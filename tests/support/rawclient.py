@@ -47,6 +47,7 @@ class Reply:
     errors: list[dict[str, str]] = field(default_factory=list)
     notices: list[dict[str, str]] = field(default_factory=list)
     rows: list[list[bytes | None]] = field(default_factory=list)
+    parameters: list[tuple[str, str]] = field(default_factory=list)  # ParameterStatus
     data: list[bytes] = field(default_factory=list)  # payloads of CopyData
     copies: list[decode.CopyResponse] = field(default_factory=list)
     status: str | None = None  # of the last ReadyForQuery
@@ -65,6 +66,8 @@ class Reply:
                 self.errors.append(decode.fields(message.payload))
             case B.NOTICE_RESPONSE:
                 self.notices.append(decode.fields(message.payload))
+            case B.PARAMETER_STATUS:
+                self.parameters.append(decode.parameter_status(message.payload))
             case B.DATA_ROW:
                 self.rows.append(decode.data_row(message.payload))
             case B.COPY_DATA:

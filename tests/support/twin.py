@@ -135,6 +135,7 @@ def _normal(reply: Reply, ignore: str) -> dict[str, object]:
         "tags": reply.tags,
         "errors": [fields(error) for error in reply.errors],
         "notices": [fields(notice) for notice in reply.notices],
+        "parameters": sorted(reply.parameters),
         "rows": sorted(reply.rows, key=repr),
         "data": sorted(reply.data),
         "status": reply.status,
