@@ -30,7 +30,7 @@ from shardproxy.routing.plan import (
 from shardproxy.routing.refusals import check_gid, derived, no_snapshot, own_schema, read_elsewhere, refused, unlisted
 from shardproxy.routing.resolved import NOTIFICATIONS, OWN, Context, Tables
 from shardproxy.routing.select import HINT_SET, check_locks, elsewhere, route_select
-from shardproxy.routing.settings import names_own, route_settings
+from shardproxy.routing.settings import names_own, route_settings, updates_settings
 from shardproxy.sql import (
     SCHEMA,
     SNAPSHOT,
@@ -206,6 +206,8 @@ def _rows(
     statement: Rows, tables: Tables, context: Context
 ) -> Home | OneShard | Gather | Replicate | Copies | Settings:
     _check_placed(tables)
+    if isinstance(statement, Update) and updates_settings(statement, tables):
+        return route_settings(statement, context.params)
     if not _has_choice(tables, context, statement.target if isinstance(statement, CreateAs) else None):
         sets = context.nshards == 1 and isinstance(statement, Select) and statement.sets_config
         if sets and isinstance(statement, Select):

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from shardproxy.routing.plan import Settings
-from shardproxy.routing.resolved import ParamValue
-from shardproxy.sql import SCHEMA, Const, Discard, Param, Reset, Select, Set, Value, in_path
+from shardproxy.routing.refusals import refused
+from shardproxy.routing.resolved import ParamValue, Tables
+from shardproxy.sql import SCHEMA, Const, Discard, Param, Reset, Select, Set, Update, Value, in_path
 
 BOOL: Final = 16
 TEXTS: Final = frozenset({0, 19, 25, 705, 1043})
@@ -16,8 +17,8 @@ _PARTS: Final = frozenset({"DISCARD PLANS", "DISCARD SEQUENCES", "DISCARD TEMP"}
 """Tags of what leaves the settings as they are."""
 
 
-def route_settings(statement: Set | Reset | Discard | Select, params: Sequence[ParamValue]) -> Settings:
-    """Plan a SET, RESET, DISCARD or SELECT of set_config().
+def route_settings(statement: Set | Reset | Discard | Select | Update, params: Sequence[ParamValue]) -> Settings:
+    """Plan a SET, RESET, DISCARD, SELECT of set_config() or UPDATE of pg_settings.
 
     What cannot be told before it runs is about its own text: then earlier changes are replayed as well.
     """
@@ -31,11 +32,23 @@ def route_settings(statement: Set | Reset | Discard | Select, params: Sequence[P
             return Settings(reset or "all")
         case Discard():
             return Settings(None, lasting=statement.tag not in _PARTS)
+        case Update():
+            return Settings(_own(statement, params))
     calls = [(_text(call.name, params), _truth(call.local, params)) for call in statement.set_configs]
     match calls:
         case [(str(name), bool(local))]:
             return Settings(name.lower(), local)
     return Settings(_own(statement, params), bool(calls) and all(local is True for _, local in calls))
+
+
+def updates_settings(statement: Update, tables: Tables) -> bool:
+    """Whether it is one of pg_settings, which a rule turns into set_config(); refused if it reads other tables."""
+    target = tables[statement.target]
+    if target.kind != "catalog" or target.name != "pg_settings":
+        return False
+    if any(table.kind != "catalog" for table in tables.values()):
+        raise refused("an UPDATE of pg_settings beside other tables is not supported", "Use SET.")
+    return True
 
 
 def names_own(statement: Set | Select, params: Sequence[ParamValue]) -> bool:
@@ -48,7 +61,7 @@ def names_own(statement: Set | Select, params: Sequence[ParamValue]) -> bool:
     return False
 
 
-def _own(statement: Set | Select, params: Sequence[ParamValue]) -> str:
+def _own(statement: Set | Select | Update, params: Sequence[ParamValue]) -> str:
     return f"{statement.text} {[param.value for param in params]}"
 
 

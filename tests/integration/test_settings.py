@@ -256,3 +256,22 @@ def test_an_error_frees_the_rows_locked_since_the_savepoint(twin: Twin, failing:
             assert first.query("ROLLBACK TO x").error is None
             assert first.query("SELECT DISTINCT b FROM t WHERE a = 1").rows == [[b"y"]]
             assert first.query("COMMIT").error is None
+
+
+UPDATE_SETTINGS = "UPDATE pg_settings SET setting = '11s' WHERE name = 'statement_timeout'"
+"""By a rule it is a call of set_config()."""
+
+
+def test_update_of_pg_settings_is_for_every_shard(twin: Twin) -> None:
+    """It was the home shard's alone, and the others had never heard of it."""
+    shown = tuple(f"SELECT current_setting('statement_timeout') FROM t WHERE a = {key}" for key in range(1, 5))
+    with_parameter = encode.parse(b"", UPDATE_SETTINGS.replace("'11s'", "$1").encode()) + encode.bind(
+        b"", b"", (), (b"12s",), ()
+    )
+    for update in (UPDATE_SETTINGS, with_parameter + encode.execute(b"") + encode.SYNC):
+        twin.compare(update, *shown)
+        twin.compare(*shown, update, *shown, "RESET ALL", *shown)
+        twin.compare("BEGIN", update, *shown, "ROLLBACK", *shown)
+    twin.compare(UPDATE_SETTINGS.replace("11s", "nonsense"), *shown)
+    [reply] = twin.proxied(UPDATE_SETTINGS.replace("WHERE", "FROM ref WHERE"))
+    assert reply.errors[0]["C"] == "0A000"

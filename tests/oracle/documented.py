@@ -108,13 +108,6 @@ def without(items: Sequence[Item], letter: str) -> list[Item]:
     return [item for item in items if item[0] != letter]
 
 
-ROLLED_BACK_LATER = Known(
-    "a refusal aborts a transaction; its settings are rolled back with it, not at once",
-    ends=False,
-    holds=lambda _, ours, theirs: without(ours, "S") == without(theirs, "S"),
-)
-"""Only where a refusal has aborted the transaction."""
-
 DIFFERENCES: tuple[Known, ...] = (
     Known("rows before an error, and which of them is in error, over several shards", False, _rows_before),
     Known("of several rows without a foreign key, COPY names another", False, _another_row),

@@ -388,4 +388,9 @@ KEPT: dict[str, Case] = {
         Step("ROLLBACK"),
         Step(r"SET standard_conforming_strings = off; SELECT 'a'"),
     ],
+    "rows stay where they are while their key has another name": [
+        Step("CREATE TABLE w (k int, l int, v int)"),
+        *(Step(f"INSERT INTO w VALUES ({key}, 1, 2)") for key in range(4)),
+        Step("ALTER TABLE w RENAME l TO renamed"),
+    ],
 }
