@@ -1,6 +1,5 @@
 """What a session has set reaches every shard that it uses, whenever that connects, and nothing more does."""
 
-import psycopg
 import pytest
 
 from shardproxy.wire import encode
