@@ -1,16 +1,21 @@
 """Whether what a statement was planned by still holds once it has its locks.
 
-From then on no change of those definitions can come in between. Before, one may have: the statement has waited for it.
+From then on no change of those definitions can come in between. Before, one may have: the statement has waited for it,
+or its transaction's snapshot is older, and shows the catalogs as they were. PostgreSQL goes by the newest definitions
+whatever the snapshot, so a write by those of before could store rows on wrong shards, or let copies come apart.
 """
 
 from typing import Final
 
 from shardproxy.routing import route
 from shardproxy.session.column_lists import overtaken
+from shardproxy.session.database import Database
 from shardproxy.session.follow import sees_old
 from shardproxy.session.lane_plans import Facts
 from shardproxy.session.names import Resolver
+from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import Connection
+from shardproxy.sql import CreateAs, Statement, Utility
 
 WAITED: Final = 0.1
 """Seconds after which a write may have waited for a lock, and that for a definition which changes elsewhere."""
@@ -35,3 +40,29 @@ async def confirm(names: Resolver, facts: Facts, first: Connection, *, changed: 
     context = await names.context(statement, tables, ())
     if route(statement, tables, context) != route(statement, facts.tables, facts.context):
         raise overtaken(_DETAIL)
+
+
+async def check_current(database: Database, shards: Shards, statement: Statement) -> None:
+    """Raise if a statement writes, and what its transaction sees of definitions may be from before a change."""
+    if not shards.transaction.joined or not _is_outrun(database, shards):
+        return
+    if any(table.role == "write" for table in statement.tables) and await sees_old(shards.participants()[0]):
+        raise overtaken("It was changed after the transaction's snapshot was taken.")
+
+
+def _is_outrun(database: Database, shards: Shards) -> bool:
+    """Whether definitions have changed since the open transaction began, but for changes of its own."""
+    began = shards.transaction.definitions
+    return began is not None and began != database.generation
+
+
+def redefined(database: Database, shards: Shards, statement: CreateAs | Utility, facts: Facts | None) -> None:
+    """A statement has changed a definition: what others know does not hold, unless it is the session's alone."""
+    places = [] if facts is None else facts.context.places.values()
+    if statement.temporary or (places and all(place.kind == "temporary" for place in places)):
+        return
+    transaction, outrun = shards.transaction, _is_outrun(database, shards)
+    database.definitions_changed()
+    transaction.defined = transaction.open
+    if not outrun and transaction.definitions is not None:
+        transaction.definitions = database.generation

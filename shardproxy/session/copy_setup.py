@@ -28,6 +28,7 @@ from shardproxy.routing import Copies, CopyFromClient, Plan, Replicate, Resolved
 from shardproxy.routing.copies import FIRST
 from shardproxy.routing.identifiers import ascii_name
 from shardproxy.routing.relation import Relation
+from shardproxy.session.confirm import check_current
 from shardproxy.session.copy_look import LOCKABLE, NOT_GUARDED, Changed, Guard, Look, Looked
 from shardproxy.session.copy_splitter import NewSplitter, keyed_splitter, refusal_of, splitter_for
 from shardproxy.session.copy_start import first_replies
@@ -296,6 +297,7 @@ async def _look_inside(
     database: Database, shards: Shards, names: Resolver, executor: Executor, copy: CopyFrom, sql: bytes
 ) -> tuple[Plan, tuple[int, ...], dict[TableRef, Resolved], dict[int, Look]]:
     """Look a table up on the shards that will take part, inside the transaction."""
+    await check_current(database, shards, copy)
     names.look_anew()
     name = (copy.table.schema, copy.table.name)
     looks: dict[int, Look] = {}

@@ -41,7 +41,7 @@ from shardproxy.routing import (
 from shardproxy.routing.column_list import is_too_long
 from shardproxy.session.client import Client
 from shardproxy.session.column_lists import ColumnLists
-from shardproxy.session.confirm import WAITED, confirm
+from shardproxy.session.confirm import WAITED, check_current, confirm, redefined
 from shardproxy.session.copy_out import copy_out
 from shardproxy.session.database import Database
 from shardproxy.session.executed import as_executed, check_executed, executed_by
@@ -208,6 +208,7 @@ class Executor:
                 await self.describe(prepared)
             statement, params = as_executed(statement, executed, prepared)
         await names.heed(statement)
+        await check_current(self._database, self._shards, statement)
         while True:
             cache, generation = names.cache, self._database.certain_generation
             tables = await names.resolve(statement)
@@ -367,8 +368,7 @@ class Executor:
         """Note what a statement has changed that later ones depend on."""
         statement = run.statement
         if isinstance(statement, CreateAs) or (isinstance(statement, Utility) and statement.defines):
-            self._database.definitions_changed()
-            self._shards.transaction.defined = self._shards.transaction.open
+            redefined(self._database, self._shards, statement, self.offers.facts)
             self._names.forget()
         self.memory = self.memory.after(statement, self.shards_of(run.plan)[0])
         if gone := held_no_more(statement, self.memory, in_block=self._shards.transaction.state is ACTIVE):

@@ -70,6 +70,10 @@ class Resolver:
         cache = self._cache
         if cache is None:
             cache = self._cache = self._choose()
+        began = self._shards.transaction.definitions
+        if began is not None and began != self._database.generation and cache.shared:
+            # What it asks for from now on may be of an older snapshot: that is for no other session.
+            cache = self._cache = NameCache(transactional=True)
         if cache.generation != self._database.generation or time.monotonic() > cache.expires:
             cache.renew(self._database.generation)
         return cache
@@ -80,7 +84,7 @@ class Resolver:
         search_path = shards.parameter("search_path", "")
         if transactional or self._own or not search_path:
             return NameCache(transactional=transactional or self._own)
-        settings = tuple(entry.sql for entry in transaction.settings)
+        settings = tuple(one.sql for one in transaction.settings)
         reported = tuple(shards.parameter(name, "") for name in REPORTED)
         return self._database.names_alike((self._parameters, search_path, reported, settings))
 
@@ -140,8 +144,7 @@ class Resolver:
         """Return the names of PostgreSQL's own functions."""
         known = self._database.builtin_functions
         if known is None:
-            connection = await self._reader()
-            generation = self._database.generation
+            connection, generation = await self._reader(), self._database.generation
             [answer] = await connection.fetch_row(catalog.BUILTIN_FUNCTIONS, 1)
             known = catalog.parse_builtin_functions(catalog.text(answer))
             if generation == self._database.generation:

@@ -57,6 +57,7 @@ class Transactions:
         """Make what follows one transaction, which `end_implicit` commits."""
         if not self._transaction.open:
             self._transaction.begin(implicit=True)
+            self._transaction.definitions = self._database.generation
 
     async def end_implicit(self) -> None:
         """Commit an implicit transaction, if one is open."""
@@ -117,6 +118,8 @@ class Transactions:
             await shards.on_all(shards.participants(), modes)
         if not again:
             transaction.begin(sql)
+            if not transaction.joined:
+                transaction.definitions = self._database.generation
         if setting:
             transaction.set(modes, "TRANSACTION", local=True)
         return statement.tag
@@ -179,6 +182,7 @@ class Transactions:
                 tag = "ROLLBACK"
         if statement.chain:
             transaction.chain(chained)
+            transaction.definitions = self._database.generation
         return tag
 
     async def prepare(self, statement: PrepareTransaction, sql: bytes) -> str:

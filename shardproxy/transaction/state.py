@@ -126,6 +126,8 @@ class Transaction:
     """A participant's connection was lost: its part cannot come back."""
     defined: bool = False
     """It has changed a definition, which others see when it commits."""
+    definitions: int | None = None
+    """How often definitions had changed when it began, or changed them itself last; None if none is open."""
     log: Log = field(default_factory=Log)
     settings: SessionSettings = field(default_factory=SessionSettings)
     joined: set[int] = field(default_factory=set)
@@ -228,6 +230,7 @@ class Transaction:
     def _clear(self) -> None:
         self.doomed = False
         self.defined = False
+        self.definitions = None
         self.log = Log()
         self.joined = set()
 

@@ -103,7 +103,8 @@ Pair = tuple[Databases, Proxy, Proxy]
 @pytest.fixture(scope="module")
 def pair(servers18: Servers, run_proxy_for_module: RunProxy) -> Iterator[Pair]:
     databases = Databases.create(servers18, one_server=True)
-    config = databases.config([{"name": name, "placement": "reference"} for name in ("ref", "made")])
+    tables: list[dict[str, object]] = [{"name": name, "placement": "reference"} for name in ("ref", "made")]
+    config = databases.config([*tables, {"name": "spread", "placement": "hash", "key": ["a"]}])
     yield databases, run_proxy_for_module(config), run_proxy_for_module(config)
     databases.drop()
 
@@ -146,6 +147,72 @@ def test_a_write_that_has_waited_for_ddl_leaves_copies_equal(
     rows = databases.rows("SELECT to_jsonb(ref) FROM ref ORDER BY a")
     assert rows == [rows[0]] * 3
     assert len(rows[0]) == 2
+
+
+OLDER = [
+    (
+        "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.b = random(); RETURN NEW; END'; "
+        "CREATE TRIGGER f BEFORE INSERT OR UPDATE ON ref FOR EACH ROW EXECUTE FUNCTION f()",
+        "UPDATE ref SET b = 'x' WHERE a = 1",
+    ),
+    ("ALTER TABLE ref ALTER b SET DEFAULT random()::text", "INSERT INTO ref (a) VALUES (2)"),
+    ("ALTER TABLE ref ALTER b SET DEFAULT random()::text", "COPY ref (a) FROM STDIN"),
+    ("ALTER TABLE spread ALTER a SET DEFAULT 7", "INSERT INTO spread (b) VALUES (1)"),
+]
+
+
+@pytest.mark.parametrize(("change", "write"), OLDER)
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_a_write_in_a_snapshot_from_before_ddl(pair: Pair, change: str, write: str, level: str) -> None:
+    """It saw the old trigger, default or key in the catalogs, and so did other sessions after it."""
+    databases, proxy, _ = pair
+
+    def run(connection: psycopg.Connection) -> None:
+        with connection.cursor() as cursor:
+            if write.startswith("COPY"):
+                with cursor.copy(write.encode()) as copy:
+                    copy.write(b"2\n")
+            else:
+                cursor.execute(write.encode())
+
+    with psycopg.connect(proxy.dsn(), autocommit=True) as ddl, psycopg.connect(proxy.dsn()) as old:
+        ddl.execute("DROP TABLE IF EXISTS ref, made; DROP FUNCTION IF EXISTS f; DROP TABLE IF EXISTS spread")
+        ddl.execute("CREATE TABLE ref (a int PRIMARY KEY, b text); CREATE TABLE made (LIKE ref INCLUDING ALL)")
+        ddl.execute("CREATE TABLE spread (a int, b int)")
+        ddl.execute("INSERT INTO ref VALUES (1, 'x')")
+        old.execute(f"BEGIN ISOLATION LEVEL {level}".encode())
+        old.execute("SELECT * FROM made")
+        ddl.execute("CREATE TEMP TABLE IF NOT EXISTS own (a int)")
+        ddl.execute("ALTER TABLE own ADD b int")
+        ddl.execute("DROP TABLE own")
+        old.execute("INSERT INTO made VALUES (3, 'x')")
+        ddl.execute(change.encode())
+        with pytest.raises(psycopg.errors.SerializationFailure, match="change of a definition"):
+            run(old)
+        old.rollback()
+        run(ddl)
+    rows = databases.rows("SELECT to_jsonb(ref) FROM ref ORDER BY a")
+    assert rows == [rows[0]] * 3
+
+
+def test_reads_go_on_in_a_snapshot_from_before_ddl_and_so_do_writes_after_ddl_of_its_own(pair: Pair) -> None:
+    databases, proxy, _ = pair
+    with psycopg.connect(proxy.dsn(), autocommit=True) as ddl, psycopg.connect(proxy.dsn()) as old:
+        ddl.execute("DROP TABLE IF EXISTS ref, made; CREATE TABLE ref (a int PRIMARY KEY, b text)")
+        ddl.execute("CREATE TABLE made (LIKE ref INCLUDING ALL)")
+        old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        old.execute("SELECT * FROM made")
+        ddl.execute("ALTER TABLE ref ALTER b SET DEFAULT 'x'")
+        assert old.execute("SELECT * FROM ref").fetchall() == []
+        old.rollback()
+        old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        old.execute("SELECT * FROM ref")
+        old.execute("ALTER TABLE ref ALTER b SET DEFAULT random()::text")
+        old.execute("INSERT INTO ref (a) VALUES (1)")
+        old.commit()
+    rows = databases.rows("SELECT to_jsonb(ref) FROM ref ORDER BY a")
+    assert rows == [rows[0]] * 3
+    assert len(rows[0]) == 1
 
 
 def test_a_name_that_the_user_has_overloaded_is_not_postgresqls_alone(pair: Pair) -> None:
