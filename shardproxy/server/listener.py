@@ -76,6 +76,10 @@ class Listener:
         self._login = Login(config, self._cancel_keys, self._secret)
         self._join_others()
 
+    def users_of(self, database: Database) -> set[asyncio.Task[None]]:
+        """Return the clients of a database, and those of which it is not known yet: they may be logging in to it."""
+        return {task for task, one in self.sessions.items() if one is None or one.database is database}
+
     def _join_others(self) -> None:
         """Have the other workers told of changes of definitions."""
         if self._datagrams is not None:

@@ -24,6 +24,9 @@ from shardproxy.session.database import Database
 
 log = logging.getLogger(__name__)
 
+LEAVE_LOOK = 1.0
+"""Seconds until it is seen that a client that was logging in does not use a former configuration."""
+
 
 async def serve(path: Path) -> int:
     """Serve until a signal ends it; return the exit code. ConfigErrors if it cannot start."""
@@ -94,6 +97,7 @@ class _Serving:
         databases = {entry.name: Database(entry) for entry in config.databases}
         self.stop = asyncio.Event()
         self._started = list(databases.values())
+        self._leaving: dict[Database, asyncio.Task[None]] = {}
         self._listener = Listener(config, databases, worker)
 
     @property
@@ -113,6 +117,7 @@ class _Serving:
         reloading.cancel()
         log.info("draining %d clients", len(self._listener.sessions))
         await self._listener.drain(self.config.server.drain_timeout)
+        await asyncio.gather(*self._leaving.values())
         for database in self._started:
             await database.close()
         return 0
@@ -122,10 +127,25 @@ class _Serving:
         kept = {database.config: database for database in self._started}
         databases = {entry.name: kept.get(entry) or Database(entry) for entry in config.databases}
         for database in databases.values():
+            if (leaving := self._leaving.pop(database, None)) is not None:
+                leaving.cancel()
             if database not in self._started:
                 await database.start()
                 self._started.append(database)
         self._listener.reload(config, databases)
+        for database in self._started:
+            if database not in databases.values() and database not in self._leaving:
+                self._leaving[database] = asyncio.ensure_future(self._leave(database))
+
+    async def _leave(self, database: Database) -> None:
+        """Close a database that the configuration has no more, once no client uses it."""
+        while users := self._listener.users_of(database):
+            await asyncio.wait(users, timeout=LEAVE_LOOK)
+        # From here on a reload makes it anew.
+        self._started.remove(database)
+        await database.close()
+        del self._leaving[database]
+        log.info("the former configuration of database %s is no longer used", database.config.name)
 
 
 async def examined(path: Path, server: Server) -> tuple[str, Config]:

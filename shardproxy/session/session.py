@@ -48,7 +48,7 @@ class Session:
         self.stream = stream
         self.identity = identity
         self._cancel_keys = cancel_keys
-        self._database = database
+        self.database = database
         known = database.known_parameters(identity.settings)
         self.client = Client(stream, database.long_texts, database.config.max_statement_size)
         self.shards = Shards(
@@ -239,7 +239,7 @@ class Session:
         """End the session with the time-out by which a shard has. An idle one's last connection waits as long as it."""
         self._turns.connection_lost(connection)
         if connection.address is self.shards.addresses[NOTIFICATIONS]:
-            self._database.speakers.pop(connection.pid, None)
+            self.database.speakers.pop(connection.pid, None)
         error = connection.lost_error()
         if isinstance(error, TimedOut) and (error.sqlstate != IDLE_SESSION_TIMEOUT or not self.shards.connections):
             self._ending = error
@@ -258,13 +258,13 @@ class Session:
 
     def _connected(self, shard: int, connection: Connection) -> None:
         connection.on_notice = lambda fields: self._notice(shard, connection, fields)
-        connection.on_notification = lambda payload: self.client.notification(payload, self._database.speakers)
+        connection.on_notification = lambda payload: self.client.notification(payload, self.database.speakers)
         if shard == NOTIFICATIONS:
-            self._database.speakers[connection.pid] = self._pid
-        connection.statements.types = self._database.types.of(shard)
+            self.database.speakers[connection.pid] = self._pid
+        connection.statements.types = self.database.types.of(shard)
         connection.on_parameter = lambda name, value: self._parameter(shard, name, value)
         if len(self.shards.connections) == 1:
-            self._database.remember_parameters(self.identity.settings, dict(connection.parameters))
+            self.database.remember_parameters(self.identity.settings, dict(connection.parameters))
             for name, value in connection.parameters.items():
                 # It has not the session's settings yet, if it takes the place of one that was lost.
                 self.client.parameter(name, value, later=self._busy)

@@ -307,7 +307,40 @@ def test_sighup_reads_the_configuration_again(databases: Databases, run_proxy: R
         proxy.signal(signal.SIGHUP)
         eventually(lambda: "configuration reloaded" in proxy.log())
         before.execute("SELECT a FROM t")
+        assert "no longer used" not in proxy.log()
         with psycopg.connect(proxy.dsn(), autocommit=True) as after:
             after.execute("INSERT INTO one VALUES (1)")
             after.execute("SELECT * FROM one")
     assert databases.rows("SELECT * FROM one") == [[], [], [(1,)]]
+    eventually(lambda: "the former configuration of database shop is no longer used" in proxy.log())
+
+
+def test_a_former_configuration_ends_with_its_last_client(databases: Databases, run_proxy: RunProxy) -> None:
+    """It went on recovering on its shards, and asking them, until the proxy ended."""
+    texts = [
+        databases.config(TABLES[:1], commit="two-phase", entry={"deadlock_timeout": seconds}) for seconds in (50, 60)
+    ]
+    proxy = run_proxy(texts[0])
+
+    def use(text: str) -> None:
+        proxy.config_path.write_text(text)
+        times = proxy.log().count("configuration reloaded") + 1
+        proxy.signal(signal.SIGHUP)
+        eventually(lambda: proxy.log().count("configuration reloaded") == times)
+
+    def ended(times: int) -> bool:
+        return proxy.log().count("no longer used") == times
+
+    with psycopg.connect(proxy.dsn(), autocommit=True) as before:
+        use(texts[1])
+        before.execute("SELECT a FROM t")
+        assert ended(0)
+        use(texts[0])
+        eventually(lambda: ended(1))
+        before.execute("SELECT a FROM t")
+    with psycopg.connect(proxy.dsn(), autocommit=True) as after:
+        after.execute("SELECT a FROM t")
+        use(texts[1])
+        assert ended(1)
+    eventually(lambda: ended(2))
+    assert proxy.stop() == 0
