@@ -18,6 +18,12 @@ from shardproxy.sqlstate import INVALID_PARAMETER_VALUE, OBJECT_NOT_IN_PREREQUIS
 NAMES: Final = ("on_error", "reject_limit", "batch_rows", "batch_size")
 """The settings of a session that take the place of the configuration's, each after `shardproxy.`."""
 
+HELD_BYTES: Final = 8 << 20
+"""Bytes of rejects that are kept until the end, to be written in the order of the input; of more, so many at a time."""
+
+REJECT_BYTES: Final = 1000
+"""What a reject takes besides its row, about."""
+
 ASKED: Final = "SELECT " + ", ".join(f"pg_catalog.current_setting('shardproxy.{name}', true)" for name in NAMES)
 
 
@@ -115,6 +121,8 @@ class Keeping:
         self._warn = warn
         self._spread = spread
         self._read = self._rejected = 0
+        self._held: list[Reject] = []
+        self._held_bytes = 0
 
     def set_header(self, header: bytes) -> None:
         """The input has one: the file of rejects begins with it."""
@@ -125,13 +133,22 @@ class Keeping:
         self._read += rows
         self._rejected += len(rejects)
         if rejects:
-            self._files.write(replace(one, shard=shard) for one in sorted(rejects, key=lambda one: one.line))
+            self._held += [replace(one, shard=shard) for one in rejects]
+            self._held_bytes += sum(len(one.row) + REJECT_BYTES for one in rejects)
+            if self._held_bytes > HELD_BYTES:
+                self._write()
             last = max(rejects, key=lambda one: one.line)
             sample = f"line {last.line}: {last.sqlstate}: {last.message}"
             self._limit.check(self._read, self._rejected, sample=sample)
 
+    def _write(self) -> None:
+        self._files.write(sorted(self._held, key=lambda one: one.offset))
+        self._held.clear()
+        self._held_bytes = 0
+
     def finish(self) -> int:
         """All is judged: have the files on the disk, tell the client, return how many rows were set aside."""
+        self._write()
         self._files.close()
         if self._rejected:
             rows = "1 row" if self._rejected == 1 else f"{self._rejected} rows"
@@ -146,6 +163,7 @@ class Keeping:
 
     def discard(self) -> None:
         """Nothing was loaded."""
+        self._held.clear()
         self._files.discard()
 
     async def spread(
