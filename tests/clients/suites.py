@@ -1,12 +1,13 @@
 """The drivers' own suites, on one PostgreSQL and through the proxy: the tests whose outcome differs.
 
-    python -m tests.clients.suites asyncpg --unlisted s0
+    python -m tests.clients.suites asyncpg
     python -m tests.clients.suites sqlalchemy --unlisted reference --only 'test/dialect/*'
     python -m tests.clients.suites asyncpg --unlisted one-shard --all differences.txt
 
-Fetches the source distribution with pip into a temporary folder and runs its tests file by file, first on the one
-server. What differs and is reviewed stands in docs/clients.md, each line with its reason; the rest is printed, and
-makes the exit status 1, as does a line of that list that no longer differs.
+Fetches the source distribution with pip into a temporary folder and runs its tests file by file, on one server once,
+and through a proxy for each arrangement: three shards with all tables on s0 or with reference tables, and one shard.
+What differs and is reviewed stands in docs/clients.md, each line with its reason; the rest is printed, and makes the
+exit status 1, as does a line of that list that no longer differs.
 """
 
 import argparse
@@ -112,6 +113,7 @@ class Outcome:
 
 
 Outcomes = dict[str, Outcome]
+Found = list[tuple[str, str, str]]  # of each test that differs: name, kind, description
 
 
 def fetch(suite: Suite, folder: Path) -> Path:
@@ -206,62 +208,75 @@ def selected(suite: Suite, source: Path, only: Iterable[str]) -> list[str]:
     return [file for file in files if not patterns or any(fnmatchcase(file, pattern) for pattern in patterns)]
 
 
-def main() -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m tests.clients.suites", description=__doc__)
-    parser.add_argument("suite", choices=SUITES)
-    parser.add_argument("--unlisted", choices=ARRANGEMENTS, default="s0", help="where all tables are, unlisted")
-    parser.add_argument("--only", nargs="*", default=[], help="patterns of files")
-    parser.add_argument("--source", type=Path, help="an unpacked source distribution, which is not fetched then")
-    parser.add_argument("--all", type=Path, help="a file for all differences, the reviewed ones too")
-    arguments = parser.parse_args()
-    suite = SUITES[arguments.suite]
-    patterns = reviewed(REVIEWED.read_text(), arguments.suite, arguments.unlisted)
-    found: list[tuple[str, str, str]] = []
-    count = 0
+def compare(suite: Suite, source: Path, files: Iterable[str], unlisted: str, direct: dict[str, Outcomes]) -> Found:
+    """Run the files on PostgreSQL, unless they have been (`direct`), and through a proxy."""
+    found: Found = []
     with ExitStack() as stack:
         servers = Servers(18)
         stack.callback(servers.close)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        source = arguments.source.resolve() if arguments.source else fetch(suite, folder)
         if suite.imported:
             pip = [sys.executable, "-m", "pip", "install", "-q", "--target", str(folder / IMPORTED)]
             subprocess.run([*pip, *suite.imported], check=True)
-        databases = Databases.create(servers, shards=1 if arguments.unlisted == "one-shard" else 3)
+        databases = Databases.create(servers, shards=1 if unlisted == "one-shard" else 3)
         stack.callback(databases.drop)
         for statement in suite.setup(folder):
             databases.execute(statement)
-        unlisted = "s0" if arguments.unlisted == "one-shard" else arguments.unlisted
-        settings = databases.config(database=databases.name, unlisted_tables=unlisted)
+        tables = "s0" if unlisted == "one-shard" else unlisted
+        settings = databases.config(database=databases.name, unlisted_tables=tables)
         # asyncpg's tests also connect to the database that every server has.
-        every = databases.config(database="postgres", unlisted_tables=unlisted).replace(
+        every = databases.config(database="postgres", unlisted_tables=tables).replace(
             f'/{databases.name}"', '/postgres"'
         )
         proxy = Proxy(folder, settings + every[every.index("[[databases]]") :])
         stack.callback(proxy.close)
-        for file in selected(suite, source, arguments.only):
-            direct = run_file(suite, source, file, databases.oracle, folder)
-            proxied = run_file(suite, source, file, proxy.dsn(databases.name), folder)
-            count += len(direct)
-            here = list(differences(direct, proxied))
+        for file in files:
+            if file not in direct:
+                direct[file] = run_file(suite, source, file, databases.oracle, folder)
+            theirs = direct[file]
+            here = list(differences(theirs, run_file(suite, source, file, proxy.dsn(databases.name), folder)))
             found += here
-            passed = sum(one.what == "passed" for one in direct.values())
-            print(f"{file}: {len(direct)} tests, {passed} pass on PostgreSQL, {len(here)} differ", flush=True)
+            passed = sum(one.what == "passed" for one in theirs.values())
+            told = f"{len(theirs)} tests, {passed} pass on PostgreSQL, {len(here)} differ"
+            print(f"{unlisted}: {file}: {told}", flush=True)
+    return found
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.clients.suites", description=__doc__)
+    parser.add_argument("suite", choices=SUITES)
+    parser.add_argument("--unlisted", choices=ARRANGEMENTS, action="append", help="all three unless given")
+    parser.add_argument("--only", nargs="*", default=[], help="patterns of files and folders")
+    parser.add_argument("--source", type=Path, help="an unpacked source distribution, which is not fetched then")
+    parser.add_argument("--all", type=Path, help="a file for all differences, the reviewed ones too")
+    arguments = parser.parse_args()
+    suite = SUITES[arguments.suite]
+    direct: dict[str, Outcomes] = {}
+    status = 0
+    with tempfile.TemporaryDirectory() as folder:
+        source = arguments.source.resolve() if arguments.source else fetch(suite, Path(folder))
+        files = selected(suite, source, arguments.only)
+        for unlisted in arguments.unlisted or ARRANGEMENTS:
+            found = compare(suite, source, files, unlisted, direct)
             if arguments.all is not None:
-                arguments.all.write_text("\n".join(text for _, _, text in found) + "\n")
-    return _tell(found, patterns, count, whole=not arguments.only)
+                with arguments.all.open("a") as output:
+                    output.writelines(f"{unlisted}: {text}\n" for _, _, text in found)
+            patterns = reviewed(REVIEWED.read_text(), arguments.suite, unlisted)
+            status |= _tell(unlisted, found, patterns, sum(map(len, direct.values())), whole=not arguments.only)
+    return status
 
 
-def _tell(found: list[tuple[str, str, str]], patterns: dict[str, bool], count: int, *, whole: bool) -> int:
+def _tell(unlisted: str, found: Found, patterns: dict[str, bool], count: int, *, whole: bool) -> int:
     """Print what is not reviewed, by kind, and reviewed lines that nothing needs; return the exit status."""
     new = [one for one in found if not any(fnmatchcase(one[0], pattern) for pattern in patterns)]
     for _, _, text in sorted(new, key=lambda one: one[1]):
-        print(text)
+        print(f"{unlisted}: {text}")
     always = [pattern for pattern, every_time in patterns.items() if whole and every_time]
     idle = [pattern for pattern in always if not any(fnmatchcase(name, pattern) for name, _, _ in found)]
     for pattern in idle:
-        print(f"reviewed, but does not differ: {pattern}")
-    print(f"{count} tests: {len(found)} differ, {len(found) - len(new)} of them reviewed")
+        print(f"{unlisted}: reviewed, but does not differ: {pattern}")
+    print(f"{unlisted}: {count} tests: {len(found)} differ, {len(found) - len(new)} of them reviewed")
     return 1 if new or idle else 0
 
 
