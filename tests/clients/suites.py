@@ -89,7 +89,15 @@ SUITES = {
     "asyncpg": Suite("asyncpg==0.32.0", ("tests/test_*.py",), ("tests",), ("distro",)),
     "sqlalchemy": Sqlalchemy(
         "sqlalchemy==2.0.44",
-        ("test/dialect/test_suite.py", "test/dialect/postgresql/test_*.py", "test/engine", "test/sql", "test/orm"),
+        (
+            "test/dialect/test_suite.py",
+            "test/dialect/postgresql/test_*.py",
+            "test/base",
+            "test/engine",
+            "test/sql",
+            "test/orm",
+            "test/ext",
+        ),
         ("lib", "test", "setup.cfg", "pyproject.toml"),
     ),
 }
