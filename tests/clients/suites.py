@@ -2,7 +2,7 @@
 
     python -m tests.clients.suites asyncpg
     python -m tests.clients.suites sqlalchemy --unlisted reference --only 'test/dialect/*'
-    python -m tests.clients.suites asyncpg --unlisted one-shard --all differences.txt
+    python -m tests.clients.suites asyncpg --unlisted one-shard --all
 
 Fetches the source distribution with pip into a temporary folder and runs its tests file by file, on one server once,
 and through a proxy for each arrangement: three shards with all tables on s0 or with reference tables, and one shard.
@@ -92,7 +92,6 @@ SUITES = {
         (
             "test/dialect/test_suite.py",
             "test/dialect/postgresql/test_*.py",
-            "test/base",
             "test/engine",
             "test/sql",
             "test/orm",
@@ -121,7 +120,14 @@ class Outcome:
 
 
 Outcomes = dict[str, Outcome]
-Found = list[tuple[str, str, str]]  # of each test that differs: name, kind, description
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A test whose outcome differs."""
+
+    name: str
+    text: str
 
 
 def fetch(suite: Suite, folder: Path) -> Path:
@@ -181,20 +187,23 @@ def outcomes(cases: Iterable[ET.Element]) -> Outcomes:
     return found
 
 
-def differences(direct: Outcomes, proxied: Outcomes) -> Iterator[tuple[str, str, str]]:
-    """Name, kind and description of each test that differs."""
+def differences(direct: Outcomes, proxied: Outcomes) -> Iterator[Difference]:
+    """The tests that differ, those of one reason together."""
     absent = Outcome("absent")
+    found: list[tuple[str, Difference]] = []
     for name in sorted(direct.keys() | proxied.keys()):
         theirs, ours = direct.get(name, absent), proxied.get(name, absent)
         if theirs.what != ours.what:
-            told = ours.why or theirs.why
-            yield name, _kind(told), f"{name}: {theirs.what} on PostgreSQL, {ours.what} through the proxy\n    {told}"
+            why = ours.why or theirs.why
+            text = f"{name}: {theirs.what} on PostgreSQL, {ours.what} through the proxy\n    {why}"
+            found.append((_kind(why), Difference(name, text)))
+    return (one for _, one in sorted(found, key=lambda one: one[0]))
 
 
 def _kind(message: str) -> str:
     """A message without what differs from test to test."""
     line = message.partition("\n")[0]
-    return re.sub(r"\d+", "0", re.sub(r'"[^"]*"', '"…"', line))[:160]
+    return re.sub(r"\d+", "0", re.sub(r'"[^"]*"', '"…"', line))
 
 
 def reviewed(text: str, suite: str, arrangement: str) -> dict[str, bool]:
@@ -216,9 +225,10 @@ def selected(suite: Suite, source: Path, only: Iterable[str]) -> list[str]:
     return [file for file in files if not patterns or any(fnmatchcase(file, pattern) for pattern in patterns)]
 
 
-def compare(suite: Suite, source: Path, files: Iterable[str], unlisted: str, direct: dict[str, Outcomes]) -> Found:
-    """Run the files on PostgreSQL, unless they have been (`direct`), and through a proxy."""
-    found: Found = []
+def compare(
+    suite: Suite, source: Path, files: Iterable[str], unlisted: str, direct: dict[str, Outcomes]
+) -> Iterator[list[Difference]]:
+    """Run each file on PostgreSQL, unless it has been (`direct`), and through a proxy, and tell what differs."""
     with ExitStack() as stack:
         servers = Servers(18)
         stack.callback(servers.close)
@@ -242,12 +252,11 @@ def compare(suite: Suite, source: Path, files: Iterable[str], unlisted: str, dir
             if file not in direct:
                 direct[file] = run_file(suite, source, file, databases.oracle, folder)
             theirs = direct[file]
-            here = list(differences(theirs, run_file(suite, source, file, proxy.dsn(databases.name), folder)))
-            found += here
+            found = list(differences(theirs, run_file(suite, source, file, proxy.dsn(databases.name), folder)))
             passed = sum(one.what == "passed" for one in theirs.values())
-            told = f"{len(theirs)} tests, {passed} pass on PostgreSQL, {len(here)} differ"
+            told = f"{len(theirs)} tests, {passed} pass on PostgreSQL, {len(found)} differ"
             print(f"{unlisted}: {file}: {told}", flush=True)
-    return found
+            yield found
 
 
 def main() -> int:
@@ -257,7 +266,7 @@ def main() -> int:
     parser.add_argument("--unlisted", choices=ARRANGEMENTS, action="append", help="all three unless given")
     parser.add_argument("--only", nargs="*", default=[], help="patterns of files and folders")
     parser.add_argument("--source", type=Path, help="an unpacked source distribution, which is not fetched then")
-    parser.add_argument("--all", type=Path, help="a file for all differences, the reviewed ones too")
+    parser.add_argument("--all", action="store_true", help="print the reviewed differences, too")
     arguments = parser.parse_args()
     suite = SUITES[arguments.suite]
     direct: dict[str, Outcomes] = {}
@@ -266,26 +275,24 @@ def main() -> int:
         source = arguments.source.resolve() if arguments.source else fetch(suite, Path(folder))
         files = selected(suite, source, arguments.only)
         for unlisted in arguments.unlisted or ARRANGEMENTS:
-            found = compare(suite, source, files, unlisted, direct)
-            if arguments.all is not None:
-                with arguments.all.open("a") as output:
-                    output.writelines(f"{unlisted}: {text}\n" for _, _, text in found)
             patterns = reviewed(REVIEWED.read_text(), arguments.suite, unlisted)
-            status |= _tell(unlisted, found, patterns, sum(map(len, direct.values())), whole=not arguments.only)
+            found: list[Difference] = []
+            new = 0
+            for here in compare(suite, source, files, unlisted, direct):
+                found += here
+                unknown = [one for one in here if not any(fnmatchcase(one.name, pattern) for pattern in patterns)]
+                new += len(unknown)
+                for one in here if arguments.all else unknown:
+                    print(f"{unlisted}: {one.text}", flush=True)
+            names = [one.name for one in found]
+            always = [pattern for pattern, every_time in patterns.items() if every_time and not arguments.only]
+            idle = [pattern for pattern in always if not any(fnmatchcase(name, pattern) for name in names)]
+            for pattern in idle:
+                print(f"{unlisted}: reviewed, but does not differ: {pattern}")
+            count = sum(map(len, direct.values()))
+            print(f"{unlisted}: {count} tests: {len(found)} differ, {len(found) - new} of them reviewed", flush=True)
+            status |= bool(new or idle)
     return status
-
-
-def _tell(unlisted: str, found: Found, patterns: dict[str, bool], count: int, *, whole: bool) -> int:
-    """Print what is not reviewed, by kind, and reviewed lines that nothing needs; return the exit status."""
-    new = [one for one in found if not any(fnmatchcase(one[0], pattern) for pattern in patterns)]
-    for _, _, text in sorted(new, key=lambda one: one[1]):
-        print(f"{unlisted}: {text}")
-    always = [pattern for pattern, every_time in patterns.items() if whole and every_time]
-    idle = [pattern for pattern in always if not any(fnmatchcase(name, pattern) for name, _, _ in found)]
-    for pattern in idle:
-        print(f"{unlisted}: reviewed, but does not differ: {pattern}")
-    print(f"{unlisted}: {count} tests: {len(found)} differ, {len(found) - len(new)} of them reviewed")
-    return 1 if new or idle else 0
 
 
 if __name__ == "__main__":
