@@ -24,7 +24,7 @@ from shardproxy.load.input.compression import entries
 from shardproxy.load.input.convert import Converter, converter
 from shardproxy.load.input.errors import InputError
 from shardproxy.load.input.frames import BINARY_HEADER, BINARY_TRAILER, binary_frames, binary_header, line_frames
-from shardproxy.load.input.open import Source, sources
+from shardproxy.load.input.open import Source, give_up, sources
 from shardproxy.load.input.preamble import Begin, Preamble, read_preamble
 from shardproxy.load.input.reading import Column, Reading
 from shardproxy.load.input.scan import Frame, Scanner
@@ -66,11 +66,15 @@ def _files(
             if left.reached:
                 altered.add(Alteration.OVER_LIMIT)
                 continue
-            if reading.copy.format == "binary":
-                file = _binary(name, pieces, reading)
-            else:
-                found = read_preamble(name, pieces, reading, altered)
-                file = lines_file(name, found, reading, target, altered)
+            try:
+                if reading.copy.format == "binary":
+                    file = _binary(name, pieces, reading)
+                else:
+                    found = read_preamble(name, pieces, reading, altered)
+                    file = lines_file(name, found, reading, target, altered)
+            except PgError:
+                give_up(pieces)
+                raise
             file.chunks = left.applied(file.chunks, altered)
             yield file
 
@@ -107,15 +111,19 @@ def _binary(name: str, pieces: Iterator[bytes], reading: Reading) -> File:
         if not begin.more():
             raise InputError(BAD_COPY_FILE_FORMAT, "the header of the binary file is cut short", file=name)
     head = begin.take(size)[: len(BINARY_HEADER) - 4] + bytes(4)  # without its extension
-    chunks = _chunks(binary_frames(begin.rest(), name, reading.max_row_bytes, size), Form(name, None))
+    rest = begin.rest()
+    chunks = _chunks(binary_frames(rest, name, reading.max_row_bytes, size), Form(name, None), rest)
     return File(name, reading.columns, reading.output, chunks, head=head, tail=BINARY_TRAILER)
 
 
-def _chunks(frames: Iterator[Frame], form: Form) -> Iterator[Chunk]:
+def _chunks(frames: Iterator[Frame], form: Form, pieces: Iterator[bytes]) -> Iterator[Chunk]:
     row = 0
-    for frame in frames:
-        yield Chunk(form, frame.data, frame.rows, row, frame.line, frame.offset)
-        row += frame.rows
+    try:
+        for frame in frames:
+            yield Chunk(form, frame.data, frame.rows, row, frame.line, frame.offset)
+            row += frame.rows
+    finally:
+        give_up(pieces)
 
 
 def lines_file(
@@ -194,13 +202,16 @@ class LineFile:
         if reading.skip_footer:
             frames = self._without_footer(frames, form)
         row = self.row
-        for frame in frames:
-            if form.style != scanner.style:
-                form = replace(form, style=scanner.style)
-            chunk = self._chunk(frame, form, row)
-            row += frame.rows
-            if chunk.rows or chunk.faults:
-                yield chunk
+        try:
+            for frame in frames:
+                if form.style != scanner.style:
+                    form = replace(form, style=scanner.style)
+                chunk = self._chunk(frame, form, row)
+                row += frame.rows
+                if chunk.rows or chunk.faults:
+                    yield chunk
+        finally:
+            give_up(self.found.rest)
 
     def _chunk(self, frame: Frame, form: Form, row: int) -> Chunk:
         fault = None

@@ -7,7 +7,7 @@ when its turn comes.
 import glob
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final
@@ -62,6 +62,12 @@ def pieces(stream: BinaryIO, name: str) -> Iterator[bytes]:
             if not piece:
                 return
             yield piece
+
+
+def give_up(stream: Iterator[bytes]) -> None:
+    """Close what the pieces come from now: an error that refers to them may live for long."""
+    if isinstance(stream, Generator):
+        stream.close()
 
 
 def _local(name: str) -> list[Source]:

@@ -16,6 +16,7 @@ from shardproxy.load.input.alterations import Alteration, Alterations
 from shardproxy.load.input.chunk import Scale
 from shardproxy.load.input.dialect import Dialect
 from shardproxy.load.input.errors import InputError
+from shardproxy.load.input.open import give_up
 from shardproxy.load.input.reading import Reading
 from shardproxy.load.input.scan import Position
 from shardproxy.sqlstate import (
@@ -81,7 +82,13 @@ class Begin:
 
     def rest(self) -> Iterator[bytes]:
         """All that has not been taken."""
-        return chain((self.data,) if self.data else (), self._pieces)
+        try:
+            if self.data:
+                yield self.data
+                self.data = b""
+            yield from self._pieces
+        finally:
+            give_up(self._pieces)
 
 
 @dataclass(slots=True)

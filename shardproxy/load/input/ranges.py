@@ -15,7 +15,7 @@ from shardproxy.load.input.alterations import Alterations
 from shardproxy.load.input.compression import compressed
 from shardproxy.load.input.errors import InputError
 from shardproxy.load.input.files import File, LineFile, lines_file
-from shardproxy.load.input.open import PIECE, Source, pieces
+from shardproxy.load.input.open import PIECE, Source, give_up, pieces
 from shardproxy.load.input.preamble import Preamble, read_preamble
 from shardproxy.load.input.reading import Column, Reading
 from shardproxy.load.input.scan import Position
@@ -61,9 +61,16 @@ def ranges(source: Source, reading: Reading, altered: Alterations, size: int = S
     """
     path = source.path
     assert path is not None
-    found = read_preamble(source.name, pieces(source.open(), source.name), reading, altered)
+    raw = pieces(source.open(), source.name)
+    try:
+        yield from _ranges(path, read_preamble(source.name, raw, reading, altered), reading, size)
+    finally:
+        give_up(raw)
+
+
+def _ranges(path: str, found: Preamble, reading: Reading, size: int) -> Iterator[Range]:
     begin, line, row, rows = found.position.offset, found.position.line, 0, 0
-    file = LineFile(source.name, reading, found, None, Alterations())
+    file = LineFile(path, reading, found, None, Alterations())
     scanner = file.scanner()
     for frame in file.frames(scanner):
         rows += frame.rows
