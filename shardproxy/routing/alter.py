@@ -4,13 +4,14 @@ PostgreSQL refuses both for a partition key, "because it is part of the partitio
 shards where no query looks for them.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 from shardproxy.routing.keytypes import TYPES
 from shardproxy.routing.plan import Fill
 from shardproxy.routing.refusals import refused
 from shardproxy.routing.resolved import Context, Resolved
-from shardproxy.sql import DEFAULT_OF_TYPE, Utility
+from shardproxy.sql import DEFAULT_OF_TYPE, FunctionName, Utility
 
 # Families of types to which a key may change: each value keeps its hash and its order.
 _COMPATIBLE: Final = frozenset({"integer_ops", "text_ops"})
@@ -19,19 +20,26 @@ _FAMILIES: Final = {row.name: row.family for row in TYPES.values() if row.family
 
 def filled(statement: Utility, table: Resolved, context: Context) -> Fill | None:
     """Return what each shard would put into the rows of a reference table in its own way."""
-    varying = [rewrite for rewrite in statement.rewrites if rewrite.varying is not None]
-    if table.kind != "reference" or not varying:
+    if table.kind != "reference":
         return None
-    own = sorted(name for schema, name in statement.functions if not context.is_builtin(schema, name))
+    varying = [one for one in statement.rewrites if one.varying is not None or _own(one.functions, context)]
+    if not varying:
+        return None
+    own = _own(statement.functions, context)
     return Fill(
         table.schema,
         table.name,
         frozenset(one.column for one in varying),
         frozenset(one.column for one in varying if one.what == "add"),
         frozenset(one.column for one in varying if one.varying == DEFAULT_OF_TYPE),
-        varying[0].varying or "",
+        varying[0].varying or f"function {own[0]}()",
         own[0] if own else None,
     )
+
+
+def _own(functions: Iterable[FunctionName], context: Context) -> list[str]:
+    """The functions that may be others than PostgreSQL's own."""
+    return sorted(name for schema, name in functions if not context.is_builtin(schema, name))
 
 
 def check_rewrites(statement: Utility, table: Resolved) -> None:

@@ -5,8 +5,9 @@ from typing import assert_never
 from shardproxy import native
 from shardproxy.errors import PgError
 from shardproxy.routing.bound import Bound
-from shardproxy.routing.copies import held_still, route_written, varying
+from shardproxy.routing.copies import held_still, route_written
 from shardproxy.routing.define import shard_of_new
+from shardproxy.routing.effects import WRITING
 from shardproxy.routing.keytypes import KeyColumn
 from shardproxy.routing.keyvalues import UNBOUND, Unbound, key_text
 from shardproxy.routing.plan import Copies, Home, OneShard, Replicate
@@ -79,14 +80,18 @@ def check_reads(verb: str, reads: Tables, shard: int) -> None:
 
 
 def check_replicated(verb: str, statement: Select, table: Resolved, reads: Tables, context: Context) -> None:
-    """Refuse what would not be the same on every shard."""
+    """Refuse what cannot be made the same on every shard. What PostgreSQL's own functions compute can."""
     for other in reads.values():
         if other.kind != "reference":
             raise read_elsewhere(verb, other)
-    why = varying(statement, table, reads, context)
-    if why is not None:
+    own = sorted(
+        name for schema, name in statement.functions if name in WRITING or not context.may_be_builtin(schema, name)
+    )
+    if own:  # it may write other tables
         raise copies_differ(
-            table, why, "Create the table first, then INSERT ... SELECT: one shard computes that for all."
+            table,
+            f"function {own[0]}()",
+            "Create the table first, then INSERT ... SELECT: one shard computes that for all.",
         )
 
 

@@ -1,5 +1,6 @@
 """What all sessions of one configured database share: the shards' addresses, the tables, and how it commits."""
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from shardproxy.routing.copies import FIRST
 from shardproxy.session.copy_look import Looks
 from shardproxy.session.deadlock import DeadlockWatch
 from shardproxy.session.long_text import LongTexts
-from shardproxy.session.name_cache import NameCache
+from shardproxy.session.name_cache import KEEP, NameCache
 from shardproxy.shard.address import addresses_of
 from shardproxy.shard.connection import Connection
 from shardproxy.shard.types import Types
@@ -58,8 +59,7 @@ class Database:
         """Tells the other workers that definitions of the database of this name have changed."""
         self.defining = 0
         """Transactions with changes of definitions that are being committed."""
-        self.builtin_functions: frozenset[str] | None = None
-        """The names that PostgreSQL's own functions alone have, once a session has asked for them."""
+        self._builtin: tuple[frozenset[str], float] | None = None
         self._tables = {(table.schema, table.relation): table for table in config.tables}
         self._named: dict[str, list[Table]] = {}
         for table in config.tables:
@@ -107,6 +107,19 @@ class Database:
         return [*dict.fromkeys(shard for shard in (*shards, self.unlisted_shard, *others) if shard is not None)]
 
     @property
+    def builtin_functions(self) -> frozenset[str] | None:
+        """The names that PostgreSQL's own functions alone have, if a session has asked for them lately."""
+        return self._builtin[0] if self._builtin is not None and time.monotonic() <= self._builtin[1] else None
+
+    @builtin_functions.setter
+    def builtin_functions(self, found: frozenset[str]) -> None:
+        self._builtin = found, time.monotonic() + KEEP
+
+    def forget_functions(self) -> None:
+        """Ask for PostgreSQL's own functions again."""
+        self._builtin = None
+
+    @property
     def certain_generation(self) -> int:
         """The generation of what a session finds now; -1 while each shard may show the old or the new."""
         return -1 if self.defining else self.generation
@@ -134,7 +147,7 @@ class Database:
     def forget_definitions(self) -> None:
         """Look definitions up again; another worker's session may have changed one."""
         self.generation += 1
-        self.builtin_functions = None
+        self._builtin = None
         self.looks.clear()
         self.types.forget()
 

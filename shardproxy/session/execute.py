@@ -45,7 +45,7 @@ from shardproxy.session.confirm import WAITED, check_current, confirm, redefined
 from shardproxy.session.copy_out import copy_out
 from shardproxy.session.database import Database
 from shardproxy.session.executed import as_executed, check_executed, executed_by
-from shardproxy.session.fill import Filling
+from shardproxy.session.fill import filling_of
 from shardproxy.session.follow import Follow, Request, Returning, query_returning
 from shardproxy.session.lane_plans import Facts
 from shardproxy.session.long_text import LONG
@@ -64,6 +64,7 @@ from shardproxy.sql import (
     CreateAs,
     Empty,
     Kind,
+    Merge,
     PrepareTransaction,
     Release,
     Rollback,
@@ -174,12 +175,14 @@ class Executor:
             case _:
                 if changes_together(plan):
                     self._transactions.begin_implicit()
+                facts, began = self.offers.facts, time.monotonic()
                 connections = await self.joined(plan)
-                fill = plan.fill if isinstance(plan, Replicate) else None
-                filling = None if fill is None else await Filling.of(self._shards, connections[0], fill)
+                filling = await filling_of(self._shards, self._names, plan, statement, connections[0])
                 answers = await self._relay(run, connections)
                 if filling is not None:
                     await filling.confirm(connections)
+                if isinstance(plan, Replicate) and isinstance(statement, CreateAs | Merge) and facts is not None:
+                    await self._confirm(facts, connections[0], began)
         self.offers.columns = answers[0].columns
         self._learn(run)
         if answers[0].suspended:
@@ -313,9 +316,12 @@ class Executor:
         facts, began = self.offers.facts, time.monotonic()
         answer = await Follow(self._shards, plan, output).run(first, request, returning)
         if facts is not None and not (answer.tag or "").endswith(" 0"):
-            waited = time.monotonic() - began > WAITED
-            await confirm(self._names, facts, first, changed=not self.offers.hold(facts), waited=waited)
+            await self._confirm(facts, first, began)
         return answer
+
+    async def _confirm(self, facts: Facts, first: Connection, began: float) -> None:
+        waited = time.monotonic() - began > WAITED
+        await confirm(self._names, facts, first, changed=not self.offers.hold(facts), waited=waited)
 
     # Executors.
 

@@ -1,4 +1,4 @@
-"""ALTER TABLE that fills a column of a reference table with what each shard computes for itself.
+"""ALTER TABLE that fills a column of a reference table, and CREATE TABLE AS: each shard computes for itself.
 
 Every shard carries it out, in one transaction, and then has a lock that keeps others from the table. Where that has
 rows, the other shards get the first one's values of the column, by the table's key; where there is no key that tells
@@ -10,18 +10,20 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from shardproxy.net.gather import each
-from shardproxy.routing import Copies, Rows, Written
+from shardproxy.routing import Copies, Plan, Replicate, Rows, Written
 from shardproxy.routing.copies import ADDED
 from shardproxy.routing.identifiers import ascii_identifier, ascii_name
 from shardproxy.routing.plan import Fill
 from shardproxy.routing.refusals import copies_differ, refused
 from shardproxy.routing.written import WrittenColumn
 from shardproxy.session.follow import SILENCE, Elsewhere, Follow, sees_old
+from shardproxy.session.names import Resolver
 from shardproxy.session.relay import Discard
 from shardproxy.session.shards import Shards
 from shardproxy.shard import catalog
 from shardproxy.shard.connection import Connection
 from shardproxy.shard.written import oid_sql, parse_written, written_sql
+from shardproxy.sql import CreateAs, Statement
 
 _HINT: Final = (
     "Add the column without a default, UPDATE it, which one shard computes for all, and then ALTER COLUMN SET DEFAULT."
@@ -30,6 +32,9 @@ _HINT_TRIGGER: Final = f"GRANT SET ON PARAMETER session_replication_role to the 
 
 _SIZES: Final = """SELECT pg_catalog.pg_relation_size({oid}) OPERATOR(pg_catalog.+) COALESCE((SELECT
     pg_catalog.sum(pg_catalog.pg_relation_size(relid)) FROM pg_catalog.pg_partition_tree({oid})), 0)"""
+
+_SUM: Final = f"""SELECT pg_catalog.count(*), pg_catalog.sum(pg_catalog.hashtextextended(
+    ({ADDED}.*)::pg_catalog.text COLLATE pg_catalog."C", 0)::pg_catalog.numeric) FROM {{table}} AS {ADDED}"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +57,7 @@ class Filling:
         if self.elsewhere is not None and await self.elsewhere.changed(first):
             raise copies_differ(fill.table, f"function {fill.watched}()", _HINT)
         table = ascii_name(fill.schema, fill.name)
-        version = int(first.parameters.get("server_version", "0").partition(".")[0])
-        [answer] = await first.fetch_row(written_sql(fill.schema, fill.name, version), 1)
-        written = parse_written(catalog.text(answer))
+        written = await _written(first, fill.schema, fill.name)
         await self._same_defaults(written, table, others)
         columns = fill.columns - {one.name for one in written.columns if one.name in fill.typed and _is_alike(one)}
         count = await self._count(table, first) if columns else 0
@@ -74,7 +77,7 @@ class Filling:
         for one in written.columns:
             if one.name in new and one.default is not None and catalog.is_constant(one.default):
                 change = f"ALTER TABLE {table} ALTER {ascii_identifier(one.name)} SET DEFAULT {one.default}"
-                await self._run(others, [change])
+                await _run(others, [change])
 
     async def _count(self, table: str, first: Connection) -> int:
         """Return how many rows have been filled."""
@@ -96,28 +99,13 @@ class Filling:
         role, _ = await connection.fetch_row(SILENCE, 2)
         return role or b"origin"
 
-    def _rows(self, written: Written, verb: str) -> Rows:
-        columns = tuple(replace(one, always=False) for one in written.columns if not one.generated)
-        return Rows(
-            schema=self.fill.schema,
-            name=self.fill.name,
-            alias=ADDED,
-            verb=verb,
-            columns=columns,
-            key=written.key,
-            recursive=written.recursive and verb == "INSERT",
-        )
-
-    async def _send(self, rows: Rows, table: str, first: Connection, count: int) -> None:
-        await Follow(self.shards, Copies(rows=rows), Discard()).copied(first, f"{table} AS {ADDED}", count)
-
     async def _by_key(
         self, written: Written, columns: frozenset[str], first: Connection, others: Sequence[Connection], count: int
     ) -> None:
         """Give the other shards the values of these columns."""
         table = ascii_name(self.fill.schema, self.fill.name)
         self._check(written, {"UPDATE"})
-        rows = self._rows(written, "UPDATE")
+        rows = _rows(self.fill.schema, self.fill.name, written, "UPDATE")
         sent = columns | set(written.key)
         rows = replace(rows, columns=tuple(one for one in rows.columns if one.name in sent))
         always = [ascii_identifier(one.name) for one in written.columns if one.always and one.name in columns]
@@ -126,9 +114,9 @@ class Filling:
         aside = [f"UPDATE {table} SET {', '.join(f'{name} = DEFAULT' for name in unique)}"] if unique else []
         open_ = [f"ALTER TABLE {table} ALTER {name} SET GENERATED BY DEFAULT" for name in always]
         shut = [f"ALTER TABLE {table} ALTER {name} SET GENERATED ALWAYS" for name in always]
-        await self._run(others, [*aside, *open_])
-        await self._send(rows, table, first, count)
-        await self._run(others, shut)
+        await _run(others, [*aside, *open_])
+        await _send(self.shards, rows, table, first, count)
+        await _run(others, shut)
 
     async def _anew(self, written: Written, first: Connection, others: Sequence[Connection], count: int) -> None:
         """Put the first shard's rows in the place of the others' own."""
@@ -143,8 +131,9 @@ class Filling:
         if written.kind != "p" and inherited != b"f":
             raise copies_differ(self.fill.table, self.fill.why, _HINT)
         self._check(written, {"INSERT", "DELETE"})
-        await self._run(others, [f"DELETE FROM {table}"])
-        await self._send(self._rows(written, "INSERT"), table, first, count)
+        await _run(others, [f"DELETE FROM {table}"])
+        rows = _rows(self.fill.schema, self.fill.name, written, "INSERT")
+        await _send(self.shards, rows, table, first, count)
 
     def _check(self, written: Written, events: set[str]) -> None:
         fired = written.fired(events)
@@ -152,11 +141,65 @@ class Filling:
             why = f'trigger "{fired[0].name}"' if fired else "a rule"
             raise copies_differ(self.fill.table, why, _HINT_TRIGGER if fired else _HINT)
 
-    @staticmethod
-    async def _run(connections: Sequence[Connection], statements: Sequence[str]) -> None:
-        for statement in statements:
-            sql = statement.encode("utf-8", "surrogateescape")
-            await each(connection.execute(sql) for connection in connections)
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """One CREATE TABLE AS or CREATE MATERIALIZED VIEW: each shard has computed the query for itself."""
+
+    shards: Shards
+    names: Resolver
+    statement: CreateAs
+
+    async def confirm(self, connections: Sequence[Connection]) -> None:
+        """Put the first shard's rows in the place of the others' own, where these are not the same."""
+        first, *others = connections
+        self.names.look_anew()
+        made = (await self.names.resolve(self.statement))[self.statement.target]
+        table = ascii_name(made.schema, made.name)
+        populated = "SELECT c.relispopulated FROM pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) "
+        if (await first.fetch_row(populated + oid_sql(made.schema, made.name), 1))[0] != b"t":
+            return
+        sums = await each(connection.fetch_row(_SUM.format(table=table), 2) for connection in connections)
+        if all(one == sums[0] for one in sums):
+            return
+        if self.statement.materialized:
+            raise copies_differ(made, "what the query computes", "Make a table of it.")
+        written = await _written(first, made.schema, made.name)
+        await _run(others, [f"DELETE FROM {table}"])
+        await _send(self.shards, _rows(made.schema, made.name, written, "INSERT"), table, first, int(sums[0][0] or 0))
+
+
+async def filling_of(
+    shards: Shards, names: Resolver, plan: Plan, statement: Statement, first: Connection
+) -> Filling | Making | None:
+    """Return what is to be seen to after a statement has been run on all shards, each of which computes for itself."""
+    if not isinstance(plan, Replicate):
+        return None
+    if isinstance(statement, CreateAs):
+        return Making(shards, names, statement)
+    return None if plan.fill is None else await Filling.of(shards, first, plan.fill)
+
+
+async def _written(first: Connection, schema: str, name: str) -> Written:
+    version = int(first.parameters.get("server_version", "0").partition(".")[0])
+    [answer] = await first.fetch_row(written_sql(schema, name, version), 1)
+    return parse_written(catalog.text(answer))
+
+
+def _rows(schema: str, name: str, written: Written, verb: str) -> Rows:
+    columns = tuple(replace(one, always=False) for one in written.columns if not one.generated)
+    recursive = written.recursive and verb == "INSERT"
+    return Rows(schema, name, ADDED, verb, columns, written.key, recursive=recursive)
+
+
+async def _send(shards: Shards, rows: Rows, table: str, first: Connection, count: int) -> None:
+    await Follow(shards, Copies(rows=rows), Discard()).copied(first, f"{table} AS {ADDED}", count)
+
+
+async def _run(connections: Sequence[Connection], statements: Sequence[str]) -> None:
+    for statement in statements:
+        sql = statement.encode("utf-8", "surrogateescape")
+        await each(connection.execute(sql) for connection in connections)
 
 
 def _is_alike(column: WrittenColumn) -> bool:

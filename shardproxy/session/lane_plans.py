@@ -101,9 +101,9 @@ class QueryPlan:
         return self.keyed.shard_of_constants(kinds, texts)
 
 
-def overlap_of(statement: Statement) -> Overlap:
+def overlap_of(statement: Statement, context: Context) -> Overlap:
     """Tell where a statement may overlap with others."""
-    if any(space not in {None, "pg_catalog"} or name not in _LOCKLESS for space, name in statement.functions):
+    if any(name not in _LOCKLESS or not context.is_builtin(space, name) for space, name in statement.functions):
         return Overlap.NEVER
     # FOR UPDATE and its kin cannot be spelled without the word; a string that has it costs no more than some waiting.
     if _FOR.search(statement.text) is not None:
@@ -130,7 +130,11 @@ def lane_plan(facts: Facts, prepared: Prepared) -> LanePlan | None:
         None
         if made is None
         else LanePlan(
-            made, overlap_of(facts.statement), prepared, held_by(facts.statement, facts.context), prepared.listed
+            made,
+            overlap_of(facts.statement, facts.context),
+            prepared,
+            held_by(facts.statement, facts.context),
+            prepared.listed,
         )
     )
 
@@ -160,7 +164,9 @@ def query_plan(
     if listed is not None and not shape.text.isascii():
         return None
     listed = None if listed is None else listed.after(shape.location)
-    plan = QueryPlan(made, overlap_of(facts.statement), held_by(facts.statement, facts.context), plain, listed)
+    plan = QueryPlan(
+        made, overlap_of(facts.statement, facts.context), held_by(facts.statement, facts.context), plain, listed
+    )
     match facts.plan:
         case Home() if made.kind == "home":
             return plan

@@ -28,11 +28,8 @@ from shardproxy.shard.connection import IDLE, Connection
 from shardproxy.shard.written import parse_written, written_sql
 from shardproxy.sql import SCHEMA, Code, CreateAs, Kind, Statement, TableRef, Utility
 
-VIEW = "v"
-"""pg_class.relkind; it cannot be listed."""
-
-SEQUENCE = "S"
-"""pg_class.relkind; it cannot be listed."""
+VIEW, SEQUENCE = "v", "S"
+"""pg_class.relkind; they cannot be listed."""
 
 LOCKABLE = frozenset({"r", "p", VIEW})
 """The relkinds that LOCK TABLE takes."""
@@ -160,6 +157,7 @@ class Resolver:
     def look_anew(self) -> None:
         """Look everything up again."""
         self.cache.clear()
+        self._database.forget_functions()
 
     async def resolve(self, statement: Statement) -> dict[TableRef, Resolved]:
         """Return who each of the statement's relations is."""

@@ -32,6 +32,7 @@ def _rewrite(command: Node) -> Rewrite | None:
     if command["subtype"] not in {"AT_AlterColumnType", "AT_AddColumn"}:
         return None
     found = walk(definition, None)
+    functions = frozenset(found.functions)
     names = [part["String"]["sval"] for part in definition["typeName"].get("names", ())]
     varying = [f"function {name}()" for schema, name in sorted(found.functions, key=str)
                if schema not in {None, "pg_catalog"} or name not in IMMUTABLE]  # fmt: skip
@@ -42,7 +43,13 @@ def _rewrite(command: Node) -> Rewrite | None:
             varying.append(f'the sequence of column "{definition["colname"]}"')
         elif names[0] != "pg_catalog" and not (len(names) == 1 and names[0] in _NO_DOMAINS):
             varying += [] if kinds & {"CONSTR_DEFAULT", "CONSTR_GENERATED"} else [DEFAULT_OF_TYPE]
-        return Rewrite("add", definition["colname"], varying=varying[0] if varying else None)
+        return Rewrite("add", definition["colname"], None, varying[0] if varying else None, functions)
     plain = not {"raw_default", "collClause"} & definition.keys() and not definition["typeName"].get("typmods")
     plain = plain and len(names) <= 2 and (len(names) == 1 or names[0] == "pg_catalog")
-    return Rewrite("type", command["name"], names[-1] if plain else None, varying[0] if varying else None)
+    return Rewrite(
+        "type",
+        command["name"],
+        names[-1] if plain else None,
+        varying[0] if varying else None,
+        frozenset(found.functions),
+    )

@@ -143,13 +143,14 @@ class SetConfig:
 class Rewrite:
     """What ALTER TABLE does to a column: "drop", "add", or "type", which is None if more than the type changes.
 
-    `varying` is what may fill it differently on each shard.
+    `varying` is what may fill it differently on each shard, if `functions` are PostgreSQL's own.
     """
 
     what: Literal["drop", "add", "type"]
     column: str
     type: str | None = None
     varying: str | None = None
+    functions: frozenset[FunctionName] = frozenset()
 
 
 def tables_in(item: FromItem | None) -> Iterator[TableRef]:

@@ -226,8 +226,88 @@ def test_a_name_that_the_user_has_overloaded_is_not_postgresqls_alone(pair: Pair
         connection.execute("UPDATE ref SET b = upper(6) WHERE a = 1")
         with pytest.raises(psycopg.errors.FeatureNotSupported, match=r"function upper\(\)"):
             connection.execute("CREATE TABLE made AS SELECT upper(5) FROM ref")
-        connection.execute("DROP FUNCTION upper(int)")
+        connection.execute("ALTER TABLE ref ADD c text DEFAULT upper(5), ALTER b TYPE text USING upper(a)")
+        connection.execute("ALTER TABLE ref DROP c; DROP FUNCTION upper(int)")
         connection.execute("INSERT INTO ref VALUES (3, upper('y'))")
     rows = databases.rows("SELECT * FROM ref ORDER BY a")
     assert rows == [rows[0]] * 3
     assert rows[0][2] == (3, "Y")
+
+
+def test_an_overload_that_did_not_pass_through_the_proxy(pair: Pair) -> None:
+    """It was noticed at the next change of a definition only."""
+    databases, proxy, other = pair
+    with psycopg.connect(proxy.dsn(), autocommit=True) as connection, psycopg.connect(other.dsn()) as elsewhere:
+        connection.execute("DROP TABLE IF EXISTS ref; CREATE TABLE ref (a int PRIMARY KEY, b text)")
+        connection.execute("INSERT INTO ref VALUES (1, lower('X'))")
+        elsewhere.execute("CREATE FUNCTION lower(int) RETURNS text LANGUAGE sql AS 'SELECT random()::text'")
+        elsewhere.commit()
+        time.sleep(KEEP * 1.1)
+        connection.execute("INSERT INTO ref VALUES (2, lower(5))")
+        connection.execute("DROP FUNCTION lower(int)")
+    rows = databases.rows("SELECT * FROM ref ORDER BY a")
+    assert rows == [rows[0]] * 3
+
+
+def test_create_table_as_that_has_waited_for_ddl(pair: Pair) -> None:
+    """Each shard computed for itself what had been PostgreSQL's own function when it was planned."""
+    databases, one, other = pair
+    with (
+        psycopg.connect(one.dsn()) as ddl,
+        psycopg.connect(other.dsn(), autocommit=True) as writer,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        ddl.execute("DROP TABLE IF EXISTS ref, made; CREATE TABLE ref (a int PRIMARY KEY, b text)")
+        ddl.execute("INSERT INTO ref VALUES (1, 'x')")
+        ddl.commit()
+        time.sleep(KEEP)
+        ddl.execute("ALTER TABLE ref ADD c int")
+        ddl.execute("CREATE FUNCTION abs(text) RETURNS text LANGUAGE sql AS 'SELECT random()::text'")
+        create = "CREATE TABLE made AS SELECT a, abs('1') FROM ref"
+        writing = pool.submit(writer.execute, create)
+        deadline = time.monotonic() + 10
+        while not databases.oracle_rows("SELECT FROM pg_locks WHERE NOT granted"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(0.2)
+        ddl.commit()
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match=r"function abs\(\)"):
+            writing.result()
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match=r"function abs\(\)"):
+            writer.execute("CREATE TABLE made2 AS SELECT abs('1') FROM ref")
+        writer.execute("DROP FUNCTION abs(text)")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "TABLE v",
+        "SELECT a, random(), now(), gen_random_uuid() AS id FROM ref",
+        "SELECT a, b FROM ref ORDER BY random() LIMIT 2",
+        "SELECT a, nextval('numbers'), clock_timestamp() - now() AS took FROM ref WHERE a < 3",
+    ],
+)
+def test_create_table_as_of_what_each_shard_computes(views: Proxy, pair: Pair, query: str) -> None:
+    databases, *_ = pair
+    with psycopg.connect(views.dsn(), autocommit=True) as connection:
+        connection.execute("DROP TABLE IF EXISTS made")
+        assert connection.execute(f"CREATE TABLE made AS {query}".encode()).statusmessage in {"SELECT 5", "SELECT 2"}
+        connection.execute("CREATE TABLE IF NOT EXISTS made AS SELECT 1")
+        with pytest.raises(psycopg.errors.FeatureNotSupported):
+            connection.execute("CREATE MATERIALIZED VIEW seen AS SELECT random() FROM ref")
+        connection.execute("CREATE MATERIALIZED VIEW seen AS SELECT random() FROM ref WITH NO DATA")
+        connection.execute("DROP MATERIALIZED VIEW seen; INSERT INTO made SELECT * FROM made")
+    rows = databases.rows("SELECT to_jsonb(made) FROM made ORDER BY 1")
+    assert rows == [rows[0]] * 3
+    assert len(rows[0]) in {4, 10}
+
+
+@pytest.fixture(scope="module")
+def views(pair: Pair, run_proxy_for_module: RunProxy) -> Proxy:
+    databases, *_ = pair
+    proxy = run_proxy_for_module(databases.config([], unlisted_tables="reference"))
+    with psycopg.connect(proxy.dsn(), autocommit=True) as connection:
+        connection.execute("DROP TABLE IF EXISTS ref, made CASCADE; CREATE TABLE ref (a int PRIMARY KEY, b text)")
+        connection.execute("INSERT INTO ref SELECT generate_series(1, 5), 'x'")
+        connection.execute("CREATE VIEW v AS SELECT a, random() FROM ref; CREATE SEQUENCE numbers")
+    return proxy

@@ -390,7 +390,7 @@ REFUSED = [
     "CREATE TEMP TABLE nowhere AS SELECT * FROM users",
     "CREATE TEMP TABLE nowhere AS SELECT * FROM solo3",
     "CREATE MATERIALIZED VIEW nowhere AS SELECT count(*) FROM users",
-    "CREATE TABLE nowhere AS SELECT now()",
+    "CREATE TABLE nowhere AS SELECT mine.now()",
     "CREATE TABLE nowhere AS EXECUTE p",
     "CREATE TABLE users AS SELECT 1",
     "CREATE TABLE stranger AS SELECT 1",

@@ -2,6 +2,7 @@
 
 import pytest
 
+from shardproxy.routing import Context
 from shardproxy.session.lane_plans import Overlap, overlap_of
 from shardproxy.sql import analyze
 
@@ -27,8 +28,15 @@ STATEMENTS = {
     "DELETE FROM t WHERE id = $1": Overlap.NEVER,
 }
 
+BUILTIN = frozenset({"count", "lower", "now", "pg_advisory_lock", "pg_advisory_xact_lock", "upper"})
+
 
 @pytest.mark.parametrize("sql", STATEMENTS)
 def test_overlap(sql: str) -> None:
     [statement] = analyze(sql)
-    assert overlap_of(statement) is STATEMENTS[sql]
+    assert overlap_of(statement, Context(nshards=2, builtin=BUILTIN)) is STATEMENTS[sql]
+
+
+def test_a_name_that_the_user_has_overloaded_may_lock() -> None:
+    [statement] = analyze("SELECT lower(v) FROM t WHERE id = $1")
+    assert overlap_of(statement, Context(nshards=2, builtin=BUILTIN - {"lower"})) is Overlap.NEVER
