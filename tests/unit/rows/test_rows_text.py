@@ -105,7 +105,7 @@ LITERALS = [
 ]
 
 
-@pytest.mark.parametrize(("value", "text"), LITERALS, ids=lambda value: repr(value)[:40])
+@pytest.mark.parametrize(("value", "text"), LITERALS, ids=lambda value: type(value).__name__)
 def test_a_value_is_written_as_postgresql_reads_it(value: object, text: str) -> None:
     assert written([(value,)], "text") == text + "\n"
 
