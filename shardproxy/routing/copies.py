@@ -147,7 +147,10 @@ def varying(
     other = [why for why in statement.varying if moments or why not in statement.moments]
     if other:
         return other[0]
-    computed = sorted(defaulted(statement, table) - table.defaults.keys())
+    # Of a moment's constant each shard may have its own: DEFAULT 'now' was read when the table was made.
+    columns = () if context.written is None else context.written.columns
+    moments_kept = {column.name for column in columns if column.moves and column.default is not None}
+    computed = sorted(defaulted(statement, table) - (table.defaults.keys() - moments_kept))
     if computed:
         return f'the computed default of column "{computed[0]}"'
     if isinstance(statement, Modify):

@@ -14,9 +14,8 @@ import pytest
 from shardproxy.embedded.proxy import ProxyError
 from tests.conftest import RunProxy
 from tests.support.databases import Databases, Servers, execute, query
+from tests.support.loads import CASES, Case
 from tests.support.proxy import Proxy
-
-CASES = json.loads((Path(__file__).parents[1] / "loads" / "cases.json").read_text())
 
 TABLES = (
     {"name": "sharded", "placement": "hash", "key": ["id"]},
@@ -93,40 +92,40 @@ def load(connection: psycopg.Connection[Any], sql: str, *data: bytes) -> str:
         return cursor.statusmessage or ""
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
-def test_awkward_inputs(loads: Loads, case: dict[str, Any]) -> None:
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_awkward_inputs(loads: Loads, case: Case) -> None:
     """Each row is stored, or set aside once, or dropped by a trigger, as PostgreSQL says of it alone."""
-    if case["id"] == "c29-excel-de":
+    if case.id == "c29":
         pytest.skip("what it is to be is said by options of `shardproxy load`")
-    table = case["table"]
+    table = "t"
     execute(
         loads.databases.shards[0],
-        f"DROP SCHEMA IF EXISTS cases CASCADE; CREATE SCHEMA cases; SET search_path = cases; {case['ddl']}",
+        f"DROP SCHEMA IF EXISTS cases CASCADE; CREATE SCHEMA cases; SET search_path = cases; {case.ddl}",
     )
-    rows = [bytes.fromhex(row) for row in case["rows"]]
+    rows = case.rows
     before = loads.all_kept()
-    sql = f"COPY {table} FROM STDIN WITH ({case['opts']})"
+    sql = f"COPY {table} FROM STDIN WITH ({case.options})"
     with loads.connect(on_error="resume_next") as connection:
-        if case["id"] == "c04-utf16":
+        if case.id == "c04":
             with pytest.raises(psycopg.errors.CharacterNotInRepertoire, match="UTF-16"):
                 load(connection, sql, *rows)
             assert loads.all_kept() == before
             return
         tag = load(connection, sql, *rows)
-    expected = {int(number): state for number, state in case["expect"].items() if state != "SKIP"}
-    if case["id"] == "c31-end-marker":
+    expected = {number: state for number, state in case.expect.items() if state != "SKIP"}
+    if case.id == "c31":
         assert int(tag.split()[1]) == (4 if loads.databases.version >= 18 else 1)
         expected = {}
     if not expected:
         assert loads.all_kept() == before
         return
     kept = loads.kept(table)
-    starts = [sum(map(len, rows[: number + case["header"]])) for number in range(len(rows))]
+    starts = [sum(map(len, rows[: number + case.header])) for number in range(len(rows))]
     found = {starts.index(fact["offset"]) + 1: fact["sqlstate"] for fact in kept.facts}
     assert found == expected
-    header = b"".join(rows[: case["header"]])
-    bad = [rows[number - 1 + case["header"]] for number in expected]
-    if case["id"] == "c18-unterminated":
+    header = b"".join(rows[: case.header])
+    bad = [rows[number - 1 + case.header] for number in expected]
+    if case.id == "c18":
         bad = [b"".join(rows[2:])]  # the quote is open to the end
     assert kept.dat.startswith(header)
     assert sorted(fact["row"] for fact in kept.facts) == sorted(row.decode("utf-8", "backslashreplace") for row in bad)
@@ -203,7 +202,7 @@ def row_by_row(dsn: str, rows: list[bytes]) -> dict[int, str]:
 
 
 @pytest.mark.parametrize("batch_rows", [1, 7, 25000])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_random_rows_are_stored_as_one_by_one(loads: Loads, seed: int, batch_rows: int) -> None:
     rng = random.Random(seed)
     rows = random_rows(rng, 150)

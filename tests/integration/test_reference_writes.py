@@ -192,6 +192,22 @@ def test_results_in_binary(shop: Shop) -> None:
         assert reply.rows == [[b"\0\0\0\x03", b"c"]]
 
 
+def test_a_moment_that_each_shard_has_kept_for_itself(shop: Shop) -> None:
+    """DEFAULT 'now' becomes a constant when the table is made, on each shard another."""
+    with shop.connect() as connection:
+        connection.execute("CREATE TABLE dated (id int PRIMARY KEY, at timestamptz DEFAULT 'now', day date)")
+        try:
+            connection.execute("ALTER TABLE dated ALTER day SET DEFAULT 'today'")
+            connection.execute("INSERT INTO dated (id) VALUES (1)")
+            connection.execute("INSERT INTO dated VALUES (2, DEFAULT, DEFAULT), (3, '2024-01-01', '2024-01-01')")
+            connection.execute("UPDATE dated SET at = DEFAULT WHERE id = 3")
+            with connection.cursor().copy("COPY dated (id) FROM STDIN") as copy:
+                copy.write_row((4,))
+            assert len(shop.copies("dated")) == 4
+        finally:
+            connection.execute("DROP TABLE dated")
+
+
 def test_rows_that_refer_to_each_other(shop: Shop) -> None:
     """Within one statement they may come in any order."""
     with shop.connect() as connection:

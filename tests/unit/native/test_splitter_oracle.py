@@ -161,6 +161,7 @@ def random_stream(rng: random.Random, tokens: list[bytes], delimiter: bytes) -> 
     return out[: len(out) - rng.choice([0, 0, 1, 2])]
 
 
+@pytest.mark.newest
 def test_random_text(connection: psycopg.Connection[Any], pg_version: int) -> None:
     rng = random.Random(1)
     tokens = [b"a", b"bc", b"\\N", b"\\\\", b"\\t", b"\\x41", b"\\101", b"\\\n", b"\\\t", b"x" * 70, b"1", b"\xc3\xa9"]
@@ -170,6 +171,7 @@ def test_random_text(connection: psycopg.Connection[Any], pg_version: int) -> No
         check(connection, random_stream(rng, tokens + marker, b"\t"), rng.choice([1, 5, 64, 1000]), options)
 
 
+@pytest.mark.newest
 def test_random_csv(connection: psycopg.Connection[Any], pg_version: int) -> None:
     rng = random.Random(2)
     for _ in range(STREAMS):

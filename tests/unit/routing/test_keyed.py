@@ -240,7 +240,7 @@ def plan_of(sql: str, table: Resolved, params: tuple[ParamValue, ...]) -> Plan |
         return None
 
 
-@settings(max_examples=500, deadline=None)  # about one in ten has a shard by its key
+@settings(max_examples=200, deadline=None)  # about one in ten has a shard by its key
 @given(st.sampled_from(sorted(KEYS)), STATEMENTS, st.lists(PARAMS, min_size=1, max_size=2).map(tuple))
 def test_a_shard_by_the_key_is_the_route_s(kind: str, sql: str, params: tuple[ParamValue, ...]) -> None:
     [statement] = analyze(sql)
@@ -260,7 +260,7 @@ CONSTANTS = st.one_of(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.sampled_from(sorted(KEYS)), STATEMENTS, st.lists(CONSTANTS, min_size=2, max_size=2))
 def test_constants_are_read_in_their_places(kind: str, sql: str, constants: list[tuple[int, bytes, str]]) -> None:
     """A text and the same with its constants taken out go to the same shard."""
