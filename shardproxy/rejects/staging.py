@@ -88,7 +88,7 @@ class Staging:
         columns = ", ".join(f"{name}::pg_catalog.text AS {name}" if text else name for name in names)
         sql = f"""CREATE {kind} TABLE {table.removeprefix("pg_temp.")} {end} AS SELECT {columns}
             FROM {target.quoted} WITH NO DATA;
-            ALTER TABLE {table} ADD COLUMN {N} pg_catalog.int8 GENERATED ALWAYS AS IDENTITY"""
+            ALTER TABLE {table} ADD COLUMN {N} pg_catalog.int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY"""
         if defaults and not text:
             given = {column["name"]: column["default"] for column in target.facts["columns"]}
             sql += "".join(
@@ -137,12 +137,16 @@ class Staging:
             found[int(number)] = Refused(int(number), state, message, detail, hint, columns[int(place)])
         return found
 
-    async def numbers(self) -> list[int]:
-        """Return the numbers of the rows that have come last, ascending."""
-        rows = await self._connection.fetch(f"SELECT {N} FROM {self._made[False]} WHERE {N} > {self.last} ORDER BY 1")
-        found = [int(row[0] or 0) for row in rows]
-        self.last = found[-1] if found else self.last
-        return found
+    async def numbers(self) -> Sequence[int]:
+        """Return the numbers of the rows that have come last, ascending: they have no gap."""
+        asked = f"SELECT pg_catalog.min({N}), pg_catalog.max({N}), pg_catalog.count(*)"
+        sql = f"{asked} FROM {self._made[False]} WHERE {N} > {self.last}"
+        first, last, count = await self._connection.fetch_row(sql, 3)
+        if first is None:
+            return ()
+        found = range(int(first), int(last or 0) + 1)
+        self.last = found[-1]
+        return found if len(found) == int(count or 0) else ()
 
     async def suspects(self, after: int) -> list[int]:
         """Return the numbers of the rows after one that a constraint speaks against."""
