@@ -188,10 +188,17 @@ class Isolation:
         return rows, False
 
     async def _types_by_skipping(self, rows: Rows, outcome: Outcome) -> tuple[Rows, bool]:
-        copied = await self._copy(self._copy_sql(self._target.quoted, where=self._target.where, skip=True), rows)
+        # What it stores goes again if it does not tell which rows it has skipped.
+        await self._connection.execute(f"SAVEPOINT {SAVEPOINT}")
+        try:
+            copied = await self._copy(self._copy_sql(self._target.quoted, where=self._target.where, skip=True), rows)
+            rejects = [] if copied.error is not None else await self._skipped(rows, copied)
+        except UnsettledError:
+            await undo(self._connection)
+            raise
+        await self._connection.execute(f"RELEASE SAVEPOINT {SAVEPOINT}")
         if copied.error is not None:
             return rows, False
-        rejects = await self._skipped(rows, copied)
         outcome.rejects += rejects
         outcome.stored += copied.count
         outcome.dropped += len(rows) - len(rejects) - copied.count

@@ -227,6 +227,19 @@ def test_random_rows_are_stored_as_one_by_one(loads: Loads, seed: int, batch_row
 # What keeps rows safe.
 
 
+def test_rows_that_only_copy_itself_can_judge_are_stored_once(loads: Loads) -> None:
+    """A domain may refuse NULL, for which there is no value to ask its type about."""
+    execute(
+        loads.databases.shards[0],
+        """DROP SCHEMA IF EXISTS cases CASCADE; CREATE SCHEMA cases; SET search_path = cases;
+        CREATE DOMAIN given AS text NOT NULL; CREATE TABLE t (a int, b given)""",
+    )
+    with loads.connect(on_error="resume_next") as connection:
+        assert load(connection, "COPY t FROM STDIN", b"1\tx\n2\t\\N\nz\tx\n3\ty\n") == "COPY 2"
+    assert query(loads.databases.shards[0], "SELECT a, b::text FROM cases.t ORDER BY a") == [(1, "x"), (3, "y")]
+    assert [(fact["line"], fact["sqlstate"]) for fact in loads.kept("t").facts] == [(2, "23502"), (3, "22P02")]
+
+
 def test_all_or_nothing_and_the_clients_own_transaction(loads: Loads) -> None:
     loads.databases.execute("TRUNCATE sharded", oracle=False)
     rows = b"1,2024-01-01,a,1\n2,x,b,1\n3,2024-01-01,c,1\n"
