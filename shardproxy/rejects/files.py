@@ -16,14 +16,11 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from shardproxy.copy.binary import HEADER, TRAILER
 from shardproxy.errors import PgError
 from shardproxy.rejects.reject import Reject
+from shardproxy.sqlstate import DISK_FULL, IO_ERROR
 
-DISK_FULL: Final = "53100"
-IO_ERROR: Final = "58030"
-
-_SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-_TRAILER: Final = b"\xff\xff"
 SHOWN: Final = 200
 """Bytes of a row in the .log."""
 
@@ -67,7 +64,7 @@ class RejectFiles:
         """Have all of it on the disk."""
         try:
             if self._files and self._binary:
-                self._files["dat"].write(_TRAILER)
+                self._files["dat"].write(TRAILER)
             for file in self._files.values():
                 file.flush()
                 os.fsync(file.fileno())
@@ -93,7 +90,7 @@ class RejectFiles:
             path = self.stem.with_name(f"{self.stem.name}.{ending}")
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             self._files[ending] = os.fdopen(descriptor, "wb")
-        self._files["dat"].write(_SIGNATURE if self._binary else self.header)
+        self._files["dat"].write(HEADER if self._binary else self.header)
         return self._files
 
     def _for_people(self, reject: Reject) -> str:

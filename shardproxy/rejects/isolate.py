@@ -9,9 +9,11 @@ In this order, each only if the one before does not settle it:
 4. COPY again and again, of less and less.
 """
 
+from array import array
 from collections.abc import Awaitable, Sequence
 from typing import Final, TypeVar
 
+from shardproxy.copy.binary import HEADER, TRAILER
 from shardproxy.copy.fields import read_fields, without_newline
 from shardproxy.copy.lines import map_context
 from shardproxy.copy.options import CopyOptions
@@ -25,10 +27,7 @@ from shardproxy.rejects.reject import Outcome, Reject, Rows, is_fatal
 from shardproxy.rejects.staging import N, Refused, Staging, encoded, numbered
 from shardproxy.rejects.target import Asked, Target
 from shardproxy.shard.connection import Connection
-from shardproxy.sqlstate import (
-    FOREIGN_KEY_VIOLATION,
-    INSUFFICIENT_PRIVILEGE,
-)
+from shardproxy.sqlstate import FOREIGN_KEY_VIOLATION, INSUFFICIENT_PRIVILEGE, INTERNAL_ERROR
 
 T = TypeVar("T")
 
@@ -81,11 +80,14 @@ class Isolation:
 
     # From the outside in.
 
-    async def store(self, rows: Rows) -> Outcome:
-        """Store rows of a batch that has failed as a whole; raise for an error that is not of a row."""
+    async def store(self, data: bytes, marks: "array[int]", newline: int) -> Outcome:
+        """Store rows of a batch that has failed as a whole; raise for an error that is not of a row.
+
+        `marks` and `newline` are the splitter's: where each row stands in the client's input, and what ends rows there.
+        """
         await self._learn()
         outcome = Outcome()
-        rows = await self._look(rows, outcome)
+        rows = await self._look(data, marks, newline, outcome)
         if not rows:
             return outcome
         error = await self._plain(rows, outcome) if outcome.rejects else None
@@ -123,7 +125,7 @@ class Isolation:
         data = rows.bytes
         pieces = (data[at : at + PIECE] for at in range(0, len(data), PIECE))
         if self._options.format == "binary":
-            pieces = (piece for group in ((_SIGNATURE,), pieces, (_TRAILER,)) for piece in group)
+            pieces = (piece for group in ((HEADER,), pieces, (TRAILER,)) for piece in group)
         copied = await copy(self._connection, sql, pieces)
         if copied.error is not None and is_fatal(copied.error.sqlstate):
             raise copied.error
@@ -139,10 +141,14 @@ class Isolation:
 
     # 1. Without a server.
 
-    async def _look(self, rows: Rows, outcome: Outcome) -> Rows:
+    async def _look(self, data: bytes, marks: "array[int]", newline: int, outcome: Outcome) -> Rows:
         """Set aside what can be seen to be bad; return the other rows."""
         options, names = self._options, self._target.columns
-        _, spans, faults = looking(options, self._target.version, len(names), utf8=self._utf8)(rows.data, 0)
+        look = looking(options, self._target.version, len(names), utf8=self._utf8)
+        ends, spans, faults = look(data, newline)
+        rows = Rows(data, ends, marks[::2], marks[1::2], range(len(ends)))
+        if len(ends) != len(rows.lines):
+            raise PgError(INTERNAL_ERROR, f"{len(rows.lines)} rows were sent to a shard, and {len(ends)} are there")
         self._spans = spans
         rows.extra_lines = self._textual and len(spans) > 0 and spans[-1] != len(spans)
         rejects = [
@@ -159,7 +165,7 @@ class Isolation:
         return rows.without({number for number, *_ in faults})
 
     async def _first_invalid(self, rejects: Sequence[Reject]) -> list[Refused | None]:
-        """Return, for each row, what the type of the first value says that it does not take; None if all do."""
+        """Return, for each row, why the first bad value is refused by its type; None if there is none."""
         names = self._target.columns
         asked, at = [], []
         for place, reject in enumerate(rejects):
@@ -239,21 +245,15 @@ class Isolation:
         copied = await self._copy(self._copy_sql(table, text=True), rows)
         if copied.error is not None:
             return rows, False
-        first, count = await self._text_numbers(table)
-        if count != len(rows):
+        row_of = dict(zip(await self._staging.numbers(text=True), rows.picked, strict=False))
+        if len(row_of) != len(rows):
             raise UnsettledError
         refused = await self._staging.invalid()
         await self._staging.clear(text=True)
-        numbers = {rows.picked[n - first]: one for n, one in refused.items()}
+        numbers = {row_of[n]: one for n, one in refused.items()}
         outcome.rejects += [_reject(rows.reject(number, "", ""), one) for number, one in numbers.items()]
         rows = rows.without(set(numbers))
         return rows, not rows or (bool(numbers) and await self._plain(rows, outcome) is None)
-
-    async def _text_numbers(self, table: str) -> tuple[int, int]:
-        first, count = await self._connection.fetch_row(
-            f"SELECT pg_catalog.min({N}), pg_catalog.count(*) FROM {table}", 2
-        )
-        return int(first or 0), int(count or 0)
 
     # 3. Constraints.
 
@@ -266,7 +266,7 @@ class Isolation:
             table = await staging.make(defaults=self._options.default is not None)
         except PgError as error:
             raise _unless_denied(error) from error
-        before = staging.last
+        before = staging.last[False]
         skip = self._textual and target.version >= SKIPS
         copied = await self._copy(self._copy_sql(table, skip=skip), rows)
         if copied.error is not None:
@@ -297,11 +297,8 @@ class Isolation:
     async def _insert(self, before: int, count: int) -> tuple[int, list[Refused]]:
         """Store the `count` staged rows after a number; return how many are, and what speaks against others."""
         staging = self._staging
-        if not self._target.in_sets:
-            refused = await staging.insert_each(f"{N} > {before}")
-            return count - len(refused), refused
         # In front of the others: one of those may take the place of a row that is refused.
-        suspects = await self._tried(staging.suspects(before))
+        suspects = await self._tried(staging.suspects(before)) if self._target.in_sets else None
         if suspects is None:
             refused = await staging.insert_each(f"{N} > {before}")
             return count - len(refused), refused
@@ -359,10 +356,6 @@ class Isolation:
             return None
         _, line = map_context(error.context, self._target.name, lambda line: line)
         return None if line is None else rows.at_line(line, self._spans)
-
-
-_SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-_TRAILER: Final = b"\xff\xff"
 
 
 def _unless_denied(error: PgError) -> Exception:

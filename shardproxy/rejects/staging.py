@@ -74,8 +74,8 @@ class Staging:
         name = f"load_{connection.pid}"
         self.table = f"pg_temp.{name}" if schema is None else f"{ascii_identifier(schema)}.{name}"
         self._made: dict[bool, str] = {}
-        self.last = 0
-        """The number of the last row."""
+        self.last = {False: 0, True: 0}
+        """The number of the last row: in the table of the target's types, in that of text."""
 
     async def make(self, *, text: bool = False, defaults: bool = False) -> str:
         """Make the table, with the target's types or with text, if there is none yet; return its name."""
@@ -137,15 +137,15 @@ class Staging:
             found[int(number)] = Refused(int(number), state, message, detail, hint, columns[int(place)])
         return found
 
-    async def numbers(self) -> Sequence[int]:
+    async def numbers(self, *, text: bool = False) -> Sequence[int]:
         """Return the numbers of the rows that have come last, ascending: they have no gap."""
         asked = f"SELECT pg_catalog.min({N}), pg_catalog.max({N}), pg_catalog.count(*)"
-        sql = f"{asked} FROM {self._made[False]} WHERE {N} > {self.last}"
+        sql = f"{asked} FROM {self._made[text]} WHERE {N} > {self.last[text]}"
         first, last, count = await self._connection.fetch_row(sql, 3)
         if first is None:
             return ()
         found = range(int(first), int(last or 0) + 1)
-        self.last = found[-1]
+        self.last[text] = found[-1]
         return found if len(found) == int(count or 0) else ()
 
     async def suspects(self, after: int) -> list[int]:

@@ -3,17 +3,13 @@
 import struct
 from collections.abc import Sequence
 from itertools import chain, repeat
-from typing import Any, Final
+from typing import Any
 
+from shardproxy.copy.binary import HEADER, TRAILER
 from shardproxy.rows.encoder import Encoder, Nul, Types
 from shardproxy.rows.literals import replace_nul
 from shardproxy.rows.packing import NULL
 from shardproxy.rows.pgtypes import PgType, type_of
-
-HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-"""The signature, no flags, no header extension."""
-
-TRAILER: Final = b"\xff\xff"
 
 
 class BinaryEncoder(Encoder):

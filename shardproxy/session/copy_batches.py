@@ -63,7 +63,6 @@ class Batches:
         keeping: Keeping,
     ) -> None:
         """`connections` are those of the shards that may get rows, joined to the transaction."""
-        assert setup.options is not None
         self.response = decode.CopyResponse(0, ())
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._setup = setup
@@ -155,9 +154,6 @@ class Batches:
         self._hold()
         return used
 
-    def flush(self) -> None:
-        """Batches leave by themselves."""
-
     def _pass_on(self, sealed: list[tuple[int, bytes]]) -> None:
         for shard, message in sealed:
             if shard == self._aside:
@@ -232,20 +228,12 @@ class Batches:
         if self._error is not None:
             raise self._error
         part.most = self._keeping.batch_rows
-        outcome = await part.isolation.store(self._rows(batch))
+        data = b"".join(message[MESSAGE_HEADER:] for message in batch.messages)
+        batch.messages.clear()
+        outcome = await part.isolation.store(data, batch.marks, self._splitter.newline)
         part.outcome.stored += outcome.stored
         part.outcome.dropped += outcome.dropped
         self._set_aside(part, outcome, count)
-
-    def _rows(self, batch: Batch) -> Rows:
-        assert batch.marks is not None
-        data = b"".join(message[MESSAGE_HEADER:] for message in batch.messages)
-        batch.messages.clear()
-        lines, offsets = batch.marks[::2], batch.marks[1::2]
-        ends, _, _ = self._look(data, self._splitter.newline)
-        if len(ends) != len(lines):
-            raise PgError(INTERNAL_ERROR, f"{len(lines)} rows were sent to a shard, and {len(ends)} are there")
-        return Rows(data, ends, lines, offsets, range(len(ends)))
 
     def _set_aside(self, part: Part, outcome: Outcome, judged: int) -> None:
         self._keeping.judged(judged, outcome.rejects, shard=part.connection.name if len(self._parts) > 1 else None)

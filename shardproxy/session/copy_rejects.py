@@ -35,24 +35,17 @@ def is_setting(name: str) -> bool:
 def settled(load: Load, values: Sequence[bytes | None]) -> Load:
     """Return what holds for a COPY, given the session's values in the order of NAMES."""
     given = {name: value.decode("utf-8", "replace") for name, value in zip(NAMES, values, strict=True) if value}
-    try:
-        if given.get("on_error", "stop") not in {"stop", "resume_next"}:
-            raise ValueError("on_error")
-        RejectLimit.parse(given.get("reject_limit", ""))
-        numbers: dict[str, object] = {name: int(given[name]) for name in ("batch_rows", "batch_size") if name in given}
-        if any(int(given[name]) < 1 for name in numbers):
-            raise ValueError("a batch")
-    except ValueError:
-        wrong = next(name for name in NAMES if name in given and not _valid(name, given[name]))
-        raise PgError(
-            INVALID_PARAMETER_VALUE,
-            f'invalid value for parameter "shardproxy.{wrong}": "{given[wrong]}"',
-            hint=_HINTS[wrong],
-        ) from None
-    changed: dict[str, object] = dict(given)
-    changed.update(numbers)
-    return load.model_copy(update=changed)
+    for name, value in given.items():
+        if not _valid(name, value):
+            raise PgError(
+                INVALID_PARAMETER_VALUE,
+                f'invalid value for parameter "shardproxy.{name}": "{value}"',
+                hint=_HINTS[name],
+            )
+    return load.model_copy(update={name: int(value) if name in _NUMBERS else value for name, value in given.items()})
 
+
+_NUMBERS: Final = frozenset({"batch_rows", "batch_size"})
 
 _HINTS: Final = {
     "on_error": "Available values: stop, resume_next.",
@@ -65,13 +58,13 @@ _HINTS: Final = {
 def _valid(name: str, value: str) -> bool:
     if name == "on_error":
         return value in {"stop", "resume_next"}
-    if name == "reject_limit":
-        try:
-            RejectLimit.parse(value)
-        except ValueError:
-            return False
-        return True
-    return value.isascii() and value.isdigit() and int(value) > 0
+    if name in _NUMBERS:
+        return value.isascii() and value.isdigit() and int(value) > 0
+    try:
+        RejectLimit.parse(value)
+    except ValueError:
+        return False
+    return True
 
 
 def check_load(load: Load) -> Path:

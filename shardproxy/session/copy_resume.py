@@ -67,8 +67,6 @@ class Resuming:
         setup = await prepare_copy(database, shards, self._names, self._executor, statement, sql, guarded=False)
         await self._executor.joined(setup.plan)
         table = setup.table
-        assert table is not None
-        assert setup.options is not None
         numbers = (FIRST,) if setup.everywhere else setup.shards
         asked = Asked(table.schema, table.name, setup.columns, where_of(statement.text) if statement.has_where else "")
         connections = dict(zip(numbers, await shards.join(numbers), strict=True))
@@ -91,7 +89,6 @@ class Resuming:
         self, statement: CopyFrom, setup: CopySetup, connections: Mapping[int, Connection], own: Set[int]
     ) -> Spread | None:
         """Have the first shard's rows of a reference table stored by the others."""
-        assert setup.table is not None
         written = await self._names.written({statement.table: setup.table})
         if written is None:
             return None

@@ -72,15 +72,15 @@ class CopySetup:
     """The columns by which each shard's rows were placed, to be confirmed; empty where they do not matter."""
     looked: Looked | None
     """What each shard is asked to confirm in front of the COPY; None if all were looked at in this transaction."""
-    verify: Verify | Spread | None = None
+    verify: Verify | Spread | None
     """What makes a reference table's copies equal when its shards have the rows."""
-    columns: tuple[str, ...] = ()
+    table: Resolved
+    columns: tuple[str, ...]
     """Those that the rows have, in their order."""
-    options: CopyOptions | None = None
-    encoding: str = "UTF8"
+    options: CopyOptions
+    encoding: str
     """That of the data."""
-    table: Resolved | None = None
-    bare_splitter: NewSplitter | None = None
+    bare_splitter: NewSplitter
     """`new_splitter` without what watches it."""
     answers: dict[int, bytes] = field(default_factory=dict)
     """How each shard has answered guard and COPY, well, when they were sent with the data: it will do so again."""
@@ -202,10 +202,10 @@ async def prepare_copy(
         placed_by,
         looked,
         verify,
+        table=tables[copy.table],
         columns=columns,
         options=copy.options,
         encoding=encoding,
-        table=tables[copy.table],
         bare_splitter=bare_splitter or new_splitter,
     )
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from shardproxy.copy.binary import HEADER, SIGNATURE
 from shardproxy.errors import PgError, ProtocolError
 from shardproxy.session.portals import Portal
 from shardproxy.shard.connection import Reply
@@ -15,7 +16,6 @@ from shardproxy.wire.usertypes import TypeMap, UnknownOidError, is_own, type_oid
 
 DESCRIPTIONS = frozenset({B.ROW_DESCRIPTION, B.PARAMETER_DESCRIPTION})
 
-_SIGNATURE = b"PGCOPY\n\xff\r\n\0"
 _END = b"\xff\xff"
 
 
@@ -43,8 +43,8 @@ class Carrying(NamedTuple):
     def _copied(self, payload: bytes) -> bytes:
         """Return a CopyData's payload in binary: PostgreSQL puts one row into each, and the header before the first."""
         header = b""
-        if payload.startswith(_SIGNATURE):
-            size = len(_SIGNATURE) + 8
+        if payload.startswith(SIGNATURE):
+            size = len(HEADER)
             if len(payload) < size:
                 raise ProtocolError("a COPY header is cut")
             size += int.from_bytes(payload[size - 4 : size])

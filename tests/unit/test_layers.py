@@ -45,6 +45,7 @@ SIBLINGS = {
     # Within one height: importer -> what it may import beside itself.
     "errors": {"sqlstate"},
     "copy": {"native"},
+    "rows": {"copy"},
     "routing": {"sql"},
     "demo": {"embedded"},
 }

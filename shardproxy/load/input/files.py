@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from shardproxy.copy.binary import HEADER, TRAILER
 from shardproxy.copy.options import CopyOptions
 from shardproxy.errors import PgError
 from shardproxy.load.input.alterations import Alteration, Alterations
@@ -23,7 +24,7 @@ from shardproxy.load.input.columns import layout
 from shardproxy.load.input.compression import entries
 from shardproxy.load.input.convert import Converter, converter
 from shardproxy.load.input.errors import InputError
-from shardproxy.load.input.frames import BINARY_HEADER, BINARY_TRAILER, binary_frames, binary_header, line_frames
+from shardproxy.load.input.frames import binary_frames, binary_header, line_frames
 from shardproxy.load.input.open import Source, give_up, sources
 from shardproxy.load.input.preamble import Begin, Preamble, read_preamble
 from shardproxy.load.input.reading import Column, Reading
@@ -110,10 +111,10 @@ def _binary(name: str, pieces: Iterator[bytes], reading: Reading) -> File:
     while (size := binary_header(begin.data, name)) is None:
         if not begin.more():
             raise InputError(BAD_COPY_FILE_FORMAT, "the header of the binary file is cut short", file=name)
-    head = begin.take(size)[: len(BINARY_HEADER) - 4] + bytes(4)  # without its extension
+    head = begin.take(size)[: len(HEADER) - 4] + bytes(4)  # without its extension
     rest = begin.rest()
     chunks = _chunks(binary_frames(rest, name, reading.max_row_bytes, size), Form(name, None), rest)
-    return File(name, reading.columns, reading.output, chunks, head=head, tail=BINARY_TRAILER)
+    return File(name, reading.columns, reading.output, chunks, head=head, tail=TRAILER)
 
 
 def _chunks(frames: Iterator[Frame], form: Form, pieces: Iterator[bytes]) -> Iterator[Chunk]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Final
 
+from shardproxy.copy.binary import HEADER, SIGNATURE, TRAILER
 from shardproxy.copy.options import CopyOptions
 from shardproxy.load.input.chunk import binary_end
 from shardproxy.load.input.errors import InputError
@@ -21,13 +22,6 @@ FEED: Final = 1 << 16
 
 _MESSAGE: Final = 5
 """Bytes of a CopyData message before its data."""
-
-_SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0"
-_HEADER: Final = 19
-"""Bytes of a binary file before the extension of its header: signature, flags, length of the extension."""
-
-BINARY_HEADER: Final = _SIGNATURE + bytes(8)
-BINARY_TRAILER: Final = b"\xff\xff"
 
 
 class Border:
@@ -131,13 +125,13 @@ def line_frames(pieces: Iterator[bytes], scanner: Scanner, options: CopyOptions,
 
 def binary_header(begin: bytes, name: str) -> int | None:
     """Return how many bytes the header has that a binary file begins with; None where more are needed to tell."""
-    if not begin.startswith(_SIGNATURE[: len(begin)]):
+    if not begin.startswith(SIGNATURE[: len(begin)]):
         raise InputError(BAD_COPY_FILE_FORMAT, "COPY file signature not recognized", file=name, offset=0)
-    if len(begin) < _HEADER:
+    if len(begin) < len(HEADER):
         return None
     if begin[11:13] != b"\0\0":  # the upper half of the flags: critical ones, of which none is known
         raise InputError(BAD_COPY_FILE_FORMAT, "unrecognized critical flags in COPY file header", file=name, offset=11)
-    size = _HEADER + int.from_bytes(begin[15:_HEADER], "big")
+    size = len(HEADER) + int.from_bytes(begin[15 : len(HEADER)], "big")
     return size if size <= len(begin) else None
 
 
@@ -147,8 +141,8 @@ def binary_frames(pieces: Iterator[bytes], name: str, limit: int, offset: int) -
     A last row that is cut short, or cannot be understood, is a row all the same: PostgreSQL refuses it.
     """
     border = Border(Splitter(Placement.single(1, 0), format="binary"))
-    border.feed(BINARY_HEADER)
-    held, used, rows = b"", len(BINARY_HEADER), 0
+    border.feed(HEADER)
+    held, used, rows = b"", len(HEADER), 0
     moved = offset - used
     last: Frame | None = None
     for piece in pieces:
@@ -167,10 +161,10 @@ def binary_frames(pieces: Iterator[bytes], name: str, limit: int, offset: int) -
             message = f"the row is longer than max_row_bytes ({limit})"
             raise InputError(PROGRAM_LIMIT_EXCEEDED, message, file=name, line=rows + 1, offset=used + moved)
     if last is not None:
-        if not held and last.data.endswith(BINARY_TRAILER) and _rows_end(last) < len(last.data):
-            last.data = last.data[: -len(BINARY_TRAILER)]
+        if not held and last.data.endswith(TRAILER) and _rows_end(last) < len(last.data):
+            last.data = last.data[: -len(TRAILER)]
         yield last
-    if held not in {b"", BINARY_TRAILER}:
+    if held not in {b"", TRAILER}:
         yield Frame(held, 1, rows + 1, used + moved)
 
 

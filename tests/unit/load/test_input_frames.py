@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shardproxy.copy.binary import HEADER
 from shardproxy.copy.options import CopyOptions
 from shardproxy.load.input import Alterations, Chunk, InputError, Reading, read
 from shardproxy.load.input.dialect import copy_dialect
-from shardproxy.load.input.frames import BINARY_HEADER, line_frames
+from shardproxy.load.input.frames import line_frames
 from shardproxy.load.input.scan import Frame, Position, Scanner
 from tests.support.reference_splitter import LineReader, Options, RefusedError
 from tests.unit.load.conftest import ReadBytes, options
@@ -185,20 +186,20 @@ def binary(rows: list[list[bytes | None]]) -> list[bytes]:
 @pytest.mark.parametrize("trailer", [b"\xff\xff", b""])
 def test_binary_rows(extension: bytes, trailer: bytes, read_bytes: ReadBytes) -> None:
     rows = binary([[b"x" * (number % 7), None] for number in range(100)] + [[b"y" * 200_000, None], [b"z", None]])
-    header = BINARY_HEADER[:-4] + len(extension).to_bytes(4, "big") + extension
+    header = HEADER[:-4] + len(extension).to_bytes(4, "big") + extension
     made = read_bytes(header + b"".join(rows) + trailer, copy={"format": "binary"})
     assert made.rows == rows
     [(file, _)] = made.files
-    assert (file.head, file.tail) == (BINARY_HEADER, b"\xff\xff")
+    assert (file.head, file.tail) == (HEADER, b"\xff\xff")
     assert [place.line for place in made.places] == list(range(1, 103))
     assert made.places[0].offset == len(header)
 
 
 def test_binary_input_that_is_none(read_bytes: ReadBytes) -> None:
-    for data, message in ((b"1,x\n", "signature not recognized"), (BINARY_HEADER[:12], "cut short")):
+    for data, message in ((b"1,x\n", "signature not recognized"), (HEADER[:12], "cut short")):
         with pytest.raises(InputError, match=message):
             read_bytes(data, copy={"format": "binary"})
     row = binary([[b"abc"]])[0]
-    assert read_bytes(BINARY_HEADER + row + row[:5], copy={"format": "binary"}).rows == [row, row[:5]]
+    assert read_bytes(HEADER + row + row[:5], copy={"format": "binary"}).rows == [row, row[:5]]
     with pytest.raises(InputError, match="after EOF marker"):
-        read_bytes(BINARY_HEADER + row + b"\xff\xff" + row, copy={"format": "binary"})
+        read_bytes(HEADER + row + b"\xff\xff" + row, copy={"format": "binary"})
