@@ -74,6 +74,8 @@ class Batches:
         self._splitter = self._new_splitter(set_aside=True)
         self._aside = self._splitter.placement.nshards
         self._messages_aside: list[bytes] = []
+        self._bytes_aside = 0
+        self._header_due = self._options.header != "none"
         self._begun = False
         self._error: PgError | None = None
         self._sql = encoded(copy_sql(asked.quoted, asked.columns, self._options, where=asked.where))
@@ -151,6 +153,8 @@ class Batches:
             full = rows >= part.most or part.batches[-1].size >= self._keeping.batch_size
             if full and self._splitter.streaming != part.shard:
                 self._cut(part, last=False)
+        if self._bytes_aside > self._keeping.batch_size and self._splitter.streaming != self._aside:
+            self._judge_aside()
         self._hold()
         return used
 
@@ -158,6 +162,7 @@ class Batches:
         for shard, message in sealed:
             if shard == self._aside:
                 self._messages_aside.append(message)
+                self._bytes_aside += len(message)
             elif shard in self._parts:
                 self._parts[shard].take(message)
             elif self._splitter.rows_of(shard):
@@ -264,11 +269,15 @@ class Batches:
 
     def _judge_aside(self) -> None:
         """Say what is wrong with the rows that the splitter has set aside."""
+        self._splitter.flush_shard(self._aside)
+        self._pass_on(self._splitter.ready())
         marks = self._splitter.marks(self._aside)
         data = b"".join(message[MESSAGE_HEADER:] for message in self._messages_aside)
         self._messages_aside.clear()
+        self._bytes_aside = 0
         newline = self._splitter.newline
-        if self._options.header != "none":
+        if self._header_due:
+            self._header_due = False
             ends, _, _ = self._look(data, newline)
             end = ends[0] if ends else len(data)
             self._keeping.set_header(data[:end])
@@ -284,7 +293,10 @@ class Batches:
                 rejects.append(rows.reject(number, *words))
             else:
                 rejects.append(self._refused_key(rows, number))
-        self._keeping.judged(len(rejects), rejects)
+        try:
+            self._keeping.judged(len(rejects), rejects)
+        except PgError as error:
+            self._fail(error)
 
     def _refused_key(self, rows: Rows, number: int) -> Reject:
         row = rows.row(number)

@@ -291,6 +291,23 @@ def test_limits_end_a_load(loads: Loads) -> None:
     assert len(loads.all_kept() - before) == 1
 
 
+def test_rows_without_a_shard_are_judged_as_they_come(loads: Loads) -> None:
+    """They are kept in memory for no longer than a batch is, and count for the limits."""
+    loads.databases.execute("TRUNCATE listed", oracle=False)
+    data = b"id\tv\n" + b"".join(b"7\t%07d\n" % number for number in range(300_000))
+    with loads.connect(on_error="resume_next", batch_size="1000") as connection:
+        with pytest.raises(psycopg.errors.InvalidTextRepresentation, match="rows were all bad") as caught:
+            load(
+                connection,
+                "COPY listed FROM STDIN (HEADER)",
+                *(data[at : at + 8000] for at in range(0, len(data), 8000)),
+            )
+        judged = int((caught.value.diag.message_primary or "").split()[2])
+        assert 1000 <= judged < 100_000
+        assert load(connection, "COPY listed FROM STDIN (HEADER)", b"id\tv\n", b"7\t1\n" * 900, b"1\t1\n") == "COPY 1"
+    assert loads.kept("listed").dat == b"id\tv\n" + b"7\t1\n" * 900
+
+
 def test_files_and_the_warning(loads: Loads) -> None:
     loads.databases.execute("TRUNCATE listed", oracle=False)
     said: list[tuple[str, str, str]] = []
