@@ -1,11 +1,12 @@
 """Shards and an oracle of one PostgreSQL version, and fresh databases on them.
 
 `Servers` starts its servers when they are first used. `Databases` is one database of the same name on each
-(or several in one server), dropped at the end, prepared transactions included.
+(or several in one server); at the end they are emptied for the next test, or dropped where that is not enough.
 """
 
 import itertools
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +17,7 @@ import psycopg
 from psycopg import sql
 
 from shardproxy.embedded import Server
+from tests.support.recycled import recycle
 
 SHARDS = 3
 
@@ -24,6 +26,9 @@ SETTINGS = {"shared_buffers": "32MB", "autovacuum": "off", "max_connections": "6
 
 _numbers = itertools.count(1)
 
+USES = 25
+"""How often databases are used: what was deleted stays in their catalogs, as nothing vacuums them."""
+
 
 class Servers:
     """The servers of one version: SHARDS shards and an oracle, each started when first asked for."""
@@ -31,6 +36,7 @@ class Servers:
     def __init__(self, version: int) -> None:
         self.version = version
         self._started: dict[str, Server] = {}
+        self.spare: dict[str, list[_Used]] = defaultdict(list)  # by the arrangement that they are in
 
     def _server(self, name: str) -> Server:
         if name not in self._started:
@@ -59,6 +65,25 @@ class Servers:
 
 
 @dataclass
+class _Used:
+    """Databases, the oracle's last, and how many tests had them."""
+
+    places: list[tuple[Server, str]]
+    times: int = 0
+
+
+def _new(servers: Servers, shards: int, one_server: bool, options: str) -> _Used:
+    name = f"t{os.getpid()}_{next(_numbers)}"
+    shard_servers = [servers.oracle] * shards if one_server else servers.shards[:shards]
+    names = [f"{name}_s{number}" if one_server else name for number in range(len(shard_servers))]
+    places = [*zip(shard_servers, names, strict=True), (servers.oracle, name)]
+    for server, database in places:
+        # Copying files takes 10 ms where the default, writing the copy to the WAL, takes 100.
+        execute(server.dsn(), f'CREATE DATABASE "{database}" STRATEGY file_copy {options}')
+    return _Used(places)
+
+
+@dataclass
 class Databases:
     """Fresh databases, one per shard and one for the oracle."""
 
@@ -69,7 +94,8 @@ class Databases:
     psql: Path
     shard_servers: list[Server]
     oracle_server: Server
-    _places: list[tuple[Server, str]] = field(repr=False)
+    _used: _Used = field(repr=False)
+    _spare: list[_Used] | None = field(repr=False)  # where they go at the end; None if `options` made them
 
     @classmethod
     def create(cls, servers: Servers, *, shards: int = SHARDS, one_server: bool = False, options: str = "") -> Self:
@@ -77,28 +103,22 @@ class Databases:
 
         `options` are CREATE DATABASE's, for instance "TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'".
         """
-        name = f"t{os.getpid()}_{next(_numbers)}"
-        shard_servers = [servers.oracle] * shards if one_server else servers.shards[:shards]
-        names = [f"{name}_s{number}" if one_server else name for number in range(len(shard_servers))]
-        places = [*zip(shard_servers, names, strict=True), (servers.oracle, name)]
-        for server, database in places:
-            # Copying files takes 10 ms where the default, writing the copy to the WAL, takes 100.
-            execute(server.dsn(), f'CREATE DATABASE "{database}" STRATEGY file_copy {options}')
-        dsns = [server.dsn(database) for server, database in places]
-        return cls(
-            servers.version,
-            name,
-            dsns[:-1],
-            dsns[-1],
-            servers.psql,
-            shard_servers,
-            servers.oracle,
-            places,
-        )
+        spare = None if options else servers.spare[f"{shards} {one_server}"]
+        used = spare.pop() if spare else _new(servers, shards, one_server, options)
+        *shard_servers, _ = (server for server, _ in used.places)
+        *dsns, oracle = (server.dsn(database) for server, database in used.places)
+        name = used.places[-1][1]
+        return cls(servers.version, name, dsns, oracle, servers.psql, shard_servers, servers.oracle, used, spare)
 
     def drop(self) -> None:
-        """Remove the databases with whatever is still connected or prepared in them."""
-        for server, database in self._places:
+        """End the databases with whatever is still connected or prepared in them, or empty them for the next test."""
+        self._used.times += 1
+        places = self._used.places
+        again = self._used.times < USES and all(server.running for server, _ in places)
+        if self._spare is not None and again and all(recycle(server.dsn(database)) for server, database in places):
+            self._spare.append(self._used)
+            return
+        for server, database in places:
             if server.running:
                 drop_database(server, database)
 
