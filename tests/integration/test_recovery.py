@@ -258,7 +258,7 @@ async def crashing(start_server: StartServer) -> AsyncIterator[Shards]:
 
 def _of(servers: list[Server]) -> Databases:
     dsns = [server.dsn("postgres") for server in servers]
-    return Databases(18, "postgres", dsns, dsns[0], servers[0].psql, servers, servers[0], [])
+    return Databases(18, "postgres", dsns, dsns[0], servers[0].psql, servers, servers[0])
 
 
 @pytest.mark.parametrize("decided", [False, True])

@@ -229,7 +229,7 @@ async def test_readiness(start_server: StartServer, version: int) -> None:
 def _one(server: Server) -> Databases:
     """A single shard in a server of its own."""
     dsn = server.dsn("postgres")
-    return Databases(server.version, "postgres", [dsn], dsn, server.psql, [server], server, [])
+    return Databases(server.version, "postgres", [dsn], dsn, server.psql, [server], server)
 
 
 async def test_a_participant_dies_while_preparing(shards18: Shards) -> None:

@@ -94,8 +94,8 @@ class Databases:
     psql: Path
     shard_servers: list[Server]
     oracle_server: Server
-    _used: _Used = field(repr=False)
-    _spare: list[_Used] | None = field(repr=False)  # where they go at the end; None if `options` made them
+    _used: _Used = field(default_factory=lambda: _Used([]), repr=False)
+    _spare: list[_Used] | None = field(default=None, repr=False)  # where they go; None if `options` made them
 
     @classmethod
     def create(cls, servers: Servers, *, shards: int = SHARDS, one_server: bool = False, options: str = "") -> Self:

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -259,11 +260,35 @@ def test_fresh_databases_on_each_server(shard_databases: Databases) -> None:
     assert len(ports) == 4
 
 
-def test_databases_in_one_server_go_with_their_prepared_transactions(servers18: Servers) -> None:
+def test_used_databases_are_empty_when_they_are_used_again(servers18: Servers) -> None:
     databases = Databases.create(servers18, one_server=True)
-    databases.execute("CREATE TABLE t (a int)")
+    databases.execute("CREATE TABLE t (a int); CREATE TYPE mood AS ENUM ('ok'); DROP SCHEMA public CASCADE")
+    databases.execute("CREATE SCHEMA other; CREATE TABLE other.t (a int)")
+    held = psycopg.connect(databases.shards[0], autocommit=True)
+    held.execute("BEGIN; LOCK TABLE other.t")
     with psycopg.connect(databases.shards[1], autocommit=True) as connection:
-        connection.execute("BEGIN; INSERT INTO t VALUES (1); PREPARE TRANSACTION 'left'")
+        connection.execute("BEGIN; INSERT INTO other.t VALUES (1); PREPARE TRANSACTION 'left'")
+    databases.drop()
+    again = Databases.create(servers18, one_server=True)
+    assert again.shards == databases.shards
+    namespaces = "SELECT nspname, nspacl::text FROM pg_namespace WHERE nspname !~ '^(pg|information)_'"
+    assert [*again.rows(namespaces), again.oracle_rows(namespaces)] == [
+        [("public", "{pg_database_owner=UC/pg_database_owner,=U/pg_database_owner}")]
+    ] * 4
+    assert again.oracle_rows("SELECT gid FROM pg_prepared_xacts WHERE gid = 'left'") == []
+    assert held.closed or _lost(held)
+    again.drop()
+
+
+def _lost(connection: "psycopg.Connection[Any]") -> bool:
+    with pytest.raises(psycopg.OperationalError):
+        connection.execute("SELECT 1")
+    return connection.closed
+
+
+def test_databases_that_cannot_be_emptied_go(servers18: Servers) -> None:
+    databases = Databases.create(servers18, one_server=True)
+    execute(databases.shards[1], f"ALTER DATABASE {databases.name}_s1 SET work_mem = '1MB'")
     databases.drop()
     left = query(databases.oracle_server.dsn(), "SELECT datname FROM pg_database WHERE datname LIKE 't%\\_%'")
     assert databases.name not in {name for (name,) in left}
