@@ -10,18 +10,19 @@ from shardproxy.rejects.reject import Rows
 from shardproxy.sqlstate import BAD_COPY_FILE_FORMAT, CHARACTER_NOT_IN_REPERTOIRE
 
 Fault = tuple[int, int, int, str | None, str | None]
-Looked = tuple["array[int]", "array[int]", list[Fault]]
+Look = Callable[[bytes, int], tuple["array[int]", "array[int]", list[Fault]]]
+"""check_rows for one COPY: it takes rows and the newline that they should have, 0 for the first one's."""
 
 
-def looking(options: CopyOptions, version: int, fields: int, *, utf8: bool = False) -> Callable[[bytes, int], Looked]:
-    """Return check_rows for a COPY: it takes rows and the newline that they should have, 0 for the first one's."""
+def looking(options: CopyOptions, version: int, fields: int, *, utf8: bool = False) -> Look:
+    """Return check_rows for a COPY."""
     check = partial(check_rows, format=options.format, server_version=version, utf8=utf8)
     if options.format != "binary":
         check = partial(check, delimiter=_marker(options.delimiter))
     if options.format == "csv":
         check = partial(check, quote=_marker(options.quote), escape=_marker(options.escape))
 
-    def look(data: bytes, newline: int) -> Looked:
+    def look(data: bytes, newline: int) -> tuple["array[int]", "array[int]", list[Fault]]:
         return check(data, fields, newline=newline)
 
     return look

@@ -41,8 +41,12 @@ class RejectFiles:
         self._files: dict[str, io.BufferedWriter] = {}
         self.header = b""
         """The input's header, newline and all, to begin the .dat with."""
-        self.source = ""
-        """The name of the file that the rows are from, if they are from one."""
+        self._unended = False  # the last row in the .dat has no newline
+
+    @property
+    def made(self) -> bool:
+        """Whether there has been a reject."""
+        return bool(self._files)
 
     @property
     def dat(self) -> Path:
@@ -54,7 +58,10 @@ class RejectFiles:
         try:
             for reject in rejects:
                 files = self._files or self._open()
+                if self._unended:
+                    files["dat"].write(b"\n")  # the end of another file, or of what is tried again
                 files["dat"].write(reject.row)
+                self._unended = not (self._binary or reject.row.endswith((b"\n", b"\r")))
                 files["log"].write(self._for_people(reject).encode("utf-8", "backslashreplace"))
                 files["jsonl"].write(self._for_programs(reject).encode("utf-8", "backslashreplace"))
         except OSError as error:
@@ -71,7 +78,6 @@ class RejectFiles:
                 file.close()
         except OSError as error:
             raise _failed(error, self.stem) from error
-        self._files = {}
 
     def discard(self) -> None:
         """Remove the files: nothing of the load was stored, so nothing of it was set aside."""
@@ -94,7 +100,7 @@ class RejectFiles:
         return self._files
 
     def _for_people(self, reject: Reject) -> str:
-        where = f"{self.source}: " if self.source else ""
+        where = f"{reject.file}: " if reject.file else ""
         text = f"{where}line {reject.line}: {reject.sqlstate}: {reject.message}\n"
         for word, value in (("DETAIL", reject.detail), ("HINT", reject.hint), ("shard", reject.shard)):
             text += f"    {word}: {value}\n" if value else ""
@@ -109,7 +115,7 @@ class RejectFiles:
 
     def _for_programs(self, reject: Reject) -> str:
         facts = {
-            "file": self.source or None,
+            "file": reject.file,
             "line": reject.line,
             "offset": reject.offset,
             "row": reject.row.decode("utf-8", "backslashreplace"),

@@ -10,7 +10,7 @@ In this order, each only if the one before does not settle it:
 """
 
 from array import array
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 from shardproxy.copy.binary import HEADER, TRAILER
@@ -49,9 +49,16 @@ class Isolation:
     """The bad rows of one COPY on one shard."""
 
     def __init__(
-        self, connection: Connection, asked: Asked, options: CopyOptions, schema: str | None, encoding: str
+        self,
+        connection: Connection,
+        asked: Asked,
+        options: CopyOptions,
+        schema: str | None,
+        encoding: str,
+        original: Callable[[Reject], Reject],
     ) -> None:
-        """`schema` is where tables may be made, see `Staging`; `encoding` that of the data."""
+        """`schema` is where tables may be made, see `Staging`; `encoding` that of the data; `original`: see Keeper."""
+        self._original = original
         self._connection = connection
         self._asked = asked
         self._known: Target | None = None
@@ -87,20 +94,23 @@ class Isolation:
         """
         await self._learn()
         outcome = Outcome()
+        await self._store(data, marks, newline, outcome)
+        outcome.rejects = list(map(self._original, outcome.rejects))
+        return outcome
+
+    async def _store(self, data: bytes, marks: "array[int]", newline: int, outcome: Outcome) -> None:
         rows = await self._look(data, marks, newline, outcome)
         if not rows:
-            return outcome
+            return
         error = await self._plain(rows, outcome) if outcome.rejects else None
         if outcome.rejects and error is None:
-            return outcome
+            return
         try:
             rows, settled = await self._types(rows, outcome)
-            if settled:
-                return outcome
-            await self._constraints(rows, outcome)
+            if not settled:
+                await self._constraints(rows, outcome)
         except UnsettledError:
             await self._by_copy(rows, outcome)
-        return outcome
 
     async def end(self) -> Outcome:
         """All rows have come: try those again that lacked their parent, and leave no table behind."""
@@ -287,7 +297,7 @@ class Isolation:
                 continue
             reject = _reject(rows.reject(row_of[one.n], "", ""), one)
             if one.sqlstate == FOREIGN_KEY_VIOLATION:
-                orphans[one.n] = reject
+                orphans[one.n] = self._original(reject)
             else:
                 found.rejects.append(reject)
         self._orphans |= orphans

@@ -32,6 +32,8 @@ class Reject:
     column: str | None = None
     constraint: str | None = None
     shard: str | None = None
+    file: str | None = None
+    """The input's name, if it has one."""
 
     def because(self, error: PgError) -> "Reject":
         """Return the same row with a server's reason."""

@@ -10,22 +10,25 @@ A row that no shard is to have (`Splitter`, set_aside) is judged here, by a spli
 
 import asyncio
 import time
-from collections.abc import Mapping
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from shardproxy.combine.notices import Fields, NoticeMerger
 from shardproxy.copy.lines import map_context
 from shardproxy.errors import PgError
-from shardproxy.native import ROW_ENCODING, ROW_REFUSED, ROW_UNTERMINATED, Placement, SplitError, Splitter
+from shardproxy.native import Placement, SplitError, Splitter
 from shardproxy.net.gather import each, settled
 from shardproxy.rejects.copying import Copying
-from shardproxy.rejects.faults import fault_words, looking
+from shardproxy.rejects.faults import looking
 from shardproxy.rejects.form import copy_sql
 from shardproxy.rejects.isolate import Isolation
-from shardproxy.rejects.reject import Outcome, Reject, Rows, is_fatal
+from shardproxy.rejects.reject import Outcome, Reject, is_fatal
 from shardproxy.rejects.staging import encoded
 from shardproxy.rejects.target import Asked
+from shardproxy.session.copy_aside import MESSAGE_HEADER, Aside
 from shardproxy.session.copy_in import SETTLE_TIMEOUT
 from shardproxy.session.copy_part import Batch, Part
 from shardproxy.session.copy_refusals import client_refusal
@@ -34,10 +37,7 @@ from shardproxy.session.copy_setup import CopySetup
 from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import Connection
 from shardproxy.sqlstate import CHARACTER_NOT_IN_REPERTOIRE, INTERNAL_ERROR
-from shardproxy.wire import decode, encode
-
-MESSAGE_HEADER: Final = 5
-"""Bytes before the data of a CopyData message."""
+from shardproxy.wire import decode
 
 LEAST_ROW: Final = 32
 LEAST_STEP: Final = 64
@@ -45,6 +45,9 @@ LEAST_STEP: Final = 64
 
 CANCEL_AGAIN: Final = 0.1
 """Seconds between two requests to cancel what a shard does for a COPY that has ended."""
+
+LAG: Final = 8
+"""A shard's rows are a batch at the latest when so many times `batch_size` bytes have come since its last."""
 
 GROWTH: Final = 8
 """How many times a batch grows while nothing is wrong: a savepoint costs about as much as a hundred rows."""
@@ -69,23 +72,22 @@ class Batches:
         self._shards = shards
         self._notices = notices
         self._keeping = keeping
+        self._keeper = keeping.keeper
         self._options = setup.options
         self._asked = asked
         self._splitter = self._new_splitter(set_aside=True)
-        self._aside = self._splitter.placement.nshards
-        self._messages_aside: list[bytes] = []
-        self._bytes_aside = 0
-        self._header_due = self._options.header != "none"
+        look = looking(self._options, keeping.version, len(asked.columns))
+        self._aside = Aside(setup, asked, self._splitter.placement.nshards, self._keeper, look, self._new_splitter)
+        self._front = 0  # bytes of the data before the rows that no batch has yet
         self._begun = False
         self._error: PgError | None = None
         self._sql = encoded(copy_sql(asked.quoted, asked.columns, self._options, where=asked.where))
-        self._look = looking(self._options, keeping.version, len(asked.columns))
         schema = keeping.staging_schema
         self._parts = {
             shard: Part(
                 shard,
                 connection,
-                Isolation(connection, asked, setup.options, schema, setup.encoding),
+                Isolation(connection, asked, setup.options, schema, setup.encoding, keeping.keeper.original),
                 keeping.batch_rows,
             )
             for shard, connection in connections.items()
@@ -151,18 +153,19 @@ class Batches:
         for part in self._parts.values():
             rows = self._splitter.rows_of(part.shard) - part.cut_at
             full = rows >= part.most or part.batches[-1].size >= self._keeping.batch_size
-            if full and self._splitter.streaming != part.shard:
+            late = rows and self._front - part.cut_to > LAG * self._keeping.batch_size
+            if (full or late) and self._splitter.streaming != part.shard:
                 self._cut(part, last=False)
-        if self._bytes_aside > self._keeping.batch_size and self._splitter.streaming != self._aside:
+        late = self._aside.size and self._front - self._aside.judged_to > LAG * self._keeping.batch_size
+        if (late or self._aside.size > self._keeping.batch_size) and self._splitter.streaming != self._aside.shard:
             self._judge_aside()
         self._hold()
         return used
 
     def _pass_on(self, sealed: list[tuple[int, bytes]]) -> None:
         for shard, message in sealed:
-            if shard == self._aside:
-                self._messages_aside.append(message)
-                self._bytes_aside += len(message)
+            if shard == self._aside.shard:
+                self._aside.take(message)
             elif shard in self._parts:
                 self._parts[shard].take(message)
             elif self._splitter.rows_of(shard):
@@ -171,7 +174,10 @@ class Batches:
     def _cut(self, part: Part, *, last: bool) -> None:
         self._splitter.flush_shard(part.shard)
         self._pass_on(self._splitter.ready())
-        part.cut(self._splitter.marks(part.shard), self._splitter.rows_of(part.shard), last=last)
+        marks = self._splitter.marks(part.shard)
+        part.cut(marks, self._splitter.rows_of(part.shard), last=last)
+        if marks:
+            self._front = max(self._front, marks[-1])
 
     def _hold(self) -> None:
         """Hold the client back while a batch waits that is as large as one may be."""
@@ -226,7 +232,8 @@ class Batches:
             part.outcome.stored += copied.count
             part.outcome.dropped += count - copied.count
             part.most = min(part.most * 2, self._keeping.batch_rows * GROWTH)
-            self._keeping.judged(count, [])
+            self._keeper.judged(count, [])
+            self._passed(part, batch.marks)
             return
         if is_fatal(copied.error.sqlstate):
             raise self._told(part, copied.error)
@@ -239,9 +246,21 @@ class Batches:
         part.outcome.stored += outcome.stored
         part.outcome.dropped += outcome.dropped
         self._set_aside(part, outcome, count)
+        self._passed(part, batch.marks)
 
     def _set_aside(self, part: Part, outcome: Outcome, judged: int) -> None:
-        self._keeping.judged(judged, outcome.rejects, shard=part.connection.name if len(self._parts) > 1 else None)
+        rejects: Sequence[Reject] = outcome.rejects
+        if rejects and len(self._parts) > 1:
+            rejects = [replace(one, shard=part.connection.name) for one in rejects]
+        self._keeper.judged(judged, rejects)
+
+    def _passed(self, part: Part, marks: "array[int]") -> None:
+        """Tell up to where all rows have been judged, now that these of a shard have."""
+        part.passed(marks)
+        rows_of = self._splitter.rows_of
+        waiting = [one.judged_to for one in self._parts.values() if one.judged < rows_of(one.shard)]
+        aside = [self._aside.judged_to] if self._aside.size else []
+        self._keeper.passed(min([*waiting, *aside], default=self._front))
 
     def _told(self, part: Part, error: PgError) -> PgError:
         """Return an error of a shard with the client's line, or none."""
@@ -265,49 +284,14 @@ class Batches:
         except PgError as error:
             self._fail(error)
 
-    # Rows that no shard has.
-
     def _judge_aside(self) -> None:
         """Say what is wrong with the rows that the splitter has set aside."""
-        self._splitter.flush_shard(self._aside)
+        self._splitter.flush_shard(self._aside.shard)
         self._pass_on(self._splitter.ready())
-        marks = self._splitter.marks(self._aside)
-        data = b"".join(message[MESSAGE_HEADER:] for message in self._messages_aside)
-        self._messages_aside.clear()
-        self._bytes_aside = 0
-        newline = self._splitter.newline
-        if self._header_due:
-            self._header_due = False
-            ends, _, _ = self._look(data, newline)
-            end = ends[0] if ends else len(data)
-            self._keeping.set_header(data[:end])
-            data = data[end:]
-        ends, _, faults = self._look(data, newline)
-        found = {number: (fault, at, message) for number, fault, at, message, _ in faults}
-        rows = Rows(data, ends, marks[::2], marks[1::2], range(len(ends)))
-        rejects = []
-        for number in range(len(ends)):
-            fault, at, message = found.get(number, (0, 0, None))
-            if fault in {ROW_ENCODING, ROW_REFUSED, ROW_UNTERMINATED}:
-                words = fault_words(fault, at, message, rows, number, self._asked.columns, self._options)
-                rejects.append(rows.reject(number, *words))
-            else:
-                rejects.append(self._refused_key(rows, number))
         try:
-            self._keeping.judged(len(rejects), rejects)
+            self._aside.judge(self._splitter)
         except PgError as error:
             self._fail(error)
-
-    def _refused_key(self, rows: Rows, number: int) -> Reject:
-        row = rows.row(number)
-        splitter = self._new_splitter(header=False)
-        reject = rows.reject(number, INTERNAL_ERROR, "the row has no shard")
-        try:
-            splitter.feed(encode.copy_data(row))
-            splitter.finish()
-        except SplitError as error:
-            return reject.because(self._setup.refusal(error, None))
-        return reject
 
     # The end.
 
@@ -330,7 +314,7 @@ class Batches:
         try:
             return await self._ended_all()
         except BaseException:
-            self._keeping.discard()
+            self._keeper.discard()
             raise
 
     async def _ended_all(self) -> str:
@@ -339,7 +323,7 @@ class Batches:
         await each(self._setup.confirm(part.shard, part.connection) for part in self._parts.values())
         stored = sum(part.outcome.stored for part in self._parts.values())
         dropped = sum(part.outcome.dropped for part in self._parts.values())
-        aside = self._keeping.finish()
+        aside = await self._keeper.finish([part.connection for part in self._parts.values()])
         if stored + dropped + aside != self._splitter.rows:
             raise PgError(
                 INTERNAL_ERROR,
@@ -347,7 +331,9 @@ class Batches:
                 hint="Nothing was loaded.",
             )
         counts = {shard: part.outcome.stored for shard, part in self._parts.items()}
-        await self._keeping.spread(self._splitter, {s: p.connection for s, p in self._parts.items()}, counts)
+        if self._keeping.spread is not None:
+            connections = {shard: part.connection for shard, part in self._parts.items()}
+            await self._keeping.spread.check(self._splitter, connections, counts)
         return f"COPY {stored}"
 
     async def _ended(self, part: Part) -> None:
@@ -375,7 +361,7 @@ class Batches:
             if task in silent:
                 self._parts[shard].connection.abort()
                 await task
-        self._keeping.discard()
+        self._keeper.discard()
         return self._error or error
 
     async def abandon(self) -> None:

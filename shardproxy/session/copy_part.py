@@ -32,6 +32,9 @@ class Part:
         self.wake = asyncio.Event()
         self.most = rows  # of a batch
         self.cut_at = 0  # the shard's rows up to the last cut
+        self.cut_to = 0  # and the bytes of the client's data before the next, at least
+        self.judged = 0  # the rows of which it is known what has become of them
+        self.judged_to = 0  # the bytes of the client's data before the next, at least
         self.last = False  # no other batch comes
         self.outcome = Outcome()
         self.copying: Copying | None = None
@@ -44,10 +47,18 @@ class Part:
         batch.size += len(message)
         self.wake.set()
 
+    def passed(self, marks: "array[int]") -> None:
+        """The rows of these marks have been judged."""
+        if marks:
+            self.judged += len(marks) // 2
+            self.judged_to = marks[-1]
+
     def cut(self, marks: "array[int]", rows: int, *, last: bool) -> None:
         """The batch that is being filled is complete."""
         self.batches[-1].marks = marks
         self.cut_at = rows
+        if marks:
+            self.cut_to = marks[-1]
         self.last = last
         if not last:
             self.batches.append(Batch())

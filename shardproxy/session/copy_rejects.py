@@ -1,14 +1,14 @@
 """What a session's COPY does with bad rows: its settings, and what becomes of the rows that are set aside."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from shardproxy.config.model import Load
 from shardproxy.errors import PgError
-from shardproxy.native import Splitter
 from shardproxy.rejects.files import RejectFiles
+from shardproxy.rejects.keeper import Keeper
 from shardproxy.rejects.limits import RejectLimit
 from shardproxy.rejects.reject import Reject
 from shardproxy.session.copy_verify import Spread
@@ -89,44 +89,38 @@ class Place:
     binary: bool
 
 
-class Keeping:
-    """The rejects of one COPY: counted, limited, written."""
+Warn = Callable[[dict[str, str]], None]
 
-    def __init__(
-        self,
-        load: Load,
-        place: Place,
-        version: int,
-        staging_schema: str | None,
-        warn: Callable[[dict[str, str]], None],
-        spread: Spread | None,
-    ) -> None:
-        self.batch_rows = load.batch_rows
-        self.batch_size = load.batch_size
-        self.version = version
-        self.staging_schema = staging_schema
+
+class FileKeeper:
+    """The rejects of a client's COPY: counted, limited, written to files under `reject_dir`."""
+
+    def __init__(self, load: Load, place: Place, warn: Warn) -> None:
+        """`warn` tells the client; PgError where there is no place for rejects."""
         self._limit = RejectLimit.parse(load.reject_limit)
-        directory = check_load(load)
         self._files = RejectFiles(
-            directory, place.database, place.schema, place.table, place.load_id, binary=place.binary
+            check_load(load), place.database, place.schema, place.table, place.load_id, binary=place.binary
         )
         self._table = place.table
         self._warn = warn
-        self._spread = spread
         self._read = self._rejected = 0
         self._held: list[Reject] = []
         self._held_bytes = 0
 
     def set_header(self, header: bytes) -> None:
-        """The input has one: the file of rejects begins with it."""
+        """The file of rejects begins with it, too."""
         self._files.header = header
 
-    def judged(self, rows: int, rejects: Sequence[Reject], *, shard: str | None = None) -> None:
-        """So many rows have been judged, and these set aside; PgError if they are too many."""
+    def original(self, reject: Reject) -> Reject:
+        """It is what the client has sent."""
+        return reject
+
+    def judged(self, rows: int, rejects: Sequence[Reject]) -> None:
+        """Count rows, and keep rejects."""
         self._read += rows
         self._rejected += len(rejects)
         if rejects:
-            self._held += [replace(one, shard=shard) for one in rejects]
+            self._held += rejects
             self._held_bytes += sum(len(one.row) + REJECT_BYTES for one in rejects)
             if self._held_bytes > HELD_BYTES:
                 self._write()
@@ -134,13 +128,16 @@ class Keeping:
             sample = f"line {last.line}: {last.sqlstate}: {last.message}"
             self._limit.check(self._read, self._rejected, sample=sample)
 
+    def passed(self, offset: int) -> None:
+        """Nothing else is kept of the client's data."""
+
     def _write(self) -> None:
         self._files.write(sorted(self._held, key=lambda one: one.offset))
         self._held.clear()
         self._held_bytes = 0
 
-    def finish(self) -> int:
-        """All is judged: have the files on the disk, tell the client, return how many rows were set aside."""
+    async def finish(self, connections: Iterable[Connection]) -> int:
+        """Have the files on the disk, and tell the client of them."""
         self._write()
         self._files.close()
         if self._rejected:
@@ -155,13 +152,21 @@ class Keeping:
         return self._rejected
 
     def discard(self) -> None:
-        """Nothing was loaded."""
+        """Remove the files."""
         self._held.clear()
         self._files.discard()
 
-    async def spread(
-        self, splitter: Splitter, connections: Mapping[int, Connection], counts: Mapping[int, int]
-    ) -> None:
-        """Give a reference table's rows to the other shards."""
-        if self._spread is not None:
-            await self._spread.check(splitter, connections, counts)
+
+MakeKeeper = Callable[[Load, Place, Warn], Keeper]
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """How a COPY sets bad rows aside. `staging_schema`: see `Staging`; `spread`: gives a reference table's rows on."""
+
+    batch_rows: int
+    batch_size: int
+    version: int
+    staging_schema: str | None
+    keeper: Keeper
+    spread: Spread | None

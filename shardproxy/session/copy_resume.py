@@ -10,7 +10,7 @@ from shardproxy.rejects.target import Asked
 from shardproxy.routing.copies import FIRST, copied_rows
 from shardproxy.session.client import Client
 from shardproxy.session.copy_batches import Batches
-from shardproxy.session.copy_rejects import ASKED, NAMES, Keeping, Place, is_setting, settled
+from shardproxy.session.copy_rejects import ASKED, NAMES, FileKeeper, Keeping, Place, is_setting, settled
 from shardproxy.session.copy_setup import CopySetup, prepare_copy
 from shardproxy.session.copy_verify import Spread, added_before
 from shardproxy.session.database import Database
@@ -73,11 +73,11 @@ class Resuming:
         version = int(connections[numbers[0]].parameters["server_version"].split(".")[0])
         place = Place(database.config.name, table.schema, table.name, new_load_id(), setup.options.format == "binary")
         keeping = Keeping(
-            load,
-            place,
+            load.batch_rows,
+            load.batch_size,
             version,
             "shardproxy" if database.coordinator is not None else None,
-            self._client.notice,
+            (database.make_keeper or FileKeeper)(load, place, self._client.notice),
             await self._spread(statement, setup, connections, own) if table.kind == "reference" else None,
         )
         batches = Batches(setup, asked, connections, shards, NoticeMerger(self._client.notice), keeping)

@@ -10,6 +10,7 @@ from shardproxy.config import Table
 from shardproxy.errors import PgError
 from shardproxy.routing.copies import FIRST
 from shardproxy.session.copy_look import Looks
+from shardproxy.session.copy_rejects import MakeKeeper
 from shardproxy.session.deadlock import DeadlockWatch
 from shardproxy.session.long_text import LongTexts
 from shardproxy.session.name_cache import KEEP, NameCache
@@ -57,6 +58,8 @@ class Database:
         """How often definitions have changed."""
         self.tell_others: Callable[[str], None] | None = None
         """Tells the other workers that definitions of the database of this name have changed."""
+        self.make_keeper: MakeKeeper | None = None
+        """Makes who keeps the rows that COPY sets aside; None for files under `reject_dir`."""
         self.defining = 0
         """Transactions with changes of definitions that are being committed."""
         self._builtin: tuple[frozenset[str], float] | None = None

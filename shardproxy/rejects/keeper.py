@@ -1,0 +1,32 @@
+"""Who keeps the rows that a COPY sets aside: the proxy writes them to files, the loader knows where they are from."""
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from shardproxy.rejects.reject import Reject
+from shardproxy.shard.connection import Connection
+
+
+class Keeper(Protocol):
+    """The rejects of one COPY."""
+
+    def set_header(self, header: bytes) -> None:
+        """The data begin with a header, newline and all."""
+
+    def original(self, reject: Reject) -> Reject:
+        """Return the row as it was, and where, if it is not as it was sent to the COPY. Called once for each row."""
+
+    def judged(self, rows: int, rejects: Sequence[Reject]) -> None:
+        """So many more rows have been judged, and these set aside. Raises PgError where they are too many."""
+
+    def passed(self, offset: int) -> None:
+        """All rows that begin before this byte of the data have been judged, or are held as rejects."""
+
+    async def finish(self, connections: Iterable[Connection]) -> int:
+        """All rows have been judged: have what is kept last, and return how many rows were set aside.
+
+        What is done on the shards' connections is of the transaction that stores the rows.
+        """
+
+    def discard(self) -> None:
+        """Nothing was loaded."""
