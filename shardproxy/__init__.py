@@ -5,11 +5,17 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from shardproxy.loader import load
     from shardproxy.rows import AsyncRows, RowsIO, RowsTextIO
 
-__all__ = ["AsyncRows", "RowsIO", "RowsTextIO", "__version__"]
+__all__ = ["AsyncRows", "RowsIO", "RowsTextIO", "__version__", "load"]
 
-_HOMES = {"AsyncRows": "shardproxy.rows", "RowsIO": "shardproxy.rows", "RowsTextIO": "shardproxy.rows"}
+_HOMES = {
+    "AsyncRows": "shardproxy.rows",
+    "RowsIO": "shardproxy.rows",
+    "RowsTextIO": "shardproxy.rows",
+    "load": "shardproxy.loader",
+}
 """What is imported when it is first asked for: all of the package is imported through this module."""
 
 

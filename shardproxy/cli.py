@@ -1,14 +1,13 @@
 """The `shardproxy` command: reads the arguments, runs one command, and reports failures.
 
-Exit codes: 0 done; 1 the work failed; 2 usage or configuration; 3 a load finished with rejected rows.
+Exit codes: 0 done; 1 the work failed; 2 usage or configuration; 3 a load has set rows aside; 4 it has failed in part.
 
-A command's module is imported when the command is given, so that none pays for another's imports. A command whose
-module does not exist in this version is refused as a usage error. What a module must define is written in COMMANDS.
+A command's module is imported when the command is given, so that none pays for another's imports. What a module must
+define is written in COMMANDS.
 """
 
 import argparse
 import importlib
-import importlib.util
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -70,7 +69,7 @@ def _explain(parser: argparse.ArgumentParser) -> None:
 
 
 def _load(parser: argparse.ArgumentParser) -> None:
-    importlib.import_module("shardproxy.load.command").add_arguments(parser)
+    importlib.import_module("shardproxy.loader.command").add_arguments(parser)
 
 
 COMMANDS = (
@@ -117,15 +116,12 @@ COMMANDS = (
     # add_arguments(parser) and run(arguments: Namespace) -> int
     Command(
         "load",
-        "shardproxy.load.command",
+        "shardproxy.loader.command",
         "load data in bulk",
         _load,
         lambda module, args: module.run(args),
     ),
 )
-
-
-_INSTEAD = {"load": " Load data through the proxy, with psql's \\copy or any driver's COPY FROM STDIN."}
 
 
 def _whole(text: str) -> int:
@@ -149,30 +145,20 @@ def _port(text: str) -> int:
     return number
 
 
-def _exists(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # not even its package
-        return False
-
-
-def available() -> list[Command]:
-    """List the commands whose modules exist."""
-    return [command for command in COMMANDS if _exists(command.module)]
-
-
-def parser() -> argparse.ArgumentParser:
-    """Build the parser of all available commands."""
+def parser(given: Sequence[str]) -> argparse.ArgumentParser:
+    """Build the parser of all commands, with the arguments of the one that is given."""
     top = argparse.ArgumentParser(
         prog="shardproxy",
         description="Many PostgreSQL servers behind one address.",
-        epilog="exit codes: 0 success; 1 failure; 2 usage or configuration error; 3 some rows were rejected",
+        epilog="exit codes: 0 success; 1 failure; 2 usage or configuration error; 3 some rows were set aside; "
+        "4 a part was committed",
     )
     top.add_argument("--version", action="version", version=f"shardproxy {shardproxy.__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in available():
+    for command in COMMANDS:
         sub = commands.add_parser(command.name, help=command.help, description=command.help)
-        command.arguments(sub)
+        if command.name in given:
+            command.arguments(sub)
         sub.set_defaults(chosen=command)
     return top
 
@@ -186,11 +172,7 @@ def _exit_code(error: ShardproxyError) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; argparse itself exits on usage errors (2) and --help."""
     given = sys.argv[1:] if argv is None else list(argv)
-    absent = {command.name for command in COMMANDS} - {command.name for command in available()}
-    if given and given[0] in absent:
-        print(f"shardproxy: this version has no command `{given[0]}` yet.{_INSTEAD.get(given[0], '')}", file=sys.stderr)
-        return USAGE
-    arguments = parser().parse_args(given)
+    arguments = parser(given).parse_args(given)
     command: Command = arguments.chosen
     try:
         return command.run(importlib.import_module(command.module), arguments)

@@ -31,7 +31,7 @@ def test_help_imports_no_command() -> None:
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.endswith("[]\n")
-    for command in cli.available():
+    for command in cli.COMMANDS:
         assert f"    {command.name} " in result.stdout
 
 
@@ -44,21 +44,6 @@ def test_usage_errors_exit_2(arguments: list[str], capsys: pytest.CaptureFixture
         cli.main(arguments)
     assert end.value.code == 2
     assert capsys.readouterr().err.startswith("usage: shardproxy")
-
-
-@pytest.mark.parametrize("arguments", [[], ["--help"], ["what", "--ever"]])
-def test_a_command_that_this_version_has_not_got_says_so(
-    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    absent = cli.Command("load", "shardproxy.future", "later", lambda parser: None, lambda module, args: 0)
-    monkeypatch.setattr(cli, "COMMANDS", (*cli.COMMANDS[:-1], absent))
-    assert cli.main(["load", *arguments]) == 2
-    assert capsys.readouterr().err.startswith(
-        r"shardproxy: this version has no command `load` yet. Load data through the proxy, with psql's \copy"
-    )
-    with pytest.raises(SystemExit):
-        cli.main(["--help"])
-    assert "load data in bulk" not in capsys.readouterr().out
 
 
 def test_what_is_no_number_is_said_in_words(capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,7 +31,7 @@ LEVELS = {
     "shard": 3,
     "transaction": 4,
     "rejects": 4,
-    "load": 5,
+    "loader": 6,
     "session": 5,
     "server": 6,
     "embedded": 7,
@@ -50,7 +50,7 @@ SIBLINGS = {
     "demo": {"embedded"},
 }
 
-EXPORTED = {"rows"}
+EXPORTED = {"loader", "rows"}
 """What the package's own __init__ gives out on demand, and so may import under TYPE_CHECKING."""
 
 SANS_IO = {"errors", "sqlstate", "wire", "native", "copy", "rows", "sql", "routing", "combine"}

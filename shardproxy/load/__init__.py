@@ -1,1 +1,0 @@
-"""The bulk loader: files, and later other databases, into one PostgreSQL or a sharded database of the proxy."""

@@ -1,0 +1,184 @@
+"""The rows that a load sets aside, of all its files: counted, limited, and written where they can be loaded from."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from shardproxy.errors import PgError
+from shardproxy.loader.input.chunk import Fault
+from shardproxy.loader.options import LoadOptions
+from shardproxy.loader.origins import Origins
+from shardproxy.loader.summary import Summary
+from shardproxy.loader.target.table import Table
+from shardproxy.rejects.files import RejectFiles
+from shardproxy.rejects.limits import RejectLimit
+from shardproxy.rejects.reject import Reject
+from shardproxy.shard.connection import Connection
+from shardproxy.sqlstate import UNIQUE_VIOLATION
+
+HELD_BYTES: Final = 8 << 20
+"""Bytes of rejects that are kept to be written in the order of the input; of more, so many at a time."""
+
+REJECT_BYTES: Final = 1000
+"""What a reject takes besides its row, about."""
+
+
+class Aside:
+    """The rejects of a load."""
+
+    def __init__(
+        self,
+        options: LoadOptions,
+        table: Table,
+        target: str,
+        summary: Summary,
+        on_reject: Callable[[Reject], None] | None = None,
+    ) -> None:
+        self._on_reject = on_reject
+        self._options = options
+        self._table = table
+        self._target = target
+        self._summary = summary
+        self._limit = RejectLimit.parse(options.reject_limit)
+        self._files: dict[bytes, RejectFiles] = {}
+        self._current: RejectFiles | None = None
+        self._held: list[Reject] = []
+        self._held_bytes = 0
+        self._judged = 0
+        self.copying: OneCopy | None = None
+        """Who keeps the rejects of the COPY that is under way."""
+
+    def begin(self, header: bytes) -> "tuple[Origins, OneCopy]":
+        """The rows of a file follow, which has this header: return who keeps those of its COPY."""
+        self._write()
+        if header not in self._files:
+            summary, table = self._summary, self._table
+            number = f"-{len(self._files) + 1}" if self._files else ""
+            self._files[header] = RejectFiles(
+                Path(self._options.reject_dir),
+                self._target,
+                table.schema,
+                table.name,
+                summary.load_id + number,
+                binary=self._options.format == "binary",
+            )
+            self._files[header].header = header
+        self._current = self._files[header]
+        origins = Origins()
+        self.copying = OneCopy(self, self._summary, origins)
+        return origins, self.copying
+
+    def faults(self, faults: Iterable[Fault]) -> None:
+        """Take rows that the reading has refused."""
+        rejects = [
+            Reject(
+                fault.place.last_line,
+                fault.place.offset,
+                fault.original,
+                fault.error.sqlstate,
+                fault.error.message,
+                fault.error.detail,
+                fault.error.hint,
+                file=fault.place.file,
+            )
+            for fault in faults
+        ]
+        self._summary.read += len(rejects)
+        self.judged(len(rejects), rejects)
+
+    def judged(self, rows: int, rejects: Sequence[Reject]) -> None:
+        """So many rows have been judged, and these refused. Raises PgError if that ends the load."""
+        self._judged += rows
+        summary = self._summary
+        if self._options.on_conflict == "skip":
+            bad = [one for one in rejects if one.sqlstate != UNIQUE_VIOLATION]
+            summary.skipped += len(rejects) - len(bad)
+            rejects = bad
+        if not rejects:
+            return
+        if self._options.on_error == "stop":
+            raise _error(min(rejects, key=lambda one: one.offset))
+        if self._on_reject is not None:
+            for reject in rejects:
+                self._on_reject(reject)
+        summary.set_aside += len(rejects)
+        self._held += rejects
+        self._held_bytes += sum(len(one.row) + REJECT_BYTES for one in rejects)
+        if self._held_bytes > HELD_BYTES:
+            self._write()
+        last = max(rejects, key=lambda one: one.offset)
+        sample = f"{last.file}, line {last.line}: {last.sqlstate}: {last.message}"
+        self._limit.check(self._judged, summary.set_aside, sample=sample)
+
+    def _write(self) -> None:
+        if self._held:
+            assert self._current is not None
+            self._current.write(sorted(self._held, key=lambda one: one.offset))
+        self._held.clear()
+        self._held_bytes = 0
+
+    def close(self) -> None:
+        """Have all of it on the disk, before what is stored is committed."""
+        self._write()
+        for files in self._files.values():
+            if files.made:
+                files.close()
+                self._summary.rejects.append(str(files.dat))
+
+    def discard(self) -> None:
+        """Nothing was loaded: remove the files."""
+        self._held.clear()
+        self._summary.rejects.clear()
+        for files in self._files.values():
+            files.discard()
+
+
+class OneCopy:
+    """The rejects of one COPY: see Keeper."""
+
+    def __init__(self, aside: Aside, summary: Summary, origins: Origins) -> None:
+        self._aside = aside
+        self._summary = summary
+        self._origins = origins
+        self.rows = self.rejected = 0
+        """What the COPY has judged."""
+
+    def set_header(self, header: bytes) -> None:
+        """What is sent has none."""
+        raise AssertionError("the loader's COPY has a header")
+
+    def original(self, reject: Reject) -> Reject:
+        """As it was in its file."""
+        return self._origins.of(reject)
+
+    def judged(self, rows: int, rejects: Sequence[Reject]) -> None:
+        """Count them."""
+        self._summary.read += rows
+        self.rows += rows
+        self.rejected += len(rejects)
+        self._aside.judged(rows, rejects)
+
+    def passed(self, offset: int) -> None:
+        """Forget where the rows before came from."""
+        self._origins.passed(offset)
+
+    async def finish(self, connections: Iterable[Connection]) -> int:
+        """The files are closed at the end of the load."""
+        return self.rejected
+
+    def discard(self) -> None:
+        """The load ends with this COPY, and removes them."""
+
+
+def _error(reject: Reject) -> PgError:
+    error = PgError(
+        reject.sqlstate,
+        reject.message,
+        detail=reject.detail,
+        hint=reject.hint,
+        context=f"{reject.file}, line {reject.line}",
+    )
+    for code, value in (("c", reject.column), ("n", reject.constraint)):
+        if value:
+            error.fields[code] = value
+    return error

@@ -1,0 +1,119 @@
+"""A load from its beginning to its end."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+from shardproxy.errors import PgError
+from shardproxy.loader.aside import Aside
+from shardproxy.loader.copying import copy_file
+from shardproxy.loader.input import Alterations, Reading, read
+from shardproxy.loader.options import LoadOptions, reading_of
+from shardproxy.loader.summary import Summary, Timer
+from shardproxy.loader.target.inside import connect
+from shardproxy.loader.target.open import opened
+from shardproxy.loader.target.table import Table
+from shardproxy.rejects.files import new_load_id
+from shardproxy.rejects.keeper import Keeper
+from shardproxy.rejects.reject import Reject
+from shardproxy.session.database import Database
+from shardproxy.shard.connection import Connection
+
+NEWEST = 18
+
+OnReject = Callable[[Reject], None]
+
+
+class Load:
+    """One load. `summary` is filled as it goes on."""
+
+    def __init__(self, options: LoadOptions, on_reject: OnReject | None = None) -> None:
+        """`on_reject` is called with each row that is set aside; what it raises ends the load."""
+        self.options = options
+        self._on_reject = on_reject
+        self.summary = Summary(options.table, "", new_load_id())
+        self._altered = Alterations()
+        self._timer = Timer(self.summary)
+
+    async def run(self) -> Summary:
+        """Carry it out. What goes wrong is in the summary; ConfigErrors and what is a bug is raised."""
+        try:
+            # What is wrong with the options alone is told before anything is touched.
+            reading_of(self.options, NEWEST)
+            async with opened(self.options) as database, self._session(database) as connection:
+                await self._load(database, connection)
+        except PgError as error:
+            self._failed(error)
+        finally:
+            self.summary.altered = {str(kind): count for kind, count in self._altered.counts.items()}
+            self.summary.notes += self._altered.notes
+            self._timer.ended("end")
+        return self.summary
+
+    @contextlib.asynccontextmanager
+    async def _session(self, database: Database) -> AsyncIterator[Connection]:
+        settings = {"application_name": "shardproxy load", "client_encoding": "UTF8", **self.options.set}
+        if self.options.date_order is not None:
+            settings["DateStyle"] = f"ISO, {self.options.date_order}"
+        self.summary.target = database.config.name
+        async with connect(database, settings) as connection:
+            connection.on_notice = self._notice
+            yield connection
+
+    def _notice(self, fields: dict[str, str]) -> None:
+        if fields.get("V") == "WARNING":
+            self.summary.notes.append(fields["M"])
+
+    async def _load(self, database: Database, connection: Connection) -> None:
+        options, summary = self.options, self.summary
+        table = await Table.find(connection, options.table)
+        summary.table = table.quoted
+        reading = reading_of(options, table.version)
+        aside = Aside(options, table, database.config.name, summary, self._on_reject)
+        self._timer.ended("connect")
+        try:
+            await connection.execute("BEGIN")
+            await self._before(connection, table)
+            await self._rows(database, connection, table, reading, aside)
+            for sql in options.after:
+                await connection.execute(sql)
+            self._timer.ended("after")
+            aside.close()
+            await connection.execute("ROLLBACK" if options.check else "COMMIT")
+            self._timer.ended("commit")
+        except BaseException:
+            aside.discard()
+            raise
+        summary.status = "checked" if options.check else "loaded"
+        if options.analyze and not options.check and summary.stored:
+            await connection.execute(f"ANALYZE {table.quoted}")
+            self._timer.ended("analyze")
+
+    async def _before(self, connection: Connection, table: Table) -> None:
+        for sql in self.options.before:
+            await connection.execute(sql)
+        if self.options.truncate:
+            await connection.execute(f"TRUNCATE {table.quoted}")
+        self._timer.ended("before")
+
+    async def _rows(
+        self, database: Database, connection: Connection, table: Table, reading: Reading, aside: Aside
+    ) -> None:
+        summary = self.summary
+
+        def keeper(*_: object) -> Keeper:
+            assert aside.copying is not None
+            return aside.copying
+
+        database.make_keeper = keeper
+        for file in read(self.options.files, reading, table.columns, self._altered):
+            await copy_file(connection, table, file, aside, summary, self.options.prefetch)
+            summary.files += 1
+        self._timer.ended("rows")
+
+    def _failed(self, error: PgError) -> None:
+        summary = self.summary
+        summary.status = "failed"
+        summary.stored = summary.set_aside = summary.skipped = summary.dropped = 0
+        facts = {"sqlstate": error.sqlstate, "message": error.message, "detail": error.detail, "hint": error.hint}
+        facts["where"] = error.context
+        summary.error = {name: value for name, value in facts.items() if value}

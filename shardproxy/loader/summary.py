@@ -1,0 +1,101 @@
+"""What a load has done, for people and for programs."""
+
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+VERSION: Final = 1
+"""Of the JSON: a member that changes its meaning, or goes, makes it another."""
+
+STORED, FAILED, ASIDE, PART, INTERRUPTED = 0, 1, 3, 4, 130
+"""Exit codes, see docs/load.md."""
+
+
+@dataclass
+class Phase:
+    """One step of a load, and how long it took."""
+
+    name: str
+    seconds: float = 0.0
+
+
+@dataclass
+class Summary:
+    """Of one table. read = stored + set_aside + skipped + dropped, or the load has failed."""
+
+    table: str
+    target: str
+    load_id: str
+    status: str = "failed"
+    """loaded, checked (nothing was committed, as was asked for), failed (nothing was), part (some of it was)."""
+    read: int = 0
+    stored: int = 0
+    set_aside: int = 0
+    skipped: int = 0
+    """Rows whose key was there already, by on_conflict."""
+    dropped: int = 0
+    """Rows that a trigger has dropped."""
+    bytes: int = 0
+    seconds: float = 0.0
+    files: int = 0
+    rejects: list[str] = field(default_factory=list)
+    """The .dat files."""
+    altered: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    phases: list[Phase] = field(default_factory=list)
+    error: dict[str, str] | None = None
+    """sqlstate, message, and as far as there are any detail, hint and where."""
+
+    @property
+    def exit_code(self) -> int:
+        """What the command ends with."""
+        if self.status == "part":
+            return PART
+        if self.status == "failed":
+            return FAILED
+        return ASIDE if self.set_aside else STORED
+
+    def interrupted(self) -> str:
+        """What Ctrl-C has left."""
+        return "the load was committed" if self.status == "loaded" else "nothing was committed"
+
+    def as_json(self) -> str:
+        """One object, as docs/load.schema.json has it."""
+        facts: dict[str, Any] = {"version": VERSION, **asdict(self), "exit_code": self.exit_code}
+        return json.dumps(facts, indent=2)
+
+    def text(self) -> str:
+        """For a terminal."""
+        rate = f"{self.stored / self.seconds:,.0f} rows/s" if self.seconds > 0 else ""
+        lines = [
+            f"{self.table}: {self.status}",
+            f"  read {self.read:,}, stored {self.stored:,}, set aside {self.set_aside:,}, skipped {self.skipped:,},"
+            f" dropped {self.dropped:,}",
+            f"  {self.bytes:,} bytes in {self.seconds:.2f} s; {rate}",
+        ]
+        lines += [f"  {phase.name:<12} {phase.seconds:8.2f} s" for phase in self.phases]
+        lines += [f"  altered: {count:,} {kind}" for kind, count in self.altered.items()]
+        lines += [f"  note: {note}" for note in self.notes]
+        lines += [f"  set aside in {name} (.log and .jsonl beside it tell why)" for name in self.rejects]
+        return "\n".join(lines)
+
+
+class Timer:
+    """Times the phases of a summary."""
+
+    def __init__(self, summary: Summary) -> None:
+        self._summary = summary
+        self._begun = self._last = time.monotonic()
+
+    def ended(self, name: str) -> None:
+        """A phase ends here."""
+        now = time.monotonic()
+        for phase in self._summary.phases:
+            if phase.name == name:
+                phase.seconds += now - self._last
+                break
+        else:
+            self._summary.phases.append(Phase(name, now - self._last))
+        self._last = now
+        self._summary.seconds = now - self._begun

@@ -1,0 +1,251 @@
+"""`shardproxy load`: files into one PostgreSQL and into a database of the proxy, with what is bad in them set aside."""
+
+import gzip
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shardproxy.rejects.reject import Reject
+from tests.support.databases import Databases, Servers, execute
+from tests.support.loading import Loader
+from tests.support.loads import CASES, Case
+
+DDL = """
+    CREATE TABLE t (id int PRIMARY KEY, a text, n numeric CHECK (n < 100));
+    CREATE TABLE child (id int PRIMARY KEY, parent int REFERENCES child);
+"""
+TABLES = ({"name": "t", "placement": "hash", "key": ["id"]},)
+
+
+@pytest.fixture
+def loader(one_server: Databases, tmp_path: Path) -> Loader:
+    """Loads into one PostgreSQL."""
+    one_server.execute(DDL)
+    return Loader({"to": one_server.oracle}, tmp_path / "rejects")
+
+
+@pytest.fixture
+def over_shards(one_server: Databases, tmp_path: Path) -> Loader:
+    """Loads into three shards, committed in two phases."""
+    one_server.execute(DDL)
+    config = tmp_path / "proxy.toml"
+    config.write_text(one_server.config(TABLES, commit="two-phase", unlisted_tables="s0"))
+    return Loader({"config": str(config)}, tmp_path / "rejects")
+
+
+@pytest.fixture(params=["server", "shards"])
+def either(request: pytest.FixtureRequest) -> Loader:
+    """Loads into the one and into the others."""
+    found: Loader = request.getfixturevalue("loader" if request.param == "server" else "over_shards")
+    return found
+
+
+def stored(databases: Databases, query: str = "SELECT * FROM t ORDER BY 1") -> list[tuple[Any, ...]]:
+    """The rows, wherever they are."""
+    return sorted([*databases.oracle_rows(query), *(row for rows in databases.rows(query) for row in rows)])
+
+
+def write(path: Path, text: str | bytes) -> Path:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+@pytest.fixture(scope="module")
+def awkward(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Databases, Loader]]:
+    databases = Databases.create(servers, one_server=True)
+    try:
+        yield databases, Loader({"to": databases.oracle}, tmp_path_factory.mktemp("rejects"))
+    finally:
+        databases.drop()
+
+
+EXTRA: dict[str, dict[str, Any]] = {
+    "c29": {"skip": 1, "header": "skip", "encoding": "WIN1252", "decimal": ",", "thousands": "."}
+}
+"""Options of the loader that an input needs, beside COPY's."""
+
+
+def copy_options(text: str) -> dict[str, Any]:
+    """Read a case's COPY options as the loader's."""
+    found: dict[str, Any] = {}
+    for name, quoted, word in re.findall(r"(\w+) (?:'((?:[^']|'')*)'|(\w+))", text):
+        found[name.lower()] = word or quoted.replace("''", "'")
+    if found.pop("header", None):
+        found["header"] = "skip"
+    if "null" in found:
+        found["null"] = (found["null"],)
+    return found
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_awkward_inputs(awkward: tuple[Databases, Loader], case: Case, tmp_path: Path) -> None:
+    """What COPY through the proxy does with them, and with the file and its lines named."""
+    databases, loader = awkward
+    execute(
+        databases.oracle,
+        f"DROP SCHEMA IF EXISTS cases CASCADE; CREATE SCHEMA cases; SET search_path = cases; {case.ddl}",
+    )
+    file = write(tmp_path / "input", case.data)
+    given = copy_options(case.options) | EXTRA.get(case.id, {})
+    loaded = loader.run(file, table="cases.t", set={"search_path": "cases"}, **given)
+    if case.id == "c04":
+        assert loaded.summary.exit_code == 1
+        assert "UTF-16" in loaded.error["message"]
+        return
+    expected = {number: state for number, state in case.expect.items() if state != "SKIP"}
+    if case.id == "c29":
+        expected = {3: "22P02"}
+    if case.id == "c13":
+        assert loaded.summary.exit_code in {1, 3}
+        return
+    read, kept, aside = loaded.counts
+    assert aside == len(expected)
+    assert read == kept + aside + loaded.summary.dropped
+    assert sorted(fact["sqlstate"] for fact in loaded.facts) == sorted(expected.values())
+    assert all(fact["file"] == str(file) for fact in loaded.facts)
+
+
+def test_bad_rows_are_set_aside_with_their_lines(either: Loader, one_server: Databases, tmp_path: Path) -> None:
+    file = write(tmp_path / "a.csv", 'id,a,n\n1,x,1\n2,y,zz\n3,"line\nbreak",3\n3,again,4\n5,c,500\n')
+    loaded = either.run(file, table="t", header="names")
+    assert loaded.counts == (5, 2, 3)
+    assert loaded.summary.exit_code == 3
+    assert [(fact["line"], fact["sqlstate"]) for fact in loaded.facts] == [(3, "22P02"), (6, "23505"), (7, "23514")]
+    assert loaded.dats == [b"id,a,n\n2,y,zz\n3,again,4\n5,c,500\n"]
+    assert f"{file}: line 3: 22P02: invalid input syntax for type numeric" in loaded.log
+    assert [row[0] for row in stored(one_server)] == [1, 3]
+
+
+def test_corrected_rejects_load(either: Loader, one_server: Databases, tmp_path: Path) -> None:
+    """What was set aside can be loaded with the same options once it is right."""
+    file = write(tmp_path / "a.csv", "n;a;id\n1,5;x;1\n2,x;y;2\n")
+    options: dict[str, Any] = {"table": "t", "header": "names", "delimiter": ";", "decimal": ","}
+    loaded = either.run(file, **options)
+    [dat] = loaded.dats
+    again = either.run(write(tmp_path / "b.csv", dat.replace(b"2,x", b"2,25")), **options)
+    assert again.summary.exit_code == 0
+    assert [(row[0], float(row[2])) for row in stored(one_server)] == [(1, 1.5), (2, 2.25)]
+    assert again.summary.altered == {"numbers rewritten": 1}
+
+
+def test_stop_loads_nothing_and_names_the_row(either: Loader, one_server: Databases, tmp_path: Path) -> None:
+    good = write(tmp_path / "a.csv", "1,x,1\n")
+    bad = write(tmp_path / "b.csv", "2,x,1\n3,x,\n4,x,no\n")
+    loaded = either.run(good, bad, table="t", on_error="stop")
+    assert loaded.summary.exit_code == 1
+    assert loaded.error == {
+        "sqlstate": "22P02",
+        "message": 'invalid input syntax for type numeric: "no"',
+        "where": f"{bad}, line 3",
+    }
+    assert loaded.dats == []
+    assert stored(one_server) == []
+
+
+def test_each_file_has_its_own_header_and_lines(either: Loader, one_server: Databases, tmp_path: Path) -> None:
+    for number in range(30):
+        write(tmp_path / f"{number:02}.csv", f"id,a,n\n{number},x,1\n")
+    write(tmp_path / "17.csv", "a,n,id\r\nx,1,17\r\nx,bad,99\r\n")
+    write(tmp_path / "18.csv", "")
+    loaded = either.run(tmp_path / "*.csv", table="t", header="names")
+    assert loaded.counts == (30, 29, 1)
+    assert [(fact["file"], fact["line"]) for fact in loaded.facts] == [(str(tmp_path / "17.csv"), 3)]
+    assert loaded.dats == [b"a,n,id\r\nx,bad,99\r\n"]
+    assert len(stored(one_server)) == 29
+
+
+def test_gzip_cut_short_loads_nothing(either: Loader, one_server: Databases, tmp_path: Path) -> None:
+    data = gzip.compress("".join(f"{n},x,1\n" for n in range(100000)).encode())
+    whole = write(tmp_path / "whole.csv.gz", data)
+    cut = write(tmp_path / "cut.csv.gz", data[: len(data) // 2])
+    assert either.run(cut, table="t").summary.exit_code == 1
+    assert stored(one_server) == []
+    assert either.run(whole, table="t").counts == (100000, 100000, 0)
+    assert len(stored(one_server)) == 100000
+
+
+def test_many_batches_of_converted_rows(either: Loader, one_server: Databases, tmp_path: Path) -> None:
+    """The rows that are set aside are those of the file, wherever a batch ends."""
+    rows = [f"{n};{n},5;{'z' * (n % 50)}" for n in range(5000)]
+    for n in range(0, 5000, 37):
+        rows[n] = f"{n};1,x;bad {n}"
+    file = write(tmp_path / "a.csv", "\n".join(["id;n;a", *rows]) + "\n")
+    either.given = {"table": "t", "header": "names", "delimiter": ";", "decimal": ",", "batch_rows": 100}
+    execute(one_server.oracle, "ALTER TABLE t DROP CONSTRAINT t_n_check")
+    for dsn in one_server.shards:
+        execute(dsn, "ALTER TABLE t DROP CONSTRAINT IF EXISTS t_n_check")
+    loaded = either.run(file, prefetch=1, batch_size=4096)
+    bad = list(range(0, 5000, 37))
+    assert loaded.counts == (5000, 5000 - len(bad), len(bad))
+    assert sorted(fact["line"] for fact in loaded.facts) == [n + 2 for n in bad]
+    assert {fact["row"] for fact in loaded.facts} == {f"{rows[n]}\n" for n in bad}
+
+
+def test_check_and_skip_and_around(either: Loader, one_server: Databases, tmp_path: Path) -> None:
+    file = write(tmp_path / "a.csv", "1,x,1\n2,y,2\n")
+    checked = either.run(file, table="t", check=True)
+    assert (checked.summary.status, checked.counts) == ("checked", (2, 2, 0))
+    assert stored(one_server) == []
+    assert either.run(file, table="t").counts == (2, 2, 0)
+    again = either.run(write(tmp_path / "b.csv", "2,new,2\n3,z,3\n"), table="t", on_conflict="skip", on_error="stop")
+    assert (again.summary.exit_code, again.summary.skipped, again.summary.stored) == (0, 1, 1)
+    assert [row[1] for row in stored(one_server)] == ["x", "y", "z"]
+    emptied = either.run(file, table="t", truncate=True, after=("INSERT INTO t VALUES (3, 'after', 1)",))
+    assert emptied.summary.exit_code == 0
+    assert [row[:2] for row in stored(one_server)] == [(1, "x"), (2, "y"), (3, "after")]
+
+
+def test_children_before_their_parents(loader: Loader, one_server: Databases, tmp_path: Path) -> None:
+    rows = [f"{n},{n + 1}\n" for n in range(300)] + ["300,\n", "400,999\n"]
+    loaded = loader.run(write(tmp_path / "a.csv", "".join(rows)), table="child", batch_rows=7)
+    assert loaded.counts == (302, 301, 1)
+    assert [(fact["line"], fact["sqlstate"]) for fact in loaded.facts] == [(302, "23503")]
+
+
+def test_the_limit_ends_the_load(either: Loader, one_server: Databases, tmp_path: Path) -> None:
+    file = write(tmp_path / "a.csv", "1,x,1\n2,x,no\n3,x,no\n")
+    loaded = either.run(file, table="t", reject_limit="1")
+    assert loaded.summary.exit_code == 1
+    assert "reject_limit" in loaded.error["message"]
+    assert (loaded.dats, stored(one_server)) == ([], [])
+
+
+@pytest.mark.newest
+def test_rejects_are_told_and_may_end_the_load(loader: Loader, one_server: Databases, tmp_path: Path) -> None:
+    file = write(tmp_path / "a.csv", "1,x,1\n2,x,no\n")
+    told: list[Reject] = []
+    assert loader.run(file, table="t", on_reject=told.append).counts == (2, 1, 1)
+    assert [(one.file, one.line, one.row) for one in told] == [(str(file), 2, b"2,x,no\n")]
+
+    def refuse(reject: Reject) -> None:
+        raise RuntimeError(f"line {reject.line}")
+
+    with pytest.raises(RuntimeError, match="line 2"):
+        loader.run(file, table="t", on_reject=refuse, truncate=True)
+    assert len(stored(one_server)) == 1
+
+
+@pytest.mark.newest
+def test_the_command(loader: Loader, one_server: Databases, tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", "id,a,n\n1,x,1\n2,y,zz\n")
+    command = [sys.executable, "-m", "shardproxy", "load", "--to", one_server.oracle, "--table", "t"]
+    done = subprocess.run(
+        [*command, "--header", "--summary", "-", "a.csv"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 3
+    summary = json.loads(done.stdout)
+    assert (summary["read"], summary["stored"], summary["set_aside"], summary["exit_code"]) == (2, 1, 1, 3)
+    assert "set aside in rejects/" in done.stderr
+    piped = subprocess.run([*command, "-"], input="9,z,1\n", capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (piped.returncode, stored(one_server)[-1][0]) == (0, 9)
+    wrong = subprocess.run([*command, "--header", "maybe", "x"], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2
+    missing = subprocess.run([*command, "no such file"], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert missing.returncode == 1
+    assert "no such file" in missing.stderr

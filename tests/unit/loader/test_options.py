@@ -1,0 +1,69 @@
+"""The options of a load: what is wrong with one is told, and docs/load.md lists them all."""
+
+import re
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import pytest
+
+from shardproxy.errors import PgError
+from shardproxy.loader.options import LoadOptions, options_of, reading_of
+
+ROOT = Path(__file__).parents[3]
+GIVEN: dict[str, Any] = {"files": ("a.csv",), "table": "t", "to": "postgresql://u@h/d"}
+
+
+def table() -> str:
+    """The options as docs/load.md has them."""
+    lines = ["| option | default | |", "|---|---|---|"]
+    for name, field in LoadOptions.model_fields.items():
+        default = "" if field.is_required() or field.default in (None, (), {}, "") else f"`{field.default}`"
+        kinds = (field.annotation, *get_args(field.annotation))
+        words = [f"`{word}`" for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
+        lines.append(f"| `{name}` | {default} | {', '.join(words)}{': ' if words else ''}{field.description} |")
+    return "\n".join(lines)
+
+
+def test_the_documentation_lists_them() -> None:
+    assert table() in (ROOT / "docs/load.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"tabel": "t"}, 'load has no option "tabel"'),
+        ({"to": None}, "a load goes to a DSN"),
+        ({"files": ()}, "no file is named"),
+        ({"on_error": "ignore"}, "on_error: Input should be 'stop' or 'resume_next'"),
+        ({"reject_limit": "many"}, '"many" is not a number of rows'),
+        ({"batch_rows": 0}, "batch_rows: Input should be greater than or equal to 1"),
+        ({"database": "d"}, "`database` is one of a configuration"),
+    ],
+)
+def test_what_is_wrong_is_told(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(PgError, match=re.escape(message)) as caught:
+        options_of(GIVEN | given)
+    assert caught.value.sqlstate == "22023"
+
+
+def test_the_formats() -> None:
+    """Each is COPY's, or becomes it."""
+    made = {name: reading_of(options_of(GIVEN | {"format": name, **more}), 18) for name, more in FORMATS.items()}
+    assert {name: (one.copy.format, one.layout) for name, one in made.items()} == {
+        "csv": ("csv", "copy"),
+        "text": ("text", "copy"),
+        "tsv": ("text", "copy"),
+        "binary": ("binary", "copy"),
+        "mysql": ("csv", "mysql"),
+        "fixed": ("text", "fixed"),
+    }
+
+
+FORMATS: dict[str, dict[str, Any]] = {
+    "csv": {},
+    "text": {},
+    "tsv": {},
+    "binary": {},
+    "mysql": {},
+    "fixed": {"widths": (3, 4)},
+}
