@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import sys
 import types
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from shardproxy.errors import PgError
-from shardproxy.loader.options import LoadOptions, options_of
+from shardproxy.loader.file import WORKERS, read_loads, write_loads
+from shardproxy.loader.options import LoadOptions
+from shardproxy.loader.progress import Kind, shown
 from shardproxy.loader.run import Load
-from shardproxy.loader.summary import INTERRUPTED, Summary
+from shardproxy.loader.several import Loads
+from shardproxy.loader.summary import INTERRUPTED, STORED, Summary
 
 USAGE = 2
 
@@ -21,7 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add an argument for each option of a load."""
     parser.add_argument("files", nargs="*", metavar="FILE", help=LoadOptions.model_fields["files"].description)
     parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="the proxy's configuration")
+    parser.add_argument("--file", type=Path, metavar="FILE", help="a load file (TOML); options here take its place")
+    parser.add_argument("--write-file", type=Path, metavar="FILE", help="write these options as a load file, and end")
+    parser.add_argument("--workers", type=int, metavar="N", help="loads of a load file at once (default: 1)")
     parser.add_argument("--summary", metavar="FILE", help="write the summary as JSON; - for standard output")
+    kinds = get_args(Kind)
+    parser.add_argument("--progress", choices=kinds, default="auto", help="a bar on a terminal, else lines")
     for name, field in LoadOptions.model_fields.items():
         if name not in {"files", "config"}:
             _add(parser, name, field)
@@ -60,49 +69,65 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def options_from(arguments: argparse.Namespace) -> LoadOptions:
-    """Return the options of a command line."""
+def given_by(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the options that a command line has."""
     given: dict[str, Any] = {}
-    for name in LoadOptions.model_fields:
+    for name in (*LoadOptions.model_fields, WORKERS):
         value = getattr(arguments, name)
-        if value is None:
-            continue
-        dictionary = get_origin(_plain(LoadOptions.model_fields[name].annotation)) is dict
-        given[name] = dict(value) if dictionary else tuple(value) if isinstance(value, list) else value
-    return options_of(given)
+        if name in {"files"} and not value:
+            value = None
+        if value is not None:
+            given[name] = dict(value) if name in _DICTIONARIES else value
+    return given
+
+
+_DICTIONARIES = {
+    name for name, field in LoadOptions.model_fields.items() if get_origin(_plain(field.annotation)) is dict
+}
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Load; return the exit code."""
+    given = given_by(arguments)
     try:
-        options = options_from(arguments)
+        if arguments.write_file is not None:
+            write_loads(arguments.write_file, given)
+            return STORED
+        options, workers = read_loads(arguments.file, given)
     except PgError as error:
         print(f"shardproxy load: {error.message}", file=sys.stderr)
         if error.hint:
             print(f"HINT:  {error.hint}", file=sys.stderr)
         return USAGE
-    load = Load(options)
+    loads = [Load(one) for one in options]
     try:
-        summary = asyncio.run(load.run())
+        done = asyncio.run(_run(loads, workers, arguments.progress))
     except KeyboardInterrupt:
-        print(f"interrupted: {load.summary.interrupted()}", file=sys.stderr)
+        for load in loads:
+            print(f"interrupted: {load.summary.interrupted()}", file=sys.stderr)
         return INTERRUPTED
-    _tell(summary, arguments.summary)
-    return summary.exit_code
+    for load in loads:
+        _tell(load.summary)
+    if arguments.summary == "-":
+        print(done.as_json())
+    elif arguments.summary is not None:
+        Path(arguments.summary).write_text(done.as_json() + "\n")
+    return done.exit_code
 
 
-def _tell(summary: Summary, file: str | None) -> None:
+async def _run(loads: list[Load], workers: int, progress: Kind) -> Loads:
+    done = Loads(loads, workers)
+    async with contextlib.AsyncExitStack() as stack:
+        for load in loads:
+            await stack.enter_async_context(shown(load.stage, progress, sys.stderr))
+        await done.run()
+    return done
+
+
+def _tell(summary: Summary) -> None:
     if summary.error is not None:
-        _tell_error(summary.error)
+        print(f"ERROR:  {summary.error['sqlstate']}: {summary.error['message']}", file=sys.stderr)
+        for name in ("detail", "hint", "where"):
+            if name in summary.error:
+                print(f"{name.upper()}:  {summary.error[name]}", file=sys.stderr)
     print(summary.text(), file=sys.stderr)
-    if file == "-":
-        print(summary.as_json())
-    elif file is not None:
-        Path(file).write_text(summary.as_json() + "\n")
-
-
-def _tell_error(error: dict[str, str]) -> None:
-    print(f"ERROR:  {error['sqlstate']}: {error['message']}", file=sys.stderr)
-    for name in ("detail", "hint", "where"):
-        if name in error:
-            print(f"{name.upper()}:  {error[name]}", file=sys.stderr)

@@ -8,7 +8,7 @@ from shardproxy.loader.input.chunk import Chunk
 from shardproxy.loader.input.files import File
 from shardproxy.loader.origins import Origins
 from shardproxy.loader.prefetch import Prefetch
-from shardproxy.loader.summary import Summary
+from shardproxy.loader.stage import Stage
 from shardproxy.loader.target.table import Table
 from shardproxy.rejects.form import copy_sql
 from shardproxy.shard.connection import Connection
@@ -21,10 +21,13 @@ PIECE = 1 << 18
 
 
 async def copy_file(
-    connection: Connection, table: Table, file: File, aside: Aside, summary: Summary, prefetch: int
+    connection: Connection, table: Table, file: File, aside: Aside, stage: Stage, prefetch: int
 ) -> None:
     """Store the rows of a file, in the transaction that is open. Raises PgError."""
     origins, keeper = aside.begin(file.header)
+    summary = stage.summary
+    reading, sending = f"reading {file.name}", f"waiting for the target to take the rows of {file.name}"
+    stage.doing = reading
     columns = file.columns or tuple(one.name for one in table.columns if not one.generated)
     connection.query(copy_sql(table.quoted, columns, file.options).encode())
     reply = await connection.read()
@@ -44,7 +47,10 @@ async def copy_file(
                 rows += chunk.rows
                 summary.bytes += len(chunk.data)
                 _put(connection, chunk.data)
-                await connection.stream.drain()
+                if not connection.stream.writable:
+                    stage.doing = sending
+                    await connection.stream.drain()
+                    stage.doing = reading
         _put(connection, file.tail)
     except BaseException as error:
         # An input that cannot be read, a row that ends the load: nothing of this COPY stays.
@@ -53,6 +59,7 @@ async def copy_file(
             await asyncio.wait({answer})
             await connection.complete()
         raise
+    stage.doing = f"waiting for the target to have stored the rows of {file.name}"
     connection.stream.write(encode.COPY_DONE)
     reply = await answer
     if reply.type == B.ERROR_RESPONSE:

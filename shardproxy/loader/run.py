@@ -1,5 +1,6 @@
 """A load from its beginning to its end."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 
@@ -7,7 +8,9 @@ from shardproxy.errors import PgError
 from shardproxy.loader.aside import Aside
 from shardproxy.loader.copying import copy_file
 from shardproxy.loader.input import Alterations, Reading, read
+from shardproxy.loader.input.open import give_up, size_of
 from shardproxy.loader.options import LoadOptions, reading_of
+from shardproxy.loader.stage import Stage
 from shardproxy.loader.summary import Summary, Timer
 from shardproxy.loader.target.inside import connect
 from shardproxy.loader.target.open import opened
@@ -33,6 +36,7 @@ class Load:
         self.summary = Summary(options.table, "", new_load_id())
         self._altered = Alterations()
         self._timer = Timer(self.summary)
+        self.stage = Stage(self.summary, self._altered)
 
     async def run(self) -> Summary:
         """Carry it out. What goes wrong is in the summary; ConfigErrors and what is a bug is raised."""
@@ -70,13 +74,19 @@ class Load:
         reading = reading_of(options, table.version)
         aside = Aside(options, table, database.config.name, summary, self._on_reject)
         self._timer.ended("connect")
+        self.stage.total = size_of(options.files)
+        if options.dry_run:
+            await self._describe(table, reading)
+            return
         try:
             await connection.execute("BEGIN")
             await self._before(connection, table)
             await self._rows(database, connection, table, reading, aside)
+            self.stage.doing = "running SQL after the rows"
             for sql in options.after:
                 await connection.execute(sql)
             self._timer.ended("after")
+            self.stage.doing = "committing"
             aside.close()
             await connection.execute("ROLLBACK" if options.check else "COMMIT")
             self._timer.ended("commit")
@@ -85,10 +95,23 @@ class Load:
             raise
         summary.status = "checked" if options.check else "loaded"
         if options.analyze and not options.check and summary.stored:
+            self.stage.doing = "analyzing"
             await connection.execute(f"ANALYZE {table.quoted}")
             self._timer.ended("analyze")
 
+    async def _describe(self, table: Table, reading: Reading) -> None:
+        """Say what would be done: the names of the files, and the columns that their fields are for."""
+        summary = self.summary
+        files = read(self.options.files, reading, table.columns, self._altered)
+        while (file := await asyncio.to_thread(next, files, None)) is not None:
+            give_up(file.chunks)
+            columns = file.columns or tuple(one.name for one in table.columns if not one.generated)
+            summary.notes.append(f"{file.name}: {', '.join(columns)}")
+            summary.files += 1
+        summary.status = "dry run"
+
     async def _before(self, connection: Connection, table: Table) -> None:
+        self.stage.doing = "running SQL before the rows"
         for sql in self.options.before:
             await connection.execute(sql)
         if self.options.truncate:
@@ -105,9 +128,13 @@ class Load:
             return aside.copying
 
         database.make_keeper = keeper
-        for file in read(self.options.files, reading, table.columns, self._altered):
-            await copy_file(connection, table, file, aside, summary, self.options.prefetch)
+        files = read(self.options.files, reading, table.columns, self._altered)
+        self.stage.doing = "opening the first file"
+        # In a thread: a FIFO is opened when there is somebody who writes to it.
+        while (file := await asyncio.to_thread(next, files, None)) is not None:
+            await copy_file(connection, table, file, aside, self.stage, self.options.prefetch)
             summary.files += 1
+            self.stage.doing = f"opening what follows {file.name}"
         self._timer.ended("rows")
 
     def _failed(self, error: PgError) -> None:

@@ -1,12 +1,8 @@
 """What a load has done, for people and for programs."""
 
-import json
 import time
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
-
-VERSION: Final = 1
-"""Of the JSON: a member that changes its meaning, or goes, makes it another."""
+from typing import Any
 
 STORED, FAILED, ASIDE, PART, INTERRUPTED = 0, 1, 3, 4, 130
 """Exit codes, see docs/load.md."""
@@ -28,7 +24,7 @@ class Summary:
     target: str
     load_id: str
     status: str = "failed"
-    """loaded, checked (nothing was committed, as was asked for), failed (nothing was), part (some of it was)."""
+    """loaded, checked or dry run (nothing was committed, as was asked for), failed (nothing was), part (some was)."""
     read: int = 0
     stored: int = 0
     set_aside: int = 0
@@ -58,12 +54,12 @@ class Summary:
 
     def interrupted(self) -> str:
         """What Ctrl-C has left."""
-        return "the load was committed" if self.status == "loaded" else "nothing was committed"
+        what = "the rows were committed" if self.status == "loaded" else "nothing was committed"
+        return f"{self.table}: {what}"
 
-    def as_json(self) -> str:
-        """One object, as docs/load.schema.json has it."""
-        facts: dict[str, Any] = {"version": VERSION, **asdict(self), "exit_code": self.exit_code}
-        return json.dumps(facts, indent=2)
+    def facts(self) -> dict[str, Any]:
+        """As JSON has it: docs/load.schema.json."""
+        return {**asdict(self), "exit_code": self.exit_code}
 
     def text(self) -> str:
         """For a terminal."""

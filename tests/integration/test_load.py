@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from shardproxy.rejects.reject import Reject
 from tests.support.databases import Databases, Servers, execute
 from tests.support.loading import Loader
 from tests.support.loads import CASES, Case
+
+ROOT = Path(__file__).parents[2]
 
 DDL = """
     CREATE TABLE t (id int PRIMARY KEY, a text, n numeric CHECK (n < 100));
@@ -231,6 +234,14 @@ def test_rejects_are_told_and_may_end_the_load(loader: Loader, one_server: Datab
     assert len(stored(one_server)) == 1
 
 
+def told(output: str) -> list[dict[str, Any]]:
+    """The loads of a summary, which is as its schema has it."""
+    facts = json.loads(output)
+    jsonschema.validate(facts, json.loads((ROOT / "docs/load.schema.json").read_text()))
+    loads: list[dict[str, Any]] = facts["loads"]
+    return loads
+
+
 @pytest.mark.newest
 def test_the_command(loader: Loader, one_server: Databases, tmp_path: Path) -> None:
     write(tmp_path / "a.csv", "id,a,n\n1,x,1\n2,y,zz\n")
@@ -239,7 +250,7 @@ def test_the_command(loader: Loader, one_server: Databases, tmp_path: Path) -> N
         [*command, "--header", "--summary", "-", "a.csv"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 3
-    summary = json.loads(done.stdout)
+    [summary] = told(done.stdout)
     assert (summary["read"], summary["stored"], summary["set_aside"], summary["exit_code"]) == (2, 1, 1, 3)
     assert "set aside in rejects/" in done.stderr
     piped = subprocess.run([*command, "-"], input="9,z,1\n", capture_output=True, text=True, check=False, cwd=tmp_path)
@@ -249,3 +260,34 @@ def test_the_command(loader: Loader, one_server: Databases, tmp_path: Path) -> N
     missing = subprocess.run([*command, "no such file"], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert missing.returncode == 1
     assert "no such file" in missing.stderr
+
+
+@pytest.mark.newest
+def test_a_load_file_of_several_tables(loader: Loader, one_server: Databases, tmp_path: Path) -> None:
+    """Options of the command line take the place of the file's; one that fails leaves the others as they are."""
+    write(tmp_path / "t.csv", "a;id\nx;1\n")
+    write(tmp_path / "child.csv", "1,\n")
+    base = [sys.executable, "-m", "shardproxy", "load"]
+    target = ["--to", one_server.oracle, "--table", "t", "--header", "--delimiter", ";"]
+    wrote = subprocess.run([*base, *target, "--write-file", "load.toml", "t.csv"], cwd=tmp_path, check=False)
+    assert wrote.returncode == 0
+    child = 'table = "child"\nfiles = ["child.csv"]\nheader = "none"\ndelimiter = ","\n'
+    more = f"\nworkers = 2\n[[load]]\n[[load]]\n{child}"
+    write(tmp_path / "load.toml", (tmp_path / "load.toml").read_text() + more)
+    command = [*base, "--file", "load.toml", "--summary", "-", "--progress", "json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [(one["table"], one["stored"]) for one in told(done.stdout)] == [("public.t", 1), ("public.child", 1)]
+    execute(one_server.oracle, "TRUNCATE child")
+    command += ["--on-error", "stop"]
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert [one["status"] for one in told(again.stdout)] == ["failed", "loaded"]
+    assert again.returncode == 4
+
+
+def test_a_dry_run_tells_the_columns(either: Loader, one_server: Databases, tmp_path: Path) -> None:
+    file = write(tmp_path / "a.csv", "n,id\n1,1\n")
+    loaded = either.run(file, table="t", header="names", dry_run=True, truncate=True)
+    assert (loaded.summary.status, loaded.summary.exit_code) == ("dry run", 0)
+    assert loaded.summary.notes == [f"{file}: n, id"]
+    assert stored(one_server) == []

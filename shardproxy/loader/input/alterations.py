@@ -40,6 +40,8 @@ class Alterations:
     def __init__(self) -> None:
         self._counts: Counter[Alteration] = Counter()
         self.notes: list[str] = []
+        self.bytes_read = 0
+        """Of the inputs as they are, compressed or not; a zip file's are not counted."""
 
     def add(self, kind: Alteration, count: int = 1, note: str | None = None) -> None:
         """Count; a note tells where, for what happens once in a file."""

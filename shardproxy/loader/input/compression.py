@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, BinaryIO, Final, Protocol
 
 from shardproxy.errors import PgError
@@ -165,7 +166,7 @@ def entries(source: Source, altered: Alterations, compression: str = "auto") -> 
         if compression in {"auto", "zip"} and first.startswith(ZIP):
             yield from _zip_entries(source, stream, first)
             return
-        raw = _after(first, stream, source.name)
+        raw = _after(first, stream, source.name, altered)
         for one in COMPRESSIONS:
             if compression in {"auto", one.name} and one.begins(first):
                 yield source.name, _decompressed(one, raw, source.name, altered)
@@ -189,10 +190,10 @@ def _read(stream: BinaryIO, name: str) -> bytes:
         raise InputError.from_os(IO_ERROR, error, name) from error
 
 
-def _after(first: bytes, stream: BinaryIO, name: str) -> Iterator[bytes]:
-    if first:
-        yield first
-    yield from pieces(stream, name)
+def _after(first: bytes, stream: BinaryIO, name: str, altered: Alterations) -> Iterator[bytes]:
+    for piece in chain([first] if first else [], pieces(stream, name)):
+        altered.bytes_read += len(piece)
+        yield piece
 
 
 def _decompressed(one: Compression, raw: Iterator[bytes], name: str, altered: Alterations) -> Iterator[bytes]:

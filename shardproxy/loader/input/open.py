@@ -51,6 +51,14 @@ def sources(names: Iterable[str]) -> list[Source]:
     return found
 
 
+def size_of(names: Iterable[str]) -> int | None:
+    """Return how many bytes the inputs have; None where that is not known, as of a FIFO or a URL."""
+    found = [source.path for source in sources(name for name in names if "://" not in name)]
+    if any("://" in name for name in names) or None in found:
+        return None
+    return sum(os.path.getsize(path) for path in found if path is not None)
+
+
 def pieces(stream: BinaryIO, name: str) -> Iterator[bytes]:
     """Read to the end, closing the stream then or when the iteration is given up. No piece is empty."""
     with closing(stream):
@@ -64,7 +72,7 @@ def pieces(stream: BinaryIO, name: str) -> Iterator[bytes]:
             yield piece
 
 
-def give_up(stream: Iterator[bytes]) -> None:
+def give_up(stream: Iterator[Any]) -> None:
     """Close what the pieces come from now: an error that refers to them may live for long."""
     if isinstance(stream, Generator):
         stream.close()
