@@ -7,7 +7,7 @@ shows them. A field's description tells what the value should be; error messages
 
 import ipaddress
 import re
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
@@ -311,6 +311,10 @@ def _limit(text: str) -> str:
     return text
 
 
+LONGEST_ROW: Final = 0x3FFFFFFE
+"""Bytes of the longest row that a server takes (MaxAllocSize - 1 of utils/memutils.h)."""
+
+
 class Load(_Model):
     """What COPY FROM STDIN does with bad rows."""
 
@@ -327,6 +331,7 @@ class Load(_Model):
         25000
     )
     batch_size: Annotated[int, Field(ge=1, description="bytes of the largest batch of a shard")] = 16 * 2**20
+    max_row_bytes: Annotated[int, Field(ge=1, le=LONGEST_ROW, description="bytes of the longest row")] = LONGEST_ROW
 
 
 class Database(_Model):

@@ -48,6 +48,7 @@ cdef extern from "copy/splitter.h":
         int header
         int server_version
         int set_aside
+        size_t max_row
         size_t buffer_size
         const sp_placement *placement
         const sp_key *keys
@@ -89,6 +90,7 @@ cdef extern from "copy/splitter.h":
     void sp_splitter_flush_shard(sp_splitter *s, uint32_t shard)
     uint64_t sp_splitter_rows(const sp_splitter *s)
     uint64_t sp_splitter_lines(const sp_splitter *s)
+    uint64_t sp_splitter_offset(const sp_splitter *s)
     uint64_t sp_splitter_rows_of(const sp_splitter *s, uint32_t shard)
     uint64_t sp_splitter_poison_of(const sp_splitter *s, uint32_t shard)
     size_t sp_splitter_poison(const sp_splitter *s, int32_t *shards, uint64_t *lines)
@@ -176,7 +178,8 @@ cdef class Splitter:
     def __init__(self, Placement placement not None, *, str format="text", key_fields=(), constants=None,
                  bytes delimiter=None, bytes quote=b'"', bytes escape=None, bytes null=None, bytes default=None,
                  default_values=None, bint header=False, force_null=None, force_not_null=None,
-                 int server_version=18, transcode=None, bint set_aside=False, size_t buffer_size=262144):
+                 int server_version=18, transcode=None, bint set_aside=False, size_t max_row=0,
+                 size_t buffer_size=262144):
         cdef sp_options options
         cdef sp_key keys[SP_MAX_KEYS]
         cdef sp_transcode table
@@ -213,6 +216,7 @@ cdef class Splitter:
         options.header = header
         options.server_version = server_version
         options.set_aside = set_aside
+        options.max_row = max_row
         options.buffer_size = buffer_size
         options.placement = placement.ptr
         for i in range(nkeys):
@@ -346,6 +350,11 @@ cdef class Splitter:
     def lines(self):
         """How many lines of the client's input the rows placed take up, as PostgreSQL counts."""
         return sp_splitter_lines(self.ptr)
+
+    @property
+    def offset(self):
+        """How many bytes of the client's input the header and the rows placed take up."""
+        return sp_splitter_offset(self.ptr)
 
     @property
     def poison(self):

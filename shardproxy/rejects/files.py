@@ -10,15 +10,16 @@ import io
 import json
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 from urllib.parse import quote
 
 from shardproxy.copy.binary import HEADER, TRAILER
 from shardproxy.errors import PgError
-from shardproxy.rejects.reject import Reject
+from shardproxy.rejects.reject import BEGINNING, Reject
 from shardproxy.sqlstate import DISK_FULL, IO_ERROR
 
 SHOWN: Final = 200
@@ -61,11 +62,12 @@ class RejectFiles:
                 if self._unended:
                     files["dat"].write(b"\n")  # the end of another file, or of what is tried again
                 files["dat"].write(reject.row)
-                self._unended = not (self._binary or reject.row.endswith((b"\n", b"\r")))
+                last = reject.row[-1:] if reject.rest is None else _append(reject.rest, files["dat"])
+                self._unended = not self._binary and last not in {b"\n", b"\r"}
                 files["log"].write(self._for_people(reject).encode("utf-8", "backslashreplace"))
                 files["jsonl"].write(self._for_programs(reject).encode("utf-8", "backslashreplace"))
         except OSError as error:
-            raise _failed(error, self.stem) from error
+            raise failed(error, self.stem) from error
 
     def close(self) -> None:
         """Have all of it on the disk."""
@@ -77,7 +79,7 @@ class RejectFiles:
                 os.fsync(file.fileno())
                 file.close()
         except OSError as error:
-            raise _failed(error, self.stem) from error
+            raise failed(error, self.stem) from error
 
     def discard(self) -> None:
         """Remove the files: nothing of the load was stored, so nothing of it was set aside."""
@@ -118,7 +120,7 @@ class RejectFiles:
             "file": reject.file,
             "line": reject.line,
             "offset": reject.offset,
-            "row": reject.row.decode("utf-8", "backslashreplace"),
+            "row": reject.row[:BEGINNING].decode("utf-8", "backslashreplace"),
             "sqlstate": reject.sqlstate,
             "message": reject.message,
             "detail": reject.detail,
@@ -128,11 +130,22 @@ class RejectFiles:
         return json.dumps(facts, ensure_ascii=True) + "\n"
 
 
+def _append(rest: IO[bytes], file: IO[bytes]) -> bytes:
+    """Append what follows a row's beginning; return the last byte."""
+    rest.seek(-1, io.SEEK_END)
+    last = rest.read(1)
+    rest.seek(0)
+    shutil.copyfileobj(rest, file)
+    rest.close()
+    return last
+
+
 def _file_name(name: str) -> str:
     return quote(name, safe=" ,;=@+()[]{}~!$&'").replace(".", "%2E") or "%00"
 
 
-def _failed(error: OSError, stem: Path) -> PgError:
+def failed(error: OSError, stem: Path) -> PgError:
+    """Return what a file's error is to a load."""
     full = error.errno in {errno.ENOSPC, errno.EDQUOT}
     return PgError(
         DISK_FULL if full else IO_ERROR,

@@ -3,8 +3,12 @@
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import IO, Final
 
 from shardproxy.errors import PgError
+
+BEGINNING: Final = 1 << 16
+"""Bytes of a long row that are kept in memory and shown to programs."""
 
 FATAL_CLASSES = frozenset({"08", "0A", "25", "26", "2D", "3B", "40", "42", "53", "55", "57", "58", "F0", "XX"})
 """Classes of SQLSTATE that say nothing of a row: the load ends with the error. 0A and 42 are of the statement."""
@@ -34,6 +38,8 @@ class Reject:
     shard: str | None = None
     file: str | None = None
     """The input's name, if it has one."""
+    rest: IO[bytes] | None = None
+    """What follows `row`, of one that is too long to be kept in memory."""
 
     def because(self, error: PgError) -> "Reject":
         """Return the same row with a server's reason."""

@@ -75,9 +75,12 @@ class Batches:
         self._keeper = keeping.keeper
         self._options = setup.options
         self._asked = asked
-        self._splitter = self._new_splitter(set_aside=True)
+        self._splitter = self._new_splitter(set_aside=True, max_row=keeping.max_row)
         look = looking(self._options, keeping.version, len(asked.columns))
-        self._aside = Aside(setup, asked, self._splitter.placement.nshards, self._keeper, look, self._new_splitter)
+        nowhere = self._splitter.placement.nshards
+        self._aside = Aside(
+            setup, asked, nowhere, self._keeper, look, self._new_splitter, keeping.max_row, keeping.reject_dir
+        )
         self._front = 0  # bytes of the data before the rows that no batch has yet
         self._begun = False
         self._error: PgError | None = None
@@ -101,7 +104,7 @@ class Batches:
         self.response = await first.copying.started()
         self._tasks = {shard: asyncio.ensure_future(self._work(part)) for shard, part in self._parts.items()}
 
-    def _new_splitter(self, **changed: bool) -> Splitter:
+    def _new_splitter(self, **changed: int) -> Splitter:
         made = self._setup.bare_splitter
         assert isinstance(made, partial)
         placement = made.args[0]
@@ -154,10 +157,10 @@ class Batches:
             rows = self._splitter.rows_of(part.shard) - part.cut_at
             full = rows >= part.most or part.batches[-1].size >= self._keeping.batch_size
             late = rows and self._front - part.cut_to > LAG * self._keeping.batch_size
-            if (full or late) and self._splitter.streaming != part.shard:
+            if full or late:
                 self._cut(part, last=False)
         late = self._aside.size and self._front - self._aside.judged_to > LAG * self._keeping.batch_size
-        if (late or self._aside.size > self._keeping.batch_size) and self._splitter.streaming != self._aside.shard:
+        if late or self._aside.size > self._keeping.batch_size or self._splitter.streaming == self._aside.shard:
             self._judge_aside()
         self._hold()
         return used
@@ -314,7 +317,7 @@ class Batches:
         try:
             return await self._ended_all()
         except BaseException:
-            self._keeper.discard()
+            self._discard()
             raise
 
     async def _ended_all(self) -> str:
@@ -361,8 +364,12 @@ class Batches:
             if task in silent:
                 self._parts[shard].connection.abort()
                 await task
-        self._keeper.discard()
+        self._discard()
         return self._error or error
+
+    def _discard(self) -> None:
+        self._keeper.discard()
+        self._aside.discard()
 
     async def abandon(self) -> None:
         """The client is gone."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from shardproxy.config.model import Load
+from shardproxy.config.model import LONGEST_ROW, Load
 from shardproxy.errors import PgError
 from shardproxy.rejects.files import RejectFiles
 from shardproxy.rejects.keeper import Keeper
@@ -15,7 +15,7 @@ from shardproxy.session.copy_verify import Spread
 from shardproxy.shard.connection import Connection
 from shardproxy.sqlstate import INVALID_PARAMETER_VALUE, OBJECT_NOT_IN_PREREQUISITE_STATE, WARNING
 
-NAMES: Final = ("on_error", "reject_limit", "batch_rows", "batch_size")
+NAMES: Final = ("on_error", "reject_limit", "batch_rows", "batch_size", "max_row_bytes")
 """The settings of a session that take the place of the configuration's, each after `shardproxy.`."""
 
 HELD_BYTES: Final = 8 << 20
@@ -23,6 +23,9 @@ HELD_BYTES: Final = 8 << 20
 
 REJECT_BYTES: Final = 1000
 """What a reject takes besides its row, about."""
+
+MOST: Final = 2**63 - 1
+"""The largest number that a setting takes."""
 
 ASKED: Final = "SELECT " + ", ".join(f"pg_catalog.current_setting('shardproxy.{name}', true)" for name in NAMES)
 
@@ -45,13 +48,14 @@ def settled(load: Load, values: Sequence[bytes | None]) -> Load:
     return load.model_copy(update={name: int(value) if name in _NUMBERS else value for name, value in given.items()})
 
 
-_NUMBERS: Final = frozenset({"batch_rows", "batch_size"})
+_NUMBERS: Final = frozenset({"batch_rows", "batch_size", "max_row_bytes"})
 
 _HINTS: Final = {
     "on_error": "Available values: stop, resume_next.",
     "reject_limit": "A number of rows, such as 1000, or a percentage, such as 5%.",
     "batch_rows": "A number of rows from 1 on.",
     "batch_size": "A number of bytes from 1 on.",
+    "max_row_bytes": f"A number of bytes from 1 to {LONGEST_ROW}.",
 }
 
 
@@ -59,7 +63,8 @@ def _valid(name: str, value: str) -> bool:
     if name == "on_error":
         return value in {"stop", "resume_next"}
     if name in _NUMBERS:
-        return value.isascii() and value.isdigit() and int(value) > 0
+        longest = LONGEST_ROW if name == "max_row_bytes" else MOST
+        return value.isascii() and value.isdigit() and len(value) < 20 and 0 < int(value) <= longest
     try:
         RejectLimit.parse(value)
     except ValueError:
@@ -153,6 +158,9 @@ class FileKeeper:
 
     def discard(self) -> None:
         """Remove the files."""
+        for reject in self._held:
+            if reject.rest is not None:
+                reject.rest.close()
         self._held.clear()
         self._files.discard()
 
@@ -166,6 +174,8 @@ class Keeping:
 
     batch_rows: int
     batch_size: int
+    max_row: int
+    reject_dir: Path | None
     version: int
     staging_schema: str | None
     keeper: Keeper

@@ -1,6 +1,7 @@
 """Where a session's COPY sets bad rows aside: whether it is to, and what it needs for that."""
 
 from collections.abc import Mapping, Set
+from pathlib import Path
 
 from shardproxy.combine.notices import NoticeMerger
 from shardproxy.config.model import Load
@@ -75,6 +76,8 @@ class Resuming:
         keeping = Keeping(
             load.batch_rows,
             load.batch_size,
+            load.max_row_bytes,
+            None if load.reject_dir is None else Path(load.reject_dir),
             version,
             "shardproxy" if database.coordinator is not None else None,
             (database.make_keeper or FileKeeper)(load, place, self._client.notice),

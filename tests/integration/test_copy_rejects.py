@@ -308,6 +308,68 @@ def test_rows_without_a_shard_are_judged_as_they_come(loads: Loads) -> None:
     assert loads.kept("listed").dat == b"id\tv\n" + b"7\t1\n" * 900
 
 
+def test_rows_that_are_too_long_are_set_aside(loads: Loads) -> None:
+    """However long they are, memory is not: what is over goes to the files as it comes."""
+    loads.databases.execute("TRUNCATE sharded", oracle=False)
+    long = [b'2,2024-01-01,"' + b"x" * size + b'\n",1\n' for size in (80, 100_000, 300_000)]
+    open_end = b'4,2024-01-01,"' + b"y\n" * 100_000
+    rows = [b"1,2024-01-01,a,1\n", long[0], long[1], b"x,,,\n", long[2], b"3,2024-01-01,c,1\n", open_end]
+    data = b"".join(rows)
+    for piece in (100, 50_000, len(data)):
+        loads.databases.execute("TRUNCATE sharded", oracle=False)
+        with loads.connect(on_error="resume_next", max_row_bytes="60", batch_rows="1") as connection:
+            pieces = (data[at : at + piece] for at in range(0, len(data), piece))
+            assert load(connection, "COPY sharded FROM STDIN (FORMAT csv)", *pieces) == "COPY 2"
+        assert sorted(row[0] for shard in loads.databases.rows("TABLE sharded") for row in shard) == [1, 3]
+        kept = loads.kept("sharded")
+        assert kept.dat == b"".join([*rows[1:5], open_end])
+        found = [(fact["line"], fact["offset"], fact["sqlstate"]) for fact in kept.facts]
+        at = [sum(map(len, rows[:number])) for number in range(len(rows))]
+        assert found == [
+            (3, at[1], "54000"),
+            (5, at[2], "54000"),
+            (6, at[3], "22P02"),
+            (8, at[4], "54000"),
+            (100_010, at[6], "54000"),
+        ]
+        assert "longer than max_row_bytes (60)" in kept.log
+        assert "It begins on line 10." in kept.log
+        assert max(len(fact["row"]) for fact in kept.facts) == 1 << 16
+    with (
+        loads.connect(on_error="resume_next", max_row_bytes=str(1 << 30)) as connection,
+        pytest.raises(psycopg.errors.InvalidParameterValue, match=r"max_row_bytes"),
+    ):
+        load(connection, "COPY sharded FROM STDIN (FORMAT csv)", b"")
+
+
+@pytest.mark.newest
+def test_a_quote_that_is_never_closed_costs_no_memory(loads: Loads) -> None:
+    loads.databases.execute("TRUNCATE listed", oracle=False)
+    begin, size = b'1,1\n1,"', 200 << 20
+    before = peak = loads.proxy.rss()
+    with loads.connect(on_error="resume_next", max_row_bytes=str(1 << 20)) as connection:
+        cursor = connection.cursor()
+        with cursor.copy("COPY listed FROM STDIN (FORMAT csv)") as copy:
+            copy.write(begin)
+            for _ in range(size >> 20):
+                copy.write(b"1234567\n" * (1 << 17))
+                peak = max(peak, loads.proxy.rss())
+        assert cursor.statusmessage == "COPY 1"
+    kept = loads.kept("listed")
+    assert len(kept.dat) == size + len(b'1,"')
+    assert [fact["sqlstate"] for fact in kept.facts] == ["54000"]
+    assert peak - before < 32 << 20
+
+
+def test_an_unterminated_quote_is_told_with_its_line(loads: Loads) -> None:
+    loads.databases.execute("TRUNCATE listed", oracle=False)
+    with loads.connect(on_error="resume_next") as connection:
+        assert load(connection, "COPY listed FROM STDIN (FORMAT csv)", b'1,1\n1,"\n"2,3\n",4\n1,5\n') == "COPY 1"
+    kept = loads.kept("listed")
+    assert [(fact["line"], fact["sqlstate"]) for fact in kept.facts] == [(3, "22P04"), (6, "22P04")]
+    assert "HINT: The quote that opens on line 4 is not closed." in kept.log
+
+
 def test_files_and_the_warning(loads: Loads) -> None:
     loads.databases.execute("TRUNCATE listed", oracle=False)
     said: list[tuple[str, str, str]] = []

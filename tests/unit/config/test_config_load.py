@@ -71,7 +71,7 @@ def test_the_example_shows_the_defaults() -> None:
     assert shown.keys() == {
         "workers", "max_clients", "login_timeout", "drain_timeout", "commit", "unlisted_tables", "connect_timeout",
         "stall_timeout", "deadlock_timeout", "max_statement_size", "prepare_timeout", "commit_timeout",
-        "on_error", "reject_limit", "batch_rows", "batch_size",
+        "on_error", "reject_limit", "batch_rows", "batch_size", "max_row_bytes",
     }  # fmt: skip
     for name, value in shown.items():
         default = defaults[name]

@@ -1,9 +1,11 @@
 """The splitter with rows set aside, beside the one that ends at the first; and whole rows looked at one by one."""
 
 import random
+from typing import Literal
 
 import pytest
 
+from shardproxy.copy.binary import HEADER, TRAILER
 from shardproxy.native import (
     KEY_INT4,
     ROW_ENCODING,
@@ -74,12 +76,49 @@ def test_a_quote_that_is_never_closed() -> None:
     assert splitter.newline == 1
 
 
-def test_a_row_that_has_begun_to_leave_is_no_place_to_cut() -> None:
-    splitter = Splitter(PLACEMENT, format="csv", key_fields=[0], set_aside=True)
+def test_only_a_row_that_is_too_long_leaves_before_its_end() -> None:
+    splitter = Splitter(PLACEMENT, format="csv", key_fields=[0], set_aside=True, max_row=200_000)
     splitter.feed(encode.copy_data(b"2,b\n1," + b"x" * 100_000))
-    assert splitter.streaming == 0
-    splitter.feed(encode.copy_data(b"\n"))
     assert splitter.streaming < 0
+    assert (splitter.offset, splitter.lines) == (4, 1)
+    splitter.feed(encode.copy_data(b"x" * 100_000))
+    assert splitter.streaming == ASIDE
+    splitter.feed(encode.copy_data(b"\n1,a\n"))
+    assert splitter.streaming < 0
+    assert list(splitter.marks(ASIDE)) == [2, 200_007]
+    assert [splitter.rows_of(shard) for shard in (0, 1, ASIDE)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("form", ["csv", "text", "binary"])
+def test_rows_longer_than_may_be_are_set_aside_wherever_they_are_cut(form: Literal["csv", "text", "binary"]) -> None:
+    rng = random.Random(form)
+    for _ in range(60):
+        rows, begin, end = [], b"", b""
+        separator = b"," if form == "csv" else b"\t"
+        newline = rng.choice([b"\n", b"\r\n", b"\r"])
+        for _ in range(rng.randint(1, 30)):
+            field = b"x" * rng.choice([1, 40, rng.randint(80, 120), rng.randint(1, 300)])
+            if form == "binary":
+                begin, end = HEADER, TRAILER
+                key = rng.randint(1, 2).to_bytes(4)
+                rows.append(b"".join([b"\0\2", b"\0\0\0\4", key, len(field).to_bytes(4), field]))
+            else:
+                rows.append(rng.choice([b"1", b"2"]) + separator + field + newline)
+        data, step = encode.copy_data(begin + b"".join(rows) + end), rng.choice([1, 7, 64, 1 << 20])
+        splitter = Splitter(PLACEMENT, format=form, key_fields=[0], set_aside=True, max_row=100)
+        for at in range(0, len(data), step):
+            splitter.feed(data[at : at + step])
+        aside = b"".join(message[5:] for shard, message in splitter.finish() if shard == ASIDE)
+        assert aside == b"".join(row for row in rows if len(row) > 100)
+        assert splitter.rows_of(ASIDE) == sum(len(row) > 100 for row in rows)
+        assert splitter.rows == len(rows)
+
+
+def test_a_header_that_is_too_long_ends_it() -> None:
+    splitter = Splitter(PLACEMENT, format="csv", key_fields=[0], set_aside=True, header=True, max_row=100)
+    with pytest.raises(SplitError, match="header is longer") as caught:
+        splitter.feed(encode.copy_data(b'"' + b"x\n" * 100))
+    assert caught.value.sqlstate == "54000"
 
 
 def test_without_it_the_first_bad_row_ends_it() -> None:

@@ -98,6 +98,8 @@ static int header_step(sp_splitter *s)
 static int refuse(sp_splitter *s)
 {
     s->bin.stage = REFUSED;
+    if (s->stream_shard == (int32_t)s->nshards) /* no shard would say so of what follows */
+        return sp_fail(s, "22P04", "unexpected EOF in COPY data", NULL, s->lines + 1);
     return sp_row_refuse(s);
 }
 
@@ -158,6 +160,8 @@ static int row_step(sp_splitter *s)
 /* A long row is sent on as soon as all of its key fields have come. */
 static int stream(sp_splitter *s)
 {
+    if (s->stream_shard == SP_NOT_STREAMING && s->opt.set_aside)
+        return s->carry.len > s->opt.max_row ? sp_row_too_long(s) : 0;
     if (s->stream_shard == SP_NOT_STREAMING) {
         if (s->carry.len <= s->stream_from)
             return 0;

@@ -17,10 +17,10 @@ static int end_of_data(sp_splitter *s, size_t data_len)
 static int resolve_hold(sp_splitter *s, uint8_t byte, size_t *given)
 {
     sp_scanned found;
-    size_t at = s->carry.len - s->hold;
     *given = 1;
     if (sp_row_append(s, &byte, 1))
         return -1;
+    const size_t at = s->carry.len - s->hold - 1;
     switch (sp_scan(s, s->carry.data + at, s->hold + 1, 0, at > 0 || s->released > 0, &found)) {
     case SP_SCAN_MORE:
         s->hold = (uint32_t)(s->carry.len - at - found.end);

@@ -6,6 +6,8 @@
 
 void sp_row_reset(sp_splitter *s)
 {
+    if (s->carry.cap > SP_KEEP_CARRY)
+        sp_buf_free(&s->carry);
     s->carry.len = 0;
     s->hold = 0;
     s->released = 0;
@@ -34,9 +36,20 @@ int sp_release(sp_splitter *s, size_t n)
     return 0;
 }
 
+/* set_aside: the row in carry is longer than max_row. What is understood of it leaves, and what still comes will. */
+int sp_row_too_long(sp_splitter *s)
+{
+    if (s->header_pending)
+        return sp_fail(s, "54000", "the header is longer than max_row_bytes", NULL, s->lines + 1 + s->row_extra);
+    s->stream_shard = (int32_t)s->nshards;
+    return sp_release(s, s->carry.len - s->hold);
+}
+
 /* Text and CSV: begins to stream a long row if its key can be told already, and releases what may leave. */
 int sp_row_stream(sp_splitter *s)
 {
+    if (s->stream_shard == SP_NOT_STREAMING && s->opt.set_aside)
+        return s->carry.len - s->hold > s->opt.max_row ? sp_row_too_long(s) : 0;
     if (s->stream_shard == SP_NOT_STREAMING) {
         if (s->carry.len <= s->stream_from || s->header_pending)
             return 0;
@@ -59,6 +72,8 @@ int sp_row_stream(sp_splitter *s)
 
 int sp_row_append(sp_splitter *s, const uint8_t *p, size_t n)
 {
+    if (s->carry.len + n > SP_MAX_ROW && s->opt.set_aside && s->stream_shard == SP_NOT_STREAMING && sp_row_too_long(s))
+        return -1;
     if (s->carry.len + n > SP_MAX_ROW)
         return sp_fail_row_too_long(s, s->carry.len, n);
     if (sp_buf_append(&s->carry, p, n))

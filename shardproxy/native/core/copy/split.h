@@ -11,8 +11,13 @@
 /* MaxAllocSize - 1 of PostgreSQL's utils/memutils.h: no row, field or CopyData message is longer. */
 #define SP_MAX_ROW 0x3ffffffeu
 
-/* A row that is longer than this is sent on as soon as its key is known, instead of being collected. */
+/*
+ * A row that is longer than this is sent on as soon as its key is known, instead of being collected. With set_aside
+ * only a row longer than max_row is: only the shard of rows that are set aside gets it, whatever its key.
+ */
 #define SP_STREAM_FROM 65536u
+
+#define SP_KEEP_CARRY (1u << 20) /* bytes of a row's memory that are kept for the next one */
 
 #define SP_LINEMAP_TOTAL (32u << 20) /* bytes of line log of all shards together */
 #define SP_LINEMAP_LEAST (1u << 20)  /* but never less than this for one */
@@ -147,6 +152,8 @@ static inline int sp_put_row(sp_splitter *s, int32_t target, const uint8_t *row,
     s->lines += lines;
     s->offset += len;
     s->row_extra = 0;
+    if (__builtin_expect(len > s->opt.max_row, 0))
+        target = (int32_t)s->nshards;
     if (__builtin_expect(s->shards[target].map.shard_line == 0, 0) && s->opt.format == SP_CSV) {
         sp_row_scan scan = {0};
         if (s->eol == SP_EOL_NL)
@@ -186,6 +193,7 @@ int sp_lines_finish(sp_splitter *s);
 /* partial.c: a row that comes in pieces. */
 int sp_row_append(sp_splitter *s, const uint8_t *p, size_t n);
 int sp_row_stream(sp_splitter *s);
+int sp_row_too_long(sp_splitter *s);
 int sp_row_complete(sp_splitter *s, const uint8_t *p, size_t n, size_t data_n);
 int sp_row_finish_carry(sp_splitter *s, size_t newline);
 int sp_row_refuse(sp_splitter *s);

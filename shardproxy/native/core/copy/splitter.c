@@ -64,6 +64,10 @@ sp_splitter *sp_splitter_new(const sp_options *o, const sp_sink *sink)
     if (!s)
         return NULL;
     s->opt = *o;
+    if (!o->set_aside)
+        s->opt.max_row = SIZE_MAX;
+    else if (o->max_row == 0 || o->max_row > SP_MAX_ROW)
+        s->opt.max_row = SP_MAX_ROW;
     s->sink = *sink;
     if (copy_options(s, o)) {
         sp_splitter_free(s);
@@ -156,6 +160,7 @@ void sp_splitter_forget_marks(sp_splitter *s, uint32_t shard) { s->shards[shard]
 int32_t sp_splitter_streaming(const sp_splitter *s) { return s->released ? s->stream_shard : SP_NOT_STREAMING; }
 uint64_t sp_splitter_rows(const sp_splitter *s) { return s->rows; }
 uint64_t sp_splitter_lines(const sp_splitter *s) { return s->lines; }
+uint64_t sp_splitter_offset(const sp_splitter *s) { return s->offset; }
 
 int sp_splitter_pending(const sp_splitter *s)
 {

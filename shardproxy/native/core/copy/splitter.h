@@ -55,6 +55,7 @@ typedef struct {
     int header;
     int server_version;
     int set_aside; /* what would end the COPY for a row goes to shard number `nshards`, and the header as well */
+    size_t max_row; /* set_aside: bytes of the longest row that a shard gets; 0 for the longest that a server takes */
     size_t buffer_size;
     const sp_placement *placement; /* kept alive by the caller */
     const sp_key *keys;
@@ -107,6 +108,7 @@ void sp_splitter_forget_marks(sp_splitter *s, uint32_t shard);
 int32_t sp_splitter_streaming(const sp_splitter *s); /* the shard that has got a part of a row, or a negative number */
 uint64_t sp_splitter_rows(const sp_splitter *s);
 uint64_t sp_splitter_lines(const sp_splitter *s);
+uint64_t sp_splitter_offset(const sp_splitter *s); /* bytes of the client's input up to the end of the last row */
 uint64_t sp_splitter_rows_of(const sp_splitter *s, uint32_t shard);
 uint64_t sp_splitter_poison_of(const sp_splitter *s, uint32_t shard);
 size_t sp_splitter_poison(const sp_splitter *s, int32_t *shards, uint64_t *lines); /* SP_POISON_KEPT entries */
