@@ -195,6 +195,10 @@ class Coordinator:
             await self._learn(address)
         return self._identities[address.name]
 
+    async def participant(self, address: Address) -> str:
+        """Return what names a shard as a participant in a gid: its identity."""
+        return await self.identity(address)
+
     def forget_identity(self, address: Address) -> None:
         """Ask the shard again next time."""
         self._identities.pop(address.name, None)

@@ -62,6 +62,9 @@ class Manager(Protocol):
     async def identity(self, address: Address) -> str:
         """Return the identity of a shard, making its tables if they are missing."""
 
+    async def participant(self, address: Address) -> str:
+        """Return what names a shard as a participant in a gid: its identity."""
+
     def forget_identity(self, address: Address) -> None:
         """Ask the shard again next time."""
 
@@ -183,7 +186,7 @@ class TwoPhaseCommit:
     async def _name(self, anchor: Participant, others: Sequence[Participant]) -> None:
         anchor.identity = await self._manager.identity(anchor.connection.address)
         for one in others:
-            one.identity = await self._manager.identity(one.connection.address)
+            one.identity = await self._manager.participant(one.connection.address)
             one.gid = str(Gid(anchor.identity, self.transaction, one.identity))
 
     # Prepare.

@@ -163,6 +163,9 @@ class Manager:
     async def identity(self, address: Address) -> str:
         return address.name[-1] * 32
 
+    async def participant(self, address: Address) -> str:
+        return await self.identity(address)
+
     def forget_identity(self, address: Address) -> None:
         self.left.append(f"forget identity of {address.name}")
 
