@@ -36,8 +36,8 @@ class LoadOptions(BaseModel):
 
     # COPY's own.
     format: Annotated[
-        Literal["csv", "text", "binary", "tsv", "mysql", "fixed"],
-        Field(description="COPY's csv, text or binary; tsv: text with a header allowed; mysql: OUTFILE; fixed: widths"),
+        Literal["csv", "text", "binary", "tsv", "mysql", "fixed", "parquet", "arrow"],
+        Field(description="COPY's csv, text or binary; tsv is text; mysql: its OUTFILE; fixed: by `widths`"),
     ] = "csv"
     header: Annotated[
         Literal["none", "names", "skip", "match"],
@@ -133,8 +133,11 @@ def options_of(given: Mapping[str, Any]) -> LoadOptions:
 
 def reading_of(options: LoadOptions, version: int) -> Reading:
     """Return how files are read, for a server of this major version. Raises PgError where options exclude others."""
-    layouts = {"mysql": "mysql", "fixed": "fixed"}
-    form = {"tsv": "text", "mysql": "csv", "fixed": "text"}.get(options.format, options.format)
+    layout = options.format if options.format in {"mysql", "fixed", "parquet", "arrow"} else "copy"
+    columnar = layout in {"parquet", "arrow"}
+    form = {"tsv": "text", "fixed": "text", "mysql": "csv", "parquet": "csv", "arrow": "csv"}.get(
+        options.format, options.format
+    )
     copy: dict[str, Any] = {"format": form, "delimiter": options.delimiter, "quote": options.quote}
     copy |= {"escape": options.escape, "default": options.default, "encoding": options.encoding}
     if options.format == "mysql":
@@ -146,9 +149,9 @@ def reading_of(options: LoadOptions, version: int) -> Reading:
     copy["force_not_null"] = options.force_not_null or None
     return Reading(
         copy=CopyOptions.read("from", ((name, value) for name, value in copy.items() if value is not None)),
-        layout=layouts.get(options.format, "copy"),  # type: ignore[arg-type]
+        layout=layout,
         widths=options.widths,
-        by_name=options.header == "names",
+        by_name=options.header == "names" or columnar,
         map=options.map,
         constants=options.constant,
         extra_columns=options.extra_columns,

@@ -60,7 +60,7 @@ def imported() -> set[tuple[str, str, bool]]:
 def test_every_import_is_a_declared_dependency() -> None:
     """One of an extra's packages is imported where a missing one is dealt with; it need not be installed here."""
     distributions = packages_distributions()
-    always, guarded = declared(), declared("load", "remote")
+    always, guarded = declared(), declared("load", "parquet", "remote")
     missing = {
         f"{module} ({file})"
         for module, file, optional in imported()

@@ -29,6 +29,7 @@ class Alteration(StrEnum):
     NULL = "values of another NULL spelling read as NULL"
     NUMBER = "numbers rewritten"
     BOOLEAN = "booleans rewritten"
+    NANOSECONDS = "columns of nanoseconds rounded to microseconds"
     NUL_STRIPPED = "NUL bytes stripped"
     NUL_REPLACED = "NUL bytes replaced"
     END_MARKER = "values \\. quoted"

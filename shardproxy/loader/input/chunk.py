@@ -47,6 +47,8 @@ class Form:
     style: bytes = b""
     csv: bool = True
     scale: Scale | None = None
+    numbered: bool = False
+    """A line is the number of a row, whatever line ends are in it."""
 
     @property
     def newline(self) -> bytes:
@@ -59,7 +61,9 @@ class Form:
 
     def place(self, source: bytes, begin: int, end: int, line: int, offset: int) -> Place:
         """Where the row source[begin:end] stands, of which `line` is the first and `offset` is that of source[0]."""
-        last = line + source.count(self.newline, begin, end) - source.endswith(self.newline, begin, end)
+        last = line
+        if self.pattern is not None and not self.numbered:
+            last += source.count(self.newline, begin, end) - source.endswith(self.newline, begin, end)
         return Place(self.file, line, last, offset + self.measure(source[:begin]))
 
     def rows(self, data: bytes, line: int) -> "Bounds":
@@ -76,7 +80,7 @@ class Form:
             else:
                 found = self.pattern.match(data, at)
                 following = end if found is None else found.end()
-                line += data.count(newline, at, following)
+                line += 1 if self.numbered else data.count(newline, at, following)
                 at = following
         return Bounds(starts, lines, end)
 

@@ -20,6 +20,7 @@ from shardproxy.copy.options import CopyOptions
 from shardproxy.errors import PgError
 from shardproxy.loader.input.alterations import Alteration, Alterations
 from shardproxy.loader.input.chunk import Chunk, Fault, Form
+from shardproxy.loader.input.columnar import columnar_file
 from shardproxy.loader.input.columns import layout
 from shardproxy.loader.input.compression import entries
 from shardproxy.loader.input.convert import Converter, converter
@@ -63,6 +64,10 @@ def _files(
 ) -> Iterator[File]:
     left = _Limit(reading.limit)
     for source in inputs:
+        if reading.columnar:
+            columns, header, chunks = columnar_file(source, reading, target, altered)
+            yield File(source.name, columns, reading.output, left.applied(chunks, altered), header)
+            continue
         for name, pieces in entries(source, altered, reading.compression):
             if left.reached:
                 altered.add(Alteration.OVER_LIMIT)

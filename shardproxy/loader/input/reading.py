@@ -41,7 +41,7 @@ class Reading:
 
     copy: what the rows are, in COPY's own terms. Its `header` "true" skips each file's first row, "match" also
         compares it with the columns.
-    layout: "copy" is COPY's own format; "mysql" and "fixed" become COPY text.
+    layout: "copy" is COPY's own format; "mysql" and "fixed" become COPY text, "parquet" and "arrow" CSV.
     by_name: the first row of each file names the columns, so that files may differ in their order.
     map: names in the header to names of columns; constants: values of columns that no file has (None is NULL).
     extra_columns: what a column is that the header names and the table does not have.
@@ -59,7 +59,7 @@ class Reading:
     """
 
     copy: CopyOptions
-    layout: Literal["copy", "mysql", "fixed"] = "copy"
+    layout: Literal["copy", "mysql", "fixed", "parquet", "arrow"] = "copy"
     widths: tuple[int, ...] = ()
     by_name: bool = False
     map: Mapping[str, str] = field(default_factory=dict)
@@ -105,6 +105,11 @@ class Reading:
             (self.layout != "copy" and self.by_name and self.layout == "fixed", "fixed width rows have no header"),
             (self.layout == "mysql" and self.copy.format != "csv", "MySQL's rows are read with the options of CSV"),
             (self.layout == "mysql" and not self.copy.escape, "MySQL's rows need an escape character"),
+            (
+                self.columnar
+                and (self.drops_rows or bool(self.skip or self.skip_footer) or self._converts or not self.by_name),
+                f"{self.layout} files have typed columns by name: options for text do not apply to them",
+            ),
             (bool(self.map) and not self.by_name, "a map needs a header that names the columns"),
             (self.by_name and self.copy.header != "none", "the header is either skipped or names the columns"),
             (min(self.skip, self.skip_footer, self.limit or 0) < 0, "a number of rows is not negative"),
@@ -115,6 +120,11 @@ class Reading:
             (self.comment == "" or (self.comment or "").startswith(("\r", "\n")), "a comment begins with a character"),
             (any("\r" in text or "\n" in text for text in self.nulls), "a NULL spelling is within one line"),
         ]
+
+    @property
+    def _converts(self) -> bool:
+        """Whether values may be changed, but for constants."""
+        return bool(self.true or self.false or self.trim or self.nulls or self.thousands) or self.decimal != "."
 
     @property
     def transcoded(self) -> bool:
@@ -149,12 +159,17 @@ class Reading:
     def reads_values(self) -> bool:
         """Whether any field's value may have to be looked at, whatever the columns are."""
         return (
-            self.layout != "copy"
+            self.layout in {"mysql", "fixed"}
             or bool(self.constants or self.true or self.false or self.trim or self.trailing_delimiter)
             or self.decimal != "."
             or bool(self.thousands)
             or len(self.nulls) > 1
         )
+
+    @property
+    def columnar(self) -> bool:
+        """Whether inputs have columns, with names and types, and no lines."""
+        return self.layout in {"parquet", "arrow"}
 
     @property
     def drops_rows(self) -> bool:
@@ -172,6 +187,8 @@ class Reading:
 
         Its FORCE_NULL is STAR where a NULL spelling counts inside quotes: before version 17, all columns by name.
         """
+        if self.columnar:
+            return CopyOptions("from", format="csv", quote='"', escape='"', delimiter=",", null="", encoding="UTF8")
         if self.layout != "copy":
             return CopyOptions("from", encoding="UTF8" if self.transcoded else self.copy.encoding)
         copy = replace(self.copy, header="none")
