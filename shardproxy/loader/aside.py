@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from shardproxy.errors import PgError
+from shardproxy.loader.conflicts import Conflicts
 from shardproxy.loader.input.chunk import Fault
 from shardproxy.loader.options import LoadOptions
 from shardproxy.loader.origins import Origins
@@ -14,7 +15,6 @@ from shardproxy.rejects.files import RejectFiles
 from shardproxy.rejects.limits import RejectLimit
 from shardproxy.rejects.reject import Reject
 from shardproxy.shard.connection import Connection
-from shardproxy.sqlstate import UNIQUE_VIOLATION
 
 HELD_BYTES: Final = 8 << 20
 """Bytes of rejects that are kept to be written in the order of the input; of more, so many at a time."""
@@ -32,6 +32,7 @@ class Aside:
         table: Table,
         target: str,
         summary: Summary,
+        conflicts: Conflicts,
         on_reject: Callable[[Reject], None] | None = None,
     ) -> None:
         self._on_reject = on_reject
@@ -39,6 +40,7 @@ class Aside:
         self._table = table
         self._target = target
         self._summary = summary
+        self.conflicts = conflicts
         self._limit = RejectLimit.parse(options.reject_limit)
         self._files: dict[bytes, RejectFiles] = {}
         self._current: RejectFiles | None = None
@@ -90,10 +92,9 @@ class Aside:
         """So many rows have been judged, and these refused. Raises PgError if that ends the load."""
         self._judged += rows
         summary = self._summary
-        if self._options.on_conflict == "skip":
-            bad = [one for one in rejects if one.sqlstate != UNIQUE_VIOLATION]
-            summary.skipped += len(rejects) - len(bad)
-            rejects = bad
+        bad = [one for one in rejects if not self.conflicts.leaves_out(one)]
+        summary.skipped += len(rejects) - len(bad)
+        rejects = bad
         if not rejects:
             return
         if self._options.on_error == "stop":
@@ -140,8 +141,11 @@ class OneCopy:
         self._aside = aside
         self._summary = summary
         self._origins = origins
+        self.upsert = aside.conflicts.upsert
         self.rows = self.rejected = 0
         """What the COPY has judged."""
+        self.replaced = 0
+        """Of those stored, the rows that have replaced one that was there."""
 
     def set_header(self, header: bytes) -> None:
         """What is sent has none."""
@@ -157,6 +161,10 @@ class OneCopy:
         self.rows += rows
         self.rejected += len(rejects)
         self._aside.judged(rows, rejects)
+
+    def updated(self, rows: int) -> None:
+        """Count them."""
+        self.replaced += rows
 
     def passed(self, offset: int) -> None:
         """Forget where the rows before came from."""

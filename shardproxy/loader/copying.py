@@ -29,6 +29,7 @@ async def copy_file(
     reading, sending = f"reading {file.name}", f"waiting for the target to take the rows of {file.name}"
     stage.doing = reading
     columns = file.columns or tuple(one.name for one in table.columns if not one.generated)
+    aside.conflicts.check_columns(columns)
     connection.query(copy_sql(table.quoted, columns, file.options).encode())
     reply = await connection.read()
     if reply.type != B.COPY_IN_RESPONSE:
@@ -71,7 +72,8 @@ async def copy_file(
     await connection.complete()
     if keeper.rows != rows:
         raise PgError(INTERNAL_ERROR, f"{rows} rows were sent, and of {keeper.rows} it is known what became of them")
-    summary.stored += stored
+    summary.stored += stored - keeper.replaced
+    summary.updated += keeper.replaced
     summary.dropped += rows - stored - keeper.rejected
 
 

@@ -88,6 +88,9 @@ class LoadOptions(BaseModel):
     on_conflict: Annotated[
         Literal["error", "skip", "update"], Field(description="a row whose key is there: bad, left out, or it replaces")
     ] = "error"
+    conflict_key: Annotated[
+        str | None, Field(description="the unique constraint that update goes by, if not the primary key")
+    ] = None
     batch_rows: Annotated[int, Field(ge=1, description="rows under one savepoint, at first")] = 25000
     batch_size: Annotated[int, Field(ge=1, description="bytes under one savepoint, at most")] = 16 * MIB
 
@@ -110,6 +113,8 @@ class LoadOptions(BaseModel):
             raise ValueError("`database` is one of a configuration: give `config`, too")
         if not self.files:
             raise ValueError("no file is named")
+        if self.conflict_key is not None and self.on_conflict != "update":
+            raise ValueError("`conflict_key` is for on_conflict = update")
         RejectLimit.parse(self.reject_limit)
         return self
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 from shardproxy.errors import PgError
 from shardproxy.loader.aside import Aside
+from shardproxy.loader.conflicts import Conflicts
 from shardproxy.loader.copying import copy_file
 from shardproxy.loader.input import Alterations, Reading, read
 from shardproxy.loader.input.open import give_up, size_of
@@ -72,7 +73,8 @@ class Load:
         table = await Table.find(connection, options.table)
         summary.table = table.quoted
         reading = reading_of(options, table.version)
-        aside = Aside(options, table, database.config.name, summary, self._on_reject)
+        conflicts = await Conflicts.of(connection, database, table, options)
+        aside = Aside(options, table, database.config.name, summary, conflicts, self._on_reject)
         self._timer.ended("connect")
         self.stage.total = size_of(options.files)
         if options.dry_run:
@@ -94,7 +96,7 @@ class Load:
             aside.discard()
             raise
         summary.status = "checked" if options.check else "loaded"
-        if options.analyze and not options.check and summary.stored:
+        if options.analyze and not options.check and (summary.stored or summary.updated):
             self.stage.doing = "analyzing"
             await connection.execute(f"ANALYZE {table.quoted}")
             self._timer.ended("analyze")
@@ -140,7 +142,7 @@ class Load:
     def _failed(self, error: PgError) -> None:
         summary = self.summary
         summary.status = "failed"
-        summary.stored = summary.set_aside = summary.skipped = summary.dropped = 0
+        summary.stored = summary.updated = summary.set_aside = summary.skipped = summary.dropped = 0
         facts = {"sqlstate": error.sqlstate, "message": error.message, "detail": error.detail, "hint": error.hint}
         facts["where"] = error.context
         summary.error = {name: value for name, value in facts.items() if value}

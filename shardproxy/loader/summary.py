@@ -18,7 +18,7 @@ class Phase:
 
 @dataclass
 class Summary:
-    """Of one table. read = stored + set_aside + skipped + dropped, or the load has failed."""
+    """Of one table. read = stored + updated + set_aside + skipped + dropped, or the load has failed."""
 
     table: str
     target: str
@@ -27,6 +27,8 @@ class Summary:
     """loaded, checked or dry run (nothing was committed, as was asked for), failed (nothing was), part (some was)."""
     read: int = 0
     stored: int = 0
+    updated: int = 0
+    """Rows that have replaced one whose key was there, by on_conflict."""
     set_aside: int = 0
     skipped: int = 0
     """Rows whose key was there already, by on_conflict."""
@@ -63,11 +65,11 @@ class Summary:
 
     def text(self) -> str:
         """For a terminal."""
-        rate = f"{self.stored / self.seconds:,.0f} rows/s" if self.seconds > 0 else ""
+        rate = f"{(self.stored + self.updated) / self.seconds:,.0f} rows/s" if self.seconds > 0 else ""
         lines = [
             f"{self.table}: {self.status}",
-            f"  read {self.read:,}, stored {self.stored:,}, set aside {self.set_aside:,}, skipped {self.skipped:,},"
-            f" dropped {self.dropped:,}",
+            f"  read {self.read:,}, stored {self.stored:,}, updated {self.updated:,}, set aside {self.set_aside:,},"
+            f" skipped {self.skipped:,}, dropped {self.dropped:,}",
             f"  {self.bytes:,} bytes in {self.seconds:.2f} s; {rate}",
         ]
         lines += [f"  {phase.name:<12} {phase.seconds:8.2f} s" for phase in self.phases]

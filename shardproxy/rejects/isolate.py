@@ -26,6 +26,7 @@ from shardproxy.rejects.reasons import reasons
 from shardproxy.rejects.reject import Outcome, Reject, Rows, is_fatal
 from shardproxy.rejects.staging import N, Refused, Staging, encoded, numbered
 from shardproxy.rejects.target import Asked, Target
+from shardproxy.rejects.upsert import Upsert
 from shardproxy.shard.connection import Connection
 from shardproxy.sqlstate import FOREIGN_KEY_VIOLATION, INSUFFICIENT_PRIVILEGE, INTERNAL_ERROR
 
@@ -47,6 +48,8 @@ class UnsettledError(Exception):
 
 class Isolation:
     """The bad rows of one COPY on one shard."""
+
+    _upsert: Upsert | None = None
 
     def __init__(
         self,
@@ -78,7 +81,7 @@ class Isolation:
         """Ask what the table is, before the first batch that needs it."""
         if self._known is None:
             self._known = await Target.of(self._connection, self._asked)
-            self._staging = Staging(self._connection, self._known, self._schema)
+            self._staging = Staging(self._connection, self._known, self._schema, self._upsert)
             self._sql = self._copy_sql(self._known.quoted, where=self._known.where)
 
     def _copy_sql(self, table: str, *, where: str = "", skip: bool = False, text: bool = False) -> bytes:
@@ -284,11 +287,15 @@ class Isolation:
         rejects = await self._skipped(rows, copied) if skip else []
         skipped = {one.line: one for one in rejects}
         kept = [number for number in rows.picked if rows.lines[number] not in skipped]
-        numbers = await staging.numbers()
+        outcome.add(await self._judge(rows, kept, before))
+        outcome.rejects += rejects
+
+    async def _judge(self, rows: Rows, kept: Sequence[int], before: int) -> Outcome:
+        """Store the rows of these numbers, which are in the staging table after a number there."""
+        numbers = await self._staging.numbers()
         if len(numbers) != len(kept):
             raise UnsettledError
         row_of = dict(zip(numbers, kept, strict=True))
-        outcome.rejects += rejects
         stored, refused = await self._insert(before, len(kept))
         found = Outcome(stored, len(kept) - stored - sum(bool(one.sqlstate) for one in refused))
         orphans: dict[int, Reject] = {}
@@ -296,13 +303,13 @@ class Isolation:
             if not one.sqlstate:
                 continue
             reject = _reject(rows.reject(row_of[one.n], "", ""), one)
-            if one.sqlstate == FOREIGN_KEY_VIOLATION:
+            if one.sqlstate == FOREIGN_KEY_VIOLATION and self._upsert is None:
                 orphans[one.n] = self._original(reject)
             else:
                 found.rejects.append(reject)
         self._orphans |= orphans
-        outcome.add(found)
-        await staging.clear(list(self._orphans))
+        await self._staging.clear(list(self._orphans))
+        return found
 
     async def _insert(self, before: int, count: int) -> tuple[int, list[Refused]]:
         """Store the `count` staged rows after a number; return how many are, and what speaks against others."""
@@ -344,28 +351,25 @@ class Isolation:
             picked = todo.pop()
             part = rows.pick(picked)
             copied = await self._copy(self._sql, part)
-            error = copied.error
-            if error is None:
+            if copied.error is None:
                 outcome.stored += copied.count
                 outcome.dropped += len(part) - copied.count
-                continue
-            if len(picked) == 1:
-                outcome.rejects.append(rows.reject(picked[0], "", "").because(error))
-                continue
-            number = self._named(part, error)
-            if number is None:
-                half = len(picked) // 2
-                todo += [picked[half:], picked[:half]]
-                continue
-            at = picked.index(number)
-            todo += [one for one in (picked[at + 1 :], picked[at : at + 1], picked[:at]) if one]
+            elif len(picked) == 1:
+                outcome.rejects.append(rows.reject(picked[0], "", "").because(copied.error))
+            else:
+                todo += self._parts(part, copied.error, self._target.name)
 
-    def _named(self, rows: Rows, error: PgError) -> int | None:
-        """Return the row that CONTEXT names."""
-        if error.context is None:
-            return None
-        _, line = map_context(error.context, self._target.name, lambda line: line)
-        return None if line is None else rows.at_line(line, self._spans)
+    def _parts(self, rows: Rows, error: PgError, relation: str) -> list[Sequence[int]]:
+        """Return the parts, the last one first, in which rows are tried that cannot be copied at once."""
+        picked, number = rows.picked, None
+        if error.context is not None:
+            _, line = map_context(error.context, relation, lambda line: line)
+            number = None if line is None else rows.at_line(line, self._spans)
+        if number is None:
+            half = len(picked) // 2
+            return [picked[half:], picked[:half]]
+        at = picked.index(number)
+        return [one for one in (picked[at + 1 :], picked[at : at + 1], picked[:at]) if one]
 
 
 def _unless_denied(error: PgError) -> Exception:

@@ -4,11 +4,15 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from shardproxy.rejects.reject import Reject
+from shardproxy.rejects.upsert import Upsert
 from shardproxy.shard.connection import Connection
 
 
 class Keeper(Protocol):
     """The rejects of one COPY."""
+
+    upsert: Upsert | None
+    """By what a row replaces one that is there; None: it is a reject."""
 
     def set_header(self, header: bytes) -> None:
         """The data begin with a header, newline and all."""
@@ -18,6 +22,9 @@ class Keeper(Protocol):
 
     def judged(self, rows: int, rejects: Sequence[Reject]) -> None:
         """So many more rows have been judged, and these set aside. Raises PgError where they are too many."""
+
+    def updated(self, rows: int) -> None:
+        """So many of the rows that were stored have replaced one that was there."""
 
     def passed(self, offset: int) -> None:
         """All rows that begin before this byte of the data have been judged, or are held as rejects."""

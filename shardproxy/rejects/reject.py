@@ -62,12 +62,15 @@ class Outcome:
     stored: int = 0
     dropped: int = 0
     """By a trigger or COPY's WHERE."""
+    updated: int = 0
+    """Of those stored, the ones that have replaced a row that was there."""
     rejects: list[Reject] = field(default_factory=list)
 
     def add(self, other: "Outcome") -> None:
         """Take in what became of other rows."""
         self.stored += other.stored
         self.dropped += other.dropped
+        self.updated += other.updated
         self.rejects += other.rejects
 
 

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from shardproxy.rejects.form import literal
 from shardproxy.rejects.reject import FATAL_CLASSES
 from shardproxy.rejects.target import Target
+from shardproxy.rejects.upsert import Upsert
 from shardproxy.routing.identifiers import ascii_identifier
 from shardproxy.shard.catalog import read_json, text
 from shardproxy.shard.connection import Connection
@@ -25,15 +26,18 @@ DECLARE
   shardproxy_n pg_catalog.int8; shardproxy_count pg_catalog.int8; shardproxy_bad pg_catalog.text[] := '{{}}';
   e_state pg_catalog.text; e_message pg_catalog.text; e_detail pg_catalog.text; e_hint pg_catalog.text;
   e_column pg_catalog.text; e_constraint pg_catalog.text;
+  shardproxy_updated pg_catalog.bool; shardproxy_updates pg_catalog.int8 := 0;
 BEGIN
   FOR shardproxy_n IN SELECT {n} FROM {staging} WHERE {which} ORDER BY 1 LOOP
     BEGIN
       INSERT INTO {target} ({columns}) OVERRIDING SYSTEM VALUE
-        SELECT {columns} FROM {staging} AS {alias} WHERE {n} = shardproxy_n {where};
+        SELECT {columns} FROM {staging} AS {alias} WHERE {n} = shardproxy_n {where} {conflict};
       GET DIAGNOSTICS shardproxy_count = ROW_COUNT;
       SET CONSTRAINTS ALL IMMEDIATE;
       IF shardproxy_count = 0 THEN
         shardproxy_bad := shardproxy_bad || pg_catalog.json_build_array(shardproxy_n, '')::pg_catalog.text;
+      ELSIF shardproxy_updated THEN
+        shardproxy_updates := shardproxy_updates + 1;
       END IF;
     EXCEPTION WHEN OTHERS THEN
       GET STACKED DIAGNOSTICS e_state = RETURNED_SQLSTATE, e_message = MESSAGE_TEXT, e_detail = PG_EXCEPTION_DETAIL,
@@ -45,7 +49,8 @@ BEGIN
         shardproxy_n, e_state, e_message, e_detail, e_hint, e_column, e_constraint)::pg_catalog.text;
     END;
   END LOOP;
-  PERFORM pg_catalog.set_config('{result}', '[' || pg_catalog.array_to_string(shardproxy_bad, ',') || ']', true);
+  PERFORM pg_catalog.set_config('{result}',
+    '[' || pg_catalog.array_to_string(shardproxy_updates::pg_catalog.text || shardproxy_bad, ',') || ']', true);
 END
 $shardproxy$"""
 
@@ -66,8 +71,11 @@ class Refused(NamedTuple):
 class Staging:
     """A table beside the target, in its transaction."""
 
-    def __init__(self, connection: Connection, target: Target, schema: str | None) -> None:
+    def __init__(self, connection: Connection, target: Target, schema: str | None, upsert: Upsert | None) -> None:
         """`schema` is where it may be made; None for a temporary one, with which nothing can be prepared."""
+        self._upsert = upsert
+        self.updated = 0
+        """Rows that were stored by updating one that was there."""
         self._connection = connection
         self._target = target
         self._schema = schema
@@ -188,6 +196,32 @@ class Staging:
         [(_, stored), *others] = await self._connection.fetch(encoded(sql))
         return int(stored or 0), [int(row[0] or 0) for row in others]
 
+    async def upsert_sound(self, after: int, but: Sequence[int]) -> int:
+        """Store the rows after a number, without some, the last one of each key; return how many have a place now."""
+        target, upsert = self._target, self._upsert
+        assert upsert is not None
+        names = target.column_list
+        nth = f"pg_catalog.row_number() OVER (PARTITION BY {upsert.key_list} ORDER BY {N} DESC)"
+        sql = f"""WITH judged AS MATERIALIZED (
+              SELECT {N}, {names}, {nth} AS "shardproxy nth" FROM {self._rows(after, but)}),
+            chosen AS MATERIALIZED (SELECT * FROM judged WHERE "shardproxy nth" = 1 OR {upsert.without_key}),
+            stored AS (INSERT INTO {target.quoted} ({names}) OVERRIDING SYSTEM VALUE
+              SELECT {names} FROM chosen WHERE true ORDER BY {N}
+              {upsert.clause(target.quoted, target.columns)} AS updated)
+            SELECT (SELECT pg_catalog.count(*) FROM judged), (SELECT pg_catalog.count(*) FROM chosen),
+              pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE updated) FROM stored;
+            SET CONSTRAINTS ALL IMMEDIATE"""
+        [found] = await self._connection.fetch(encoded(sql))
+        judged, chosen, stored, updated = (int(one or 0) for one in found)
+        self.updated += updated + judged - chosen
+        return judged - chosen + stored
+
+    async def repeated(self, after: int, but: Sequence[int]) -> bool:
+        """Whether two of the rows after a number, without some, have the same key."""
+        assert self._upsert is not None
+        rows = f"{self._rows(after, but)} GROUP BY {self._upsert.key_list} HAVING pg_catalog.count(*) > 1"
+        return bool(await self._connection.fetch(encoded(f"SELECT FROM {rows} LIMIT 1")))
+
     def _suspect(self) -> str:
         """SQL that is true of a row which a constraint refuses."""
         target = self._target
@@ -222,13 +256,18 @@ class Staging:
             columns=target.column_list,
             alias=ascii_identifier(target.name),
             where=f"AND ({target.where[len('WHERE') :]})" if target.where else "",
+            conflict=f"{self._upsert.clause(target.quoted, target.columns)} INTO shardproxy_updated"
+            if self._upsert
+            else "",
             fatal=", ".join(f"'{one}'" for one in sorted(FATAL_CLASSES)),
             result=RESULT,
         )
         said = f"pg_catalog.convert_to(pg_catalog.current_setting('{RESULT}'), 'UTF8')"
         asked = f"{sql}; SELECT pg_catalog.encode({said}, 'hex'), pg_catalog.set_config('{RESULT}', '', true)"
         [found, _] = (await self._connection.fetch(encoded(asked)))[-1]
-        return [Refused(row[0], *(value or "" for value in row[1:])) for row in read_json(text(found))]
+        updates, *refused = read_json(text(found))
+        self.updated += updates
+        return [Refused(row[0], *(value or "" for value in row[1:])) for row in refused]
 
 
 def numbered(numbers: Sequence[int]) -> str:

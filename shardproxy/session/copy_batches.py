@@ -24,10 +24,10 @@ from shardproxy.net.gather import each, settled
 from shardproxy.rejects.copying import Copying
 from shardproxy.rejects.faults import looking
 from shardproxy.rejects.form import copy_sql
-from shardproxy.rejects.isolate import Isolation
 from shardproxy.rejects.reject import Outcome, Reject, is_fatal
 from shardproxy.rejects.staging import encoded
 from shardproxy.rejects.target import Asked
+from shardproxy.rejects.upserting import isolation
 from shardproxy.session.copy_aside import MESSAGE_HEADER, Aside
 from shardproxy.session.copy_in import SETTLE_TIMEOUT
 from shardproxy.session.copy_part import Batch, Part
@@ -90,7 +90,7 @@ class Batches:
             shard: Part(
                 shard,
                 connection,
-                Isolation(connection, asked, setup.options, schema, setup.encoding, keeping.keeper.original),
+                isolation(connection, asked, setup.options, schema, setup.encoding, keeping.keeper),
                 keeping.batch_rows,
             )
             for shard, connection in connections.items()
@@ -256,6 +256,8 @@ class Batches:
         if rejects and len(self._parts) > 1:
             rejects = [replace(one, shard=part.connection.name) for one in rejects]
         self._keeper.judged(judged, rejects)
+        if outcome.updated:
+            self._keeper.updated(outcome.updated)
 
     def _passed(self, part: Part, marks: "array[int]") -> None:
         """Tell up to where all rows have been judged, now that these of a shard have."""

@@ -11,6 +11,7 @@ from shardproxy.rejects.files import RejectFiles
 from shardproxy.rejects.keeper import Keeper
 from shardproxy.rejects.limits import RejectLimit
 from shardproxy.rejects.reject import Reject
+from shardproxy.rejects.upsert import Upsert
 from shardproxy.session.copy_verify import Spread
 from shardproxy.shard.connection import Connection
 from shardproxy.sqlstate import INVALID_PARAMETER_VALUE, OBJECT_NOT_IN_PREREQUISITE_STATE, WARNING
@@ -100,6 +101,8 @@ Warn = Callable[[dict[str, str]], None]
 class FileKeeper:
     """The rejects of a client's COPY: counted, limited, written to files under `reject_dir`."""
 
+    upsert: Upsert | None = None
+
     def __init__(self, load: Load, place: Place, warn: Warn) -> None:
         """`warn` tells the client; PgError where there is no place for rejects."""
         self._limit = RejectLimit.parse(load.reject_limit)
@@ -132,6 +135,10 @@ class FileKeeper:
             last = max(rejects, key=lambda one: one.line)
             sample = f"line {last.line}: {last.sqlstate}: {last.message}"
             self._limit.check(self._read, self._rejected, sample=sample)
+
+    def updated(self, rows: int) -> None:
+        """None has, as there is no `upsert`."""
+        raise AssertionError(f"{rows} rows of a client's have replaced others")
 
     def passed(self, offset: int) -> None:
         """Nothing else is kept of the client's data."""

@@ -38,7 +38,7 @@ class Loaded:
     def counts(self) -> tuple[int, int, int]:
         """Rows read, stored, set aside."""
         summary = self.summary
-        left = summary.read - summary.stored - summary.set_aside - summary.skipped - summary.dropped
+        left = summary.read - summary.stored - summary.updated - summary.set_aside - summary.skipped - summary.dropped
         assert summary.status == "failed" or left == 0
         return summary.read, summary.stored, summary.set_aside
 

@@ -1,0 +1,63 @@
+"""A row whose key is there replaces what is there: the clause of INSERT for it, and when it may be done in sets.
+
+What holds is what rows would leave that are upserted one by one, in their order. Sans-IO.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shardproxy.routing.identifiers import ascii_identifier
+
+
+@dataclass(frozen=True, slots=True)
+class Upsert:
+    """The constraint by which rows are the same, and what is known of the table's others."""
+
+    constraint: str
+    key: tuple[str, ...]
+    """Its columns."""
+    nulls_distinct: bool = True
+    fixed: frozenset[str] = frozenset()
+    """Columns that no UPDATE sets: identities that are GENERATED ALWAYS."""
+    checked: tuple[frozenset[str], ...] = ()
+    """The columns of each CHECK."""
+    partitioned: bool = False
+    """Whether the table has partitions, whose rows' system columns cannot be asked for."""
+    alone: bool = True
+    """Whether a row that another of the same key replaces at once can be left out: nothing but NOT NULL, CHECK and
+    foreign keys could refuse it."""
+    in_sets: bool = True
+    """Whether rows of different keys are independent of each other but for what an immediate unique index tells."""
+
+    @property
+    def key_list(self) -> str:
+        """The key in SQL."""
+        return ", ".join(map(ascii_identifier, self.key))
+
+    @property
+    def without_key(self) -> str:
+        """SQL that is true of a row that is the same as no other."""
+        if not self.nulls_distinct:
+            return "false"
+        return " OR ".join(f"{ascii_identifier(name)} IS NULL" for name in self.key)
+
+    def clause(self, table: str, columns: Sequence[str]) -> str:
+        """Return ON CONFLICT for rows of these columns, with RETURNING whether a row was updated; `table` is SQL."""
+        names = [ascii_identifier(name) for name in columns if name not in self.fixed]
+        action = f"UPDATE SET {', '.join(f'{name} = EXCLUDED.{name}' for name in names)}" if names else "NOTHING"
+        # A row that was there has been locked before it was updated, and what took its place tells that.
+        updated = "xmax <> 0" if not self.partitioned else self._was_there(table)
+        return f"ON CONFLICT ON CONSTRAINT {ascii_identifier(self.constraint)} DO {action} RETURNING {updated}"
+
+    def _was_there(self, table: str) -> str:
+        """SQL for RETURNING, which sees the table as it was before the statement."""
+        pairs = [(f"o.{name}", f"{table.rpartition('.')[2]}.{name}") for name in map(ascii_identifier, self.key)]
+        same = [
+            f"{old} = {new}" if self.nulls_distinct else f"({old} = {new} OR {old} IS NULL AND {new} IS NULL)"
+            for old, new in pairs
+        ]
+        return f"EXISTS (SELECT FROM {table} AS o WHERE {' AND '.join(same)})"
+
+    def may_leave_out(self, columns: Sequence[str]) -> bool:
+        """Whether a row of these columns can be left out that one with the same key replaces."""
+        return self.alone and all(one.issubset(columns) for one in self.checked)
