@@ -1,6 +1,6 @@
 """The rows that a load sets aside, of all its files: counted, limited, and written where they can be loaded from."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +21,9 @@ HELD_BYTES: Final = 8 << 20
 
 REJECT_BYTES: Final = 1000
 """What a reject takes besides its row, about."""
+
+
+OnCopied = Callable[[Iterable[Connection], Sequence[str]], Awaitable[None]]
 
 
 class Aside:
@@ -47,15 +50,19 @@ class Aside:
         self._held: list[Reject] = []
         self._held_bytes = 0
         self._judged = 0
+        self._kept = 0  # files of rejects of what is committed
         self.copying: OneCopy | None = None
         """Who keeps the rejects of the COPY that is under way."""
+        self.on_copied: OnCopied | None = None
+        """Called at the end of each COPY, in its transaction: with its connections, and the .dat files so far."""
 
     def begin(self, header: bytes) -> "tuple[Origins, OneCopy]":
         """The rows of a file follow, which has this header: return who keeps those of its COPY."""
         self._write()
         if header not in self._files:
             summary, table = self._summary, self._table
-            number = f"-{len(self._files) + 1}" if self._files else ""
+            before = self._kept + len(self._files)
+            number = f"-{before + 1}" if before else ""
             self._files[header] = RejectFiles(
                 Path(self._options.reject_dir),
                 self._target,
@@ -124,14 +131,29 @@ class Aside:
         for files in self._files.values():
             if files.made:
                 files.close()
-                self._summary.rejects.append(str(files.dat))
+
+    def _dats(self) -> list[str]:
+        return [str(files.dat) for files in self._files.values() if files.made]
+
+    def keep(self) -> None:
+        """What was closed belongs to what is committed: what comes next has files of its own."""
+        self._summary.rejects += self._dats()
+        self._kept += len(self._dats())
+        self._files.clear()
 
     def discard(self) -> None:
-        """Nothing was loaded: remove the files."""
+        """What was not kept was not loaded: remove the files."""
         self._held.clear()
-        self._summary.rejects.clear()
+        self._held_bytes = 0
         for files in self._files.values():
             files.discard()
+        self._files.clear()
+
+    async def copied(self, connections: Iterable[Connection]) -> None:
+        """A COPY has ended, in the transaction of these connections."""
+        self._write()
+        if self.on_copied is not None:
+            await self.on_copied(connections, self._dats())
 
 
 class OneCopy:
@@ -172,6 +194,7 @@ class OneCopy:
 
     async def finish(self, connections: Iterable[Connection]) -> int:
         """The files are closed at the end of the load."""
+        await self._aside.copied(connections)
         return self.rejected
 
     def discard(self) -> None:

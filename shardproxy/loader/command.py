@@ -1,7 +1,6 @@
 """`shardproxy load`: the command line over `options`, progress while it runs, and the summary at its end."""
 
 import argparse
-import asyncio
 import contextlib
 import sys
 import types
@@ -11,6 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from shardproxy.errors import PgError
+from shardproxy.loader import interrupt
 from shardproxy.loader.file import WORKERS, read_loads, write_loads
 from shardproxy.loader.options import LoadOptions
 from shardproxy.loader.progress import Kind, shown
@@ -101,11 +101,11 @@ def run(arguments: argparse.Namespace) -> int:
         return USAGE
     loads = [Load(one) for one in options]
     try:
-        done = asyncio.run(_run(loads, workers, arguments.progress))
-    except KeyboardInterrupt:
+        done = interrupt.run(_run(loads, workers, arguments.progress))
+    except (interrupt.SignalError, KeyboardInterrupt) as error:
         for load in loads:
             print(f"interrupted: {load.summary.interrupted()}", file=sys.stderr)
-        return INTERRUPTED
+        return error.exit_code if isinstance(error, interrupt.SignalError) else INTERRUPTED
     for load in loads:
         _tell(load.summary)
     if arguments.summary == "-":

@@ -105,6 +105,14 @@ class LoadOptions(BaseModel):
     prefetch: Annotated[int, Field(ge=1, description="bytes read ahead of what is sent")] = 8 * MIB
     set: Annotated[dict[str, str], Field(description="NAME=VALUE: settings of the session")] = {}
 
+    # A load that can be repeated.
+    import_id: Annotated[
+        str | None, Field(min_length=1, description="a name by which a repeated load leaves out what is stored")
+    ] = None
+    journal_keep: Annotated[
+        int, Field(ge=1, le=36500, description="days until the journal forgets a file that no load names")
+    ] = 30
+
     @model_validator(mode="after")
     def _whole(self) -> "LoadOptions":
         if (self.to is None) == (self.config is None):
@@ -115,6 +123,10 @@ class LoadOptions(BaseModel):
             raise ValueError("no file is named")
         if self.conflict_key is not None and self.on_conflict != "update":
             raise ValueError("`conflict_key` is for on_conflict = update")
+        if self.import_id is not None and self.limit is not None:
+            raise ValueError(
+                "`limit` and `import_id` exclude each other: the rows over the limit would never be loaded"
+            )
         RejectLimit.parse(self.reject_limit)
         return self
 

@@ -1,21 +1,26 @@
-"""A load from its beginning to its end."""
+"""A load from its beginning to its end.
 
-import asyncio
+It is one transaction, or with an import id one for each file (`unit.Unit`).
+"""
+
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from shardproxy.errors import PgError
 from shardproxy.loader.aside import Aside
+from shardproxy.loader.blocking import in_thread
 from shardproxy.loader.conflicts import Conflicts
 from shardproxy.loader.copying import copy_file
 from shardproxy.loader.input import Alterations, Reading, read
 from shardproxy.loader.input.open import give_up, size_of
+from shardproxy.loader.journal import Journal
 from shardproxy.loader.options import LoadOptions, reading_of
 from shardproxy.loader.stage import Stage
 from shardproxy.loader.summary import Summary, Timer
 from shardproxy.loader.target.inside import connect
 from shardproxy.loader.target.open import opened
 from shardproxy.loader.target.table import Table
+from shardproxy.loader.unit import Unit, committing, units_of
 from shardproxy.rejects.files import new_load_id
 from shardproxy.rejects.keeper import Keeper
 from shardproxy.rejects.reject import Reject
@@ -47,7 +52,7 @@ class Load:
             async with opened(self.options) as database, self._session(database) as connection:
                 await self._load(database, connection)
         except PgError as error:
-            self._failed(error)
+            self.summary.failed(error)
         finally:
             self.summary.altered = {str(kind): count for kind, count in self._altered.counts.items()}
             self.summary.notes += self._altered.notes
@@ -75,37 +80,67 @@ class Load:
         reading = reading_of(options, table.version)
         conflicts = await Conflicts.of(connection, database, table, options)
         aside = Aside(options, table, database.config.name, summary, conflicts, self._on_reject)
-        self._timer.ended("connect")
-        self.stage.total = size_of(options.files)
         if options.dry_run:
+            self._timer.ended("connect")
             await self._describe(table, reading)
             return
+        async with contextlib.AsyncExitStack() as stack:
+            journal = None
+            if options.import_id is not None:
+                journal = await stack.enter_async_context(Journal.opened(options, database, table, summary.load_id))
+            units = await units_of(options, journal, summary)
+            self._timer.ended("connect")
+            self.stage.total = size_of([name for unit in units for name in unit.files])
+            for unit in units:
+                await self._unit(database, connection, table, reading, aside, unit)
+            summary.status = "checked" if options.check else "loaded"
+        if options.analyze and not options.check and (summary.stored or summary.updated):
+            await self._analyze(connection, table)
+
+    async def _unit(
+        self,
+        database: Database,
+        connection: Connection,
+        table: Table,
+        reading: Reading,
+        aside: Aside,
+        unit: Unit,
+    ) -> None:
+        """Carry out one transaction. On return it is committed; unless `summary` says more, nothing of it else."""
+        options = self.options
+        counts = self.summary.counts()
+        aside.on_copied = unit.copied
         try:
             await connection.execute("BEGIN")
-            await self._before(connection, table)
-            await self._rows(database, connection, table, reading, aside)
-            self.stage.doing = "running SQL after the rows"
-            for sql in options.after:
-                await connection.execute(sql)
-            self._timer.ended("after")
+            if unit.first:
+                await self._before(connection, table)
+            await self._rows(database, connection, table, reading, aside, unit.files)
+            if unit.last:
+                self.stage.doing = "running SQL after the rows"
+                for sql in options.after:
+                    await connection.execute(sql)
+                self._timer.ended("after")
             self.stage.doing = "committing"
             aside.close()
-            await connection.execute("ROLLBACK" if options.check else "COMMIT")
-            self._timer.ended("commit")
+            await unit.check()
+            if options.check:
+                await connection.execute("ROLLBACK")
+                aside.keep()
+            else:
+                await committing(connection, unit, aside, self.summary)
         except BaseException:
             aside.discard()
+            if unit.outcome is not True:
+                self.summary.restore(counts)
             raise
-        summary.status = "checked" if options.check else "loaded"
-        if options.analyze and not options.check and (summary.stored or summary.updated):
-            self.stage.doing = "analyzing"
-            await connection.execute(f"ANALYZE {table.quoted}")
-            self._timer.ended("analyze")
+        finally:
+            self._timer.ended("commit")
 
     async def _describe(self, table: Table, reading: Reading) -> None:
         """Say what would be done: the names of the files, and the columns that their fields are for."""
         summary = self.summary
         files = read(self.options.files, reading, table.columns, self._altered)
-        while (file := await asyncio.to_thread(next, files, None)) is not None:
+        while (file := await in_thread(lambda: next(files, None))) is not None:
             give_up(file.chunks)
             columns = file.columns or tuple(one.name for one in table.columns if not one.generated)
             summary.notes.append(f"{file.name}: {', '.join(columns)}")
@@ -121,7 +156,13 @@ class Load:
         self._timer.ended("before")
 
     async def _rows(
-        self, database: Database, connection: Connection, table: Table, reading: Reading, aside: Aside
+        self,
+        database: Database,
+        connection: Connection,
+        table: Table,
+        reading: Reading,
+        aside: Aside,
+        names: Sequence[str],
     ) -> None:
         summary = self.summary
 
@@ -130,19 +171,19 @@ class Load:
             return aside.copying
 
         database.make_keeper = keeper
-        files = read(self.options.files, reading, table.columns, self._altered)
+        files = read(names, reading, table.columns, self._altered)
         self.stage.doing = "opening the first file"
-        # In a thread: a FIFO is opened when there is somebody who writes to it.
-        while (file := await asyncio.to_thread(next, files, None)) is not None:
+        while (file := await in_thread(lambda: next(files, None))) is not None:
             await copy_file(connection, table, file, aside, self.stage, self.options.prefetch)
             summary.files += 1
             self.stage.doing = f"opening what follows {file.name}"
         self._timer.ended("rows")
 
-    def _failed(self, error: PgError) -> None:
-        summary = self.summary
-        summary.status = "failed"
-        summary.stored = summary.updated = summary.set_aside = summary.skipped = summary.dropped = 0
-        facts = {"sqlstate": error.sqlstate, "message": error.message, "detail": error.detail, "hint": error.hint}
-        facts["where"] = error.context
-        summary.error = {name: value for name, value in facts.items() if value}
+    async def _analyze(self, connection: Connection, table: Table) -> None:
+        """What is loaded stays loaded, whatever becomes of it."""
+        self.stage.doing = "analyzing"
+        try:
+            await connection.execute(f"ANALYZE {table.quoted}")
+        except PgError as error:
+            self.summary.notes.append(f"ANALYZE has failed: {error.sqlstate}: {error.message}")
+        self._timer.ended("analyze")

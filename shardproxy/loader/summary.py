@@ -2,10 +2,18 @@
 
 import time
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
+
+from shardproxy.errors import PgError
+
+NAMED: Final = 10
+"""Files that one line names."""
 
 STORED, FAILED, ASIDE, PART, INTERRUPTED = 0, 1, 3, 4, 130
 """Exit codes, see docs/load.md."""
+
+
+_COUNTS: Final = ("read", "stored", "updated", "set_aside", "skipped", "dropped", "bytes", "files")
 
 
 @dataclass
@@ -24,7 +32,8 @@ class Summary:
     target: str
     load_id: str
     status: str = "failed"
-    """loaded, checked or dry run (nothing was committed, as was asked for), failed (nothing was), part (some was)."""
+    """loaded, checked or dry run (nothing was committed, as was asked for), failed (nothing was), part (some was: the
+    files in `committed`; the counts are of them), unknown (as part; and whether `in_doubt` was is not known)."""
     read: int = 0
     stored: int = 0
     updated: int = 0
@@ -37,6 +46,11 @@ class Summary:
     bytes: int = 0
     seconds: float = 0.0
     files: int = 0
+    committed: list[str] = field(default_factory=list)
+    """The files that this load has committed, with an import id one by one."""
+    stored_before: dict[str, str] = field(default_factory=dict)
+    """The files that were left out as the journal of the import has them, and by which load they were stored."""
+    in_doubt: list[str] = field(default_factory=list)
     rejects: list[str] = field(default_factory=list)
     """The .dat files."""
     altered: dict[str, int] = field(default_factory=dict)
@@ -48,7 +62,7 @@ class Summary:
     @property
     def exit_code(self) -> int:
         """What the command ends with."""
-        if self.status == "part":
+        if self.status in {"part", "unknown"}:
             return PART
         if self.status == "failed":
             return FAILED
@@ -56,8 +70,30 @@ class Summary:
 
     def interrupted(self) -> str:
         """What Ctrl-C has left."""
-        what = "the rows were committed" if self.status == "loaded" else "nothing was committed"
-        return f"{self.table}: {what}"
+        if self.status == "loaded":
+            return f"{self.table}: the rows were committed"
+        said = f"committed: {_named(self.committed)}; nothing else was" if self.committed else "nothing was committed"
+        if self.in_doubt:
+            said = f"it is not known whether this was committed: {_named(self.in_doubt)}"
+            said += f"; committed: {_named(self.committed)}" if self.committed else ""
+        return f"{self.table}: {said}"
+
+    def counts(self) -> tuple[int, ...]:
+        """What counts rows, bytes and files, for `restore`."""
+        return tuple(getattr(self, name) for name in _COUNTS)
+
+    def restore(self, counts: tuple[int, ...]) -> None:
+        """What was counted since has come to nothing."""
+        for name, count in zip(_COUNTS, counts, strict=True):
+            setattr(self, name, count)
+
+    def failed(self, error: PgError) -> None:
+        """It ends with this error; what was committed before is `committed`."""
+        if self.status != "unknown":
+            self.status = "part" if self.committed else "failed"
+        facts = {"sqlstate": error.sqlstate, "message": error.message, "detail": error.detail, "hint": error.hint}
+        facts["where"] = error.context
+        self.error = {name: value for name, value in facts.items() if value}
 
     def facts(self) -> dict[str, Any]:
         """As JSON has it: docs/load.schema.json."""
@@ -74,9 +110,18 @@ class Summary:
         ]
         lines += [f"  {phase.name:<12} {phase.seconds:8.2f} s" for phase in self.phases]
         lines += [f"  altered: {count:,} {kind}" for kind, count in self.altered.items()]
+        lines += [f"  left out: {name}: {why}" for name, why in self.stored_before.items()]
+        if self.status in {"part", "unknown"}:
+            lines += [f"  committed: {name}" for name in self.committed]
+            lines += [f"  not known whether committed: {name}" for name in self.in_doubt]
         lines += [f"  note: {note}" for note in self.notes]
         lines += [f"  set aside in {name} (.log and .jsonl beside it tell why)" for name in self.rejects]
         return "\n".join(lines)
+
+
+def _named(files: list[str]) -> str:
+    more = f" and {len(files) - NAMED} more" if len(files) > NAMED else ""
+    return ", ".join(files[:NAMED]) + more
 
 
 class Timer:

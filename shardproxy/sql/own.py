@@ -18,7 +18,7 @@ _SCHEMA_KEYS: Final = frozenset({"schemaname", "newschema", "subname", "local_sc
 _OBJECT_TYPES: Final = frozenset({"removeType", "renameType", "objectType", "objtype"})
 
 _IN_CODE: Final = re.compile(
-    r"""\bshardproxy"?\s*\.\s*"?(decisions|identity|place)\b|\bschema\s+(if\s+exists\s+)?"?shardproxy\b"""
+    r"""\bshardproxy"?\s*\.\s*"?(decisions|identity|imports|place)\b|\bschema\s+(if\s+exists\s+)?"?shardproxy\b"""
     r"""|\bsearch_path\b[^;]*\bshardproxy\b""",
     re.IGNORECASE,
 )

@@ -48,6 +48,22 @@ CREATE TABLE IF NOT EXISTS shardproxy.place (one boolean PRIMARY KEY DEFAULT tru
 database text NOT NULL, number integer NOT NULL, shards integer NOT NULL);"""
 
 
+IMPORTS_SQL = f"""{SCHEMA_SQL}
+CREATE TABLE IF NOT EXISTS shardproxy.imports (import_id text, relation text, path text, size bigint NOT NULL, \
+digest text NOT NULL, load_id text NOT NULL, rejects text[] NOT NULL DEFAULT '{{}}', \
+loaded timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(), expires timestamptz NOT NULL, \
+PRIMARY KEY (import_id, relation, path));"""
+"""The journal of loads with an import id, see `loader.journal`."""
+
+
+def imports_sql(role: str) -> str:
+    """Return the SQL by which a DBA makes that journal for the role of a dsn."""
+    return f"{IMPORTS_SQL}\n{_grants(role, imports=_IMPORTS_RIGHTS)}\n"
+
+
+_IMPORTS_RIGHTS = "SELECT, INSERT, UPDATE, DELETE"
+
+
 def place_sql(role: str) -> str:
     """Return the SQL by which a DBA makes the table of a shard's place for the role of its dsn."""
     return f"{PLACE_SQL}\n{_grants(role, place='SELECT, INSERT')}\n"
@@ -75,9 +91,11 @@ def setup_sql(role: str | None = None) -> str:
         "decided timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp());",
         "INSERT INTO shardproxy.identity (id) "
         "VALUES (pg_catalog.replace(pg_catalog.gen_random_uuid()::text, '-', '')) ON CONFLICT DO NOTHING;",
+        IMPORTS_SQL,
     ]
     if role is not None:
-        lines.append(_grants(role, place="SELECT, INSERT", identity="SELECT", decisions="SELECT, INSERT, DELETE"))
+        rights = {"place": "SELECT, INSERT", "identity": "SELECT", "decisions": "SELECT, INSERT, DELETE"}
+        lines.append(_grants(role, **rights, imports=_IMPORTS_RIGHTS))
     return "\n".join(lines) + "\n"
 
 
