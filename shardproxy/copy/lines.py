@@ -18,14 +18,24 @@ def map_context(context: str, relation: str, client_line: Callable[[int], int | 
 
     A line that `client_line` no longer knows is taken out of the text rather than shown wrong.
     """
-    found = re.search(
-        rf"^{_PLAIN}*?(?<!{_WORD}){re.escape(relation)}(?!{_WORD}|\()(?P<between>{_PLAIN}*?)(?P<line>\d+)",
-        context,
-        re.MULTILINE,
-    )
+    found = _found(context, relation)
     if found is None:
         return context, None
     line = client_line(int(found["line"]))
     if line is None:
         return context[: found.start("between")] + context[found.end("line") :], None
     return context[: found.start("line")] + str(line) + context[found.end("line") :], line
+
+
+def names_column(context: str, relation: str) -> bool:
+    """Whether CONTEXT names a column after the line: its type has refused the value."""
+    found = _found(context, relation)
+    return found is not None and context[found.end() :].startswith(",")
+
+
+def _found(context: str, relation: str) -> re.Match[str] | None:
+    return re.search(
+        rf"^{_PLAIN}*?(?<!{_WORD}){re.escape(relation)}(?!{_WORD}|\()(?P<between>{_PLAIN}*?)(?P<line>\d+)",
+        context,
+        re.MULTILINE,
+    )

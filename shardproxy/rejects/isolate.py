@@ -11,11 +11,12 @@ In this order, each only if the one before does not settle it:
 
 from array import array
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from shardproxy.copy.binary import HEADER, TRAILER
 from shardproxy.copy.fields import read_fields, without_newline
-from shardproxy.copy.lines import map_context
+from shardproxy.copy.lines import map_context, names_column
 from shardproxy.copy.options import CopyOptions
 from shardproxy.errors import PgError
 from shardproxy.native import ROW_MISSING
@@ -355,7 +356,8 @@ class Isolation:
                 outcome.stored += copied.count
                 outcome.dropped += len(part) - copied.count
             elif len(picked) == 1:
-                outcome.rejects.append(rows.reject(picked[0], "", "").because(copied.error))
+                typed = names_column(copied.error.context or "", self._target.name)
+                outcome.rejects.append(replace(rows.reject(picked[0], "", "").because(copied.error), typed=typed))
             else:
                 todo += self._parts(part, copied.error, self._target.name)
 
@@ -388,6 +390,7 @@ def _reject(reject: Reject, refused: Refused) -> Reject:
         refused.hint or None,
         refused.column or None,
         refused.constraint or None,
+        typed=refused.typed,
     )
 
 

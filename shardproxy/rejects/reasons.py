@@ -18,4 +18,7 @@ async def reasons(connection: Connection, asked: Sequence[tuple[bytes, str]]) ->
     sql = f"""SELECT e.message, e.detail, e.hint, e.sql_error_code FROM (VALUES {values}) AS v(n, value, kind),
         pg_catalog.pg_input_error_info(v.value, v.kind) AS e ORDER BY v.n"""
     rows = await connection.fetch(encoded(sql))
-    return [Refused(0, said(state), said(message), said(detail), said(hint)) for message, detail, hint, state in rows]
+    return [
+        Refused(0, said(state), said(message), said(detail), said(hint), typed=True)
+        for message, detail, hint, state in rows
+    ]

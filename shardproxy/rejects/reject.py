@@ -41,6 +41,15 @@ class Reject:
     rest: IO[bytes] | None = None
     """What follows `row`, of one that is too long to be kept in memory."""
 
+    typed: bool = False
+    """Whether a value is one that its column's type does not take."""
+
+    def error(self, context: str) -> PgError:
+        """Return it as the error that ends a load."""
+        error = PgError(self.sqlstate, self.message, detail=self.detail, hint=self.hint, context=context)
+        error.fields |= {code: value for code, value in (("c", self.column), ("n", self.constraint)) if value}
+        return error
+
     def because(self, error: PgError) -> "Reject":
         """Return the same row with a server's reason."""
         fields = error.fields

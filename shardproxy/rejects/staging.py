@@ -5,7 +5,7 @@ at once; then each suspect is tried by itself, so that PostgreSQL says what is w
 """
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from shardproxy.rejects.form import literal
 from shardproxy.rejects.reject import FATAL_CLASSES
@@ -66,6 +66,7 @@ class Refused(NamedTuple):
     hint: str = ""
     column: str = ""
     constraint: str = ""
+    typed: bool = False
 
 
 class Staging:
@@ -142,7 +143,7 @@ class Staging:
         found = {}
         for row in await self._connection.fetch(encoded(sql)):
             number, place, message, detail, hint, state = map(said, row)
-            found[int(number)] = Refused(int(number), state, message, detail, hint, columns[int(place)])
+            found[int(number)] = Refused(int(number), state, message, detail, hint, columns[int(place)], typed=True)
         return found
 
     async def numbers(self, *, text: bool = False) -> Sequence[int]:
@@ -265,9 +266,13 @@ class Staging:
         said = f"pg_catalog.convert_to(pg_catalog.current_setting('{RESULT}'), 'UTF8')"
         asked = f"{sql}; SELECT pg_catalog.encode({said}, 'hex'), pg_catalog.set_config('{RESULT}', '', true)"
         [found, _] = (await self._connection.fetch(encoded(asked)))[-1]
-        updates, *refused = read_json(text(found))
+        updates, *rows = read_json(text(found))
         self.updated += updates
-        return [Refused(row[0], *(value or "" for value in row[1:])) for row in refused]
+        refused = []
+        for row in rows:
+            given: dict[str, Any] = dict(zip(Refused._fields, row, strict=False))
+            refused.append(Refused(**{name: value for name, value in given.items() if value is not None}))
+        return refused
 
 
 def numbered(numbers: Sequence[int]) -> str:

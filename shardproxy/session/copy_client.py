@@ -68,13 +68,14 @@ class CopyClient:
 
     async def run(self, statement: CopyFrom, text: Text, *, alone: bool = False) -> str:
         """Serve a COPY up to its tag; `alone` if nothing can follow it in its transaction, unless one is open."""
-        sql = text.encode(statement.text)
         self._client.statement_begins()
         self._shards.transaction.check()
         ahead = self._database.ahead() if alone and not self._shards.transaction.open else None
         self._transactions.begin_implicit()
         try:
-            if (load := await self._resuming.load()) is not None:
+            statement = await self._resuming.known(statement)
+            sql = text.encode(statement.text)
+            if (load := await self._resuming.load(statement)) is not None:
                 batches = await self._resuming.start(load, statement, sql, self._own())
                 self._respond(batches)
                 return await self._serve(batches)

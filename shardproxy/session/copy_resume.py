@@ -1,18 +1,24 @@
 """Where a session's COPY sets bad rows aside: whether it is to, and what it needs for that."""
 
+import re
 from collections.abc import Mapping, Set
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from shardproxy.combine.notices import NoticeMerger
 from shardproxy.config.model import Load
 from shardproxy.errors import PgError
 from shardproxy.rejects.files import new_load_id
+from shardproxy.rejects.isolate import SKIPS
+from shardproxy.rejects.keeper import Keeper
 from shardproxy.rejects.target import Asked
 from shardproxy.routing.copies import FIRST, copied_rows
 from shardproxy.session.client import Client
 from shardproxy.session.copy_batches import Batches
 from shardproxy.session.copy_rejects import ASKED, NAMES, FileKeeper, Keeping, Place, is_setting, settled
 from shardproxy.session.copy_setup import CopySetup, prepare_copy
+from shardproxy.session.copy_skipping import LAST_OPTIONS, Ending, Skipping, skips
 from shardproxy.session.copy_verify import Spread, added_before
 from shardproxy.session.database import Database
 from shardproxy.session.execute import Executor
@@ -20,8 +26,15 @@ from shardproxy.session.names import Resolver
 from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import Connection
 from shardproxy.sql import CopyFrom
-from shardproxy.sql.parse import where_of
+from shardproxy.sql.parse import where_of, without_options
 from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED
+
+_NEW: Final = re.compile("on_error|log_verbosity", re.IGNORECASE)
+
+
+def _named(load: Load) -> str:
+    resumes = load.on_error == "resume_next"
+    return "shardproxy.on_error = 'resume_next'" if resumes else "ON_ERROR ignore on servers of this version"
 
 
 class Resuming:
@@ -44,8 +57,24 @@ class Resuming:
         self._client = client
         self._asked_for = any(map(is_setting, startup)) or "shardproxy." in startup.get("options", "")
 
-    async def load(self) -> Load | None:
-        """Return what a COPY is to do with bad rows; None if they end it."""
+    async def known(self, statement: CopyFrom) -> CopyFrom:
+        """Return a COPY without options that its servers do not know, which matter with ON_ERROR ignore alone."""
+        options = statement.options
+        if options.on_error == "ignore" or not _NEW.search(statement.text):
+            return statement
+        await self._shards.open_home()
+        version = self._version
+        names = {"on_error"} if version < SKIPS else set()
+        if version < (LAST_OPTIONS if options.log_verbosity == "silent" else SKIPS):
+            names.add("log_verbosity")
+        return replace(statement, text=without_options(statement.text, names)) if names else statement
+
+    @property
+    def _version(self) -> int:
+        return int(self._shards.parameter("server_version", "0").split(".")[0])
+
+    async def load(self, statement: CopyFrom) -> Load | None:
+        """Return what a COPY is to do with bad rows; None if they end it, or the servers skip them."""
         load, transaction = self._database.config.load, self._shards.transaction
         named = any(entry.setting is not None and is_setting(entry.setting) for entry in transaction.settings)
         if self._asked_for or named or transaction.has_set:
@@ -54,14 +83,20 @@ class Resuming:
             else:
                 connection = await self._shards.open_home()
             load = settled(load, await connection.fetch_row(ASKED, len(NAMES)))
-        return load if load.on_error == "resume_next" else None
+        if load.on_error == "resume_next":
+            return load
+        if statement.options.on_error == "ignore":
+            await self._shards.open_home()
+            if not skips(statement.options, self._version):
+                return load
+        return None
 
     async def start(self, load: Load, statement: CopyFrom, sql: bytes, own: Set[int]) -> Batches:
         """Start a COPY on its shards."""
         if statement.options.freeze:
             raise PgError(
                 FEATURE_NOT_SUPPORTED,
-                "COPY FREEZE is not supported with shardproxy.on_error = 'resume_next'",
+                f"COPY FREEZE is not supported with {_named(load)}",
                 hint="Its batches are under savepoints, where PostgreSQL does not freeze rows.",
             )
         database, shards = self._database, self._shards
@@ -72,7 +107,13 @@ class Resuming:
         asked = Asked(table.schema, table.name, setup.columns, where_of(statement.text) if statement.has_where else "")
         connections = dict(zip(numbers, await shards.join(numbers), strict=True))
         version = int(connections[numbers[0]].parameters["server_version"].split(".")[0])
+        on_notice = self._client.notice
         place = Place(database.config.name, table.schema, table.name, new_load_id(), setup.options.format == "binary")
+        keeper: Keeper = Ending(table.name)
+        if load.on_error == "resume_next":
+            keeper = (database.make_keeper or FileKeeper)(load, place, on_notice)
+        if setup.options.on_error == "ignore":
+            keeper = Skipping(setup.options, table.name, setup.columns, on_notice, keeper)
         keeping = Keeping(
             load.batch_rows,
             load.batch_size,
@@ -80,10 +121,10 @@ class Resuming:
             None if load.reject_dir is None else Path(load.reject_dir),
             version,
             "shardproxy" if database.coordinator is not None else None,
-            (database.make_keeper or FileKeeper)(load, place, self._client.notice),
+            keeper,
             await self._spread(statement, setup, connections, own) if table.kind == "reference" else None,
         )
-        batches = Batches(setup, asked, connections, shards, NoticeMerger(self._client.notice), keeping)
+        batches = Batches(setup, asked, connections, shards, NoticeMerger(on_notice), keeping)
         self._client.on_notice = batches.notice
         await batches.start()
         return batches

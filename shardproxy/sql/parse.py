@@ -8,7 +8,7 @@ offset in linear time. JSON offsets are bytes of the UTF-8 text, so statements a
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any, Final, NamedTuple
 
 from pglast import parser
@@ -25,6 +25,8 @@ JSON_DEPTH: Final = 10_000
 # Where the bytes of a client encoding other than UTF-8 (surrogate escapes, 0x80 to 0xFF) are moved for the
 # parser, which takes UTF-8 only: two bytes each, as the server makes of most of them, letters to its lexer.
 _FOREIGN_BASES: Final = (0x80, 0x780, 0x400, 0x600, 0x500)
+
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 _BEYOND_ASCII: Final = re.compile(r"[^\0-\x7f]")
 
@@ -184,10 +186,33 @@ def _failure(error: parser.ParseError, sql: str, back: dict[int, int]) -> ParseF
     return ParseFailed(message.translate(back), position if position > 0 else None)
 
 
+def without_options(text: str, names: Set[str]) -> str:
+    """Return a COPY FROM STDIN without some of the options in its parentheses."""
+    tokens = list(parser.scan(_SURROGATE.sub("x", text)))
+    at = next(number for number, token in enumerate(tokens) if token.name == "STDIN") + 1
+    begin = tokens[at].start if at < len(tokens) else len(text)
+    at += at < len(tokens) and tokens[at].name == "WITH"
+    if at == len(tokens) or tokens[at].name != "ASCII_40":
+        return text
+    depth, start, kept = 0, at + 1, []
+    for number in range(at, len(tokens)):
+        name = tokens[number].name
+        depth += {"ASCII_40": 1, "ASCII_41": -1}.get(name, 0)
+        if (depth == 0 and name == "ASCII_41") or (depth == 1 and name == "ASCII_44"):
+            option = text[tokens[start].start : tokens[number].start]
+            if text[tokens[start].start : tokens[start].end + 1].lower().strip('"') not in names:
+                kept.append(option)
+            start = number + 1
+            if depth == 0:
+                break
+    options = f"({', '.join(kept)})" if kept else ""
+    return text[:begin] + options + text[tokens[start - 1].end + 1 :]
+
+
 def where_of(text: str) -> str:
     """Return the WHERE of a COPY, which has one, with the word itself."""
     depth = found = 0
-    for token in parser.scan(text):
+    for token in parser.scan(_SURROGATE.sub("x", text)):
         depth += {"ASCII_40": 1, "ASCII_41": -1}.get(token.name, 0)
         if token.name == "WHERE" and depth == 0:
             found = token.start

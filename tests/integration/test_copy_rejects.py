@@ -308,6 +308,56 @@ def test_rows_without_a_shard_are_judged_as_they_come(loads: Loads) -> None:
     assert loads.kept("listed").dat == b"id\tv\n" + b"7\t1\n" * 900
 
 
+# PostgreSQL's own ON_ERROR.
+
+SKIPPING = {
+    "ON_ERROR ignore": b"1\t1\n2\tx\n3\ty\n",
+    "ON_ERROR ignore, FORMAT csv, HEADER": b'k,v\n1,1\nx,2\n2,"\n"\n3,3\n',
+    "ON_ERROR 'ignore', LOG_VERBOSITY verbose": b"1\t1\n2\tx\n3\t" + b"y" * 200 + b"\n4\t4\n",
+    "LOG_VERBOSITY verbose, ON_ERROR ignore, FORMAT csv, NULL 'x'": b'1,x\n"2","y""\n"\n1.5,2\n',
+    "ON_ERROR ignore, LOG_VERBOSITY silent": b"1\t1\n2\tx\n",
+    "ON_ERROR ignore, REJECT_LIMIT 2": b"1\tx\n2\tx\n3\t3\n",
+    "ON_ERROR ignore, REJECT_LIMIT 1": b"1\tx\n2\tx\n3\t3\n",
+    "ON_ERROR ignore, ENCODING 'latin1'": b"1\tx\n",
+    "ON_ERROR stop, LOG_VERBOSITY verbose": b"1\t1\n2\t2\n",
+    "LOG_VERBOSITY silent, FORMAT csv": b"1,1\n2,x\n",
+    "LOG_VERBOSITY default": b"1\t1\n",
+    "ON_ERROR ignore , format csv ": b"1,1\n2,2,\n3,x\n",
+    "ON_ERROR ignore, FORMAT 'text'": b"1\t1\n1\tx\n1\t2\n2\n",
+}
+
+
+@pytest.mark.parametrize("options", SKIPPING)
+def test_rows_are_skipped_as_postgresql_18_does_it(loads: Loads, servers18: Servers, options: str) -> None:
+    ddl = "DROP TABLE IF EXISTS skipping; CREATE TABLE skipping (k int, v int CHECK (v < 100))"
+    execute(servers18.oracle.dsn(), ddl)
+    execute(loads.databases.shards[0], ddl)
+
+    def outcome(dsn: str) -> tuple[object, ...]:
+        told: list[tuple[str | None, ...]] = []
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.add_notice_handler(
+                lambda one: told.append((one.severity, one.sqlstate, one.message_primary, one.context))
+            )
+            try:
+                said = load(connection, f"COPY skipping FROM STDIN WITH ({options})", SKIPPING[options])
+            except psycopg.Error as error:
+                said = f"{error.sqlstate} {error.diag.message_primary}"
+            return said, told, connection.execute("SELECT k, v FROM skipping ORDER BY 1, 2").fetchall()
+
+    assert outcome(loads.proxy.dsn()) == outcome(servers18.oracle.dsn())
+
+
+def test_what_on_error_does_not_skip_is_set_aside(loads: Loads) -> None:
+    loads.databases.execute("TRUNCATE listed", oracle=False)
+    told: list[str] = []
+    with loads.connect(on_error="resume_next") as connection:
+        connection.add_notice_handler(lambda one: told.append(one.message_primary or ""))
+        assert load(connection, "COPY listed FROM STDIN (ON_ERROR ignore)", b"1\t1\n1\tx\n1\n7\t1\n") == "COPY 1"
+    assert [(fact["line"], fact["sqlstate"]) for fact in loads.kept("listed").facts] == [(3, "22P04"), (4, "23514")]
+    assert told == ['2 rows of "listed" were set aside', "1 row was skipped due to data type incompatibility"]
+
+
 def test_rows_that_are_too_long_are_set_aside(loads: Loads) -> None:
     """However long they are, memory is not: what is over goes to the files as it comes."""
     loads.databases.execute("TRUNCATE sharded", oracle=False)

@@ -360,7 +360,9 @@ def test_freeze(arena: Arena) -> None:
 
 
 def test_on_error_ignore(arena: Arena) -> None:
-    """From 17; up to 16 it is an unknown option."""
+    """From 17; what the proxy does with it on servers up to 16 is in test_copy_rejects."""
+    if arena.version < 17:
+        return
     ddl = "CREATE TABLE t (k int, v int)"
     data = b"1\t1\n2\tx\n3\ty\n4\t4\nfive\t5\n6\t6\n7\tz\n" * 3
     for options in (
@@ -377,6 +379,8 @@ def test_on_error_ignore(arena: Arena) -> None:
 
 
 def test_on_error_ignore_of_one_row(arena: Arena) -> None:
+    if arena.version < 17:
+        return
     ddl = "CREATE TABLE t (k int, v int)"
     arena.compare_ways(ddl, "COPY t FROM STDIN (ON_ERROR ignore)", b"1\t1\n2\tx\n3\t3\n")
     arena.compare_ways(ddl, "COPY t FROM STDIN (ON_ERROR ignore)", b"1\t1\n")

@@ -1,0 +1,141 @@
+"""COPY's own ON_ERROR ignore by the proxy, as PostgreSQL 18 does it, for shards that do not know it yet.
+
+Rows with a value that a type refuses are counted and told; every other bad row ends the COPY, or is the next keeper's.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from shardproxy.copy.fields import read_fields, without_newline
+from shardproxy.copy.options import CopyOptions
+from shardproxy.errors import PgError
+from shardproxy.rejects.isolate import SKIPS
+from shardproxy.rejects.keeper import Keeper
+from shardproxy.rejects.reject import Reject
+from shardproxy.shard.connection import Connection
+from shardproxy.sqlstate import INVALID_TEXT_REPRESENTATION, SUCCESSFUL_COMPLETION
+
+SHOWN: Final = 100
+"""Bytes of a value in a notice: MAX_COPY_DATA_DISPLAY of copyfromparse.c."""
+
+
+LAST_OPTIONS: Final = 18
+"""The first version with REJECT_LIMIT, and with LOG_VERBOSITY silent."""
+
+
+def skips(options: CopyOptions, version: int) -> bool:
+    """Whether servers of a version skip rows as these options ask, if they do."""
+    last = options.log_verbosity == "silent" or options.reject_limit is not None
+    return options.on_error != "ignore" or version >= (LAST_OPTIONS if last else SKIPS)
+
+
+class Skipping:
+    """The rejects of a COPY with ON_ERROR ignore: see Keeper."""
+
+    def __init__(
+        self,
+        options: CopyOptions,
+        table: str,
+        columns: Sequence[str],
+        notice: Callable[[dict[str, str]], None],
+        others: Keeper,
+    ) -> None:
+        """`others` has what ON_ERROR does not skip."""
+        self._options = options
+        self._table = table
+        self._columns = columns
+        self._notice = notice
+        self._others = others
+        self._skipped = 0
+
+    def set_header(self, header: bytes) -> None:
+        """It may be wanted with the others."""
+        self._others.set_header(header)
+
+    def original(self, reject: Reject) -> Reject:
+        """As the others have it."""
+        return self._others.original(reject)
+
+    def judged(self, rows: int, rejects: Sequence[Reject]) -> None:
+        """Count rows, and skip those that ON_ERROR skips."""
+        others = []
+        for reject in sorted(rejects, key=lambda one: one.offset):
+            if reject.typed:
+                self._skip(reject)
+            else:
+                others.append(reject)
+        self._others.judged(rows, others)
+
+    def _skip(self, reject: Reject) -> None:
+        self._skipped += 1
+        limit, verbosity = self._options.reject_limit, self._options.log_verbosity
+        if verbosity == "verbose":
+            self._tell(
+                f"skipping row due to data type incompatibility at line {reject.line} for column "
+                f'"{reject.column}": {self._value(reject)}',
+                f"COPY {self._table}",
+            )
+        if limit is not None and self._skipped > limit:
+            raise PgError(
+                INVALID_TEXT_REPRESENTATION,
+                f"skipped more than REJECT_LIMIT ({limit}) rows due to data type incompatibility",
+                context=f"COPY {self._table}, line {reject.line}",
+            )
+
+    def _value(self, reject: Reject) -> str:
+        assert reject.column is not None
+        row = without_newline(reject.row, self._options)
+        value = read_fields(row, self._options, self._columns)[self._columns.index(reject.column)]
+        if value is None:
+            return "null input"
+        if len(value) <= SHOWN:
+            return f'"{value.decode("utf-8", "surrogateescape")}"'
+        return f'"{value[:SHOWN].decode("utf-8", "ignore")}..."'
+
+    def _tell(self, message: str, context: str | None = None) -> None:
+        self._notice(PgError(SUCCESSFUL_COMPLETION, message, severity="NOTICE", context=context).fields)
+
+    def passed(self, offset: int) -> None:
+        """Nothing is kept here."""
+        self._others.passed(offset)
+
+    async def finish(self, connections: Iterable[Connection]) -> int:
+        """Tell how many rows were skipped."""
+        others = await self._others.finish(connections)
+        if self._skipped and self._options.log_verbosity != "silent":
+            rows = "1 row was" if self._skipped == 1 else f"{self._skipped} rows were"
+            self._tell(f"{rows} skipped due to data type incompatibility")
+        return self._skipped + others
+
+    def discard(self) -> None:
+        """Nothing was loaded."""
+        self._others.discard()
+
+
+class Ending:
+    """The rejects of a COPY that ends at the first one: see Keeper."""
+
+    def __init__(self, table: str) -> None:
+        self._table = table
+
+    def set_header(self, header: bytes) -> None:
+        """No row is kept."""
+
+    def original(self, reject: Reject) -> Reject:
+        """It is what the client has sent."""
+        return reject
+
+    def judged(self, rows: int, rejects: Sequence[Reject]) -> None:
+        """Raise what the first one was refused for."""
+        if rejects:
+            raise rejects[0].error(f"COPY {self._table}, line {rejects[0].line}")
+
+    def passed(self, offset: int) -> None:
+        """Nothing is kept."""
+
+    async def finish(self, connections: Iterable[Connection]) -> int:
+        """There was none."""
+        return 0
+
+    def discard(self) -> None:
+        """Nothing was kept."""
