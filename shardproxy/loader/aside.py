@@ -116,7 +116,7 @@ class Aside:
             self._write()
         last = max(rejects, key=lambda one: one.offset)
         sample = f"{last.file}, line {last.line}: {last.sqlstate}: {last.message}"
-        self._limit.check(self._judged, summary.set_aside, sample=sample)
+        self._limit.check(self._judged, summary.set_aside, sample=sample, hint=last.hint)
 
     def _write(self) -> None:
         if self._held:

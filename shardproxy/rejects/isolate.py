@@ -23,6 +23,7 @@ from shardproxy.native import ROW_MISSING
 from shardproxy.rejects.copying import SAVEPOINT, Copied, copy, undo
 from shardproxy.rejects.faults import fault_words, looking
 from shardproxy.rejects.form import copy_sql
+from shardproxy.rejects.hints import Hints
 from shardproxy.rejects.reasons import reasons
 from shardproxy.rejects.reject import Outcome, Reject, Rows, is_fatal
 from shardproxy.rejects.staging import N, Refused, Staging, encoded, numbered
@@ -63,6 +64,7 @@ class Isolation:
     ) -> None:
         """`schema` is where tables may be made, see `Staging`; `encoding` that of the data; `original`: see Keeper."""
         self._original = original
+        self._hints = Hints(options, asked.columns)
         self._connection = connection
         self._asked = asked
         self._known: Target | None = None
@@ -99,7 +101,7 @@ class Isolation:
         await self._learn()
         outcome = Outcome()
         await self._store(data, marks, newline, outcome)
-        outcome.rejects = list(map(self._original, outcome.rejects))
+        outcome.rejects = [self._original(self._hints.of(one)) for one in outcome.rejects]
         return outcome
 
     async def _store(self, data: bytes, marks: "array[int]", newline: int, outcome: Outcome) -> None:
@@ -174,7 +176,7 @@ class Isolation:
             # PostgreSQL reads a row's values one by one, up to the one that is missing.
             for place, reason in zip(short, await self._first_invalid([rejects[one] for one in short]), strict=True):
                 if reason is not None:
-                    rejects[place] = _reject(rejects[place], reason)
+                    rejects[place] = reason.of(rejects[place])
         outcome.rejects += rejects
         return rows.without({number for number, *_ in faults})
 
@@ -237,7 +239,7 @@ class Isolation:
             asked.append((value, self._target.type_of(name)))
         said = await reasons(self._connection, asked)
         return [
-            _reject(rows.reject(number, "", ""), reason._replace(column=name))
+            reason._replace(column=name).of(rows.reject(number, "", ""))
             for (number, name), reason in zip(found, said, strict=True)
         ]
 
@@ -265,7 +267,7 @@ class Isolation:
         refused = await self._staging.invalid()
         await self._staging.clear(text=True)
         numbers = {row_of[n]: one for n, one in refused.items()}
-        outcome.rejects += [_reject(rows.reject(number, "", ""), one) for number, one in numbers.items()]
+        outcome.rejects += [one.of(rows.reject(number, "", "")) for number, one in numbers.items()]
         rows = rows.without(set(numbers))
         return rows, not rows or (bool(numbers) and await self._plain(rows, outcome) is None)
 
@@ -303,7 +305,7 @@ class Isolation:
         for one in refused:
             if not one.sqlstate:
                 continue
-            reject = _reject(rows.reject(row_of[one.n], "", ""), one)
+            reject = one.of(rows.reject(row_of[one.n], "", ""))
             if one.sqlstate == FOREIGN_KEY_VIOLATION and self._upsert is None:
                 orphans[one.n] = self._original(reject)
             else:
@@ -377,21 +379,6 @@ class Isolation:
 def _unless_denied(error: PgError) -> Exception:
     """A table that may not be made is one way less; any other error is one."""
     return UnsettledError() if error.sqlstate == INSUFFICIENT_PRIVILEGE else error
-
-
-def _reject(reject: Reject, refused: Refused) -> Reject:
-    return Reject(
-        reject.line,
-        reject.offset,
-        reject.row,
-        refused.sqlstate,
-        refused.message,
-        refused.detail or None,
-        refused.hint or None,
-        refused.column or None,
-        refused.constraint or None,
-        typed=refused.typed,
-    )
 
 
 def _number_in(message: str) -> int:

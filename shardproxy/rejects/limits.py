@@ -31,21 +31,27 @@ class RejectLimit:
             raise ValueError(f'"{text}" is not a number of rows, such as 1000, or a percentage, such as 5%')
         return cls(int(found[1])) if found[1] is not None else cls(percent=float(found[2]))
 
-    def check(self, read: int, rejected: int, *, sample: str = "") -> None:
-        """Raise when there are too many among the rows judged so far; `sample` is what the last one was refused for."""
+    def check(self, read: int, rejected: int, *, sample: str = "", hint: str | None = None) -> None:
+        """Raise when there are too many among the rows judged so far.
+
+        `sample` is what the last one was refused for, `hint` what it looks like.
+        """
         detail = f"Last: {sample}" if sample else None
         if self.rows is not None and rejected > self.rows:
-            raise _too_many(f"more than reject_limit ({self.rows}) rows were bad", detail)
+            raise _too_many(f"more than reject_limit ({self.rows}) rows were bad", detail, hint)
         if self.percent is not None and read >= PERCENT_FROM and rejected > read * self.percent / 100:
-            raise _too_many(f"more than reject_limit ({self.percent:g} %) of {read} rows were bad", detail)
+            raise _too_many(f"more than reject_limit ({self.percent:g} %) of {read} rows were bad", detail, hint)
         if read == rejected and read >= GUARD:
-            raise _too_many(f"the first {read} rows were all bad", detail)
+            raise _too_many(f"the first {read} rows were all bad", detail, hint)
 
 
-def _too_many(message: str, detail: str | None) -> PgError:
+_SEE: Final = "See whether format, delimiter, header, columns and encoding are those of the data."
+
+
+def _too_many(message: str, detail: str | None, hint: str | None) -> PgError:
     return PgError(
         INVALID_TEXT_REPRESENTATION,
         message,
         detail=detail,
-        hint="Nothing was loaded. See whether format, delimiter, header, columns and encoding are those of the data.",
+        hint=f"Nothing was loaded. {hint or _SEE}",
     )

@@ -5,10 +5,11 @@ at once; then each suspect is tried by itself, so that PostgreSQL says what is w
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from shardproxy.rejects.form import literal
-from shardproxy.rejects.reject import FATAL_CLASSES
+from shardproxy.rejects.reject import FATAL_CLASSES, Reject
 from shardproxy.rejects.target import Target
 from shardproxy.rejects.upsert import Upsert
 from shardproxy.routing.identifiers import ascii_identifier
@@ -67,6 +68,19 @@ class Refused(NamedTuple):
     column: str = ""
     constraint: str = ""
     typed: bool = False
+
+    def of(self, reject: Reject) -> Reject:
+        """Return a row with this reason."""
+        return replace(
+            reject,
+            sqlstate=self.sqlstate,
+            message=self.message,
+            detail=self.detail or None,
+            hint=self.hint or None,
+            column=self.column or None,
+            constraint=self.constraint or None,
+            typed=self.typed,
+        )
 
 
 class Staging:

@@ -8,7 +8,7 @@ from typing import Final
 
 from shardproxy.native import ROW_ENCODING, ROW_REFUSED, ROW_UNTERMINATED, SplitError, Splitter
 from shardproxy.rejects.faults import Look, fault_words
-from shardproxy.rejects.hints import open_quote
+from shardproxy.rejects.hints import Hints, open_quote
 from shardproxy.rejects.keeper import Keeper
 from shardproxy.rejects.long_row import LongRow, too_long
 from shardproxy.rejects.reject import Reject, Rows
@@ -50,6 +50,7 @@ class Aside:
         self._look = look
         self._new_splitter = new_splitter
         self._messages: list[bytes] = []
+        self._hints = Hints(setup.options, asked.columns)
         self._max_row = max_row
         self._directory = directory
         self._long: LongRow | None = None
@@ -100,7 +101,7 @@ class Aside:
                     reject = replace(reject, hint=f"The quote that opens on line {opened} is not closed.")
             else:
                 reject = self._refused_key(rows, number)
-            rejects.append(self._keeper.original(reject))
+            rejects.append(self._keeper.original(self._hints.of(reject)))
         self._keeper.judged(len(rejects), rejects)
 
     def _end_long(self, row: LongRow, data: bytes, marks: "array[int]", newline: int) -> tuple[bytes, "array[int]"]:

@@ -1,5 +1,6 @@
 """What a session's COPY does with bad rows: its settings, and what becomes of the rows that are set aside."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Final
 from shardproxy.config.model import LONGEST_ROW, Load
 from shardproxy.errors import PgError
 from shardproxy.rejects.files import RejectFiles
+from shardproxy.rejects.hints import common
 from shardproxy.rejects.keeper import Keeper
 from shardproxy.rejects.limits import RejectLimit
 from shardproxy.rejects.reject import Reject
@@ -27,6 +29,9 @@ REJECT_BYTES: Final = 1000
 
 MOST: Final = 2**63 - 1
 """The largest number that a setting takes."""
+
+HINTS: Final = 100
+"""Different hints that are counted."""
 
 ASKED: Final = "SELECT " + ", ".join(f"pg_catalog.current_setting('shardproxy.{name}', true)" for name in NAMES)
 
@@ -113,6 +118,7 @@ class FileKeeper:
         self._warn = warn
         self._read = self._rejected = 0
         self._held: list[Reject] = []
+        self._hints: Counter[str] = Counter()
         self._held_bytes = 0
 
     def set_header(self, header: bytes) -> None:
@@ -134,7 +140,10 @@ class FileKeeper:
                 self._write()
             last = max(rejects, key=lambda one: one.line)
             sample = f"line {last.line}: {last.sqlstate}: {last.message}"
-            self._limit.check(self._read, self._rejected, sample=sample)
+            for one in rejects:
+                if one.hint is not None and (one.hint in self._hints or len(self._hints) < HINTS):
+                    self._hints[one.hint] += 1
+            self._limit.check(self._read, self._rejected, sample=sample, hint=last.hint)
 
     def updated(self, rows: int) -> None:
         """None has, as there is no `upsert`."""
@@ -159,6 +168,7 @@ class FileKeeper:
                 f'{rows} of "{self._table}" {"was" if self._rejected == 1 else "were"} set aside',
                 severity="WARNING",
                 detail=f"See {self._files.dat} on the proxy's machine; .log and .jsonl beside it tell why.",
+                hint=common(self._hints, self._rejected),
             )
             self._warn(error.fields)
         return self._rejected

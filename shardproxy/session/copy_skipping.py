@@ -12,6 +12,7 @@ from shardproxy.errors import PgError
 from shardproxy.rejects.isolate import SKIPS
 from shardproxy.rejects.keeper import Keeper
 from shardproxy.rejects.reject import Reject
+from shardproxy.rejects.upsert import Upsert
 from shardproxy.shard.connection import Connection
 from shardproxy.sqlstate import INVALID_TEXT_REPRESENTATION, SUCCESSFUL_COMPLETION
 
@@ -47,6 +48,7 @@ class Skipping:
         self._notice = notice
         self._others = others
         self._skipped = 0
+        self.upsert = others.upsert
 
     def set_header(self, header: bytes) -> None:
         """It may be wanted with the others."""
@@ -95,6 +97,10 @@ class Skipping:
     def _tell(self, message: str, context: str | None = None) -> None:
         self._notice(PgError(SUCCESSFUL_COMPLETION, message, severity="NOTICE", context=context).fields)
 
+    def updated(self, rows: int) -> None:
+        """It is the others' business."""
+        self._others.updated(rows)
+
     def passed(self, offset: int) -> None:
         """Nothing is kept here."""
         self._others.passed(offset)
@@ -115,6 +121,8 @@ class Skipping:
 class Ending:
     """The rejects of a COPY that ends at the first one: see Keeper."""
 
+    upsert: Upsert | None = None
+
     def __init__(self, table: str) -> None:
         self._table = table
 
@@ -129,6 +137,10 @@ class Ending:
         """Raise what the first one was refused for."""
         if rejects:
             raise rejects[0].error(f"COPY {self._table}, line {rejects[0].line}")
+
+    def updated(self, rows: int) -> None:
+        """None has, as there is no `upsert`."""
+        raise AssertionError(f"{rows} rows of a client's have replaced others")
 
     def passed(self, offset: int) -> None:
         """Nothing is kept."""

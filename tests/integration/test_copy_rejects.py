@@ -441,6 +441,28 @@ def test_files_and_the_warning(loads: Loads) -> None:
     assert str(loads.rejects / "shop" / "public.listed.") in detail
 
 
+def test_hints(loads: Loads) -> None:
+    """The WARNING has what most rows look like; an error, what the last one does; the .log, each row's own."""
+    hints: list[str | None] = []
+    with loads.connect(on_error="resume_next") as connection:
+        connection.add_notice_handler(lambda notice: hints.append(notice.message_hint))
+        loads.databases.execute("TRUNCATE sharded", oracle=False)
+        rows = b'1,31/12/2024,"caf\xc3\xa9",1\n2,30/11/2024,b,1\n3,2024-01-01,\xe9,1\n4,2024-01-01,d,1\n'
+        assert load(connection, "COPY sharded FROM STDIN (FORMAT csv)", rows) == "COPY 1"
+        log = loads.kept("sharded").log
+        assert log.count("date with the day first") == 2
+        assert log.count("ENCODING 'WIN1252'") == 1
+        assert "day first" in (hints.pop() or "")
+        assert load(connection, "COPY sharded FROM STDIN (FORMAT csv)", b"x,2024-01-01,d,1\n") == "COPY 0"
+        assert hints.pop() is None
+        for limit in ("", "10"):
+            connection.execute(f"SET shardproxy.reject_limit = '{limit}'")
+            with pytest.raises(psycopg.errors.InvalidTextRepresentation) as caught:
+                load(connection, "COPY listed FROM STDIN (FORMAT csv)", b"1,1,\n" * 2000)
+            hint = "Nothing was loaded. It looks like a row with a delimiter after its last column."
+            assert caught.value.diag.message_hint == hint
+
+
 def test_without_a_place_for_rejects_nothing_is_loaded(servers: Servers, run_proxy: RunProxy) -> None:
     databases = Databases.create(servers, one_server=True)
     try:
