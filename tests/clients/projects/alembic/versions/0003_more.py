@@ -17,9 +17,7 @@ def upgrade() -> None:
             postgresql_where=sa.text("state <> 'sent'"),
             postgresql_concurrently=True,
         )
-    op.add_column("owner", sa.Column("since", sa.DateTime, nullable=True))
-    op.execute("UPDATE owner SET since = now()")
-    op.alter_column("owner", "since", nullable=False, server_default=sa.func.now())
+    op.add_column("owner", sa.Column("since", sa.DateTime, nullable=False, server_default=sa.func.now()))
     op.create_table(
         "node",
         sa.Column("id", sa.Integer, nullable=False),
