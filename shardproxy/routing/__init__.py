@@ -5,6 +5,7 @@ and what the session remembers. A row's shard is computed by the native core alo
 """
 
 from shardproxy.routing.effects import LOCKING, changes_together, held_by, held_no_more
+from shardproxy.routing.hidden import Hidden
 from shardproxy.routing.keyed import Keyed, keyed
 from shardproxy.routing.keytypes import KeyColumn
 from shardproxy.routing.memory import Memory
@@ -39,6 +40,7 @@ __all__ = [
     "CopyFromClient",
     "CopyToClient",
     "Gather",
+    "Hidden",
     "Home",
     "KeyColumn",
     "Keyed",

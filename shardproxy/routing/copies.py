@@ -21,6 +21,7 @@ from shardproxy.sql import (
     CopyFrom,
     Default,
     Delete,
+    FunctionName,
     Insert,
     Merge,
     Modify,
@@ -138,9 +139,8 @@ def varying(
 ) -> str | None:
     """Return why a statement's text does not prove that each shard would write the same; None if it does."""
     same = IMMUTABLE | {"generate_series"} | (_ORDERLESS if isinstance(statement, Select) else frozenset())
-    called = sorted(
-        name for schema, name in statement.functions if name not in same or not context.may_be_builtin(schema, name)
-    )
+    functions = _called(statement, context)
+    called = sorted(name for schema, name in functions if name not in same or not context.may_be_builtin(schema, name))
     if called:
         return f"function {called[0]}()"
     moments = written is None or _takes_moments(statement, written)
@@ -156,6 +156,14 @@ def varying(
     if isinstance(statement, Modify):
         return next((f'a look at "{other}"' for other in reads.values()), None)
     return None
+
+
+def _called(statement: Change | Select | CopyFrom, context: Context) -> frozenset[FunctionName]:
+    """Return the functions that are called for the values of rows, those of casts that are not written among them."""
+    if context.written is None or not isinstance(statement, Change):
+        return statement.functions
+    columns = context.written.columns
+    return statement.functions.union(*(context.hidden.assigned_to(one.type, composed=one.composed) for one in columns))
 
 
 def _takes_moments(statement: Change | Select | CopyFrom, written: Written) -> bool:
@@ -273,7 +281,7 @@ def _rows(statement: Change, table: Resolved, written: Written, context: Context
         returning=statement.returning,
         triggers=tuple(one.name for one in before),
         silent=silent,
-        watched=_watched(statement.functions, table, written, context, fired),
+        watched=_watched(_called(statement, context), table, written, context, fired),
         one_by_one=rekeyed or not known or not written.unique.isdisjoint(statement.set_columns),
         recursive=written.recursive,
     )
@@ -293,7 +301,8 @@ def _watched(
     for column in written.columns:
         if column.default is not None and column.name not in table.defaults:
             try:
-                called |= {name for one in analyze(f"SELECT {column.default}") for name in one.functions}
+                [computed] = analyze(f"SELECT {column.default}")
+                called |= computed.functions | context.hidden.called_by(computed)
             except ParseFailed:
                 return f'the default of column "{column.name}"'
     own = sorted(name for schema, name in called if not context.is_builtin(schema, name))

@@ -98,9 +98,10 @@ def held_by(statement: Statement, context: Context) -> str | None:
             return CURSOR
         case CreateAs(temporary=True) | Utility(temporary=True):
             return TEMPORARY
-    if not may_call(statement.functions, context, HELD):
+    functions = context.hidden.shown_in(statement).functions
+    if not may_call(functions, context, HELD):
         return None
-    return LOCK if any(name in _SESSION_LOCKS for _, name in statement.functions) else LEFT
+    return LOCK if any(name in _SESSION_LOCKS for _, name in functions) else LEFT
 
 
 def held_no_more(statement: Statement, memory: Memory, *, in_block: bool) -> frozenset[str]:

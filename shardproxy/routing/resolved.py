@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal, NamedTuple
 
 from shardproxy.native import Placement
+from shardproxy.routing.hidden import NOTHING_HIDDEN, Hidden
 from shardproxy.routing.identifiers import ascii_name
 from shardproxy.routing.keytypes import KeyColumn
 from shardproxy.routing.written import Written
@@ -130,6 +131,11 @@ class Context:
     """The names that PostgreSQL's own functions alone have."""
     immutable: frozenset[FunctionName] = frozenset()
     """Those of the statement's other functions that are immutable."""
+
+    @property
+    def hidden(self) -> Hidden:
+        """The functions that a write of a reference table may call without naming them."""
+        return NOTHING_HIDDEN if self.written is None else self.written.hidden
 
     def lasting(self) -> "Context":
         """What holds for the statement whatever its parameters are: their values may be large, and are not kept."""

@@ -95,6 +95,7 @@ def route(statement: Statement, tables: Tables, context: Context, memory: Memory
     parameters are known: without them `$1` binds nothing.
     """
     _check_not_own(statement, tables, context)
+    statement = context.hidden.shown_in(statement)
     if context.nshards > 1 and statement.calls("pg_export_snapshot"):
         raise no_snapshot("pg_export_snapshot()")
     match statement:

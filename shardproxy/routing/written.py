@@ -4,6 +4,8 @@ from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Final
 
+from shardproxy.routing.hidden import NOTHING_HIDDEN, Hidden
+
 # pg_trigger.tgtype, src/include/catalog/pg_trigger.h
 _BEFORE: Final = 1 << 1
 _EVENTS: Final = {"INSERT": 1 << 2, "DELETE": 1 << 3, "UPDATE": 1 << 4}
@@ -81,6 +83,7 @@ class Written:
     without one. `cascades`: an action of a foreign key that refers to it fires triggers elsewhere. `referenced` are
     the columns that foreign keys refer to, `unique` those that unique indexes and exclusion constraints are over.
     `can_silence`: the session may set session_replication_role. `recursive`: a foreign key refers to the table itself.
+    `hidden` are the database's functions that a statement may call without naming them.
     """
 
     kind: str = "r"
@@ -94,6 +97,7 @@ class Written:
     can_silence: bool = False
     unique: frozenset[str] = field(default_factory=frozenset)
     recursive: bool = False
+    hidden: Hidden = NOTHING_HIDDEN
 
     @property
     def computes(self) -> bool:

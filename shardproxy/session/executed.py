@@ -46,6 +46,7 @@ def as_executed(
         tables=(*statement.tables, *inner.tables),
         functions=statement.functions | inner.functions,
         attributes=statement.attributes | inner.attributes,
+        operators=statement.operators | inner.operators,
         varying=(*statement.varying, *inner.varying),
         params=inner.params,
     )

@@ -242,7 +242,7 @@ class Resolver:
                 [answer] = await connection.fetch_row(catalog.function_kinds_sql(sorted(functions, key=str)), 1)
                 aggregates[functions] = bool(catalog.parse_functions(catalog.text(answer)))
             aggregate = aggregates[functions]
-        written = await self.written(tables)
+        written = await self.written(tables, making=isinstance(statement, CreateAs))
         calls = statement.functions or (written is not None and written.computes)
         return Context(
             nshards=len(self._shards.addresses),
@@ -259,9 +259,10 @@ class Resolver:
             immutable=await self._immutable(await self._others(statement)),
         )
 
-    async def written(self, tables: Mapping[TableRef, Resolved]) -> Written | None:
-        """Return what has to be known of the reference table that a statement writes."""
-        table = next((one for ref, one in tables.items() if ref.role == "write" and one.kind == "reference"), None)
+    async def written(self, tables: Mapping[TableRef, Resolved], *, making: bool = False) -> Written | None:
+        """Return what has to be known of the reference table that a statement writes, or may be `making`."""
+        kinds = {"reference", "missing"} if making else {"reference"}
+        table = next((one for ref, one in tables.items() if ref.role == "write" and one.kind in kinds), None)
         if table is None or len(self._shards.addresses) == 1:
             return None
         known, name = self.cache.written, (table.schema, table.name)
@@ -269,7 +270,7 @@ class Resolver:
             connection = await self._home_reader()
             version = int(connection.parameters.get("server_version", "0").partition(".")[0])
             answers = await connection.fetch(written_sql(table.schema, table.name, version))
-            known[name] = parse_written(catalog.text(answers[0][0])) if answers else Written()
+            known[name] = parse_written(catalog.text(answers[0][0]))
         return known[name]
 
     async def _reader(self) -> Connection:

@@ -4,6 +4,7 @@ from typing import Final
 
 from shardproxy.routing.written import Trigger, Written, WrittenColumn
 from shardproxy.shard.catalog import ENCODING, hex_literal, read_json
+from shardproxy.shard.hidden import HIDDEN, parse_hidden
 
 SILENCING: Final = 15
 """The first version where the right to set session_replication_role can be granted."""
@@ -79,9 +80,10 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
       AND (i.indexprs IS NOT NULL OR a.attnum OPERATOR(pg_catalog.=) ANY (i.indkey::pg_catalog.int2[]))
     WHERE i.indrelid OPERATOR(pg_catalog.=) r.oid AND (i.indisunique OR i.indisexclusion)),
   'recursive', EXISTS (SELECT FROM pg_catalog.pg_constraint AS c WHERE c.contype OPERATOR(pg_catalog.=) 'f'
-    AND c.conrelid OPERATOR(pg_catalog.=) r.oid AND c.confrelid OPERATOR(pg_catalog.=) r.oid)
+    AND c.conrelid OPERATOR(pg_catalog.=) r.oid AND c.confrelid OPERATOR(pg_catalog.=) r.oid),
+  'hidden', {hidden}
 )::pg_catalog.text, {encoding}), 'hex')
-FROM it JOIN pg_catalog.pg_class AS r ON r.oid OPERATOR(pg_catalog.=) it.oid"""
+FROM it LEFT JOIN pg_catalog.pg_class AS r ON r.oid OPERATOR(pg_catalog.=) it.oid"""
 
 _SUPERUSER: Final = "pg_catalog.current_setting('is_superuser') OPERATOR(pg_catalog.=) 'on'"
 _GRANTED: Final = "pg_catalog.has_parameter_privilege('session_replication_role', 'SET')"
@@ -93,17 +95,21 @@ def oid_sql(schema: str, name: str) -> str:
 
 
 def written_sql(schema: str, name: str, version: int) -> str:
-    """Return the query for what `parse_written` reads: one row, or none if the table is gone. `version` is 16 or so."""
+    """Return the query for what `parse_written` reads, one value. `version` is 16 or so."""
     return _WRITTEN.format(
         it=_IT.format(space=hex_literal(schema), name=hex_literal(name), encoding=ENCODING),
         encoding=ENCODING,
         silence=_GRANTED if version >= SILENCING else _SUPERUSER,
+        hidden=HIDDEN,
     )
 
 
 def parse_written(answer: str) -> Written:
     """Read the answer."""
     facts = read_json(answer)
+    hidden = parse_hidden(facts["hidden"])
+    if facts["kind"] is None:
+        return Written(hidden=hidden)
     return Written(
         kind=facts["kind"],
         version=int(facts["version"]) // 10000,
@@ -116,6 +122,7 @@ def parse_written(answer: str) -> Written:
         can_silence=facts["can_silence"],
         unique=frozenset(facts["unique"] or ()),
         recursive=facts["recursive"],
+        hidden=hidden,
     )
 
 

@@ -73,8 +73,10 @@ from shardproxy.sql.statements import (
     Update,
     Utility,
 )
+from shardproxy.sql.walk import CAST
 
 __all__ = [
+    "CAST",
     "DEFAULT_OF_TYPE",
     "HOLDING",
     "SCHEMA",

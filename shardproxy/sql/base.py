@@ -57,6 +57,9 @@ class Base:
     functions: frozenset[FunctionName] = frozenset()
     attributes: frozenset[str] = frozenset()
     """Names that follow a dot: columns, or functions in functional notation (`t.count` is `count(t)`)."""
+    operators: frozenset[str] = frozenset()
+    """Operators, and types that are cast to (`::integer`), without their schemas; those that the syntax implies are not
+    there."""
     varying: tuple[str, ...] = ()
     """What may give another result on each shard, functions aside: LIMIT without a total order, 'now'."""
     moments: tuple[str, ...] = ()

@@ -80,6 +80,7 @@ def _inside(statement: Statement) -> Seen:
         "tables": statement.tables,
         "functions": statement.functions,
         "attributes": statement.attributes,
+        "operators": statement.operators,
         "varying": (),
         "moments": (),
         "params": statement.params,

@@ -29,6 +29,9 @@ _MOMENTS: Final = re.compile(r"(?<![a-z])(now|today|tomorrow|yesterday)(?![a-z])
 # Columns that every table has, and every server fills in its own way.
 _SYSTEM_COLUMNS: Final = {"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"}
 
+CAST: Final = "::"
+"""What stands before the name of a type in `operators`."""
+
 Scope = frozenset[str]
 Role = Literal["read", "write"]
 Pending = list[tuple[Any, Scope, Role]]
@@ -41,6 +44,7 @@ class Found:
     tables: dict[TableRef, None] = field(default_factory=dict)
     functions: set[tuple[str | None, str]] = field(default_factory=set)
     attributes: set[str] = field(default_factory=set)
+    operators: set[str] = field(default_factory=set)
     params: Counter[int] = field(default_factory=Counter)
     aggregate_syntax: dict[str, None] = field(default_factory=dict)
     limits: Counter[str] = field(default_factory=Counter)
@@ -65,6 +69,7 @@ class Seen(TypedDict):
     tables: tuple[TableRef, ...]
     functions: frozenset[FunctionName]
     attributes: frozenset[str]
+    operators: frozenset[str]
     varying: tuple[str, ...]
     moments: tuple[str, ...]
     params: tuple[tuple[int, int], ...]
@@ -77,6 +82,7 @@ def seen(found: Found) -> Seen:
         "tables": tuple(found.tables),
         "functions": frozenset(found.functions),
         "attributes": frozenset(found.attributes),
+        "operators": frozenset(found.operators),
         "varying": (*found.varying, *found.moments, *(+found.limits)),
         "moments": tuple(found.moments),
         "params": tuple(sorted(found.params.items())),
@@ -241,10 +247,14 @@ def _facts(found: Found, node: Node) -> None:
     elif "A_Indirection" in node:
         steps = node["A_Indirection"].get("indirection", ())
         found.attributes.update(step["String"]["sval"] for step in steps if "String" in step)
+    elif "A_Expr" in node:
+        found.operators.add(node["A_Expr"]["name"][-1]["String"]["sval"])
     elif "SubLink" in node:
         found.queries = True
+        found.operators.update(part["String"]["sval"] for part in node["SubLink"].get("operName", ())[-1:])
     elif "TypeCast" in node:
         name = node["TypeCast"]["typeName"]["names"][-1]["String"]["sval"]
+        found.operators.add(CAST + name)
         if name.startswith("reg"):
             found.varying[f"a cast to {name}"] = None
     elif "RangeTableSample" in node:

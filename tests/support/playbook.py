@@ -287,7 +287,7 @@ class FakeShard(Peer):
             facts = {
                 "kind": one.kind, "version": 180000, "key": ["id"], "columns": [["id", 23], ["v", 25]],
                 "triggers": None, "rules": False, "cascades": False, "referenced": None, "can_silence": False,
-                "unique": ["id"], "recursive": False,
+                "unique": ["id"], "recursive": False, "hidden": (),
             }  # fmt: skip
             asked = written_sql(one.schema, one.name, 0)
             self._catalog[asked.encode()] = (row(json.dumps(facts).encode().hex()),)
