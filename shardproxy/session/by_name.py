@@ -48,7 +48,9 @@ class ByName:
                 return statement.tag if self._names.deallocate(statement) else None
             case DeclareCursor():
                 self._shards.transaction.check()
-                if await self.is_taken(self._names.key(statement.name)):
+                # Outside of a transaction block that is what a shard refuses first.
+                inside = statement.hold or self._shards.transaction.open
+                if inside and await self.is_taken(self._names.key(statement.name)):
                     raise PgError(DUPLICATE_CURSOR, f'cursor "{statement.name}" already exists')
             case CloseCursor(name=None):
                 self._shards.transaction.check()

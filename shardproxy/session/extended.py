@@ -10,8 +10,6 @@ shard that knows the statement's relations answers it. Nothing is answered befor
 Execute with a row limit is `pieces`'.
 """
 
-from __future__ import annotations
-
 from shardproxy.errors import PgError
 from shardproxy.session.by_name import BY_NAME, ByName
 from shardproxy.session.client import Client
@@ -37,7 +35,7 @@ from shardproxy.session.signals import Signals
 from shardproxy.session.transactions import Transactions
 from shardproxy.session.typed import know_values
 from shardproxy.shard.connection import Connection
-from shardproxy.sql import Kind, Modify, Select, Set, Statement, run_as
+from shardproxy.sql import Kind, Modify, Select, Set, run_as
 from shardproxy.sqlstate import (
     DUPLICATE_CURSOR,
     DUPLICATE_PREPARED_STATEMENT,
@@ -79,6 +77,7 @@ class Extended:
         self._shards = shards
         self._copies = copies
         self.signals = signals
+        transactions.subtransactions_ended = self.names.subtransactions_ended
         self.waiting: list[Pending] = []
         """The messages that wait for their Execute."""
 
@@ -186,6 +185,7 @@ class Extended:
             with self.names.lists.placing(prepared):
                 [answer] = await Relay([connection], self._client).run()
             prepared.take(answer.parameters, answer.columns)
+            prepared.accepted = True
 
     async def _answer(self, answer: bytes) -> None:
         """Give an answer of the proxy's own, after all that came earlier."""
@@ -228,13 +228,12 @@ class Extended:
             self._transaction.check()
         if bind.portal and await self.by_name.is_taken(bind.portal):
             raise PgError(DUPLICATE_CURSOR, f'cursor "{shown(bind.portal)}" already exists')
-        self.names.drop_portal(bind.portal)
-        portal = Portal(prepared, bind)
+        portal = Portal(prepared, bind, depth=self._transaction.log.depth)
         if unprepared(prepared.statement):
             await self._answer(encode.BIND_COMPLETE)
         else:
             self.waiting.append(Pending(Expect.BIND, prepared, portal))
-        self.names.portals[bind.portal] = portal
+        self.names.bind(portal)
         if any(code not in TEXT_AND_BINARY for code in bind.param_formats):
             # Nothing can be read or routed by such a value: let a shard refuse it at once, as PostgreSQL does.
             await self.settle()
@@ -302,9 +301,9 @@ class Extended:
             transaction.check()
         if not all(item.about(portal) for item in self.waiting):
             await self.settle()
-        if portal.done:
+        if portal.done or portal.broken:
             await self.settle()
-            self._again(statement, execute)
+            self._again(portal, execute)
             return
         if portal.prepared.takes_binary(portal.bind):
             # A binary value cannot be read without its type.
@@ -318,6 +317,7 @@ class Extended:
         first, self.executed = not self.executed, self.executed or statement.kind is not Kind.EMPTY
         if not alone and statement.kind not in LOCAL:
             self._transactions.begin_implicit()
+        self.names.running = portal
         if is_copy_in(statement):
             await self.settle()
             outcome = Outcome(await self._copies.run(statement, portal.prepared.text))
@@ -328,7 +328,7 @@ class Extended:
         elif first and isinstance(statement, Set) and statement.local and transaction.state == IMPLICIT:
             what = "SET TRANSACTION" if statement.name.startswith("TRANSACTION") else "SET LOCAL"
             client.warn(NO_ACTIVE_SQL_TRANSACTION, f"{what} can only be used in transaction blocks")
-        portal.done = not outcome.suspended
+        portal.done, self.names.running = not outcome.suspended, None
         self._end(outcome)
         await client.stream.drain()
         if statement.kind in {Kind.COMMIT, Kind.ROLLBACK} and not transaction.open:
@@ -341,11 +341,12 @@ class Extended:
         else:
             self._client.complete(outcome.tag)
 
-    def _again(self, statement: Statement, execute: decode.Execute) -> None:
-        """Answer Execute of a portal that has been run to its end."""
-        if statement.kind is not Kind.EMPTY and (tag := tag_again(statement)) is None:
+    def _again(self, portal: Portal, execute: decode.Execute) -> None:
+        """Answer Execute of a portal that has been run to its end, or has failed."""
+        tag, empty = tag_again(portal), portal.prepared.statement.kind is Kind.EMPTY
+        if tag is None and not empty:
             raise PgError(OBJECT_NOT_IN_PREREQUISITE_STATE, f'portal "{shown(execute.portal)}" cannot be run')
-        self._client.complete(None if statement.kind is Kind.EMPTY else tag)
+        self._client.complete(None if empty else tag)
 
     async def _run(self, portal: Portal, execute: decode.Execute) -> Outcome:
         prepared = portal.prepared

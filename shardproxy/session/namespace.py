@@ -106,8 +106,10 @@ class Namespace:
         self.portals: dict[bytes, Portal] = {}
         self.failed: dict[bytes, bool | None] = {}
         """The portals that a failed transaction still has, by name: whether they return rows; None: the empty query."""
-        self._ran: tuple[Prepared, bytes] | None = None
-        """What the lane has run last by the unnamed portal, and its Bind."""
+        self.running: Portal | None = None
+        """The portal that is being executed."""
+        self._ran: tuple[Prepared, bytes, int] | None = None
+        """What the lane has run last by the unnamed portal, its Bind, and how many savepoints stood."""
         self.lists = executor.lists
         self._executor = executor
         self._shards = shards
@@ -120,20 +122,63 @@ class Namespace:
     def forget_unaccepted(self) -> None:
         """Forget what no shard has accepted, after an error."""
         for name, prepared in list(self.statements.items()):
-            # Its Parse may have been accepted before a later message failed.
-            accepted = prepared.accepted or any(prepared.is_on(one.statements) for one in self._shards.connections)
-            if accepted:
-                prepared.accepted = True  # also when another has its place on the shard
-            else:
+            if not self._is_accepted(prepared):
                 del self.statements[name]
 
+    def _is_accepted(self, prepared: Prepared) -> bool:
+        """Whether a statement's Parse was accepted, maybe before a later message failed."""
+        if any(prepared.is_on(one.statements) for one in self._shards.connections):
+            prepared.accepted = True  # also when another has its place on the shard
+        return prepared.accepted
+
+    def bind(self, portal: Portal) -> None:
+        """Give a portal its name."""
+        name = portal.bind.portal
+        before = self.portals.get(name)
+        if before is not None and not self._is_accepted(before.prepared):
+            portal.displaced = before.displaced
+        elif before is not None:
+            portal.displaced = {name: self._returns_rows(before.prepared.statement)}
+        elif not name and self._ran is not None:
+            portal.displaced = {name: self._returns_rows(self._ran[0].statement)}
+        self.drop_portal(name)
+        self.portals[name] = portal
+
     def fail_portals(self) -> None:
-        """An error ends all portals; the names of a failed transaction's are gone with the transaction only."""
-        failed = self.failed | {name: self._returns_rows(one.prepared.statement) for name, one in self.portals.items()}
+        """An error ends the portals of its subtransaction: AtSubAbort_Portals() in PostgreSQL's portalmem.c.
+
+        Their names are gone when that is rolled back. Those bound before its savepoint stand; until then they are
+        described as all others in a failed transaction.
+        """
+        running, self.running = self.running, None
+        depth = self._shards.transaction.log.depth
+        failed = dict(self.failed)
         if self._ran is not None:
             failed[b""] = self._returns_rows(self._ran[0].statement)
-        self.forget_portals()
+            self._ran = self._ran if self._ran[2] < depth else None
+        for name, portal in list(self.portals.items()):
+            stands = portal.depth < depth
+            portal.broken = portal.broken or (stands and portal is running)
+            if not self._is_accepted(portal.prepared):
+                failed |= portal.displaced
+            elif not stands or portal.prepared.statement.kind not in ALLOWED_IN_FAILED:
+                failed[name] = self._returns_rows(portal.prepared.statement)
+            if not stands:
+                self.drop_portal(name)
         self.failed = failed
+
+    def subtransactions_ended(self, kept: bool) -> None:
+        """What was bound since the savepoint is the outer subtransaction's, or gone."""
+        depth = self._shards.transaction.log.depth
+        for name, portal in list(self.portals.items()):
+            if kept:
+                portal.depth = min(portal.depth, depth)
+            elif portal.depth >= depth:
+                self.drop_portal(name)
+        if self._ran is not None:
+            prepared, bind, before = self._ran
+            self._ran = (prepared, bind, min(before, depth)) if kept or before < depth else None
+        self.failed = {}
 
     def _returns_rows(self, statement: Statement) -> bool | None:
         """Whether a portal of this statement has a description, as UtilityReturnsTuples() tells."""
@@ -217,9 +262,9 @@ class Namespace:
             self._shards.transaction.check()
         portal = self.portals.get(name)
         if portal is None and not name and self._ran is not None:
-            prepared, bind = self._ran
+            prepared, bind, depth = self._ran
             self._ran = None
-            portal = self.portals[b""] = Portal(prepared, decode.bind(bind), done=True)
+            portal = self.portals[b""] = Portal(prepared, decode.bind(bind), done=True, depth=depth)
         if portal is None:
             raise PgError(INVALID_CURSOR_NAME, f'portal "{shown(name)}" does not exist')
         return portal
@@ -246,7 +291,7 @@ class Namespace:
         """The lane has run a statement by the unnamed portal; `bind` is the Bind if that may be named again."""
         if self.portals:
             self.drop_portal(b"")
-        self._ran = None if bind is None else (prepared, bind)
+        self._ran = None if bind is None else (prepared, bind, self._shards.transaction.log.depth)
 
     def forget_unnamed(self) -> None:
         """The lane has sent a Query, which ends the unnamed statement and portal."""

@@ -23,7 +23,7 @@ from shardproxy.session.execute import READS, Executor, Outcome
 from shardproxy.session.portals import UNASKED, Pending, Portal, request, send_with
 from shardproxy.session.relay import Discard, Kept, Output, Relay
 from shardproxy.shard.connection import Connection
-from shardproxy.sql import Fetch, Kind, Modify, Statement
+from shardproxy.sql import Fetch, Kind, Modify
 from shardproxy.wire import encode
 from shardproxy.wire.constants import B
 from shardproxy.wire.replies import SWALLOWED_SYNC, Expect, Owed
@@ -40,8 +40,11 @@ _TAGS_AGAIN = {
 }  # fmt: skip
 
 
-def tag_again(statement: Statement) -> str | None:
-    """Return the tag of a portal with rows that is executed again after its end; None for one without rows."""
+def tag_again(portal: Portal) -> str | None:
+    """Return the tag of a portal with rows that is executed again after its end; None for any other."""
+    statement = portal.prepared.statement
+    if portal.broken:
+        return None
     if isinstance(statement, Fetch):
         return "FETCH 0" if statement.tag == "FETCH" else None
     if isinstance(statement, Modify) and not statement.returning:

@@ -161,6 +161,12 @@ class Portal:
     reading: Begun | None = None
     signalled: bool = False
     """It is a call that signals a session, and has been carried out."""
+    depth: int = 0
+    """How many savepoints stood when it was bound: it ends with its subtransaction."""
+    broken: bool = False
+    """It has failed in a subtransaction of the one that it was bound in, where it stands."""
+    displaced: dict[bytes, bool | None] = field(default_factory=dict)
+    """The portal that had its name, as in `Namespace.failed`: that one stands if the statement is not accepted."""
 
     def bind_as(self, name: bytes, types: ShardTypes | None) -> bytes:
         """Return the Bind message for a shard, with the portal's name there."""

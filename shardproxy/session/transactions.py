@@ -4,7 +4,7 @@ What state it is in is `transaction.state`'s, how a commit over several shards i
 this module carries the client's words to the shards that take part.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 from shardproxy.errors import PgError, ProtocolError
@@ -37,6 +37,8 @@ class Transactions:
         self._client = client
         self._transaction = shards.transaction
         self.committing = False
+        self.subtransactions_ended: Callable[[bool], None] = lambda _: None
+        """Called after RELEASE (True) or ROLLBACK TO (False)."""
 
     async def control(self, statement: Control, sql: bytes) -> str:
         """Carry out BEGIN, COMMIT, ROLLBACK or what is about a savepoint; return the tag."""
@@ -237,7 +239,9 @@ class Transactions:
                 transaction.savepoint(name, sql)
             case Release():
                 transaction.release(name)
+                self.subtransactions_ended(True)
             case _:
                 transaction.rollback_to(name)
                 self._names.forget()
+                self.subtransactions_ended(False)
         return statement.tag

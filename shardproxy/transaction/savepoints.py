@@ -64,6 +64,11 @@ class Log:
         return any(entry.savepoint is not None for entry in self.entries)
 
     @property
+    def depth(self) -> int:
+        """How many savepoints stand."""
+        return sum(entry.savepoint is not None for entry in self.entries)
+
+    @property
     def latest_savepoint(self) -> str:
         """The name of the innermost savepoint that stands; there must be one."""
         return next(entry.savepoint for entry in reversed(self.entries) if entry.savepoint is not None)

@@ -26,6 +26,116 @@ KEPT_PIPELINES: dict[str, Sequence[Pipeline]] = {
         ),
         Pipeline([Sent("query", b"PREPARE n AS SELECT nonsense FROM h"), Sent("query", b"PREPARE n AS SELECT 2")]),
     ],
+    "DECLARE outside of a transaction block is refused before its name is looked at": [
+        Pipeline([Sent("parse", "n2", b"ANALYZE h", ()), Sent("sync"), Sent("bind", "c", "n2", ())]),
+        Pipeline(
+            [
+                Sent("parse", "n2", b"ANALYZE h", ()),
+                Sent("bind", "c", "n2", ()),
+                Sent("parse", "", b"DECLARE c CURSOR FOR SELECT k FROM one ORDER BY k", ()),
+                Sent("bind", "", "", ()),
+                Sent("execute", "", 0),
+            ]
+        ),
+    ],
+    "a portal stands if the statement that was to have its name is not accepted": [
+        Pipeline(
+            [
+                Sent("parse", "b", b"BEGIN", ()),
+                Sent("bind", "", "b", ()),
+                Sent("execute", "", 0),
+                *first,
+                Sent("parse", "n", b"SELECT nonsense FROM h WHERE k = $1", (23,)),
+                Sent("bind", name, "n", (b"1",)),
+                *second,
+                Sent("sync"),
+                Sent("describe", "P", name),
+            ]
+        )
+        for name in ("", "q")
+        for first in (
+            [],
+            [Sent("parse", "m", b"SELECT k FROM h WHERE k = $1", (23,)), Sent("bind", "", "m", (b"1",))],
+            [Sent("parse", "m", b"SELECT 1", ()), Sent("bind", "", "m", ()), Sent("execute", "", 0)],
+        )
+        for second in ([], [Sent("execute", name, 0)], [Sent("bind", "", "n", (b"2",)), Sent("execute", "", 0)])
+    ],
+    "a portal ends with its subtransaction": [
+        Pipeline(
+            [
+                Sent("parse", "n", b"SELECT k, b FROM h WHERE k = $1", (23,)),
+                Sent("query", b"BEGIN"),
+                Sent("bind", "before", "n", (b"7",)),
+                Sent("parse", "", b"SAVEPOINT s", ()),
+                Sent("bind", "", "", ()),
+                Sent("execute", "", 0),
+                Sent("bind", "after", "n", (b"47",)),
+                Sent("bind", "", "n", (b"47",)),
+                *middle,
+                Sent("query", b"ROLLBACK TO s"),
+                Sent("bind", "after", "n", (b"5",)),
+                Sent("describe", "P", "before"),
+                Sent("execute", "before", 0),
+                Sent("sync"),
+                *end,
+                Sent("execute", "before", 0),
+                Sent("execute", "after", 0),
+                Sent("execute", "", 0),
+            ]
+        )
+        for middle in (
+            [],
+            [Sent("sync"), Sent("query", b"SELECT 1/0"), Sent("describe", "P", "before"), Sent("sync")],
+            [Sent("sync"), Sent("query", b"SELECT 1/0"), Sent("execute", "before", 0), Sent("sync")],
+            [Sent("sync"), Sent("query", b"SAVEPOINT t"), Sent("bind", "inner", "n", (b"5",)), Sent("execute", "", 1)],
+        )
+        for end in (
+            [],
+            [Sent("query", b"RELEASE s")],
+            [Sent("query", b"SELECT 1/0"), Sent("query", b"ROLLBACK TO s")],
+            [Sent("query", b"RELEASE s"), Sent("query", b"SAVEPOINT u"), Sent("query", b"ROLLBACK TO u")],
+        )
+    ],
+    "a portal that fails inside of a savepoint cannot be run": [
+        Pipeline(
+            [
+                Sent("parse", "n", b"SELECT k / 0 FROM h WHERE k = $1", (23,)),
+                Sent("query", b"BEGIN"),
+                Sent("bind", "before", "n", (b"7",)),
+                Sent("sync"),
+                Sent("query", b"SAVEPOINT s"),
+                Sent("execute", "before", 0),
+                Sent("sync"),
+                Sent("execute", "before", 0),
+                Sent("sync"),
+                Sent("query", b"ROLLBACK TO s"),
+                Sent("describe", "P", "before"),
+                Sent("execute", "before", 0),
+            ]
+        )
+    ],
+    "a portal read in part goes on after its savepoint": [
+        Pipeline(
+            [
+                Sent("parse", "n", b"SELECT k FROM one WHERE k > $1 ORDER BY k", (23,)),
+                Sent("query", b"BEGIN"),
+                Sent("bind", "before", "n", (b"7",)),
+                Sent("execute", "before", 2),
+                Sent("sync"),
+                Sent("query", b"SAVEPOINT s"),
+                Sent("execute", "before", 2),
+                Sent("bind", "after", "n", (b"7",)),
+                Sent("execute", "after", 2),
+                Sent("sync"),
+                *failing,
+                Sent("query", b"ROLLBACK TO s"),
+                Sent("execute", "before", 2),
+                Sent("close", "P", "before"),
+                Sent("execute", "after", 2),
+            ]
+        )
+        for failing in ([], [Sent("query", b"SELECT 1/0")], [Sent("execute", "nowhere", 0), Sent("sync")])
+    ],
     "a portal without columns is described in a failed transaction": [
         Pipeline(
             [
