@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import copy_in, copy_out, memory, real, results, rows_io, small, splitter, statement
+from benchmarks import copy_in, copy_out, load, memory, real, results, rows_io, small, splitter, statement
 from benchmarks.figures import Figure, Scale, parser
 from benchmarks.processes import ROOT, Load, MeasurementError
 from benchmarks.results import Result
@@ -42,6 +42,7 @@ BENCHMARKS: dict[str, Callable[[Scale], list[Figure]]] = {
     "small operations": small.run,
     "memory": memory.run,
     "rows of a query": rows_io.run,
+    "load": load.run,
 }
 
 
