@@ -28,7 +28,7 @@ async def copy_file(
     summary = stage.summary
     reading, sending = f"reading {file.name}", f"waiting for the target to take the rows of {file.name}"
     stage.doing = reading
-    columns = file.columns or tuple(one.name for one in table.columns if not one.generated)
+    columns = file.columns or table.filled
     aside.conflicts.check_columns(columns)
     connection.query(copy_sql(table.quoted, columns, file.options).encode())
     reply = await connection.read()

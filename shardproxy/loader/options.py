@@ -102,6 +102,9 @@ class LoadOptions(BaseModel):
     analyze: Annotated[bool, Field(description="ANALYZE the table at the end")] = True
     check: Annotated[bool, Field(description="everything but the commit, rejects included")] = False
     dry_run: Annotated[bool, Field(description="say what would be done, and touch nothing")] = False
+    concurrency: Annotated[
+        int, Field(ge=1, le=64, description="writers of the table; they commit together, in two phases")
+    ] = 1
     prefetch: Annotated[int, Field(ge=1, description="bytes read ahead of what is sent")] = 8 * MIB
     set: Annotated[dict[str, str], Field(description="NAME=VALUE: settings of the session")] = {}
 

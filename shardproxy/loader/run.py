@@ -4,7 +4,7 @@ It is one transaction, or with an import id one for each file (`unit.Unit`).
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from shardproxy.errors import PgError
 from shardproxy.loader.aside import Aside
@@ -21,6 +21,7 @@ from shardproxy.loader.target.inside import connect
 from shardproxy.loader.target.open import opened
 from shardproxy.loader.target.table import Table
 from shardproxy.loader.unit import Unit, committing, units_of
+from shardproxy.loader.ways import Ways, ways
 from shardproxy.rejects.files import new_load_id
 from shardproxy.rejects.keeper import Keeper
 from shardproxy.rejects.reject import Reject
@@ -85,6 +86,8 @@ class Load:
             await self._describe(table, reading)
             return
         async with contextlib.AsyncExitStack() as stack:
+            made = ways(options, database, connection, table, reading, self._session, summary.notes.append)
+            found = await stack.enter_async_context(made)
             journal = None
             if options.import_id is not None:
                 journal = await stack.enter_async_context(Journal.opened(options, database, table, summary.load_id))
@@ -92,34 +95,33 @@ class Load:
             self._timer.ended("connect")
             self.stage.total = size_of([name for unit in units for name in unit.files])
             for unit in units:
-                await self._unit(database, connection, table, reading, aside, unit)
+                await self._unit(found, table, reading, aside, unit)
             summary.status = "checked" if options.check else "loaded"
         if options.analyze and not options.check and (summary.stored or summary.updated):
             await self._analyze(connection, table)
 
     async def _unit(
         self,
-        database: Database,
-        connection: Connection,
+        found: Ways,
         table: Table,
         reading: Reading,
         aside: Aside,
         unit: Unit,
     ) -> None:
         """Carry out one transaction. On return it is committed; unless `summary` says more, nothing of it else."""
-        options = self.options
+        options, connection = self.options, found.connection
+        if unit.first and found.apart is not None and (options.before or options.truncate):
+            await self._apart(found.apart, self._before(found.apart, table))
+            self.summary.committed.append("the SQL before the rows")
         counts = self.summary.counts()
         aside.on_copied = unit.copied
         try:
             await connection.execute("BEGIN")
-            if unit.first:
+            if unit.first and found.apart is None:
                 await self._before(connection, table)
-            await self._rows(database, connection, table, reading, aside, unit.files)
-            if unit.last:
-                self.stage.doing = "running SQL after the rows"
-                for sql in options.after:
-                    await connection.execute(sql)
-                self._timer.ended("after")
+            await self._rows(found.database, connection, table, reading, aside, unit.files)
+            if unit.last and found.apart is None:
+                await self._after(connection)
             self.stage.doing = "committing"
             aside.close()
             await unit.check()
@@ -135,6 +137,14 @@ class Load:
             raise
         finally:
             self._timer.ended("commit")
+        if unit.last and found.apart is not None and options.after:
+            await self._apart(found.apart, self._after(found.apart))
+
+    async def _apart(self, connection: Connection, work: Awaitable[None]) -> None:
+        """Do something in a transaction of its own."""
+        await connection.execute("BEGIN")
+        await work
+        await connection.execute("COMMIT")
 
     async def _describe(self, table: Table, reading: Reading) -> None:
         """Say what would be done: the names of the files, and the columns that their fields are for."""
@@ -142,7 +152,7 @@ class Load:
         files = read(self.options.files, reading, table.columns, self._altered)
         while (file := await in_thread(lambda: next(files, None))) is not None:
             give_up(file.chunks)
-            columns = file.columns or tuple(one.name for one in table.columns if not one.generated)
+            columns = file.columns or table.filled
             summary.notes.append(f"{file.name}: {', '.join(columns)}")
             summary.files += 1
         summary.status = "dry run"
@@ -154,6 +164,12 @@ class Load:
         if self.options.truncate:
             await connection.execute(f"TRUNCATE {table.quoted}")
         self._timer.ended("before")
+
+    async def _after(self, connection: Connection) -> None:
+        self.stage.doing = "running SQL after the rows"
+        for sql in self.options.after:
+            await connection.execute(sql)
+        self._timer.ended("after")
 
     async def _rows(
         self,

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import psycopg
 import pytest
 
 from shardproxy.rejects.reject import Reject
+from tests.conftest import StartServer
 from tests.support.databases import Databases, Servers, execute
 from tests.support.loading import Loader
 from tests.support.loads import CASES, Case
@@ -291,3 +293,72 @@ def test_a_dry_run_tells_the_columns(either: Loader, one_server: Databases, tmp_
     assert (loaded.summary.status, loaded.summary.exit_code) == ("dry run", 0)
     assert loaded.summary.notes == [f"{file}: n, id"]
     assert stored(one_server) == []
+
+
+# Several writers.
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("writers", [2, 5])
+def test_several_writers_commit_together(loader: Loader, one_server: Databases, tmp_path: Path, writers: int) -> None:
+    """The rows are those that one writer stores, duplicates and bad rows included; the first of a key wins."""
+    rows = [f"{n // 2 if n % 50 == 1 else n + 100000},row {n},{n % 101}\n" for n in range(20000)]
+    rows[777] = "1,2\n"
+    file = write(tmp_path / "a.csv", "".join(rows))
+    one = loader.run(file, table="t")
+    expected = stored(one_server)
+    several = loader.run(file, table="t", truncate=True, concurrency=writers, batch_rows=500)
+    assert several.summary.status == "loaded", several.summary.error
+    assert several.counts == one.counts
+    assert stored(one_server) == expected
+    assert sorted(several.dats[0].splitlines()) == sorted(one.dats[0].splitlines())
+    assert one_server.oracle_rows("SELECT count(*) FROM pg_prepared_xacts WHERE gid LIKE 'shardproxy%'") == [(0,)]
+    assert several.summary.notes == []
+    assert several.summary.committed == ["the SQL before the rows", str(file)]
+
+
+@pytest.mark.newest
+def test_several_writers_store_nothing_if_one_fails(loader: Loader, one_server: Databases, tmp_path: Path) -> None:
+    rows = [f"{n},x,{'no' if n == 15000 else n % 90}\n" for n in range(20000)]
+    loaded = loader.run(write(tmp_path / "a.csv", "".join(rows)), table="t", concurrency=3, on_error="stop")
+    assert (loaded.summary.exit_code, loaded.error["where"]) == (1, f"{tmp_path / 'a.csv'}, line 15001")
+    assert stored(one_server) == []
+
+
+@pytest.mark.newest
+def test_where_one_writer_is_right(loader: Loader, one_server: Databases, tmp_path: Path) -> None:
+    file = write(tmp_path / "a.csv", "1,\n2,1\n")
+    loaded = loader.run(file, table="child", concurrency=2)
+    assert loaded.counts == (2, 2, 0)
+    assert loaded.summary.notes == ["one writer, as the table refers to itself"]
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("decided", [False, True])
+def test_what_a_killed_load_has_prepared_is_ended(
+    loader: Loader, one_server: Databases, tmp_path: Path, decided: bool
+) -> None:
+    """By the next load, as the anchor has decided; before, it would wait for the locks."""
+    assert loader.run(write(tmp_path / "a.csv", "1,x,1\n"), table="t", concurrency=2).counts == (1, 1, 0)
+    [(identity,)] = one_server.oracle_rows("SELECT id FROM shardproxy.identity")
+    transaction = "0123456789abcdef" * 2
+    participant = f"{int(identity, 16) ^ 2:032x}"
+    with psycopg.connect(one_server.oracle, autocommit=True) as connection:
+        gid = f"shardproxy_{identity}_{transaction}_{participant}"
+        connection.execute("BEGIN; INSERT INTO t VALUES (2, 'left', 1)")
+        connection.execute(f"PREPARE TRANSACTION '{gid}'".encode())
+        if decided:
+            key = f"shardproxy_{identity}_{transaction}"
+            connection.execute("INSERT INTO shardproxy.decisions VALUES (%s, 'commit')", (key,))
+    again = loader.run(write(tmp_path / "b.csv", "2,new,1\n3,new,1\n"), table="t")
+    assert again.counts == ((2, 1, 1) if decided else (2, 2, 0))
+    assert [row[1] for row in stored(one_server)] == ["x", "left" if decided else "new", "new"]
+
+
+def test_where_nothing_can_be_prepared_there_is_one_writer(start_server: StartServer, tmp_path: Path) -> None:
+    server = start_server(18, settings={"max_prepared_transactions": "0"})
+    execute(server.dsn("postgres"), DDL)
+    loader = Loader({"to": server.dsn("postgres")}, tmp_path / "rejects")
+    loaded = loader.run(write(tmp_path / "a.csv", "1,x,1\n"), table="t", concurrency=2)
+    assert loaded.counts == (1, 1, 0)
+    assert "one writer, as several could not commit together" in loaded.summary.notes[0]

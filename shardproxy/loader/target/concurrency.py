@@ -15,7 +15,7 @@ from shardproxy.config.model import Shard
 from shardproxy.config.model import Table as Placed
 from shardproxy.errors import PgError
 from shardproxy.loader.target.table import Table
-from shardproxy.loader.target.writers import Writers, alive
+from shardproxy.loader.target.writers import Writers
 from shardproxy.rejects.form import literal
 from shardproxy.routing.keytypes import NATIVE_TYPES
 from shardproxy.session.database import Database
@@ -65,7 +65,8 @@ async def spread_of(connection: Connection, table: Table, loaded: Collection[str
 def judge(facts: dict[str, Any], loaded: Collection[str] | None) -> Spread:
     """Decide by what `_FACTS` asks for."""
     for wrong, why in (
-        (facts["kind"] not in {"r", "p"}, "the target is no table"),
+        (facts["kind"] == "p", "the table is partitioned"),
+        (facts["kind"] != "r", "the target is no table"),
         (loaded is None, "it is not known which columns the input has"),
         (facts["triggers"], "the table has triggers"),
         (facts["rules"], "the table has rules"),
@@ -92,7 +93,10 @@ def judge(facts: dict[str, Any], loaded: Collection[str] | None) -> Spread:
 
 @contextlib.asynccontextmanager
 async def several(database: Database, table: Table, key: Sequence[str], count: int) -> AsyncIterator[Writers]:
-    """Make a database of so many writers of one table of the one server. Raises PgError: 55000 if it cannot prepare."""
+    """Make a database of so many writers of one table of the one server, inside `alive`.
+
+    Raises PgError: see `unable`.
+    """
     [shard] = database.config.shards
     names = [f"writer {number}" for number in range(1, count + 1)]
     config = database.config.model_copy(
@@ -104,12 +108,11 @@ async def several(database: Database, table: Table, key: Sequence[str], count: i
         }
     )
     made = Writers(config)
-    async with alive(database.addresses[0]):
+    try:
         await made.coordinator.start()
-        try:
-            yield made
-        finally:
-            await made.close()
+        yield made
+    finally:
+        await made.close()
 
 
 def unable(error: PgError) -> bool:

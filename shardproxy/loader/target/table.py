@@ -40,6 +40,11 @@ class Table:
         """Its name in SQL."""
         return f"{quote_identifier(self.schema)}.{quote_identifier(self.name)}"
 
+    @property
+    def filled(self) -> tuple[str, ...]:
+        """The columns that a COPY without a column list fills."""
+        return tuple(one.name for one in self.columns if not one.generated)
+
     @classmethod
     async def find(cls, connection: Connection, name: str) -> "Table":
         """Look a table up by its name in SQL. Raises PgError: 42P01 if there is none."""

@@ -30,7 +30,6 @@ ALL = ["id", "a", "p", "b", "c", "d"]
         ({}, ALL, ("id", "a", "b")),
         ({}, ["p", "d"], ("d",)),
         ({"unique": [unique("b", "c")]}, ALL, ("b", "c")),
-        ({"kind": "p", "unique": [unique("id")]}, ALL, ("id",)),
         # A serial key that the server fills is unique by itself.
         ({"unique": [unique("id")]}, ["a", "b"], ("a", "b")),
         ({"unique": [unique("id"), unique("a")]}, ["a", "b"], ("a",)),
@@ -46,6 +45,7 @@ def test_by_what(given: dict[str, Any], loaded: list[str], key: tuple[str, ...])
         ({}, None, "it is not known which columns the input has"),
         ({}, ["p"], "no column has a type by which rows can be spread"),
         ({"kind": "v"}, ALL, "the target is no table"),
+        ({"kind": "p"}, ALL, "the table is partitioned"),
         ({"triggers": True}, ALL, "the table has triggers"),
         ({"self": True}, ALL, "the table refers to itself"),
         ({"unique": [unique("id"), unique("a")]}, ALL, "the table has more than one unique or exclusion constraint"),
