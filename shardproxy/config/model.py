@@ -327,6 +327,11 @@ class Load(_Model):
     reject_limit: Annotated[
         str, AfterValidator(_limit), Field(description='rows that may be set aside, such as "1000" or "5%"; "" for any')
     ] = ""
+    reject_table: Annotated[
+        str | None,
+        AfterValidator(_relation_name),
+        Field(description="RELATION or SCHEMA.RELATION, a table of the shards for rows that are set aside"),
+    ] = None
     batch_rows: Annotated[int, Field(ge=1, description="the rows of a batch, which grows while nothing is wrong")] = (
         25000
     )

@@ -12,9 +12,9 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 from urllib.parse import quote
 
 from shardproxy.copy.binary import HEADER, TRAILER
@@ -29,6 +29,18 @@ SHOWN: Final = 200
 def new_load_id() -> str:
     """Return a name for a load that sorts by time and is no other's."""
     return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}"
+
+
+def unusable(directory: Path) -> str | None:
+    """Say why rejects cannot be kept under a directory, which may still be to be made; None if they can."""
+    there = directory
+    while not there.exists() and not there.is_symlink() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        return f'"{there}" is not a directory'
+    if not os.access(there, os.W_OK | os.X_OK):
+        return f'"{there}" is not writable'
+    return None
 
 
 class RejectFiles:
@@ -80,6 +92,12 @@ class RejectFiles:
                 file.close()
         except OSError as error:
             raise failed(error, self.stem) from error
+
+    def facts(self) -> Iterator[dict[str, Any]]:
+        """What has been written for programs, once it is closed."""
+        if self._files:
+            with self.stem.with_name(f"{self.stem.name}.jsonl").open(encoding="ascii") as file:
+                yield from map(json.loads, file)
 
     def discard(self) -> None:
         """Remove the files: nothing of the load was stored, so nothing of it was set aside."""

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shardproxy.config import Config, ConfigErrors, Database, load
+from shardproxy.config.model import Load
+from shardproxy.rejects.files import unusable
 from shardproxy.server.check_commit import judge_commit
 from shardproxy.server.check_facts import ask_all
 from shardproxy.server.check_places import judge_places
@@ -79,7 +81,13 @@ async def _database(database: Database, places: Sequence[Finding], *, fix: bool)
     # On the shards of another database nothing is made.
     fix = fix and not any(finding.level is Severity.ERROR for finding in places)
     commit = await judge_commit(database, frozenset(able), fix=fix) if len(database.shards) > 1 else []
-    return (*judge(database, facts), *places, *commit)
+    return (*judge(database, facts), *_load(database.load), *places, *commit)
+
+
+def _load(load: Load) -> Iterator[Finding]:
+    reason = None if load.reject_dir is None else unusable(Path(load.reject_dir))
+    if reason is not None:
+        yield Finding(Severity.ERROR, "reject_dir", reason, "Make it writable for the proxy, or choose another one.")
 
 
 def run(config: Path, *, fix: bool = False, renumber: bool = False) -> int:

@@ -1,4 +1,4 @@
-"""What a session's COPY does with bad rows: its settings, and what becomes of the rows that are set aside."""
+"""What becomes of the rows that a client's COPY sets aside."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from shardproxy.config.model import LONGEST_ROW, Load
+from shardproxy.config.model import Load
+from shardproxy.config.names import parse_relation
 from shardproxy.errors import PgError
 from shardproxy.rejects.files import RejectFiles
 from shardproxy.rejects.hints import common
 from shardproxy.rejects.keeper import Keeper
 from shardproxy.rejects.limits import RejectLimit
 from shardproxy.rejects.reject import Reject
+from shardproxy.rejects.table import check, insert
 from shardproxy.rejects.upsert import Upsert
+from shardproxy.routing.identifiers import ascii_name
 from shardproxy.session.copy_verify import Spread
 from shardproxy.shard.connection import Connection
-from shardproxy.sqlstate import INVALID_PARAMETER_VALUE, OBJECT_NOT_IN_PREREQUISITE_STATE, WARNING
-
-NAMES: Final = ("on_error", "reject_limit", "batch_rows", "batch_size", "max_row_bytes")
-"""The settings of a session that take the place of the configuration's, each after `shardproxy.`."""
+from shardproxy.sqlstate import OBJECT_NOT_IN_PREREQUISITE_STATE, WARNING
 
 HELD_BYTES: Final = 8 << 20
 """Bytes of rejects that are kept until the end, to be written in the order of the input; of more, so many at a time."""
@@ -27,55 +27,8 @@ HELD_BYTES: Final = 8 << 20
 REJECT_BYTES: Final = 1000
 """What a reject takes besides its row, about."""
 
-MOST: Final = 2**63 - 1
-"""The largest number that a setting takes."""
-
 HINTS: Final = 100
 """Different hints that are counted."""
-
-ASKED: Final = "SELECT " + ", ".join(f"pg_catalog.current_setting('shardproxy.{name}', true)" for name in NAMES)
-
-
-def is_setting(name: str) -> bool:
-    """Whether a setting of the session's is one of these."""
-    return name.startswith("shardproxy.")
-
-
-def settled(load: Load, values: Sequence[bytes | None]) -> Load:
-    """Return what holds for a COPY, given the session's values in the order of NAMES."""
-    given = {name: value.decode("utf-8", "replace") for name, value in zip(NAMES, values, strict=True) if value}
-    for name, value in given.items():
-        if not _valid(name, value):
-            raise PgError(
-                INVALID_PARAMETER_VALUE,
-                f'invalid value for parameter "shardproxy.{name}": "{value}"',
-                hint=_HINTS[name],
-            )
-    return load.model_copy(update={name: int(value) if name in _NUMBERS else value for name, value in given.items()})
-
-
-_NUMBERS: Final = frozenset({"batch_rows", "batch_size", "max_row_bytes"})
-
-_HINTS: Final = {
-    "on_error": "Available values: stop, resume_next.",
-    "reject_limit": "A number of rows, such as 1000, or a percentage, such as 5%.",
-    "batch_rows": "A number of rows from 1 on.",
-    "batch_size": "A number of bytes from 1 on.",
-    "max_row_bytes": f"A number of bytes from 1 to {LONGEST_ROW}.",
-}
-
-
-def _valid(name: str, value: str) -> bool:
-    if name == "on_error":
-        return value in {"stop", "resume_next"}
-    if name in _NUMBERS:
-        longest = LONGEST_ROW if name == "max_row_bytes" else MOST
-        return value.isascii() and value.isdigit() and len(value) < 20 and 0 < int(value) <= longest
-    try:
-        RejectLimit.parse(value)
-    except ValueError:
-        return False
-    return True
 
 
 def check_load(load: Load) -> Path:
@@ -114,7 +67,8 @@ class FileKeeper:
         self._files = RejectFiles(
             check_load(load), place.database, place.schema, place.table, place.load_id, binary=place.binary
         )
-        self._table = place.table
+        self._place = place
+        self._in_table = None if load.reject_table is None else ascii_name(*parse_relation(load.reject_table))
         self._warn = warn
         self._read = self._rejected = 0
         self._held: list[Reject] = []
@@ -161,17 +115,26 @@ class FileKeeper:
         """Have the files on the disk, and tell the client of them."""
         self._write()
         self._files.close()
+        if self._in_table is not None:
+            place = self._place
+            named = {"load_id": place.load_id, "relation": f"{place.schema}.{place.table}"}
+            await insert(next(iter(connections)), self._in_table, named, self._files.facts())
         if self._rejected:
             rows = "1 row" if self._rejected == 1 else f"{self._rejected} rows"
             error = PgError(
                 WARNING,
-                f'{rows} of "{self._table}" {"was" if self._rejected == 1 else "were"} set aside',
+                f'{rows} of "{self._place.table}" {"was" if self._rejected == 1 else "were"} set aside',
                 severity="WARNING",
                 detail=f"See {self._files.dat} on the proxy's machine; .log and .jsonl beside it tell why.",
                 hint=common(self._hints, self._rejected),
             )
             self._warn(error.fields)
         return self._rejected
+
+    async def begin(self, connections: Iterable[Connection]) -> None:
+        """See that rows can be set aside. Raises PgError where the table of rejects does not take them."""
+        if self._in_table is not None:
+            await check(next(iter(connections)), self._in_table)
 
     def discard(self) -> None:
         """Remove the files."""

@@ -16,13 +16,14 @@ from shardproxy.rejects.target import Asked
 from shardproxy.routing.copies import FIRST, copied_rows
 from shardproxy.session.client import Client
 from shardproxy.session.copy_batches import Batches
-from shardproxy.session.copy_rejects import ASKED, NAMES, FileKeeper, Keeping, Place, is_setting, settled
+from shardproxy.session.copy_rejects import FileKeeper, Keeping, Place
 from shardproxy.session.copy_setup import CopySetup, prepare_copy
 from shardproxy.session.copy_skipping import LAST_OPTIONS, Ending, Skipping, skips
 from shardproxy.session.copy_verify import Spread, added_before
 from shardproxy.session.database import Database
 from shardproxy.session.execute import Executor
 from shardproxy.session.names import Resolver
+from shardproxy.session.own_settings import ASKED, NAMES, is_setting, settled
 from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import Connection
 from shardproxy.sql import CopyFrom
@@ -110,8 +111,11 @@ class Resuming:
         on_notice = self._client.notice
         place = Place(database.config.name, table.schema, table.name, new_load_id(), setup.options.format == "binary")
         keeper: Keeper = Ending(table.name)
-        if load.on_error == "resume_next":
-            keeper = (database.make_keeper or FileKeeper)(load, place, on_notice)
+        if load.on_error == "resume_next" and database.make_keeper is not None:
+            keeper = database.make_keeper(load, place, on_notice)
+        elif load.on_error == "resume_next":
+            keeper = files = FileKeeper(load, place, on_notice)
+            await files.begin(connections.values())
         if setup.options.on_error == "ignore":
             keeper = Skipping(setup.options, table.name, setup.columns, on_notice, keeper)
         keeping = Keeping(

@@ -4,10 +4,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from shardproxy.config import Database as DatabaseConfig
 from shardproxy.config import Table
 from shardproxy.errors import PgError
+from shardproxy.rejects.files import unusable
 from shardproxy.routing.copies import FIRST
 from shardproxy.session.copy_look import Looks
 from shardproxy.session.copy_rejects import MakeKeeper
@@ -17,6 +19,7 @@ from shardproxy.session.name_cache import KEEP, NameCache
 from shardproxy.shard.address import addresses_of
 from shardproxy.shard.connection import Connection
 from shardproxy.shard.types import Types
+from shardproxy.sqlstate import IO_ERROR
 from shardproxy.transaction import one_phase
 from shardproxy.transaction.ahead import Ahead
 from shardproxy.transaction.coordinator import Coordinator
@@ -179,6 +182,9 @@ class Database:
 
         Raises PgError.
         """
+        directory = self.config.load.reject_dir
+        if directory is not None and (reason := unusable(Path(directory))) is not None:
+            raise PgError(IO_ERROR, f'reject_dir of database "{self.config.name}" cannot be used: {reason}')
         await self.places.settle()
         if self.coordinator is not None:
             await self.coordinator.start()

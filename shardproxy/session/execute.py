@@ -51,6 +51,7 @@ from shardproxy.session.lane_plans import Facts
 from shardproxy.session.long_text import LONG
 from shardproxy.session.names import Resolver
 from shardproxy.session.offers import Offers
+from shardproxy.session.own_settings import check_set
 from shardproxy.session.portals import Pending, Portal, Prepared, request
 from shardproxy.session.read import read
 from shardproxy.session.relay import Discard, Output, Relay
@@ -355,6 +356,7 @@ class Executor:
 
     async def _set(self, run: _Run, plan: Settings) -> list[Answer]:
         """Change a setting on every connection of the session, and by replay on those to come."""
+        check_set(run.statement)
         replayed = replay_sql(run.sql, run.params) if plan.lasting else None
         # It is refused for what it is, wherever that is seen.
         relay = Relay(await self.joined(plan), self.client, rows_from=0, name_shard=False)

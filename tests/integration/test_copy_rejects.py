@@ -1,5 +1,6 @@
 """COPY FROM that sets bad rows aside: awkward inputs, random ones beside loads row by row, what keeps rows safe."""
 
+import asyncio
 import json
 import random
 import time
@@ -12,6 +13,7 @@ import psycopg
 import pytest
 
 from shardproxy.embedded.proxy import ProxyError
+from shardproxy.server.check import check
 from tests.conftest import RunProxy
 from tests.support.databases import Databases, Servers, execute, query
 from tests.support.loads import CASES, Case
@@ -283,10 +285,16 @@ def test_limits_end_a_load(loads: Loads) -> None:
         with pytest.raises(psycopg.errors.InvalidTextRepresentation, match=r"reject_limit \(40 %\) of 400 rows"):
             load(connection, "COPY listed FROM STDIN", b"1\t1\n1\tx\n" * 200)
         for name, value in (("on_error", "go on"), ("reject_limit", "x"), ("batch_rows", "0")):
-            connection.execute(f"SET shardproxy.{name} = '{value}'")
+            with pytest.raises(psycopg.errors.InvalidParameterValue, match=f"shardproxy.{name}"):
+                connection.execute(f"SET shardproxy.{name} = '{value}'")
+            connection.execute("SELECT set_config(%s, %s, false)", (f"shardproxy.{name}", value))
             with pytest.raises(psycopg.errors.InvalidParameterValue, match=f"shardproxy.{name}"):
                 load(connection, "COPY listed FROM STDIN", b"1\t1\n")
             connection.execute(f"RESET shardproxy.{name}")
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match="unrecognized") as unknown:
+            connection.execute("SET SESSION shardproxy.batch_row TO 5")
+        assert unknown.value.diag.message_hint == 'Did you mean "shardproxy.batch_rows"?'
+        connection.execute("SET shardproxy.batch_rows TO DEFAULT")
     assert loads.databases.rows("SELECT count(*) FROM listed") == [[(1,)], [(0,)], [(0,)]]
     assert len(loads.all_kept() - before) == 1
 
@@ -439,6 +447,71 @@ def test_files_and_the_warning(loads: Loads) -> None:
     [(severity, message, detail)] = said
     assert (severity, message) == ("WARNING", '2 rows of "listed" were set aside')
     assert str(loads.rejects / "shop" / "public.listed.") in detail
+
+
+REJECTS = """CREATE TABLE rejects (at timestamptz DEFAULT now(), load_id text, relation text, file text, line bigint,
+    byte_offset bigint, data text, sqlstate text, message text, detail text, column_name text, shard text)"""
+
+
+def test_a_table_of_rejects(servers: Servers, run_proxy: RunProxy, tmp_path: Path) -> None:
+    """It has what the files have, if the load is committed, and without it no row is asked for."""
+    databases = Databases.create(servers, one_server=True)
+    bad = [b"x\t1\n", b"7\t\xff\n", b"8\t\0\n", "9\tä'\\\\\n".encode()]
+    rows = [*(b"%d\t1\n" % number for number in range(1, 7)), *bad]
+    try:
+        databases.execute("CREATE TABLE t (a int PRIMARY KEY, b int)")
+        load_entry = {"reject_dir": str(tmp_path), "reject_table": "rejects", "on_error": "resume_next"}
+        proxy = run_proxy(
+            databases.config(
+                [
+                    {"name": "t", "placement": "hash", "key": ["a"]},
+                    {"name": "rejects", "placement": "single", "shard": "s0"},
+                ],
+                entry={"load": load_entry},
+            )
+        )
+        with psycopg.connect(proxy.dsn(), autocommit=True) as connection:
+            for ddl, state in (("", "42P01"), ("CREATE TABLE rejects (line int)", "42703")):
+                databases.execute(ddl or "SELECT 1")
+                with pytest.raises(psycopg.Error) as caught, connection.cursor().copy("COPY t FROM STDIN"):
+                    raise AssertionError("it asks for data")
+                assert caught.value.sqlstate == state
+                assert "reject_table" in (caught.value.diag.message_hint or "")
+            databases.execute(f"DROP TABLE rejects; {REJECTS}")
+            assert load(connection, "COPY t FROM STDIN", *rows) == "COPY 6"
+            with connection.transaction(force_rollback=True):
+                assert load(connection, "COPY t FROM STDIN", rows[0]) == "COPY 0"
+                assert connection.execute("SELECT count(*) FROM rejects").fetchone() == (5,)
+            dat = min(tmp_path.rglob("*.dat"), key=lambda path: path.stat().st_mtime_ns)
+            kept = Kept(dat)
+            found = connection.execute(
+                """SELECT line, byte_offset, data, sqlstate, message, detail, column_name, shard,
+                load_id, relation, file FROM rejects ORDER BY line"""
+            ).fetchall()
+        names = ("line", "offset", "row", "sqlstate", "message", "detail", "column", "shard")
+        load_id = dat.name.removesuffix(".dat").removeprefix("public.t.")
+        told = [tuple(fact[name] for name in names) for fact in kept.facts]
+        assert [(*row[:2], row[2].replace("\\x00", "\0"), *row[3:8]) for row in found] == told
+        assert {row[8:] for row in found} == {(load_id, "public.t", None)}
+        assert len(found) == 4
+    finally:
+        databases.drop()
+
+
+def test_a_directory_that_cannot_be_used(servers: Servers, run_proxy: RunProxy, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    databases = Databases.create(servers, one_server=True)
+    try:
+        entry = {"load": {"reject_dir": str(tmp_path / "file" / "below")}}
+        with pytest.raises(ProxyError, match="is not a directory"):
+            run_proxy(databases.config(entry=entry))
+        path = tmp_path / "shop.toml"
+        path.write_text(databases.config(entry=entry))
+        report = asyncio.run(check(path))
+        assert report.exit_code == 1
+        assert f'"{tmp_path}/file" is not a directory' in "\n".join(report.lines())
+    finally:
+        databases.drop()
 
 
 def test_hints(loads: Loads) -> None:
