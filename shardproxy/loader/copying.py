@@ -59,6 +59,8 @@ async def copy_file(
         if isinstance(error, PgError):
             await asyncio.wait({answer})
             await connection.complete()
+        else:
+            answer.cancel()  # whoever ends the load closes the connection
         raise
     stage.doing = f"waiting for the target to have stored the rows of {file.name}"
     connection.stream.write(encode.COPY_DONE)

@@ -39,17 +39,24 @@ async def connect(database: Database, settings: Mapping[str, str]) -> AsyncItera
     await loop.connect_accepted_socket(lambda: Stream(FrameReader(frontend_limit), accept), theirs)
     _, stream = await loop.create_connection(lambda: Stream(FrameReader()), sock=ours)
     connection = Connection(address, stream, _stands)
+    begun = False
     try:
         await _begun(connection)
+        begun = True
         yield connection
     finally:
         if connection.busy:
             connection.abort()
         else:
             connection.close()
+        if not begun:
+            # It may wait for a server that does not answer; later it sees for itself that its client has left.
+            for session in sessions:
+                session.cancel()
         await asyncio.shield(asyncio.wait(sessions))
         for session in sessions:
-            session.result()  # a bug in it is not to look like a lost connection
+            if not session.cancelled():
+                session.result()  # a bug in it is not to look like a lost connection
 
 
 async def _serve(stream: Stream, session: Session) -> None:
