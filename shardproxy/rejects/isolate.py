@@ -327,10 +327,19 @@ class Isolation:
         sound = await self._tried(staging.insert_sound(before, suspects))
         if sound is None:
             more = await staging.insert_each(f"{N} > {before} AND NOT {numbered(suspects)}")
-            return stored + count - len(suspects) - len(more), [*refused, *more]
+            return await self._by_key(before, stored + count - len(suspects) - len(more), [*refused, *more])
         added, conflicts = sound
         again = await staging.insert_each(numbered(conflicts)) if conflicts else []
-        return stored + added + len(conflicts) - len(again), [*refused, *again]
+        return await self._by_key(before, stored + added + len(conflicts) - len(again), [*refused, *again])
+
+    async def _by_key(self, before: int, stored: int, refused: list[Refused]) -> tuple[int, list[Refused]]:
+        """Have rows refused for their key where one before them has it: that comes before a missing parent."""
+        orphans = [one.n for one in refused if one.sqlstate == FOREIGN_KEY_VIOLATION]
+        late = set(await self._staging.late(before, orphans, [one.n for one in refused])) if orphans else set()
+        if not late:
+            return stored, refused
+        again = await self._staging.insert_each(numbered(sorted(late)))
+        return stored + len(late) - len(again), [*(one for one in refused if one.n not in late), *again]
 
     async def _tried(self, work: Awaitable[T]) -> T | None:
         """Do something under a savepoint; None if it fails for what a row, or a constraint's expression, may do."""

@@ -237,6 +237,19 @@ class Staging:
         rows = f"{self._rows(after, but)} GROUP BY {self._upsert.key_list} HAVING pg_catalog.count(*) > 1"
         return bool(await self._connection.fetch(encoded(f"SELECT FROM {rows} LIMIT 1")))
 
+    async def late(self, after: int, numbers: Sequence[int], refused: Sequence[int]) -> list[int]:
+        """Return those of some rows that have a unique key of one before them, after a number, that is not refused."""
+        table, found = self._made[False], []
+        for key in self._target.facts["keys"] or ():
+            if set(key) <= set(self._target.columns):
+                same = " AND ".join(f"o.{name} = s.{name}" for name in map(ascii_identifier, key))
+                found.append(
+                    f"""SELECT o.{N} FROM {table} AS o JOIN {table} AS s ON {same} WHERE o.{numbered(numbers)}
+                    AND s.{N} > {after} AND s.{N} < o.{N} AND s.{N} <> ALL ('{{{_numbers(refused)}}}')"""
+                )
+        rows = await self._connection.fetch(encoded(" UNION ".join(found))) if found else []
+        return [int(row[0] or 0) for row in rows]
+
     def _suspect(self) -> str:
         """SQL that is true of a row which a constraint refuses."""
         target = self._target

@@ -21,6 +21,10 @@ _FACTS: Final = """SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.jso
    AND g.tgtype::pg_catalog.int4 & 1 = 1 AND g.tgtype::pg_catalog.int4 & 2 = 0 AND g.tgenabled <> 'D'),
  'unique', EXISTS (SELECT FROM pg_catalog.pg_index AS i WHERE i.indrelid = c.oid
    AND (i.indisunique OR i.indisexclusion)),
+ 'keys', (SELECT pg_catalog.json_agg((SELECT pg_catalog.json_agg(a.attname) FROM pg_catalog.pg_attribute AS a
+     WHERE a.attrelid = c.oid AND a.attnum = ANY ((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1])))
+   FROM pg_catalog.pg_index AS i WHERE i.indrelid = c.oid AND i.indisunique AND i.indimmediate
+     AND i.indexprs IS NULL AND i.indpred IS NULL),
  'columns', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object('name', a.attname, 'not_null', a.attnotnull,
      'type', pg_catalog.format_type(a.atttypid, a.atttypmod),
      'default', CASE WHEN a.attgenerated = '' THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END) ORDER BY a.attnum)

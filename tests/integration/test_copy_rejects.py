@@ -150,6 +150,7 @@ KINDS = (
     "bytes",
     "zero",
     "key",
+    "again, orphan",
 )
 
 
@@ -173,6 +174,8 @@ def random_rows(rng: random.Random, count: int) -> list[bytes]:
                 fields[2] = "x" * 6
             case "check":
                 fields[2] = "no"
+            case "again, orphan":
+                fields[0], fields[3] = str(rng.randint(max(1, number - 5), number)), "9"
             case "orphan":
                 fields[3] = "9"
             case "short":
@@ -224,6 +227,44 @@ def test_random_rows_are_stored_as_one_by_one(loads: Loads, seed: int, batch_row
     lines = {number: b"".join(rows[:number]).count(b"\n") for number in refused}
     assert {starts[fact["offset"]]: fact["line"] for fact in kept.facts} == lines
     assert kept.dat == b"".join(rows[number - 1] for number in sorted(refused))
+
+
+def test_a_key_is_looked_at_before_a_parent(loads: Loads) -> None:
+    """A row that lacks its parent, and has the key of one before it in its batch: PostgreSQL says 23505."""
+    loads.databases.execute("TRUNCATE sharded", oracle=False)
+    rows = ["1,9", "1,1", "2,9", "1,9", "2,1", "1,8", "3,1", "3,1"]
+    with loads.connect(on_error="resume_next") as connection:
+        data = "".join(f"{row.replace(',', ',2024-01-01,a,')}\n" for row in rows).encode()
+        assert load(connection, "COPY sharded FROM STDIN (FORMAT csv)", data) == "COPY 3"
+    found = {fact["line"]: fact["sqlstate"] for fact in loads.kept("sharded").facts}
+    assert found == {1: "23503", 3: "23503", 4: "23505", 6: "23505", 8: "23505"}
+
+
+@pytest.mark.parametrize("form", ["csv", "text"])
+def test_the_corrected_file_loads(loads: Loads, form: str) -> None:
+    """With the same options, by COPY that stops at the first bad row."""
+    loads.databases.execute("TRUNCATE sharded", oracle=False)
+    options = "FORMAT csv, HEADER" if form == "csv" else "FORMAT text, HEADER, DELIMITER ','"
+    corrections = {
+        b"2,30.01.2024,b,1": b"2,2024-01-30,b,1",
+        b"3,2024-01-01,no,1": b"3,2024-01-01,yes,1",
+        b"4,2024-01-01": b"4,2024-01-01,d,1",
+        b"1,2024-01-01,e,1": b"5,2024-01-01,e,1",
+        b"6,2024-01-01,\xe9,1": "6,2024-01-01,é,1".encode(),
+        b"7,2024-01-01,%b,1" % (b"x" * 500): b"7,2024-01-01,x,1",
+        b"8,2024-01-01,h,9": b"8,2024-01-01,h,1",
+        b"9,,i,1": b"9,2024-01-01,i,1",
+    }
+    rows = [b"id,day,c,p", b"1,2024-01-01,a,1", *corrections]
+    with loads.connect(on_error="resume_next", max_row_bytes="400") as connection:
+        assert load(connection, f"COPY sharded FROM STDIN ({options})", b"\n".join(rows)) == "COPY 1"
+        dat = loads.kept("sharded").dat
+        assert dat == b"\n".join([rows[0], *corrections])
+        for bad, good in corrections.items():
+            dat = dat.replace(bad, good)
+        connection.execute("SET shardproxy.on_error = stop")
+        assert load(connection, f"COPY sharded FROM STDIN ({options})", dat) == f"COPY {len(corrections)}"
+    assert sorted(row[0] for shard in loads.databases.rows("TABLE sharded") for row in shard) == list(range(1, 10))
 
 
 # What keeps rows safe.
