@@ -14,9 +14,11 @@ from shardproxy.loader import interrupt
 from shardproxy.loader.file import WORKERS, read_loads, write_loads
 from shardproxy.loader.options import LoadOptions
 from shardproxy.loader.progress import Kind, shown
+from shardproxy.loader.repair import repair, tell
 from shardproxy.loader.run import Load
 from shardproxy.loader.several import Loads
-from shardproxy.loader.summary import INTERRUPTED, STORED, Summary
+from shardproxy.loader.summary import ASIDE, FAILED, INTERRUPTED, STORED, Summary
+from shardproxy.sqlstate import INVALID_PARAMETER_VALUE
 
 USAGE = 2
 
@@ -25,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add an argument for each option of a load."""
     parser.add_argument("files", nargs="*", metavar="FILE", help=LoadOptions.model_fields["files"].description)
     parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="the proxy's configuration")
+    parser.add_argument("--repair", action="store_true", help="make the indexes that a killed load has left dropped")
     parser.add_argument("--file", type=Path, metavar="FILE", help="a load file (TOML); options here take its place")
     parser.add_argument("--write-file", type=Path, metavar="FILE", help="write these options as a load file, and end")
     parser.add_argument("--workers", type=int, metavar="N", help="loads of a load file at once (default: 1)")
@@ -89,6 +92,8 @@ _DICTIONARIES = {
 def run(arguments: argparse.Namespace) -> int:
     """Load; return the exit code."""
     given = given_by(arguments)
+    if arguments.repair:
+        return _repair(given)
     try:
         if arguments.write_file is not None:
             write_loads(arguments.write_file, given)
@@ -115,6 +120,22 @@ def run(arguments: argparse.Namespace) -> int:
     return done.exit_code
 
 
+def _repair(given: dict[str, Any]) -> int:
+    taken = {"to": "to", "config": "config", "database": "database", "max_parallel_create_index": "parallel"}
+    try:
+        if wrong := given.keys() - taken.keys():
+            raise PgError(INVALID_PARAMETER_VALUE, f"--repair takes no {sorted(wrong)[0]}")
+        found = interrupt.run(repair(**{taken[name]: value for name, value in given.items()}))
+    except PgError as error:
+        _tell_error({"sqlstate": error.sqlstate, "message": error.message, "hint": error.hint or ""})
+        return USAGE if error.sqlstate == INVALID_PARAMETER_VALUE else FAILED
+    except interrupt.SignalError as error:
+        print("interrupted: what is not made again is in the journal still", file=sys.stderr)
+        return error.exit_code
+    tell(found)
+    return ASIDE if any(one.failed for one in found) else STORED
+
+
 async def _run(loads: list[Load], workers: int, progress: Kind) -> Loads:
     done = Loads(loads, workers)
     async with contextlib.AsyncExitStack() as stack:
@@ -126,8 +147,12 @@ async def _run(loads: list[Load], workers: int, progress: Kind) -> Loads:
 
 def _tell(summary: Summary) -> None:
     if summary.error is not None:
-        print(f"ERROR:  {summary.error['sqlstate']}: {summary.error['message']}", file=sys.stderr)
-        for name in ("detail", "hint", "where"):
-            if name in summary.error:
-                print(f"{name.upper()}:  {summary.error[name]}", file=sys.stderr)
+        _tell_error(summary.error)
     print(summary.text(), file=sys.stderr)
+
+
+def _tell_error(error: dict[str, str]) -> None:
+    print(f"ERROR:  {error['sqlstate']}: {error['message']}", file=sys.stderr)
+    for name in ("detail", "hint", "where"):
+        if error.get(name):
+            print(f"{name.upper()}:  {error[name]}", file=sys.stderr)

@@ -99,6 +99,10 @@ class LoadOptions(BaseModel):
     after: Annotated[Strings, Field(description="SQL after them")] = ()
     truncate: Annotated[bool, Field(description="empty the table first, in the same transaction")] = False
     disable_triggers: Annotated[bool, Field(description="without the table's triggers; needs their owner")] = False
+    drop_indexes: Annotated[bool, Field(description="without the table's indexes, which are made again at the end")] = (
+        False
+    )
+    max_parallel_create_index: Annotated[int, Field(ge=1, description="indexes made at once, on each server")] = 2
     analyze: Annotated[bool, Field(description="ANALYZE the table at the end")] = True
     check: Annotated[bool, Field(description="everything but the commit, rejects included")] = False
     dry_run: Annotated[bool, Field(description="say what would be done, and touch nothing")] = False
@@ -130,6 +134,8 @@ class LoadOptions(BaseModel):
             raise ValueError(
                 "`limit` and `import_id` exclude each other: the rows over the limit would never be loaded"
             )
+        if self.drop_indexes and self.on_conflict != "error":
+            raise ValueError("`drop_indexes` leaves no key for on_conflict to go by")
         RejectLimit.parse(self.reject_limit)
         return self
 

@@ -11,6 +11,7 @@ from shardproxy.loader.aside import Aside
 from shardproxy.loader.blocking import in_thread
 from shardproxy.loader.conflicts import Conflicts
 from shardproxy.loader.copying import copy_file
+from shardproxy.loader.indexes import Restored, dropped
 from shardproxy.loader.input import Alterations, Reading, read
 from shardproxy.loader.input.open import give_up, size_of
 from shardproxy.loader.journal import Journal
@@ -20,6 +21,7 @@ from shardproxy.loader.summary import Summary, Timer
 from shardproxy.loader.target.inside import connect
 from shardproxy.loader.target.open import opened
 from shardproxy.loader.target.table import Table
+from shardproxy.loader.triggers import disable_triggers, enable_triggers
 from shardproxy.loader.unit import Unit, committing, units_of
 from shardproxy.loader.ways import Ways, ways
 from shardproxy.rejects.files import new_load_id
@@ -94,8 +96,9 @@ class Load:
             units = await units_of(options, journal, summary)
             self._timer.ended("connect")
             self.stage.total = size_of([name for unit in units for name in unit.files])
+            drops = await stack.enter_async_context(self._without_indexes(database, table)) if units else ()
             for unit in units:
-                await self._unit(found, table, reading, aside, unit)
+                await self._unit(found, table, reading, aside, unit, drops)
             summary.status = "checked" if options.check else "loaded"
         if options.analyze and not options.check and (summary.stored or summary.updated):
             await self._analyze(connection, table)
@@ -107,6 +110,7 @@ class Load:
         reading: Reading,
         aside: Aside,
         unit: Unit,
+        drops: Sequence[str],
     ) -> None:
         """Carry out one transaction. On return it is committed; unless `summary` says more, nothing of it else."""
         options, connection = self.options, found.connection
@@ -119,7 +123,11 @@ class Load:
             await connection.execute("BEGIN")
             if unit.first and found.apart is None:
                 await self._before(connection, table)
+            for sql in drops:
+                await connection.execute(sql)
+            states = await disable_triggers(connection, found.database, table) if options.disable_triggers else ()
             await self._rows(found.database, connection, table, reading, aside, unit.files)
+            await enable_triggers(connection, table, states)
             if unit.last and found.apart is None:
                 await self._after(connection)
             self.stage.doing = "committing"
@@ -156,6 +164,26 @@ class Load:
             summary.notes.append(f"{file.name}: {', '.join(columns)}")
             summary.files += 1
         summary.status = "dry run"
+
+    @contextlib.asynccontextmanager
+    async def _without_indexes(self, database: Database, table: Table) -> AsyncIterator[Sequence[str]]:
+        """Yield what drops the indexes, if that is asked for; they are there again at the end."""
+        options, summary = self.options, self.summary
+        if not options.drop_indexes:
+            yield ()
+            return
+        restored: list[Restored] = []
+        try:
+            async with dropped(database, table, summary.load_id, options.max_parallel_create_index, restored) as (
+                drops,
+                notes,
+            ):
+                yield drops
+                summary.notes += notes
+                self.stage.doing = "making the indexes again"
+        finally:
+            summary.unmade += [f"{one.table}: {what}" for one in restored for what in one.failed]
+            self._timer.ended("indexes")
 
     async def _before(self, connection: Connection, table: Table) -> None:
         self.stage.doing = "running SQL before the rows"

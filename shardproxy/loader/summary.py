@@ -55,6 +55,8 @@ class Summary:
     """The .dat files."""
     altered: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    unmade: list[str] = field(default_factory=list)
+    """Indexes that have been dropped and could not be made again, each with its error."""
     phases: list[Phase] = field(default_factory=list)
     error: dict[str, str] | None = None
     """sqlstate, message, and as far as there are any detail, hint and where."""
@@ -66,7 +68,7 @@ class Summary:
             return PART
         if self.status == "failed":
             return FAILED
-        return ASIDE if self.set_aside else STORED
+        return ASIDE if self.set_aside or self.unmade else STORED
 
     def interrupted(self) -> str:
         """What Ctrl-C has left."""
@@ -115,6 +117,7 @@ class Summary:
             lines += [f"  committed: {name}" for name in self.committed]
             lines += [f"  not known whether committed: {name}" for name in self.in_doubt]
         lines += [f"  note: {note}" for note in self.notes]
+        lines += [f"  not made again: {what} (`shardproxy load --repair` tries again)" for what in self.unmade]
         lines += [f"  set aside in {name} (.log and .jsonl beside it tell why)" for name in self.rejects]
         return "\n".join(lines)
 

@@ -74,6 +74,8 @@ async def _spread(options: LoadOptions, connection: Connection, table: Table, re
         return Spread(why="nothing is to be committed")
     if options.on_conflict == "update":
         return Spread(why="rows may replace others")
+    if options.drop_indexes or options.disable_triggers:
+        return Spread(why="the transaction that drops indexes or disables triggers locks the table")
     return await spread_of(connection, table, await in_thread(lambda: _loaded(options, table, reading)))
 
 
