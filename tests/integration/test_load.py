@@ -2,9 +2,11 @@
 
 import gzip
 import json
+import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -362,3 +364,34 @@ def test_where_nothing_can_be_prepared_there_is_one_writer(start_server: StartSe
     loaded = loader.run(write(tmp_path / "a.csv", "1,x,1\n"), table="t", concurrency=2)
     assert loaded.counts == (1, 1, 0)
     assert "one writer, as several could not commit together" in loaded.summary.notes[0]
+
+
+@pytest.mark.newest
+def test_memory_is_bounded_while_the_target_stalls(loader: Loader, one_server: Databases, tmp_path: Path) -> None:
+    """A file larger than what may be held is not read ahead of a target that takes no rows."""
+    line = "x" * 1000
+    with (tmp_path / "a.csv").open("w") as file:
+        file.writelines(f"{n},{line},1\n" for n in range(100_000))
+    command = [sys.executable, "-m", "shardproxy", "load", "--to", one_server.oracle, "--table", "t", "a.csv"]
+    command += ["--progress", "none", "--batch-size", str(4 << 20)]
+    dry = subprocess.Popen([*command, "--dry-run"], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    _, status, idle = os.wait4(dry.pid, 0)
+    dry.returncode = os.waitstatus_to_exitcode(status)
+    assert dry.returncode == 0
+    with psycopg.connect(one_server.oracle) as connection:
+        # Rows go up to the first index entry of a key that another transaction has written, and wait there.
+        connection.execute("INSERT INTO t VALUES (20000, 'first', 1)")
+        load = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        for _ in range(500):
+            if one_server.oracle_rows(waiting) != [(0,)]:
+                break
+            time.sleep(0.05)
+        time.sleep(2)  # whatever may be read ahead is read
+        assert load.poll() is None
+        connection.rollback()
+    _, status, used = os.wait4(load.pid, 0)
+    load.returncode = os.waitstatus_to_exitcode(status)
+    assert load.returncode == 0
+    assert one_server.oracle_rows("SELECT count(*) FROM t") == [(100_000,)]
+    assert used.ru_maxrss - idle.ru_maxrss < (64 + 4) << 10  # KiB
