@@ -15,6 +15,7 @@ import pytest
 from shardproxy.embedded.proxy import ProxyError
 from shardproxy.server.check import check
 from tests.conftest import RunProxy
+from tests.support import bad_rows
 from tests.support.databases import Databases, Servers, execute, query
 from tests.support.loads import CASES, Case
 from tests.support.proxy import Proxy
@@ -26,12 +27,8 @@ TABLES = (
     {"name": "copied", "placement": "reference"},
 )
 
-DDL = """
-    CREATE TABLE parent (id int PRIMARY KEY);
-    INSERT INTO parent VALUES (1), (2), (3);
-    CREATE TABLE sharded (
-        id int PRIMARY KEY, day date NOT NULL, c varchar(5) CHECK (c <> 'no'), p int REFERENCES parent
-    );
+DDL = f"""
+    {bad_rows.DDL};
     CREATE TABLE listed (id int, v int);
     CREATE TABLE copied (id int PRIMARY KEY, v int CHECK (v > 0));
 """
@@ -135,83 +132,13 @@ def test_awkward_inputs(loads: Loads, case: Case) -> None:
 
 # Random inputs.
 
-KINDS = (
-    "good",
-    "good",
-    "good",
-    "again",
-    "date",
-    "null",
-    "long",
-    "check",
-    "orphan",
-    "short",
-    "wide",
-    "bytes",
-    "zero",
-    "key",
-    "again, orphan",
-)
-
-
-def random_rows(rng: random.Random, count: int) -> list[bytes]:
-    rows: list[bytes] = []
-    for number in range(1, count + 1):
-        fields = [
-            str(number),
-            f"2024-01-{rng.randint(1, 28):02d}",
-            rng.choice(["", '"a\nb"', "x,y".join('""'), "z"]),
-            "1",
-        ]
-        match rng.choice(KINDS):
-            case "again":
-                fields[0] = str(rng.randint(1, number))
-            case "date":
-                fields[1] = "2024-02-30"
-            case "null":
-                fields[1] = ""
-            case "long":
-                fields[2] = "x" * 6
-            case "check":
-                fields[2] = "no"
-            case "again, orphan":
-                fields[0], fields[3] = str(rng.randint(max(1, number - 5), number)), "9"
-            case "orphan":
-                fields[3] = "9"
-            case "short":
-                del fields[rng.randint(1, 3) :]
-            case "wide":
-                fields.append("")
-            case "bytes":
-                fields[2] = "\udcff"
-            case "zero":
-                fields[2] = "\0"
-            case "key":
-                fields[0] = rng.choice(["x", "", "1.5", "99999999999"])
-        rows.append(",".join(fields).encode("utf-8", "surrogateescape") + b"\n")
-    return rows
-
-
-def row_by_row(dsn: str, rows: list[bytes]) -> dict[int, str]:
-    """Load rows on one PostgreSQL, each by a COPY of its own; return the SQLSTATE of those that are refused."""
-    refused: dict[int, str] = {}
-    with psycopg.connect(dsn) as connection:
-        connection.execute("TRUNCATE sharded")
-        for number, row in enumerate(rows, 1):
-            try:
-                with connection.transaction():
-                    load(connection, "COPY sharded FROM STDIN (FORMAT csv)", row)
-            except psycopg.Error as error:
-                refused[number] = error.sqlstate or ""
-    return refused
-
 
 @pytest.mark.parametrize("batch_rows", [1, 7, 25000])
 @pytest.mark.parametrize("seed", range(2))
 def test_random_rows_are_stored_as_one_by_one(loads: Loads, seed: int, batch_rows: int) -> None:
     rng = random.Random(seed)
-    rows = random_rows(rng, 150)
-    refused = row_by_row(loads.databases.oracle, rows)
+    rows = bad_rows.random_rows(rng, 150)
+    refused = bad_rows.row_by_row(loads.databases.oracle, rows)
     loads.databases.execute("TRUNCATE sharded", oracle=False)
     data = b"".join(rows)
     cuts = sorted(rng.randrange(len(data)) for _ in range(5))

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 
 from shardproxy.rejects.reject import Reject
 from tests.conftest import StartServer
+from tests.support import bad_rows
 from tests.support.databases import Databases, Servers, execute
 from tests.support.loading import Loader
 from tests.support.loads import CASES, Case
@@ -395,3 +397,38 @@ def test_memory_is_bounded_while_the_target_stalls(loader: Loader, one_server: D
     assert load.returncode == 0
     assert one_server.oracle_rows("SELECT count(*) FROM t") == [(100_000,)]
     assert used.ru_maxrss - idle.ru_maxrss < (64 + 4) << 10  # KiB
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_random_rows_are_stored_as_one_by_one(one_server: Databases, tmp_path: Path, seed: int) -> None:
+    """Whatever the batches, the writers and how the file is read, and over shards; and what was bad loads corrected."""
+    rng = random.Random(seed)
+    one_server.execute(bad_rows.DDL)
+    config = tmp_path / "proxy.toml"
+    tables = ({"name": "sharded", "placement": "hash", "key": ["id"]}, {"name": "parent", "placement": "reference"})
+    config.write_text(one_server.config(tables))
+    rows = bad_rows.random_rows(rng, 200)
+    refused = bad_rows.row_by_row(one_server.oracle, rows)
+    expected = one_server.oracle_rows("SELECT * FROM sharded ORDER BY id")
+    data = b"id,day,c,p\n" + b"".join(rows)
+    ways: tuple[tuple[bool, dict[str, Any]], ...] = (
+        (False, {"batch_rows": 1}),
+        (True, {"batch_rows": 7, "prefetch": 1}),
+        (False, {"concurrency": 3, "batch_rows": 20}),
+        (False, {"config": str(config), "to": None, "batch_rows": rng.randint(1, 50)}),
+        (True, {"true": ("yes",), "null": ("", "NIL")}),
+    )
+    for number, (packed, options) in enumerate(ways):
+        file = write(tmp_path / f"a{packed}", gzip.compress(data) if packed else data)
+        one_server.execute("TRUNCATE sharded")
+        loader = Loader({"to": one_server.oracle}, tmp_path / f"rejects{number}")
+        loaded = loader.run(file, table="sharded", header="names", **options)
+        assert loaded.counts == (len(rows), len(rows) - len(refused), len(refused)), options
+        assert stored(one_server, "SELECT * FROM sharded ORDER BY id") == expected
+        lines = {n: 1 + b"".join(rows[:n]).count(b"\n") for n in refused}
+        assert sorted((fact["line"], fact["sqlstate"]) for fact in loaded.facts) == sorted(
+            (lines[n], sqlstate) for n, sqlstate in refused.items()
+        )
+        assert sorted(loaded.dats[0].removeprefix(b"id,day,c,p\n")) == sorted(b"".join(rows[n - 1] for n in refused))
+    corrected = b"id,day,c,p\n" + b"".join(b"%d,2024-01-01,ok,1\n" % (n + 1000) for n in refused)
+    assert loader.run(write(tmp_path / "b", corrected), table="sharded", header="names").summary.exit_code == 0
