@@ -7,7 +7,7 @@ SQL and has parentheses after names; what follows it is the client's data. So th
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 _PLAIN = r"""[^\d\n"'()«»‹›„“”「」:]"""
 _WORD = r"[A-Za-z0-9_$]"  # of an identifier; other letters may be the translated text around a name
@@ -27,10 +27,12 @@ def map_context(context: str, relation: str, client_line: Callable[[int], int | 
     return context[: found.start("line")] + str(line) + context[found.end("line") :], line
 
 
-def names_column(context: str, relation: str) -> bool:
-    """Whether CONTEXT names a column after the line: its type has refused the value."""
+def column_named(context: str, relation: str, columns: Iterable[str]) -> str | None:
+    """Return which of a COPY's columns CONTEXT names after the line: its type has refused the value."""
     found = _found(context, relation)
-    return found is not None and context[found.end() :].startswith(",")
+    after = "" if found is None else context[found.end() :]
+    named = [name for name in columns if re.match(rf",[^:\n]* {re.escape(name)}: ", after)]
+    return max(named, key=len, default=None)
 
 
 def _found(context: str, relation: str) -> re.Match[str] | None:

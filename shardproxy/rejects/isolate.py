@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 
 from shardproxy.copy.binary import HEADER, TRAILER
 from shardproxy.copy.fields import read_fields, without_newline
-from shardproxy.copy.lines import map_context, names_column
+from shardproxy.copy.lines import column_named, map_context
 from shardproxy.copy.options import CopyOptions
 from shardproxy.errors import PgError
 from shardproxy.native import ROW_MISSING
@@ -367,8 +367,9 @@ class Isolation:
                 outcome.stored += copied.count
                 outcome.dropped += len(part) - copied.count
             elif len(picked) == 1:
-                typed = names_column(copied.error.context or "", self._target.name)
-                outcome.rejects.append(replace(rows.reject(picked[0], "", "").because(copied.error), typed=typed))
+                reject = rows.reject(picked[0], "", "").because(copied.error)
+                column = column_named(copied.error.context or "", self._target.name, self._target.columns)
+                outcome.rejects.append(reject if column is None else replace(reject, column=column, typed=True))
             else:
                 todo += self._parts(part, copied.error, self._target.name)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shardproxy.copy.lines import map_context
+from shardproxy.copy.lines import column_named, map_context
 
 CASES = [
     ("COPY t, line 3", "t", "COPY t, line 1003"),
@@ -39,3 +39,19 @@ def test_no_line_is_none(context: str) -> None:
 
 def test_a_forgotten_line_is_taken_out() -> None:
     assert map_context('COPY t, line 3: "a"', "t", lambda _: None) == ('COPY t: "a"', None)
+
+
+@pytest.mark.parametrize(
+    ("context", "column"),
+    [
+        ('COPY t, line 3, column b: "x"', "b"),
+        ('COPY t, line 3, column a b: "x"', "a b"),
+        ("COPY t, line 3, column b: null input", "b"),
+        ("COPY t, Zeile 3, Spalte b: »x«", "b"),
+        ('COPY t, line 3: "1, column b: x"', None),
+        ('COPY t, line 3, column other: "column b: x"', None),
+        ('SQL function "f" statement 1\nCOPY t, line 3: "b: "', None),
+    ],
+)
+def test_the_column_whose_type_refuses_a_value(context: str, column: str | None) -> None:
+    assert column_named(context, "t", ("a", "b", "a b")) == column
