@@ -25,6 +25,7 @@ from shardproxy.routing.plan import (
     Settings,
     ShardByShard,
     limit_of,
+    lock_for,
 )
 from shardproxy.routing.resolved import Context, ParamValue, Place, Resolved, Tables
 from shardproxy.routing.route import route
@@ -63,5 +64,6 @@ __all__ = [
     "held_no_more",
     "keyed",
     "limit_of",
+    "lock_for",
     "route",
 ]

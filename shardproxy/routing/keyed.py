@@ -330,9 +330,7 @@ def _stored(
 ) -> KeyValue | None:
     if isinstance(value, Const | Param):
         return _value(value, column, context, uses, storing=True)
-    if isinstance(value, Default) and column.name in table.defaults:
-        return KeyValue(column.type, table.defaults[column.name], once=False, storing=True)
-    return None
+    return None  # a default may change before the statement has its lock
 
 
 def _value(

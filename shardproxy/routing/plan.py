@@ -177,6 +177,12 @@ Plan = (
 )
 
 
+def lock_for(plan: Plan) -> str | None:
+    """Return the statement that takes a change's lock on each of its shards, None if it has none to take first."""
+    change = plan.rows if isinstance(plan, CopyFromClient) else plan
+    return change.lock if isinstance(change, Replicate | Copies) else None
+
+
 def limit_of(plan: Plan) -> int | None:
     """Return how many of its shards' rows the client gets at most; None for all."""
     rows = plan.rows if isinstance(plan, CopyToClient) else plan

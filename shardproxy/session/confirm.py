@@ -7,9 +7,12 @@ whatever the snapshot, so a write by those of before could store rows on wrong s
 
 from typing import Final
 
-from shardproxy.routing import route
+from shardproxy.routing import Plan, Resolved, route
+from shardproxy.routing.column_list import insert_of
+from shardproxy.routing.copies import defaulted
 from shardproxy.session.column_lists import overtaken
 from shardproxy.session.database import Database
+from shardproxy.session.defaults import constant_defaults
 from shardproxy.session.follow import sees_old
 from shardproxy.session.lane_plans import Facts
 from shardproxy.session.names import Resolver
@@ -40,6 +43,27 @@ async def confirm(names: Resolver, facts: Facts, first: Connection, *, changed: 
     context = await names.context(statement, tables, ())
     if route(statement, tables, context) != route(statement, facts.tables, facts.context):
         raise overtaken(_DETAIL)
+
+
+def defaulting(facts: Facts | None, plan: Plan) -> Resolved | None:
+    """Return the sharded table of which an INSERT with this plan leaves a key to its default."""
+    insert = None if facts is None or facts.plan is not plan else insert_of(facts.statement)
+    table = None if insert is None or facts is None else facts.tables[insert.target]
+    if insert is None or table is None or not table.sharded:
+        return None
+    return None if defaulted(insert, table).isdisjoint(column.name for column in table.key) else table
+
+
+async def check_defaults(names: Resolver, table: Resolved | None, connection: Connection) -> None:
+    """Raise if a table that is locked has another default of a key than the one that a row was placed by."""
+    if table is None:
+        return
+    key = [column.name for column in table.key]
+    [relation] = await names.relations(connection, [(table.schema, table.name)])
+    now = {} if relation is None else await constant_defaults(connection, relation, key)
+    if any((name in now, now.get(name)) != (name in table.defaults, table.defaults.get(name)) for name in key):
+        names.look_anew()
+        raise overtaken("The default of a key was changed while an INSERT without it was to be run.")
 
 
 async def check_current(database: Database, shards: Shards, statement: Statement) -> None:

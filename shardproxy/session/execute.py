@@ -36,12 +36,13 @@ from shardproxy.routing import (
     held_by,
     held_no_more,
     limit_of,
+    lock_for,
     route,
 )
 from shardproxy.routing.column_list import is_too_long
 from shardproxy.session.client import Client
 from shardproxy.session.column_lists import ColumnLists
-from shardproxy.session.confirm import WAITED, check_current, confirm, redefined
+from shardproxy.session.confirm import WAITED, check_current, check_defaults, confirm, defaulting, redefined
 from shardproxy.session.copy_out import copy_out
 from shardproxy.session.database import Database
 from shardproxy.session.executed import as_executed, check_executed, executed_by
@@ -288,17 +289,18 @@ class Executor:
         """Return the connections for a plan, in the transaction if there is one, with the lock that it wants.
 
         Of two writers of a reference table one has the lock of the first shard, and only then goes on to the others:
-        so they do the same in the same order everywhere, and never wait for each other crosswise. A snapshot is taken
-        after the lock.
+        so they do the same in the same order everywhere, and never wait for each other crosswise. A snapshot is later.
         """
         shards = self._shards
+        if (table := defaulting(self.offers.facts, plan)) is not None:
+            self._transactions.begin_implicit()
         connections = await shards.join(self.shards_of(plan))
-        change = plan.rows if isinstance(plan, CopyFromClient) else plan
-        if isinstance(change, Replicate | Copies) and change.lock is not None:
-            lock = change.lock.encode("utf-8", "surrogateescape")
-            await connections[0].execute(lock)
+        wanted = lock_for(plan) if table is None else table.locked("ROW EXCLUSIVE")
+        if wanted is not None:
+            await connections[0].execute(lock := wanted.encode("utf-8", "surrogateescape"))
             await shards.on_all(connections[1:], lock)
             connections = await shards.join(self.shards_of(plan))  # a cancel that came while it waited
+        await check_defaults(self._names, table, connections[0])
         return connections
 
     async def in_pieces(self, portal: Portal) -> tuple[Plan, list[Connection]]:

@@ -194,3 +194,58 @@ def test_ddl_that_did_not_pass_through_the_proxy(module_twin: Twin, ddl: str, wa
         assert reply.error is None
         [[found]] = module_twin.proxied("SELECT a FROM t WHERE a IN (5, 1005)")[0].rows
         assert [b"%d" % key for key in keys] == [found]
+
+
+DEFAULTED = "DROP TABLE t; CREATE TABLE t (x int, a int DEFAULT 1)"
+INSERTS: dict[str, str | bytes] = {
+    "query": "INSERT INTO t (x) VALUES (7)",
+    "named DEFAULT": "INSERT INTO t VALUES (7, DEFAULT) RETURNING x",
+    "prepared": batch("INSERT INTO t (x) VALUES ($1)", b"7"),
+    "in a transaction": "BEGIN; INSERT INTO t (x) VALUES (7); COMMIT",
+}
+
+
+@pytest.mark.parametrize("insert", INSERTS.values(), ids=INSERTS)
+@pytest.mark.parametrize("ddl", ["a SET DEFAULT {}", "a SET DEFAULT length(repeat('x', {}))", "x SET DEFAULT {}"])
+def test_the_default_of_the_key_changes_while_an_insert_waits(module_twin: Twin, insert: str | bytes, ddl: str) -> None:
+    """The race: the row was placed by the default that the key had, and stored with the one that it has."""
+    remake(module_twin, DEFAULTED)
+    module_twin.proxied("INSERT INTO t VALUES (0, 1)")
+    [home] = (number for number, rows in enumerate(module_twin.databases.rows("SELECT FROM t")) if rows)
+    for other in range(2, 20):
+        module_twin.proxied(f"INSERT INTO t VALUES (0, {other})")
+        if module_twin.databases.rows(f"SELECT FROM t WHERE a = {other}")[home] == []:
+            break
+    module_twin.proxied("DELETE FROM t WHERE a = 1", f"DELETE FROM t WHERE a = {other}")
+    with RawClient(module_twin.dsn) as client:
+        message = insert if isinstance(insert, bytes) else encode.query(insert.encode())
+        assert client.exchange(message).error is None
+        assert client.exchange(message).error is None
+        changes = [psycopg.connect(shard) for shard in module_twin.databases.shards]
+        for change in changes:
+            change.execute(f"ALTER TABLE t ALTER {ddl.format(other)}".encode())
+        replies: list[Reply] = []
+        thread = threading.Thread(target=lambda: replies.append(client.exchange(message)))
+        thread.start()
+        deadline = time.monotonic() + PATIENCE
+        while not module_twin.databases.oracle_rows("SELECT FROM pg_locks WHERE NOT granted"):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        for change in changes:
+            change.commit()
+            change.close()
+        thread.join(PATIENCE)
+        [reply] = replies
+        client.query("ROLLBACK")
+        if ddl.startswith("x"):
+            assert reply.error is None
+            assert client.query("SELECT x FROM t WHERE a = 1").rows == [[b"7"]] * 3
+            return
+        assert reply.errors[0]["C"] == "40001"
+        assert client.query("SELECT x FROM t WHERE a = 1").rows == [[b"7"]] * 2
+        again = client.exchange(message)
+        client.query("ROLLBACK")
+        assert (again.errors[0]["C"] if again.errors else None) == ("0A000" if "length" in ddl else None)
+        found = [] if again.errors else [[b"7"]]
+        assert client.query(f"SELECT x FROM t WHERE a = {other}").rows == found
+        assert sum(map(len, module_twin.databases.rows("SELECT FROM t"))) == 2 + len(found)
