@@ -211,7 +211,8 @@ class Journal:
                         LOCK_NOT_AVAILABLE,
                         f'a transaction of an earlier load of import "{self._key[0]}" has not ended',
                         detail=f'It is open, or prepared and in doubt, on "{self._address.name}".',
-                        hint="If it is in doubt, start the proxy, or run `shardproxy recover`.",
+                        hint="If it is in doubt, repeat the load as it was, with as many writers; or for a database of "
+                        "the proxy, run `shardproxy recover`.",
                     ) from error
             finally:
                 if not connection.is_closed():
@@ -221,7 +222,8 @@ class Journal:
 
     async def record(self, connections: Iterable[Connection], file: Identity, rejects: Sequence[str]) -> None:
         """Note a file as stored, in the transaction of these connections. Raises 23505 if another load was faster."""
-        connection = next((one for one in connections if one.name == self._address.name), None)
+        # By its place, as several writers of one server have names of their own: the first of them has the journal.
+        connection = next((one for one in connections if _place(one.address) == _place(self._address)), None)
         if connection is None:
             raise PgError(
                 FEATURE_NOT_SUPPORTED,
@@ -263,6 +265,10 @@ class Journal:
         """Return what is stored of another name with the same size, head and tail."""
         found = (one for one in self.entries.values() if (one.size, one.digest) == (file.size, file.digest))
         return next((one for one in found if one.path != file.path), None) if file.size else None
+
+
+def _place(address: Address) -> tuple[str, int, str]:
+    return address.host, address.port, address.database
 
 
 def _shard_of(database: Database, table: Table) -> int:

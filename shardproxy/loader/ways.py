@@ -76,6 +76,8 @@ async def _spread(options: LoadOptions, connection: Connection, table: Table, re
         return Spread(why="rows may replace others")
     if options.drop_indexes or options.disable_triggers:
         return Spread(why="the transaction that drops indexes or disables triggers locks the table")
+    if options.import_id is not None and (options.before or options.truncate or options.after):
+        return Spread(why="what stands around the rows of an import belongs to their transactions")
     return await spread_of(connection, table, await in_thread(lambda: _loaded(options, table, reading)))
 
 

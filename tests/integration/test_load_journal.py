@@ -111,6 +111,25 @@ def test_what_cannot_be_known_again_is_refused(loader: Loader, one_server: Datab
         loader.run("x", limit=1)
 
 
+def test_several_writers(one_server: Databases, tmp_path: Path) -> None:
+    """The first of them has the journal; what stands around the rows would not be done once."""
+    one_server.execute(DDL)
+    given: dict[str, Any] = {"table": "t", "import_id": "x", "concurrency": 2, "on_error": "stop"}
+    loader = Loader({"to": one_server.oracle}, tmp_path / "rejects", given)
+    write(tmp_path / "a.csv", *(f"{n},x,1" for n in range(100)))
+    bad = write(tmp_path / "b.csv", *(f"{n},x,1" for n in range(100, 200)), "200,x,no")
+    assert loader.run(tmp_path / "?.csv").summary.exit_code == 4
+    write(bad, *(f"{n},x,1" for n in range(100, 200)))
+    again = loader.run(tmp_path / "?.csv")
+    assert (again.summary.exit_code, again.counts, again.summary.notes) == (0, (100, 100, 0), [])
+    assert list(again.summary.stored_before) == [str(tmp_path / "a.csv")]
+    assert stored(one_server) == list(range(200))
+    around = loader.run(write(tmp_path / "c.csv", "200,x,1"), after=("SELECT",))
+    assert around.summary.notes == [
+        "one writer, as what stands around the rows of an import belongs to their transactions"
+    ]
+
+
 def test_an_archive_is_one_unit(loader: Loader, one_server: Databases, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("one.csv", "1,x,1\n2,x,no\n")
