@@ -43,12 +43,19 @@ def _add(parser: argparse.ArgumentParser, name: str, field: FieldInfo) -> None:
     flag, kind = "--" + name.replace("_", "-"), _plain(field.annotation)
     given: dict[str, Any] = {"dest": name, "default": None, "help": field.description}
     origin, arguments = get_origin(kind), get_args(kind)
+    if name == "header":
+        # A flag by itself: what follows it is most often a file.
+        parser.add_argument(
+            flag, dest=name, action="store_const", const="names", help="the first row names the columns"
+        )
+        parser.add_argument("--header-skip", dest=name, action="store_const", const="skip", help="it is skipped")
+        match = "it must be the names of the columns in their order"
+        parser.add_argument("--header-match", dest=name, action="store_const", const="match", help=match)
+        return
     if kind is bool:
         given["action"] = argparse.BooleanOptionalAction
     elif origin is Literal:
         given["choices"] = arguments
-        if name == "header":
-            given |= {"nargs": "?", "const": "names"}
     elif origin is tuple:
         given |= {"action": "append", "type": arguments[0], "metavar": name.upper()}
     elif origin is dict:

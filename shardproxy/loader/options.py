@@ -1,7 +1,7 @@
 """The options of a load: one model for the command line, the load file and the library.
 
-`shardproxy load --header-row skip` is `header_row = "skip"` in a load file and `header_row="skip"` in Python. What is
-wrong with one value is found here, what excludes each other in `reading_of` and `Reading`.
+`shardproxy load --skip-footer 2` is `skip_footer = 2` in a load file and `skip_footer=2` in Python. What is wrong with
+one value is found here, what excludes each other in `reading_of` and `Reading`.
 """
 
 from collections.abc import Mapping

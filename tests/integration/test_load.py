@@ -253,7 +253,7 @@ def test_the_command(loader: Loader, one_server: Databases, tmp_path: Path) -> N
     write(tmp_path / "a.csv", "id,a,n\n1,x,1\n2,y,zz\n")
     command = [sys.executable, "-m", "shardproxy", "load", "--to", one_server.oracle, "--table", "t"]
     done = subprocess.run(
-        [*command, "--header", "--summary", "-", "a.csv"], cwd=tmp_path, capture_output=True, text=True, check=False
+        [*command, "--summary", "-", "--header", "a.csv"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 3
     [summary] = told(done.stdout)
@@ -261,7 +261,7 @@ def test_the_command(loader: Loader, one_server: Databases, tmp_path: Path) -> N
     assert "set aside in rejects/" in done.stderr
     piped = subprocess.run([*command, "-"], input="9,z,1\n", capture_output=True, text=True, check=False, cwd=tmp_path)
     assert (piped.returncode, stored(one_server)[-1][0]) == (0, 9)
-    wrong = subprocess.run([*command, "--header", "maybe", "x"], capture_output=True, text=True, check=False)
+    wrong = subprocess.run([*command, "--nul", "maybe", "x"], capture_output=True, text=True, check=False)
     assert wrong.returncode == 2
     missing = subprocess.run([*command, "no such file"], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert missing.returncode == 1
