@@ -163,6 +163,7 @@ class OneCopy:
         self._aside = aside
         self._summary = summary
         self._origins = origins
+        self.skips = aside.conflicts.skip
         self.upsert = aside.conflicts.upsert
         self.rows = self.rejected = 0
         """What the COPY has judged."""

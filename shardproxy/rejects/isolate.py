@@ -329,7 +329,7 @@ class Isolation:
             more = await staging.insert_each(f"{N} > {before} AND NOT {numbered(suspects)}")
             return await self._by_key(before, stored + count - len(suspects) - len(more), [*refused, *more])
         added, conflicts = sound
-        again = await staging.insert_each(numbered(conflicts)) if conflicts else []
+        again = await self._conflicting(conflicts) if conflicts else []
         return await self._by_key(before, stored + added + len(conflicts) - len(again), [*refused, *again])
 
     async def _by_key(self, before: int, stored: int, refused: list[Refused]) -> tuple[int, list[Refused]]:
@@ -340,6 +340,9 @@ class Isolation:
             return stored, refused
         again = await self._staging.insert_each(numbered(sorted(late)))
         return stored + len(late) - len(again), [*(one for one in refused if one.n not in late), *again]
+
+    async def _conflicting(self, numbers: Sequence[int]) -> list[Refused]:
+        return await self._staging.insert_each(numbered(numbers))
 
     async def _tried(self, work: Awaitable[T]) -> T | None:
         """Do something under a savepoint; None if it fails for what a row, or a constraint's expression, may do."""

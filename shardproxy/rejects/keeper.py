@@ -11,6 +11,8 @@ from shardproxy.shard.connection import Connection
 class Keeper(Protocol):
     """The rejects of one COPY."""
 
+    skips: bool
+    """Whether it does not matter which of the table's keys a reject has that is there."""
     upsert: Upsert | None
     """By what a row replaces one that is there; None: it is a reject."""
 

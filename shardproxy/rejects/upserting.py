@@ -15,9 +15,9 @@ from shardproxy.rejects.keeper import Keeper
 from shardproxy.rejects.reject import Outcome, Reject, Rows
 from shardproxy.rejects.staging import N, Refused, numbered
 from shardproxy.rejects.target import Asked
-from shardproxy.rejects.upsert import Upsert
+from shardproxy.rejects.upsert import ANY_CONSTRAINT, Upsert
 from shardproxy.shard.connection import Connection
-from shardproxy.sqlstate import CHECK_VIOLATION, FOREIGN_KEY_VIOLATION, NOT_NULL_VIOLATION
+from shardproxy.sqlstate import CHECK_VIOLATION, FOREIGN_KEY_VIOLATION, NOT_NULL_VIOLATION, UNIQUE_VIOLATION
 
 CERTAIN: Final = frozenset({CHECK_VIOLATION, FOREIGN_KEY_VIOLATION, NOT_NULL_VIOLATION})
 """What a row is refused for whatever the rows before it have done."""
@@ -27,9 +27,18 @@ def isolation(
     connection: Connection, asked: Asked, options: CopyOptions, schema: str | None, encoding: str, keeper: Keeper
 ) -> Isolation:
     """Return what finds the bad rows of one COPY on one shard, as its keeper will have it."""
+    if keeper.skips:
+        return LeavingOut(connection, asked, options, schema, encoding, keeper.original)
     if keeper.upsert is None:
         return Isolation(connection, asked, options, schema, encoding, keeper.original)
     return Upserting(connection, asked, options, schema, encoding, keeper.original, keeper.upsert)
+
+
+class LeavingOut(Isolation):
+    """The batches of one COPY on one shard, where a row whose key is there is left out, whichever key it is."""
+
+    async def _conflicting(self, numbers: Sequence[int]) -> list[Refused]:
+        return [Refused(n, UNIQUE_VIOLATION, "the key is there", constraint=ANY_CONSTRAINT) for n in numbers]
 
 
 class Upserting(Isolation):

@@ -59,6 +59,7 @@ Warn = Callable[[dict[str, str]], None]
 class FileKeeper:
     """The rejects of a client's COPY: counted, limited, written to files under `reject_dir`."""
 
+    skips = False
     upsert: Upsert | None = None
 
     def __init__(self, load: Load, place: Place, warn: Warn) -> None:

@@ -48,6 +48,7 @@ class Skipping:
         self._notice = notice
         self._others = others
         self._skipped = 0
+        self.skips = others.skips
         self.upsert = others.upsert
 
     def set_header(self, header: bytes) -> None:
@@ -121,6 +122,7 @@ class Skipping:
 class Ending:
     """The rejects of a COPY that ends at the first one: see Keeper."""
 
+    skips = False
     upsert: Upsert | None = None
 
     def __init__(self, table: str) -> None:
