@@ -323,14 +323,13 @@ class Isolation:
             refused = await staging.insert_each(f"{N} > {before}")
             return count - len(refused), refused
         refused = await staging.insert_each(numbered(suspects)) if suspects else []
-        stored = len(suspects) - len(refused)
         sound = await self._tried(staging.insert_sound(before, suspects))
         if sound is None:
             more = await staging.insert_each(f"{N} > {before} AND NOT {numbered(suspects)}")
-            return await self._by_key(before, stored + count - len(suspects) - len(more), [*refused, *more])
-        added, conflicts = sound
+            return await self._by_key(before, count - len(refused) - len(more), [*refused, *more])
+        stored, conflicts = sound[0] + len(suspects) - len(refused), sound[1]
         again = await self._conflicting(conflicts) if conflicts else []
-        return await self._by_key(before, stored + added + len(conflicts) - len(again), [*refused, *again])
+        return await self._by_key(before, stored + len(conflicts) - len(again), [*refused, *again])
 
     async def _by_key(self, before: int, stored: int, refused: list[Refused]) -> tuple[int, list[Refused]]:
         """Have rows refused for their key where one before them has it: that comes before a missing parent."""
