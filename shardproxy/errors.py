@@ -38,6 +38,8 @@ class PgError(ShardproxyError):
             fields["P"] = str(position)
         super().__init__(sqlstate, message)
         self.fields = fields
+        self.described = False
+        """A shard had described the statement's rows before."""
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, str]) -> Self:

@@ -217,7 +217,9 @@ class Namespace:
 
     def query_failed(self, statement: Statement, error: PgError) -> None:
         """A statement of a Query has failed: the unnamed portal is its own, unless it was refused before it had one."""
-        if error.sqlstate[:2] not in BEFORE_PORTALS and self._shards.transaction.open:
+        # Constants are computed when it is planned: such an error comes before the rows' description.
+        planned = error.described or error.sqlstate[:2] != "22" or not isinstance(statement, Select)
+        if planned and error.sqlstate[:2] not in BEFORE_PORTALS and self._shards.transaction.open:
             self.drop_portal(b"")
             self.failed[b""] = self._returns_rows(statement)
 

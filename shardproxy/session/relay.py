@@ -254,6 +254,7 @@ class Relay:
         if self._failed is not None:
             return
         self._failed = error
+        error.described = any(answer.columns is not None for answer in self._answers.shards)
         if len(self._connections) > 1:
             others = [one for one in self._connections if one.busy and (one is not connection or not reported)]
             self._cancelling = {one.cancel() for one in others}

@@ -60,6 +60,17 @@ KEPT_PIPELINES: dict[str, Sequence[Pipeline]] = {
         )
         for second in ([], [Sent("execute", name, 0)], [Sent("bind", "", "n", (b"2",)), Sent("execute", "", 0)])
     ],
+    "a Query that fails while it is planned has no portal": [
+        Pipeline([Sent("query", b"BEGIN"), Sent("query", sql), Sent("describe", "P", "")])
+        for sql in (
+            b"SELECT 1/0",
+            b"SELECT k / 0 FROM h WHERE k = 7",
+            b"SELECT k / 0 FROM h",
+            b"SELECT 1 / (k - k) FROM one",
+            b"INSERT INTO h VALUES (70, 'x'); SELECT 1/0",
+            b"INSERT INTO h VALUES (7, 'x')",
+        )
+    ],
     "a portal ends with its subtransaction": [
         Pipeline(
             [
