@@ -9,3 +9,12 @@ HEADER: Final = SIGNATURE + bytes(8)
 
 TRAILER: Final = b"\xff\xff"
 """A field count of -1."""
+
+_FIXED: Final = len(SIGNATURE) + 4
+"""Bytes before the length of the extension."""
+
+
+def rows_of(data: bytes, *, header: bool, trailer: bool) -> bytes:
+    """Return the rows of data that may begin with a header, whose extension has any length, and end with a trailer."""
+    begin = _FIXED + 4 + int.from_bytes(data[_FIXED : _FIXED + 4], "big") if header else 0
+    return data[begin : len(data) - len(TRAILER) if trailer else len(data)]

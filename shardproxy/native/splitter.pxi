@@ -80,6 +80,7 @@ cdef extern from "copy/splitter.h":
     const sp_error *sp_splitter_error(const sp_splitter *s)
     const sp_value *sp_splitter_values(const sp_splitter *s)
     int sp_splitter_pending(const sp_splitter *s)
+    int sp_splitter_trailed(const sp_splitter *s)
     int sp_splitter_newline(const sp_splitter *s)
     int32_t sp_splitter_streaming(const sp_splitter *s)
     ctypedef struct sp_mark:
@@ -330,6 +331,11 @@ cdef class Splitter:
     def pending(self):
         """Whether rows have been placed in buffers that are not sealed."""
         return bool(sp_splitter_pending(self.ptr))
+
+    @property
+    def trailed(self):
+        """Whether the binary format's trailer has come: it follows the last row of each shard."""
+        return bool(sp_splitter_trailed(self.ptr))
 
     @property
     def newline(self):

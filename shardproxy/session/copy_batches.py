@@ -17,6 +17,7 @@ from functools import partial
 from typing import Final
 
 from shardproxy.combine.notices import Fields, NoticeMerger
+from shardproxy.copy.binary import HEADER, TRAILER, rows_of
 from shardproxy.copy.lines import map_context
 from shardproxy.errors import PgError
 from shardproxy.native import Placement, SplitError, Splitter
@@ -37,7 +38,7 @@ from shardproxy.session.copy_setup import CopySetup
 from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import Connection
 from shardproxy.sqlstate import CHARACTER_NOT_IN_REPERTOIRE, INTERNAL_ERROR
-from shardproxy.wire import decode
+from shardproxy.wire import decode, encode
 
 LEAST_ROW: Final = 32
 LEAST_STEP: Final = 64
@@ -74,6 +75,7 @@ class Batches:
         self._keeping = keeping
         self._keeper = keeping.keeper
         self._options = setup.options
+        self._binary = setup.options.format == "binary"
         self._asked = asked
         self._splitter = self._new_splitter(set_aside=True, max_row=keeping.max_row)
         look = looking(self._options, keeping.version, len(asked.columns))
@@ -178,7 +180,7 @@ class Batches:
         self._splitter.flush_shard(part.shard)
         self._pass_on(self._splitter.ready())
         marks = self._splitter.marks(part.shard)
-        part.cut(marks, self._splitter.rows_of(part.shard), last=last)
+        part.cut(marks, self._splitter.rows_of(part.shard), last=last, trailed=self._splitter.trailed)
         if marks:
             self._front = max(self._front, marks[-1])
 
@@ -218,6 +220,10 @@ class Batches:
     async def _store(self, part: Part, batch: Batch) -> None:
         copying, sent = part.copying or Copying(part.connection, self._sql), 0
         part.copying = None
+        # Each batch is a COPY of its own; the splitter gives a shard one header and one trailer.
+        header, part.begun = not part.begun, True
+        if self._binary and not header:
+            copying.put(encode.copy_data(HEADER))
         while True:
             for message in batch.messages[sent:]:
                 copying.put(message)
@@ -229,6 +235,8 @@ class Batches:
             except PgError:
                 await copying.fail()
                 raise
+        if self._binary and not batch.trailer:
+            copying.put(encode.copy_data(TRAILER))
         copied = await copying.end()
         count = len(batch.marks) // 2
         if copied.error is None:
@@ -245,6 +253,8 @@ class Batches:
         part.most = self._keeping.batch_rows
         data = b"".join(message[MESSAGE_HEADER:] for message in batch.messages)
         batch.messages.clear()
+        if self._binary:
+            data = rows_of(data, header=header, trailer=batch.trailer)
         outcome = await part.isolation.store(data, batch.marks, self._splitter.newline)
         part.outcome.stored += outcome.stored
         part.outcome.dropped += outcome.dropped

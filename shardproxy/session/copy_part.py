@@ -19,6 +19,8 @@ class Batch:
     size: int = 0
     marks: "array[int] | None" = None
     """Line and offset of each, once the batch is complete."""
+    trailer: bool = False
+    """The binary format's trailer is at its end."""
 
 
 class Part:
@@ -36,6 +38,8 @@ class Part:
         self.judged = 0  # the rows of which it is known what has become of them
         self.judged_to = 0  # the bytes of the client's data before the next, at least
         self.last = False  # no other batch comes
+        self.begun = False  # a batch has been sent
+        self.trailed = False  # a batch has the trailer
         self.outcome = Outcome()
         self.copying: Copying | None = None
         """What has been begun before there were rows."""
@@ -53,8 +57,10 @@ class Part:
             self.judged += len(marks) // 2
             self.judged_to = marks[-1]
 
-    def cut(self, marks: "array[int]", rows: int, *, last: bool) -> None:
-        """The batch that is being filled is complete."""
+    def cut(self, marks: "array[int]", rows: int, *, last: bool, trailed: bool) -> None:
+        """The batch that is being filled is complete; `trailed`: the binary format's trailer has come."""
+        self.batches[-1].trailer = trailed and not self.trailed
+        self.trailed = trailed
         self.batches[-1].marks = marks
         self.cut_at = rows
         if marks:

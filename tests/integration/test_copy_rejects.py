@@ -156,6 +156,49 @@ def test_random_rows_are_stored_as_one_by_one(loads: Loads, seed: int, batch_row
     assert kept.dat == b"".join(rows[number - 1] for number in sorted(refused))
 
 
+@pytest.mark.parametrize("batch_rows", [1, 7, 25000])
+@pytest.mark.parametrize("table", ["sharded", "listed"])
+def test_binary_rows(loads: Loads, batch_rows: int, table: str) -> None:
+    """Each batch is a binary stream of its own, and so is the file of rejects."""
+    columns = {"sharded": "id int, day date, c varchar, p int", "listed": "id int, v int"}[table]
+    oracle = loads.databases.oracle
+    execute(
+        oracle, f"DROP TABLE IF EXISTS source, back; CREATE TABLE source ({columns}); CREATE TABLE back ({columns})"
+    )
+    values = {
+        "sharded": "n % 90, '2024-01-01'::date, CASE WHEN n % 7 = 0 THEN 'no' ELSE 'ok' END, "
+        "CASE WHEN n % 11 = 0 THEN 9 ELSE 1 END",
+        "listed": "CASE WHEN n % 5 = 0 THEN 2 ELSE 1 END, n",
+    }[table]
+    execute(oracle, f"INSERT INTO source SELECT {values} FROM generate_series(1, 100) AS n")
+    refused = "id = 2" if table == "listed" else ""
+    with psycopg.connect(oracle) as connection:
+        with connection.cursor().copy("COPY source TO STDOUT (FORMAT binary)") as copy:
+            data = b"".join(bytes(block) for block in copy)
+        if table == "sharded":
+            connection.execute("TRUNCATE sharded")
+            stored = 0
+            for row in connection.execute("TABLE source").fetchall():
+                try:
+                    with connection.transaction():
+                        connection.execute("INSERT INTO sharded VALUES (%s, %s, %s, %s)", row)
+                    stored += 1
+                except psycopg.Error:
+                    continue
+        else:
+            [(stored,)] = connection.execute(f"SELECT count(*) FROM source WHERE NOT {refused}".encode()).fetchall()
+    loads.databases.execute(f"TRUNCATE {table}", oracle=False)
+    with loads.connect(on_error="resume_next", batch_rows=str(batch_rows)) as connection:
+        sql = f"COPY {table} FROM STDIN (FORMAT binary)"
+        assert load(connection, sql, data[:50], data[50:700], data[700:]) == f"COPY {stored}"
+    found = sorted(row for shard in loads.databases.rows(f"TABLE {table}") for row in shard)
+    kept = loads.kept(table)
+    with psycopg.connect(oracle) as connection:
+        load(connection, "COPY back FROM STDIN (FORMAT binary)", kept.dat)
+    assert sorted([*found, *query(oracle, "TABLE back")]) == sorted(query(oracle, "TABLE source"))
+    assert len(kept.facts) == 100 - stored
+
+
 def test_a_key_is_looked_at_before_a_parent(loads: Loads) -> None:
     """A row that lacks its parent, and has the key of one before it in its batch: PostgreSQL says 23505."""
     loads.databases.execute("TRUNCATE sharded", oracle=False)

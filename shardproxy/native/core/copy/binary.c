@@ -250,3 +250,5 @@ int sp_binary_finish(sp_splitter *s)
         return 0;
     return refuse(s);
 }
+
+int sp_splitter_trailed(const sp_splitter *s) { return s->opt.format == SP_BINARY && s->bin.stage == TRAILER; }

@@ -97,6 +97,7 @@ void sp_splitter_flush_shard(sp_splitter *s, uint32_t shard);
 const sp_error *sp_splitter_error(const sp_splitter *s);
 const sp_value *sp_splitter_values(const sp_splitter *s);
 int sp_splitter_pending(const sp_splitter *s);
+int sp_splitter_trailed(const sp_splitter *s); /* a binary stream's trailer has been given to all shards */
 int sp_splitter_newline(const sp_splitter *s); /* SP_EOL_UNKNOWN until the first row has ended */
 /* set_aside: of the rows that a shard has got since it was asked last, where each stands in the client's input. */
 typedef struct {
