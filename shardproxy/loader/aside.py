@@ -157,7 +157,7 @@ class Aside:
 
 
 class OneCopy:
-    """The rejects of one COPY: see Keeper."""
+    """The rejects of one COPY: see RejectSink."""
 
     def __init__(self, aside: Aside, summary: Summary, origins: Origins) -> None:
         self._aside = aside

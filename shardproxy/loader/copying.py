@@ -24,7 +24,7 @@ async def copy_file(
     connection: Connection, table: Table, file: File, aside: Aside, stage: Stage, prefetch: int
 ) -> None:
     """Store the rows of a file, in the transaction that is open. Raises PgError."""
-    origins, keeper = aside.begin(file.header)
+    origins, sink = aside.begin(file.header)
     summary = stage.summary
     reading, sending = f"reading {file.name}", f"waiting for the target to take the rows of {file.name}"
     stage.doing = reading
@@ -72,11 +72,11 @@ async def copy_file(
     with connection.trusted():
         stored = int(decode.command_complete(reply.payload).split()[-1])
     await connection.complete()
-    if keeper.rows != rows:
-        raise PgError(INTERNAL_ERROR, f"{rows} rows were sent, and of {keeper.rows} it is known what became of them")
-    summary.stored += stored - keeper.replaced
-    summary.updated += keeper.replaced
-    summary.dropped += rows - stored - keeper.rejected
+    if sink.rows != rows:
+        raise PgError(INTERNAL_ERROR, f"{rows} rows were sent, and of {sink.rows} it is known what became of them")
+    summary.stored += stored - sink.replaced
+    summary.updated += sink.replaced
+    summary.dropped += rows - stored - sink.rejected
 
 
 def _size(chunk: Chunk) -> int:

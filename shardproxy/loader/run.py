@@ -25,8 +25,8 @@ from shardproxy.loader.triggers import disable_triggers, enable_triggers
 from shardproxy.loader.unit import Unit, committing, units_of
 from shardproxy.loader.ways import Ways, ways
 from shardproxy.rejects.files import new_load_id
-from shardproxy.rejects.keeper import Keeper
 from shardproxy.rejects.reject import Reject
+from shardproxy.rejects.sink import RejectSink
 from shardproxy.session.database import Database
 from shardproxy.shard.connection import Connection
 
@@ -210,11 +210,11 @@ class Load:
     ) -> None:
         summary = self.summary
 
-        def keeper(*_: object) -> Keeper:
+        def sink(*_: object) -> RejectSink:
             assert aside.copying is not None
             return aside.copying
 
-        database.make_keeper = keeper
+        database.make_sink = sink
         files = read(names, reading, table.columns, self._altered)
         self.stage.doing = "opening the first file"
         while (file := await in_thread(lambda: next(files, None))) is not None:

@@ -62,7 +62,7 @@ class Isolation:
         encoding: str,
         original: Callable[[Reject], Reject],
     ) -> None:
-        """`schema` is where tables may be made, see `Staging`; `encoding` that of the data; `original`: see Keeper."""
+        """`schema` is where tables may be made, see `Staging`; `encoding` the data's; `original`: see RejectSink."""
         self._original = original
         self._hints = Hints(options, asked.columns)
         self._connection = connection

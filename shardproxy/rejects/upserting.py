@@ -11,8 +11,8 @@ from typing import Final
 from shardproxy.copy.options import CopyOptions
 from shardproxy.rejects.copying import SAVEPOINT
 from shardproxy.rejects.isolate import Isolation
-from shardproxy.rejects.keeper import Keeper
 from shardproxy.rejects.reject import Outcome, Reject, Rows
+from shardproxy.rejects.sink import RejectSink
 from shardproxy.rejects.staging import N, Refused, numbered
 from shardproxy.rejects.target import Asked
 from shardproxy.rejects.upsert import ANY_CONSTRAINT, Upsert
@@ -24,14 +24,14 @@ CERTAIN: Final = frozenset({CHECK_VIOLATION, FOREIGN_KEY_VIOLATION, NOT_NULL_VIO
 
 
 def isolation(
-    connection: Connection, asked: Asked, options: CopyOptions, schema: str | None, encoding: str, keeper: Keeper
+    connection: Connection, asked: Asked, options: CopyOptions, schema: str | None, encoding: str, sink: RejectSink
 ) -> Isolation:
-    """Return what finds the bad rows of one COPY on one shard, as its keeper will have it."""
-    if keeper.skips:
-        return LeavingOut(connection, asked, options, schema, encoding, keeper.original)
-    if keeper.upsert is None:
-        return Isolation(connection, asked, options, schema, encoding, keeper.original)
-    return Upserting(connection, asked, options, schema, encoding, keeper.original, keeper.upsert)
+    """Return what finds the bad rows of one COPY on one shard, as its sink will have it."""
+    if sink.skips:
+        return LeavingOut(connection, asked, options, schema, encoding, sink.original)
+    if sink.upsert is None:
+        return Isolation(connection, asked, options, schema, encoding, sink.original)
+    return Upserting(connection, asked, options, schema, encoding, sink.original, sink.upsert)
 
 
 class LeavingOut(Isolation):

@@ -9,9 +9,9 @@ from typing import Final
 from shardproxy.native import ROW_ENCODING, ROW_REFUSED, ROW_UNTERMINATED, SplitError, Splitter
 from shardproxy.rejects.faults import Look, fault_words
 from shardproxy.rejects.hints import Hints, open_quote
-from shardproxy.rejects.keeper import Keeper
 from shardproxy.rejects.long_row import LongRow, too_long
 from shardproxy.rejects.reject import Reject, Rows
+from shardproxy.rejects.sink import RejectSink
 from shardproxy.rejects.target import Asked
 from shardproxy.session.copy_setup import CopySetup
 from shardproxy.sqlstate import INTERNAL_ERROR
@@ -29,7 +29,7 @@ class Aside:
         setup: CopySetup,
         asked: Asked,
         shard: int,
-        keeper: Keeper,
+        sink: RejectSink,
         look: Look,
         new_splitter: Callable[..., Splitter],
         max_row: int,
@@ -46,7 +46,7 @@ class Aside:
         """The bytes of the client's data before them, at least."""
         self._setup = setup
         self._asked = asked
-        self._keeper = keeper
+        self._sink = sink
         self._look = look
         self._new_splitter = new_splitter
         self._messages: list[bytes] = []
@@ -75,7 +75,7 @@ class Aside:
             self._header_due = False
             ends, _, _ = self._look(data, newline)
             end = ends[0] if ends else len(data)
-            self._keeper.set_header(data[:end])
+            self._sink.set_header(data[:end])
             data = data[end:]
         if self._long is not None:
             data, marks = self._end_long(self._long, data, marks, newline)
@@ -101,8 +101,8 @@ class Aside:
                     reject = replace(reject, hint=f"The quote that opens on line {opened} is not closed.")
             else:
                 reject = self._refused_key(rows, number)
-            rejects.append(self._keeper.original(self._hints.of(reject)))
-        self._keeper.judged(len(rejects), rejects)
+            rejects.append(self._sink.original(self._hints.of(reject)))
+        self._sink.judged(len(rejects), rejects)
 
     def _end_long(self, row: LongRow, data: bytes, marks: "array[int]", newline: int) -> tuple[bytes, "array[int]"]:
         """Give a long row what has come of it; return the data and the marks of the rows after it."""
@@ -113,7 +113,7 @@ class Aside:
             opened = open_quote(row.row, row.line, newline, self._setup.options)
             hint = f"The quote that opens on line {opened} is not closed in its first {len(row.row)} bytes."
             reject = row.reject(marks[0], self._max_row, None if opened is None else hint)
-            self._keeper.judged(1, [self._keeper.original(reject)])
+            self._sink.judged(1, [self._sink.original(reject)])
         return data[size:], marks[2:]
 
     def discard(self) -> None:

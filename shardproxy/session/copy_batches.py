@@ -33,7 +33,7 @@ from shardproxy.session.copy_aside import MESSAGE_HEADER, Aside
 from shardproxy.session.copy_in import SETTLE_TIMEOUT
 from shardproxy.session.copy_part import Batch, Part
 from shardproxy.session.copy_refusals import client_refusal
-from shardproxy.session.copy_rejects import Keeping
+from shardproxy.session.copy_rejects import RejectPolicy
 from shardproxy.session.copy_setup import CopySetup
 from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import Connection
@@ -64,7 +64,7 @@ class Batches:
         connections: Mapping[int, Connection],
         shards: Shards,
         notices: NoticeMerger,
-        keeping: Keeping,
+        policy: RejectPolicy,
     ) -> None:
         """`connections` are those of the shards that may get rows, joined to the transaction."""
         self.response = decode.CopyResponse(0, ())
@@ -72,28 +72,28 @@ class Batches:
         self._setup = setup
         self._shards = shards
         self._notices = notices
-        self._keeping = keeping
-        self._keeper = keeping.keeper
+        self._policy = policy
+        self._sink = policy.sink
         self._options = setup.options
         self._binary = setup.options.format == "binary"
         self._asked = asked
-        self._splitter = self._new_splitter(set_aside=True, max_row=keeping.max_row)
-        look = looking(self._options, keeping.version, len(asked.columns))
+        self._splitter = self._new_splitter(set_aside=True, max_row=policy.max_row)
+        look = looking(self._options, policy.version, len(asked.columns))
         nowhere = self._splitter.placement.nshards
         self._aside = Aside(
-            setup, asked, nowhere, self._keeper, look, self._new_splitter, keeping.max_row, keeping.reject_dir
+            setup, asked, nowhere, self._sink, look, self._new_splitter, policy.max_row, policy.reject_dir
         )
         self._front = 0  # bytes of the data before the rows that no batch has yet
         self._begun = False
         self._error: PgError | None = None
         self._sql = encoded(copy_sql(asked.quoted, asked.columns, self._options, where=asked.where))
-        schema = keeping.staging_schema
+        schema = policy.staging_schema
         self._parts = {
             shard: Part(
                 shard,
                 connection,
-                isolation(connection, asked, setup.options, schema, setup.encoding, keeping.keeper),
-                keeping.batch_rows,
+                isolation(connection, asked, setup.options, schema, setup.encoding, policy.sink),
+                policy.batch_rows,
             )
             for shard, connection in connections.items()
         }
@@ -157,12 +157,12 @@ class Batches:
         self._pass_on(self._splitter.ready())
         for part in self._parts.values():
             rows = self._splitter.rows_of(part.shard) - part.cut_at
-            full = rows >= part.most or part.batches[-1].size >= self._keeping.batch_size
-            late = rows and self._front - part.cut_to > LAG * self._keeping.batch_size
+            full = rows >= part.most or part.batches[-1].size >= self._policy.batch_size
+            late = rows and self._front - part.cut_to > LAG * self._policy.batch_size
             if full or late:
                 self._cut(part, last=False)
-        late = self._aside.size and self._front - self._aside.judged_to > LAG * self._keeping.batch_size
-        if late or self._aside.size > self._keeping.batch_size or self._splitter.streaming == self._aside.shard:
+        late = self._aside.size and self._front - self._aside.judged_to > LAG * self._policy.batch_size
+        if late or self._aside.size > self._policy.batch_size or self._splitter.streaming == self._aside.shard:
             self._judge_aside()
         self._hold()
         return used
@@ -187,7 +187,7 @@ class Batches:
     def _hold(self) -> None:
         """Hold the client back while a batch waits that is as large as one may be."""
         waiting = sum(batch.size for part in self._parts.values() for batch in list(part.batches)[1:])
-        if waiting > self._keeping.batch_size:
+        if waiting > self._policy.batch_size:
             self._shards.pressure.hold(self)
         else:
             self._shards.pressure.go_on(self)
@@ -242,15 +242,15 @@ class Batches:
         if copied.error is None:
             part.outcome.stored += copied.count
             part.outcome.dropped += count - copied.count
-            part.most = min(part.most * 2, self._keeping.batch_rows * GROWTH)
-            self._keeper.judged(count, [])
+            part.most = min(part.most * 2, self._policy.batch_rows * GROWTH)
+            self._sink.judged(count, [])
             self._passed(part, batch.marks)
             return
         if is_fatal(copied.error.sqlstate):
             raise self._told(part, copied.error)
         if self._error is not None:
             raise self._error
-        part.most = self._keeping.batch_rows
+        part.most = self._policy.batch_rows
         data = b"".join(message[MESSAGE_HEADER:] for message in batch.messages)
         batch.messages.clear()
         if self._binary:
@@ -265,9 +265,9 @@ class Batches:
         rejects: Sequence[Reject] = outcome.rejects
         if rejects and len(self._parts) > 1:
             rejects = [replace(one, shard=part.connection.name) for one in rejects]
-        self._keeper.judged(judged, rejects)
+        self._sink.judged(judged, rejects)
         if outcome.updated:
-            self._keeper.updated(outcome.updated)
+            self._sink.updated(outcome.updated)
 
     def _passed(self, part: Part, marks: "array[int]") -> None:
         """Tell up to where all rows have been judged, now that these of a shard have."""
@@ -275,7 +275,7 @@ class Batches:
         rows_of = self._splitter.rows_of
         waiting = [one.judged_to for one in self._parts.values() if one.judged < rows_of(one.shard)]
         aside = [self._aside.judged_to] if self._aside.size else []
-        self._keeper.passed(min([*waiting, *aside], default=self._front))
+        self._sink.passed(min([*waiting, *aside], default=self._front))
 
     def _told(self, part: Part, error: PgError) -> PgError:
         """Return an error of a shard with the client's line, or none."""
@@ -338,7 +338,7 @@ class Batches:
         await each(self._setup.confirm(part.shard, part.connection) for part in self._parts.values())
         stored = sum(part.outcome.stored for part in self._parts.values())
         dropped = sum(part.outcome.dropped for part in self._parts.values())
-        aside = await self._keeper.finish([part.connection for part in self._parts.values()])
+        aside = await self._sink.finish([part.connection for part in self._parts.values()])
         if stored + dropped + aside != self._splitter.rows:
             raise PgError(
                 INTERNAL_ERROR,
@@ -346,9 +346,9 @@ class Batches:
                 hint="Nothing was loaded.",
             )
         counts = {shard: part.outcome.stored for shard, part in self._parts.items()}
-        if self._keeping.spread is not None:
+        if self._policy.spread is not None:
             connections = {shard: part.connection for shard, part in self._parts.items()}
-            await self._keeping.spread.check(self._splitter, connections, counts)
+            await self._policy.spread.check(self._splitter, connections, counts)
         return f"COPY {stored}"
 
     async def _ended(self, part: Part) -> None:
@@ -380,7 +380,7 @@ class Batches:
         return self._error or error
 
     def _discard(self) -> None:
-        self._keeper.discard()
+        self._sink.discard()
         self._aside.discard()
 
     async def abandon(self) -> None:

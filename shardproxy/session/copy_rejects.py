@@ -11,9 +11,9 @@ from shardproxy.config.names import parse_relation
 from shardproxy.errors import PgError
 from shardproxy.rejects.files import RejectFiles
 from shardproxy.rejects.hints import common
-from shardproxy.rejects.keeper import Keeper
 from shardproxy.rejects.limits import RejectLimit
 from shardproxy.rejects.reject import Reject
+from shardproxy.rejects.sink import RejectSink
 from shardproxy.rejects.table import check, insert
 from shardproxy.rejects.upsert import Upsert
 from shardproxy.routing.identifiers import ascii_name
@@ -56,7 +56,7 @@ class Place:
 Warn = Callable[[dict[str, str]], None]
 
 
-class FileKeeper:
+class FileSink:
     """The rejects of a client's COPY: counted, limited, written to files under `reject_dir`."""
 
     skips = False
@@ -146,11 +146,11 @@ class FileKeeper:
         self._files.discard()
 
 
-MakeKeeper = Callable[[Load, Place, Warn], Keeper]
+MakeSink = Callable[[Load, Place, Warn], RejectSink]
 
 
 @dataclass(frozen=True, slots=True)
-class Keeping:
+class RejectPolicy:
     """How a COPY sets bad rows aside. `staging_schema`: see `Staging`; `spread`: gives a reference table's rows on."""
 
     batch_rows: int
@@ -159,5 +159,5 @@ class Keeping:
     reject_dir: Path | None
     version: int
     staging_schema: str | None
-    keeper: Keeper
+    sink: RejectSink
     spread: Spread | None

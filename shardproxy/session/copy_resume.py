@@ -11,12 +11,12 @@ from shardproxy.config.model import Load
 from shardproxy.errors import PgError
 from shardproxy.rejects.files import new_load_id
 from shardproxy.rejects.isolate import SKIPS
-from shardproxy.rejects.keeper import Keeper
+from shardproxy.rejects.sink import RejectSink
 from shardproxy.rejects.target import Asked
 from shardproxy.routing.copies import FIRST, copied_rows
 from shardproxy.session.client import Client
 from shardproxy.session.copy_batches import Batches
-from shardproxy.session.copy_rejects import FileKeeper, Keeping, Place
+from shardproxy.session.copy_rejects import FileSink, Place, RejectPolicy
 from shardproxy.session.copy_setup import CopySetup, prepare_copy
 from shardproxy.session.copy_skipping import LAST_OPTIONS, Ending, Skipping, skips
 from shardproxy.session.copy_verify import Spread, added_before
@@ -110,25 +110,25 @@ class Resuming:
         version = int(connections[numbers[0]].parameters["server_version"].split(".")[0])
         on_notice = self._client.notice
         place = Place(database.config.name, table.schema, table.name, new_load_id(), setup.options.format == "binary")
-        keeper: Keeper = Ending(table.name)
-        if load.on_error == "resume_next" and database.make_keeper is not None:
-            keeper = database.make_keeper(load, place, on_notice)
+        sink: RejectSink = Ending(table.name)
+        if load.on_error == "resume_next" and database.make_sink is not None:
+            sink = database.make_sink(load, place, on_notice)
         elif load.on_error == "resume_next":
-            keeper = files = FileKeeper(load, place, on_notice)
+            sink = files = FileSink(load, place, on_notice)
             await files.begin(connections.values())
         if setup.options.on_error == "ignore":
-            keeper = Skipping(setup.options, table.name, setup.columns, on_notice, keeper)
-        keeping = Keeping(
+            sink = Skipping(setup.options, table.name, setup.columns, on_notice, sink)
+        policy = RejectPolicy(
             load.batch_rows,
             load.batch_size,
             load.max_row_bytes,
             None if load.reject_dir is None else Path(load.reject_dir),
             version,
             "shardproxy" if database.coordinator is not None else None,
-            keeper,
+            sink,
             await self._spread(statement, setup, connections, own) if table.kind == "reference" else None,
         )
-        batches = Batches(setup, asked, connections, shards, NoticeMerger(on_notice), keeping)
+        batches = Batches(setup, asked, connections, shards, NoticeMerger(on_notice), policy)
         self._client.on_notice = batches.notice
         await batches.start()
         return batches

@@ -1,6 +1,6 @@
 """COPY's own ON_ERROR ignore by the proxy, as PostgreSQL 18 does it, for shards that do not know it yet.
 
-Rows with a value that a type refuses are counted and told; every other bad row ends the COPY, or is the next keeper's.
+Rows with a value that a type refuses are counted and told; every other bad row ends the COPY, or is the next sink's.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -10,8 +10,8 @@ from shardproxy.copy.fields import read_fields, without_newline
 from shardproxy.copy.options import CopyOptions
 from shardproxy.errors import PgError
 from shardproxy.rejects.isolate import SKIPS
-from shardproxy.rejects.keeper import Keeper
 from shardproxy.rejects.reject import Reject
+from shardproxy.rejects.sink import RejectSink
 from shardproxy.rejects.upsert import Upsert
 from shardproxy.shard.connection import Connection
 from shardproxy.sqlstate import INVALID_TEXT_REPRESENTATION, SUCCESSFUL_COMPLETION
@@ -31,7 +31,7 @@ def skips(options: CopyOptions, version: int) -> bool:
 
 
 class Skipping:
-    """The rejects of a COPY with ON_ERROR ignore: see Keeper."""
+    """The rejects of a COPY with ON_ERROR ignore: see RejectSink."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Skipping:
         table: str,
         columns: Sequence[str],
         notice: Callable[[dict[str, str]], None],
-        others: Keeper,
+        others: RejectSink,
     ) -> None:
         """`others` has what ON_ERROR does not skip."""
         self._options = options
@@ -120,7 +120,7 @@ class Skipping:
 
 
 class Ending:
-    """The rejects of a COPY that ends at the first one: see Keeper."""
+    """The rejects of a COPY that ends at the first one: see RejectSink."""
 
     skips = False
     upsert: Upsert | None = None

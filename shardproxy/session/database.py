@@ -12,7 +12,7 @@ from shardproxy.errors import PgError
 from shardproxy.rejects.files import unusable
 from shardproxy.routing.copies import FIRST
 from shardproxy.session.copy_look import Looks
-from shardproxy.session.copy_rejects import MakeKeeper
+from shardproxy.session.copy_rejects import MakeSink
 from shardproxy.session.deadlock import DeadlockWatch
 from shardproxy.session.long_text import LongTexts
 from shardproxy.session.name_cache import KEEP, NameCache
@@ -61,7 +61,7 @@ class Database:
         """How often definitions have changed."""
         self.tell_others: Callable[[str], None] | None = None
         """Tells the other workers that definitions of the database of this name have changed."""
-        self.make_keeper: MakeKeeper | None = None
+        self.make_sink: MakeSink | None = None
         """Makes who keeps the rows that COPY sets aside; None for files under `reject_dir`."""
         self.defining = 0
         """Transactions with changes of definitions that are being committed."""

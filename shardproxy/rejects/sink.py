@@ -8,7 +8,7 @@ from shardproxy.rejects.upsert import Upsert
 from shardproxy.shard.connection import Connection
 
 
-class Keeper(Protocol):
+class RejectSink(Protocol):
     """The rejects of one COPY."""
 
     skips: bool
