@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+from shardproxy.config.names import parse_relation
 from shardproxy.errors import PgError
 from shardproxy.loader.conflicts import Conflicts
 from shardproxy.loader.input.chunk import Fault
@@ -14,6 +15,8 @@ from shardproxy.loader.target.table import Table
 from shardproxy.rejects.files import RejectFiles
 from shardproxy.rejects.limits import RejectLimit
 from shardproxy.rejects.reject import Reject
+from shardproxy.rejects.table import check, insert
+from shardproxy.routing.identifiers import ascii_name
 from shardproxy.shard.connection import Connection
 
 HELD_BYTES: Final = 8 << 20
@@ -45,6 +48,8 @@ class Aside:
         self._summary = summary
         self.conflicts = conflicts
         self._limit = RejectLimit.parse(options.reject_limit)
+        given = options.reject_table
+        self._in_table = None if given is None else ascii_name(*parse_relation(given))
         self._files: dict[bytes, RejectFiles] = {}
         self._current: RejectFiles | None = None
         self._held: list[Reject] = []
@@ -138,7 +143,7 @@ class Aside:
     def keep(self) -> None:
         """What was closed belongs to what is committed: what comes next has files of its own."""
         self._summary.rejects += self._dats()
-        self._kept += len(self._dats())
+        self._kept += len(self._files)
         self._files.clear()
 
     def discard(self) -> None:
@@ -149,9 +154,18 @@ class Aside:
             files.discard()
         self._files.clear()
 
+    async def begun(self, connections: Iterable[Connection]) -> None:
+        """A COPY begins, in the transaction of these connections. Raises PgError for the table of rejects."""
+        if self._in_table is not None:
+            await check(next(iter(connections)), self._in_table)
+
     async def copied(self, connections: Iterable[Connection]) -> None:
         """A COPY has ended, in the transaction of these connections."""
         self._write()
+        if self._in_table is not None:
+            named = {"load_id": self._summary.load_id, "relation": f"{self._table.schema}.{self._table.name}"}
+            for files in self._files.values():
+                await insert(next(iter(connections)), self._in_table, named, files.facts())
         if self.on_copied is not None:
             await self.on_copied(connections, self._dats())
 
@@ -169,6 +183,10 @@ class OneCopy:
         """What the COPY has judged."""
         self.replaced = 0
         """Of those stored, the rows that have replaced one that was there."""
+
+    async def begin(self, connections: Iterable[Connection]) -> None:
+        """See that the table of rejects takes them."""
+        await self._aside.begun(connections)
 
     def set_header(self, header: bytes) -> None:
         """What is sent has none."""

@@ -84,6 +84,9 @@ class LoadOptions(BaseModel):
         Literal["stop", "resume_next"], Field(description="a bad row ends the load, or is set aside")
     ] = "resume_next"
     reject_dir: Annotated[Path, Field(description="where rows are set aside")] = Path("rejects")
+    reject_table: Annotated[
+        str | None, Field(description="a table that gets them, too, in the same transaction; see copy.md")
+    ] = None
     reject_limit: Annotated[str, Field(description='bad rows that are too many: "1000", "5%", "" for any')] = ""
     on_conflict: Annotated[
         Literal["error", "skip", "update"], Field(description="a row whose key is there: bad, left out, or it replaces")

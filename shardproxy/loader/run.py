@@ -139,7 +139,10 @@ class Load:
             else:
                 await committing(connection, unit, aside, self.summary)
         except BaseException:
-            aside.discard()
+            if unit.outcome is False:
+                aside.discard()
+            else:
+                aside.keep()
             if unit.outcome is not True:
                 self.summary.restore(counts)
             raise

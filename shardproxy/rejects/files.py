@@ -55,6 +55,7 @@ class RejectFiles:
         self.header = b""
         """The input's header, newline and all, to begin the .dat with."""
         self._unended = False  # the last row in the .dat has no newline
+        self._told = 0  # bytes of the .jsonl that `facts` has given
 
     @property
     def made(self) -> bool:
@@ -94,10 +95,14 @@ class RejectFiles:
             raise failed(error, self.stem) from error
 
     def facts(self) -> Iterator[dict[str, Any]]:
-        """What has been written for programs, once it is closed."""
+        """What has been written for programs since this was asked before."""
         if self._files:
-            with self.stem.with_name(f"{self.stem.name}.jsonl").open(encoding="ascii") as file:
-                yield from map(json.loads, file)
+            if not self._files["jsonl"].closed:
+                self._files["jsonl"].flush()
+            with self.stem.with_name(f"{self.stem.name}.jsonl").open("rb") as file:
+                file.seek(self._told)
+                yield from map(json.loads, iter(file.readline, b""))
+                self._told = file.tell()
 
     def discard(self) -> None:
         """Remove the files: nothing of the load was stored, so nothing of it was set aside."""

@@ -37,9 +37,6 @@ T = TypeVar("T")
 PIECE: Final = 1 << 18
 """Bytes of one CopyData message."""
 
-SKIPS: Final = 17
-"""The first version whose COPY passes over values that a type does not take."""
-
 TELLS: Final = 16
 """The first version with pg_input_error_info()."""
 
@@ -203,7 +200,7 @@ class Isolation:
         """Set aside rows with a value that its type does not take; return the others, and whether they are stored."""
         if not self._textual:
             return rows, False
-        if self._target.version >= SKIPS:
+        if self._target.tells_skipped:
             return await self._types_by_skipping(rows, outcome)
         if self._target.version >= TELLS:
             return await self._types_by_text(rows, outcome)
@@ -283,7 +280,7 @@ class Isolation:
         except PgError as error:
             raise _unless_denied(error) from error
         before = staging.last[False]
-        skip = self._textual and target.version >= SKIPS
+        skip = self._textual and target.tells_skipped
         copied = await self._copy(self._copy_sql(table, skip=skip), rows)
         if copied.error is not None:
             raise UnsettledError

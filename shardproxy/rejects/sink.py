@@ -16,6 +16,9 @@ class RejectSink(Protocol):
     upsert: Upsert | None
     """By what a row replaces one that is there; None: it is a reject."""
 
+    async def begin(self, connections: Iterable[Connection]) -> None:
+        """See that rows can be set aside, before any comes. The connections are those that `finish` gets."""
+
     def set_header(self, header: bytes) -> None:
         """The data begin with a header, newline and all."""
 

@@ -11,14 +11,24 @@ from shardproxy.routing.identifiers import ascii_identifier, ascii_name
 from shardproxy.shard.catalog import hex_literal, read_json, text
 from shardproxy.shard.connection import Connection
 
+SKIPS: Final = 17
+"""The first version whose COPY passes over values that a type does not take."""
+
+_OWN: Final = """(g.tgrelid = c.oid OR g.tgrelid IN (
+   SELECT t.relid FROM pg_catalog.pg_partition_tree(c.oid) AS t))"""
+"""A trigger is the table's, or one of its partitions'."""
+
 _FACTS: Final = """SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
  'version', pg_catalog.current_setting('server_version_num')::pg_catalog.int4 / 10000,
+ 'messages', pg_catalog.current_setting('client_min_messages'),
  'kind', c.relkind,
  'rules', EXISTS (SELECT FROM pg_catalog.pg_rewrite AS r WHERE r.ev_class = c.oid AND r.ev_type = '3'),
- 'before', EXISTS (SELECT FROM pg_catalog.pg_trigger AS g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal
+ 'before', EXISTS (SELECT FROM pg_catalog.pg_trigger AS g WHERE {own} AND NOT g.tgisinternal
    AND g.tgtype::pg_catalog.int4 & 7 IN (3, 7) AND g.tgenabled <> 'D'),
- 'after', EXISTS (SELECT FROM pg_catalog.pg_trigger AS g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal
+ 'after', EXISTS (SELECT FROM pg_catalog.pg_trigger AS g WHERE {own} AND NOT g.tgisinternal
    AND g.tgtype::pg_catalog.int4 & 1 = 1 AND g.tgtype::pg_catalog.int4 & 2 = 0 AND g.tgenabled <> 'D'),
+ 'itself', EXISTS (SELECT FROM pg_catalog.pg_constraint AS k
+   WHERE k.contype = 'f' AND k.conrelid = c.oid AND k.confrelid = c.oid),
  'unique', EXISTS (SELECT FROM pg_catalog.pg_index AS i WHERE i.indrelid = c.oid
    AND (i.indisunique OR i.indisexclusion)),
  'keys', (SELECT pg_catalog.json_agg((SELECT pg_catalog.json_agg(a.attname) FROM pg_catalog.pg_attribute AS a
@@ -77,7 +87,7 @@ class Target(Asked):
     @classmethod
     async def of(cls, connection: Connection, asked: Asked) -> "Target":
         """Ask a server."""
-        sql = _FACTS.format(schema=hex_literal(asked.schema), name=hex_literal(asked.name))
+        sql = _FACTS.format(own=_OWN, schema=hex_literal(asked.schema), name=hex_literal(asked.name))
         [found] = await connection.fetch_row(sql, 1)
         return cls(asked.schema, asked.name, asked.columns, asked.where, read_json(text(found)))
 
@@ -86,6 +96,11 @@ class Target(Asked):
         """The server's major version."""
         version: int = self.facts["version"]
         return version
+
+    @property
+    def tells_skipped(self) -> bool:
+        """Whether COPY's ON_ERROR passes over values that a type refuses, from 17 on, and its notices come."""
+        return self.version >= SKIPS and self.facts["messages"] not in {"warning", "error"}
 
     @property
     def column_list(self) -> str:
@@ -105,4 +120,4 @@ class Target(Asked):
     @property
     def in_sets(self) -> bool:
         """Whether what is stored is what was sent, and one row stands for itself."""
-        return not self.facts["before"] and not self.facts["after"]
+        return not (self.facts["before"] or self.facts["after"] or self.facts["itself"])

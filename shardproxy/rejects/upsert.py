@@ -55,7 +55,7 @@ class Upsert:
 
     def _was_there(self, table: str) -> str:
         """SQL for RETURNING, which sees the table as it was before the statement."""
-        pairs = [(f"o.{name}", f"{table.rpartition('.')[2]}.{name}") for name in map(ascii_identifier, self.key)]
+        pairs = [(f"o.{name}", f"{_bare(table)}.{name}") for name in map(ascii_identifier, self.key)]
         same = [
             f"{old} = {new}" if self.nulls_distinct else f"({old} = {new} OR {old} IS NULL AND {new} IS NULL)"
             for old, new in pairs
@@ -65,3 +65,14 @@ class Upsert:
     def may_leave_out(self, columns: Sequence[str]) -> bool:
         """Whether a row of these columns can be left out that one with the same key replaces."""
         return self.alone and all(one.issubset(columns) for one in self.checked)
+
+
+def _bare(table: str) -> str:
+    """Return a quoted name without its quoted schema, in which there may be dots."""
+    at = 0
+    quoted = False
+    for place, letter in enumerate(table):
+        quoted ^= letter == '"'
+        if letter == "." and not quoted:
+            at = place + 1
+    return table[at:]

@@ -3,9 +3,7 @@
 To `CopyClient` it is what `CopyIn` is. All of it is in the transaction around it, and nothing is stored on any shard
 before that commits. A shard's batch is sent as it comes; if the shard refuses it, the bad rows in it are found
 (`rejects.isolate`), while the next batch is collected. What is in memory is bounded by a batch for each shard and one
-for all that wait.
-
-A row that no shard is to have (`Splitter`, set_aside) is judged here, by a splitter of its own.
+for all that wait. Rows that no shard is to have (`Splitter`, set_aside) are `copy_aside`'s.
 """
 
 import asyncio
@@ -210,6 +208,9 @@ class Batches:
                 self._hold()
         except PgError as error:
             self._fail(error)
+        except Exception:
+            self._fail(PgError(INTERNAL_ERROR, "a batch was not judged"))  # `stop` raises what it was
+            raise
 
     async def _woken(self, part: Part) -> None:
         await part.wake.wait()
@@ -339,7 +340,7 @@ class Batches:
         stored = sum(part.outcome.stored for part in self._parts.values())
         dropped = sum(part.outcome.dropped for part in self._parts.values())
         aside = await self._sink.finish([part.connection for part in self._parts.values()])
-        if stored + dropped + aside != self._splitter.rows:
+        if stored + dropped + aside != self._splitter.rows or dropped < 0:
             raise PgError(
                 INTERNAL_ERROR,
                 f"{self._splitter.rows} rows were read, and {stored} stored, {dropped} dropped, {aside} set aside",
@@ -377,6 +378,7 @@ class Batches:
                 self._parts[shard].connection.abort()
                 await task
         self._discard()
+        _ = [task.result() for task in tasks]
         return self._error or error
 
     def _discard(self) -> None:

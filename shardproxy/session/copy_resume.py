@@ -10,9 +10,8 @@ from shardproxy.combine.notices import NoticeMerger
 from shardproxy.config.model import Load
 from shardproxy.errors import PgError
 from shardproxy.rejects.files import new_load_id
-from shardproxy.rejects.isolate import SKIPS
 from shardproxy.rejects.sink import RejectSink
-from shardproxy.rejects.target import Asked
+from shardproxy.rejects.target import SKIPS, Asked
 from shardproxy.routing.copies import FIRST, copied_rows
 from shardproxy.session.client import Client
 from shardproxy.session.copy_batches import Batches
@@ -111,11 +110,9 @@ class Resuming:
         on_notice = self._client.notice
         place = Place(database.config.name, table.schema, table.name, new_load_id(), setup.options.format == "binary")
         sink: RejectSink = Ending(table.name)
-        if load.on_error == "resume_next" and database.make_sink is not None:
-            sink = database.make_sink(load, place, on_notice)
-        elif load.on_error == "resume_next":
-            sink = files = FileSink(load, place, on_notice)
-            await files.begin(connections.values())
+        if load.on_error == "resume_next":
+            sink = (database.make_sink or FileSink)(load, place, on_notice)
+            await sink.begin(connections.values())
         if setup.options.on_error == "ignore":
             sink = Skipping(setup.options, table.name, setup.columns, on_notice, sink)
         policy = RejectPolicy(

@@ -9,9 +9,9 @@ from typing import Final
 from shardproxy.copy.fields import read_fields, without_newline
 from shardproxy.copy.options import CopyOptions
 from shardproxy.errors import PgError
-from shardproxy.rejects.isolate import SKIPS
 from shardproxy.rejects.reject import Reject
 from shardproxy.rejects.sink import RejectSink
+from shardproxy.rejects.target import SKIPS
 from shardproxy.rejects.upsert import Upsert
 from shardproxy.shard.connection import Connection
 from shardproxy.sqlstate import INVALID_TEXT_REPRESENTATION, SUCCESSFUL_COMPLETION
@@ -50,6 +50,9 @@ class Skipping:
         self._skipped = 0
         self.skips = others.skips
         self.upsert = others.upsert
+
+    async def begin(self, connections: Iterable[Connection]) -> None:
+        """The others have begun."""
 
     def set_header(self, header: bytes) -> None:
         """It may be wanted with the others."""
@@ -127,6 +130,9 @@ class Ending:
 
     def __init__(self, table: str) -> None:
         self._table = table
+
+    async def begin(self, connections: Iterable[Connection]) -> None:
+        """None is set aside."""
 
     def set_header(self, header: bytes) -> None:
         """No row is kept."""

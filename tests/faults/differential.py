@@ -71,6 +71,8 @@ class Run:
         arena = self._arena
         made = False
         for case in batch:
+            if arena.version < case.first:
+                continue
             if not made:
                 arena.define_for_many(case.ddl, case.table)
             try:

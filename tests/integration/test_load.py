@@ -432,3 +432,92 @@ def test_random_rows_are_stored_as_one_by_one(one_server: Databases, tmp_path: P
         assert sorted(loaded.dats[0].removeprefix(b"id,day,c,p\n")) == sorted(b"".join(rows[n - 1] for n in refused))
     corrected = b"id,day,c,p\n" + b"".join(b"%d,2024-01-01,ok,1\n" % (n + 1000) for n in refused)
     assert loader.run(write(tmp_path / "b", corrected), table="sharded", header="names").summary.exit_code == 0
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_rejects_are_in_a_table_too(loader: Loader, one_server: Databases, tmp_path: Path, concurrency: int) -> None:
+    """Of several files, and of no load that was not committed."""
+    columns = "load_id text, relation text, file text, line bigint, byte_offset bigint, data text, sqlstate text"
+    more = "message text, detail text, column_name text, shard text"
+    execute(one_server.oracle, f'CREATE TABLE "Bad rows" ({columns}, {more})')
+    a, b = write(tmp_path / "a.csv", "1,x,1\n2,x,no\n"), write(tmp_path / "b.csv", "3,x\n4,x,1\n1,x,1\n")
+    given: dict[str, Any] = {"table": "t", "reject_table": '"Bad rows"', "concurrency": concurrency}
+    failed = loader.run(a, b, after=("SELECT 1 / 0",), **given)
+    if concurrency == 1:
+        assert (failed.summary.exit_code, one_server.oracle_rows('SELECT * FROM "Bad rows"')) == (1, [])
+    execute(one_server.oracle, 'TRUNCATE t, "Bad rows"')
+    loaded = loader.run(a, b, **given)
+    assert loaded.counts == (5, 2, 3)
+    found = one_server.oracle_rows('SELECT load_id, relation, file, line, data, sqlstate FROM "Bad rows" ORDER BY 3, 4')
+    named = (loaded.summary.load_id, "public.t")
+    assert found == [
+        (*named, str(a), 2, "2,x,no\n", "22P02"),
+        (*named, str(b), 1, "3,x\n", "22P04"),
+        (*named, str(b), 3, "1,x,1\n", "23505"),
+    ]
+    missing = loader.run(a, table="t", reject_table="nowhere")
+    assert (missing.summary.exit_code, missing.error["sqlstate"], missing.summary.read) == (1, "42P01", 0)
+
+
+@pytest.mark.newest
+def test_rows_are_told_whatever_messages_the_session_wants(
+    loader: Loader, one_server: Databases, tmp_path: Path
+) -> None:
+    """What ON_ERROR passes over is told by notices alone."""
+    file = write(tmp_path / "a.csv", "1,x,1\n2,x,no\n3,x,1\n3,x,2\n")
+    loaded = loader.run(file, table="t", set={"client_min_messages": "warning"})
+    assert (loaded.counts, loaded.summary.dropped) == ((4, 2, 2), 0)
+
+
+@pytest.mark.newest
+def test_a_trigger_of_a_partition_changes_rows(loader: Loader, one_server: Databases, tmp_path: Path) -> None:
+    execute(
+        one_server.oracle,
+        """CREATE TABLE parted (id int, u int, v text NOT NULL, UNIQUE (id, u)) PARTITION BY RANGE (id);
+        CREATE TABLE part PARTITION OF parted FOR VALUES FROM (0) TO (100);
+        CREATE FUNCTION change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.v := 'changed'; RETURN NEW; END $$;
+        CREATE TRIGGER change BEFORE INSERT ON part FOR EACH ROW WHEN (NEW.v IS NOT NULL) EXECUTE FUNCTION change()""",
+    )
+    loaded = loader.run(write(tmp_path / "a.csv", "1,,x\n2,,\n3,,y\n"), table="parted")
+    assert (loaded.counts, loaded.summary.dropped) == ((3, 2, 1), 0)
+    assert stored_in(one_server, "parted") == [(1, None, "changed"), (3, None, "changed")]
+
+
+def stored_in(databases: Databases, table: str) -> list[tuple[Any, ...]]:
+    return databases.oracle_rows(f"SELECT * FROM {table} ORDER BY 1")
+
+
+@pytest.mark.newest
+def test_a_callback_that_fails_ends_a_large_load(loader: Loader, one_server: Databases, tmp_path: Path) -> None:
+    rows = ["1,x,no\n", *(f"{n},{'y' * 100},1\n" for n in range(10, 50_000))]
+
+    def fail(reject: Reject) -> None:
+        raise ValueError(f"line {reject.line}")
+
+    with pytest.raises(ValueError, match="line 1"):
+        loader.run(write(tmp_path / "a.csv", "".join(rows)), table="t", on_reject=fail, batch_rows=10)
+    assert stored(one_server) == []
+
+
+@pytest.mark.newest
+def test_batches_of_a_table_that_refers_to_itself(loader: Loader, one_server: Databases, tmp_path: Path) -> None:
+    """Of two rows of a key the first one is stored, whatever the batches."""
+    file = write(tmp_path / "a.csv", "1,\n2,1\n2,\n")
+    for batch_rows in (1, 100):
+        execute(one_server.oracle, "TRUNCATE child")
+        assert loader.run(file, table="child", batch_rows=batch_rows).counts == (3, 2, 1)
+        assert stored_in(one_server, "child") == [(1, None), (2, 1)]
+
+
+@pytest.mark.newest
+def test_a_role_that_may_not_look_into_the_own_schema_loads(
+    loader: Loader, one_server: Databases, tmp_path: Path
+) -> None:
+    execute(one_server.oracle, "CREATE SCHEMA IF NOT EXISTS shardproxy; DROP ROLE IF EXISTS limited")
+    execute(one_server.oracle, "CREATE ROLE limited LOGIN; GRANT INSERT, SELECT ON t TO limited")
+    try:
+        loader.target = {"to": one_server.oracle.replace("postgres@", "limited@")}
+        assert loader.run(write(tmp_path / "a.csv", "1,x,1\n"), table="t", analyze=False).counts == (1, 1, 0)
+    finally:
+        execute(one_server.oracle, "DROP OWNED BY limited; DROP ROLE limited")

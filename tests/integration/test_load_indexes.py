@@ -84,6 +84,7 @@ def test_indexes_are_as_they_were(loader: Loader, one_server: Databases, tmp_pat
     assert "index the Key is dropped: duplicates are found when it is made again" in loaded.summary.notes
 
 
+@pytest.mark.newest
 def test_files_of_an_import_are_several_transactions(loader: Loader, one_server: Databases, tmp_path: Path) -> None:
     """The indexes are dropped in the first one, and made again after the last, also where one fails."""
     dsn = one_server.oracle
@@ -112,6 +113,7 @@ def test_a_load_that_fails_has_dropped_nothing(loader: Loader, one_server: Datab
     assert (oids(dsn), journal(dsn)) == (kept, [])
 
 
+@pytest.mark.newest
 def test_duplicates_are_found_at_the_end(loader: Loader, one_server: Databases, tmp_path: Path) -> None:
     """The index stays in the journal, and is made when what is in its way has gone."""
     dsn = one_server.oracle
@@ -161,6 +163,7 @@ def kill(when: str, **options: Any) -> None:
     assert subprocess.run(command, check=False, timeout=60).returncode == 9
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("when", ["before making", "before completing"])
 def test_repair_after_a_kill(when: str, loader: Loader, one_server: Databases, tmp_path: Path) -> None:
     dsn = one_server.oracle
@@ -176,6 +179,7 @@ def test_repair_after_a_kill(when: str, loader: Loader, one_server: Databases, t
     assert journal(dsn) == []
 
 
+@pytest.mark.newest
 def test_the_next_load_repairs_too(loader: Loader, one_server: Databases, tmp_path: Path) -> None:
     dsn = one_server.oracle
     before = dump(one_server, dsn)
@@ -185,6 +189,7 @@ def test_the_next_load_repairs_too(loader: Loader, one_server: Databases, tmp_pa
     assert dump(one_server, dsn) == before
 
 
+@pytest.mark.newest
 def test_repair_waits_for_the_load_to_end(loader: Loader, one_server: Databases, tmp_path: Path) -> None:
     """While the load lives, so does its lock; a session that has dropped them and has not ended holds the table."""
     dsn = one_server.oracle

@@ -41,9 +41,12 @@ _FACTS: Final = """SELECT pg_catalog.json_build_object('kind', c.relkind,
    FROM pg_catalog.pg_index AS i WHERE i.indrelid = c.oid AND (i.indisunique OR i.indisexclusion)),
  'columns', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object('name', a.attname,
      'type', CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END::pg_catalog.int8, 'typmod', a.atttypmod,
-     'exact', l.collisdeterministic IS NOT false) ORDER BY a.attnum)
+     'exact', l.collisdeterministic IS NOT false,
+     'fresh', a.attidentity <> '' OR coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%', false))
+     ORDER BY a.attnum)
    FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
      LEFT JOIN pg_catalog.pg_collation AS l ON l.oid = a.attcollation
+     LEFT JOIN pg_catalog.pg_attrdef AS d ON (d.adrelid, d.adnum) = (a.attrelid, a.attnum)
    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''))::pg_catalog.text
 FROM pg_catalog.pg_class AS c WHERE c.oid = pg_catalog.to_regclass({name})"""
 
@@ -80,8 +83,9 @@ def judge(facts: dict[str, Any], loaded: Collection[str] | None) -> Spread:
         for column in facts["columns"]
         if column["type"] in NATIVE_TYPES and column["exact"] and column["name"] in loaded
     }
-    # Values that the server makes by itself for a whole key are nobody else's.
-    unique = [one for one in facts["unique"] or () if not one["plain"] or set(one["columns"]) & set(loaded)]
+    # A key of which one column counts up by itself is no other row's.
+    fresh = {column["name"] for column in facts["columns"] if column["fresh"]} - set(loaded)
+    unique = [one for one in facts["unique"] or () if not one["plain"] or not fresh & set(one["columns"])]
     if len(unique) > 1 or not all(one["plain"] for one in unique):
         return Spread(why="the table has more than one unique or exclusion constraint")
     if unique:

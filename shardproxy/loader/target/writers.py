@@ -35,8 +35,13 @@ TIMEOUT: Final = 30.0
 
 _PREPARED: Final = """SELECT gid FROM pg_prepared_xacts WHERE database = current_database() AND starts_with(gid, $1)"""
 
-_MADE: Final = """SELECT to_regclass('shardproxy.identity') IS NOT NULL
-  AND to_regclass('shardproxy.decisions') IS NOT NULL"""
+# Without to_regclass, which fails where the role may not use the schema: then it has prepared nothing.
+_MADE: Final = """SELECT count(*) = 2 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+  WHERE n.nspname = 'shardproxy' AND c.relname IN ('identity', 'decisions')
+    AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')"""
+
+_AWAKE: Final = """SELECT set_config('idle_session_timeout', '0', false) FROM pg_settings
+  WHERE name = 'idle_session_timeout'"""
 
 ALIVE: Final = 0x73687264_6C6F6164
 """Key of the advisory lock that loads share while they may prepare: the letters "shrdload"."""
@@ -92,6 +97,7 @@ async def alive(address: Address) -> AsyncIterator[None]:
     ended: that one has done so when it began.
     """
     async with control(address, TIMEOUT) as connection:
+        await connection.execute(_AWAKE)
         if await connection.fetchval(f"SELECT pg_try_advisory_lock({ALIVE})"):
             await _settle(connection, lambda transaction: True)
             await connection.execute(f"SELECT pg_advisory_lock_shared({ALIVE}), pg_advisory_unlock({ALIVE})")
