@@ -26,7 +26,7 @@ from shardproxy.routing.identifiers import quote_identifier
 from shardproxy.session.database import Database
 from shardproxy.shard import errors
 from shardproxy.shard.address import Address
-from shardproxy.shard.control import SETTINGS, session, translated
+from shardproxy.shard.control import AWAKE, SETTINGS, session, translated
 from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED, LOCK_NOT_AVAILABLE, OBJECT_IN_USE
 from shardproxy.transaction.decisions import SCHEMA_SQL, SETUP_LOCK
 
@@ -53,9 +53,6 @@ CREATE TABLE IF NOT EXISTS shardproxy.dropped_indexes (relation oid NOT NULL, in
   load text NOT NULL, table_name text NOT NULL, constraint_name text, tablespace text NOT NULL, made text,
   steps text[] NOT NULL,
   dropped timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(), error text, PRIMARY KEY (relation, name))"""
-
-_AWAKE: Final = """SELECT set_config('idle_session_timeout', '0', false) FROM pg_settings
-  WHERE name = 'idle_session_timeout'"""
 
 _INDEXES: Final = """SELECT n.oid, n.relname AS name, pg_get_indexdef(n.oid) AS made,
   coalesce(s.spcname, '') AS tablespace, format('%I.%I', m.nspname, n.relname) AS quoted,
@@ -175,7 +172,7 @@ async def _planned(connection: "Control", address: Address, table: Table, load_i
             hint="Load a partition with it: what is not part of an index of the whole table is dropped there.",
         )
     relation = found["oid"]
-    await connection.execute(_AWAKE)  # it holds the lock, and does nothing else while the rows are loaded
+    await connection.execute(AWAKE)  # it holds the lock, and does nothing else while the rows are loaded
     await lock(connection, relation, table.quoted)
     drops: list[str] = []
     notes: list[str] = []

@@ -32,7 +32,7 @@ from shardproxy.rejects.form import literal
 from shardproxy.session.database import Database
 from shardproxy.shard.address import Address
 from shardproxy.shard.connection import Connection
-from shardproxy.shard.control import SETTINGS, is_transient, session, translated
+from shardproxy.shard.control import AWAKE, SETTINGS, is_transient, session, translated
 from shardproxy.sqlstate import (
     FEATURE_NOT_SUPPORTED,
     LOCK_NOT_AVAILABLE,
@@ -57,9 +57,6 @@ AGAIN: Final = 0.1
 """Seconds between two attempts."""
 
 _SETTINGS: Final = {**SETTINGS, "application_name": "shardproxy load: journal"}
-
-_AWAKE: Final = """SELECT set_config('idle_session_timeout', '0', false) FROM pg_settings
-  WHERE name = 'idle_session_timeout'"""
 
 _LOCK: Final = "SELECT pg_try_advisory_lock(hashtextextended($1, 0))"
 
@@ -131,7 +128,7 @@ class Journal:
     async def _lock(self, connection: "Control") -> None:
         deadline = time.monotonic() + LOCK_PATIENCE
         with translated(self._address):
-            await connection.execute(_AWAKE)
+            await connection.execute(AWAKE)
             while not await connection.fetchval(_LOCK, "\n".join(self._key)):
                 if time.monotonic() > deadline:
                     raise PgError(

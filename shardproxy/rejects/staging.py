@@ -222,7 +222,7 @@ class Staging:
             chosen AS MATERIALIZED (SELECT * FROM judged WHERE "shardproxy nth" = 1 OR {upsert.without_key}),
             stored AS (INSERT INTO {target.quoted} ({names}) OVERRIDING SYSTEM VALUE
               SELECT {names} FROM chosen WHERE true ORDER BY {N}
-              {upsert.clause(target.quoted, target.columns)} AS updated)
+              {upsert.clause(target.quoted, target.name, target.columns)} AS updated)
             SELECT (SELECT pg_catalog.count(*) FROM judged), (SELECT pg_catalog.count(*) FROM chosen),
               pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE updated) FROM stored;
             SET CONSTRAINTS ALL IMMEDIATE"""
@@ -284,7 +284,7 @@ class Staging:
             columns=target.column_list,
             alias=ascii_identifier(target.name),
             where=f"AND ({target.where[len('WHERE') :]})" if target.where else "",
-            conflict=f"{self._upsert.clause(target.quoted, target.columns)} INTO shardproxy_updated"
+            conflict=f"{self._upsert.clause(target.quoted, target.name, target.columns)} INTO shardproxy_updated"
             if self._upsert
             else "",
             fatal=", ".join(f"'{one}'" for one in sorted(FATAL_CLASSES)),

@@ -45,17 +45,20 @@ class Upsert:
             return "false"
         return " OR ".join(f"{ascii_identifier(name)} IS NULL" for name in self.key)
 
-    def clause(self, table: str, columns: Sequence[str]) -> str:
-        """Return ON CONFLICT for rows of these columns, with RETURNING whether a row was updated; `table` is SQL."""
+    def clause(self, table: str, name: str, columns: Sequence[str]) -> str:
+        """Return ON CONFLICT for rows of these columns, with RETURNING whether a row was updated.
+
+        `table` is SQL, `name` the table's own, without its schema.
+        """
         names = [ascii_identifier(name) for name in columns if name not in self.fixed]
         action = f"UPDATE SET {', '.join(f'{name} = EXCLUDED.{name}' for name in names)}" if names else "NOTHING"
         # A row that was there has been locked before it was updated, and what took its place tells that.
-        updated = "xmax <> 0" if not self.partitioned else self._was_there(table)
+        updated = "xmax <> 0" if not self.partitioned else self._was_there(table, ascii_identifier(name))
         return f"ON CONFLICT ON CONSTRAINT {ascii_identifier(self.constraint)} DO {action} RETURNING {updated}"
 
-    def _was_there(self, table: str) -> str:
+    def _was_there(self, table: str, bare: str) -> str:
         """SQL for RETURNING, which sees the table as it was before the statement."""
-        pairs = [(f"o.{name}", f"{_bare(table)}.{name}") for name in map(ascii_identifier, self.key)]
+        pairs = [(f"o.{name}", f"{bare}.{name}") for name in map(ascii_identifier, self.key)]
         same = [
             f"{old} = {new}" if self.nulls_distinct else f"({old} = {new} OR {old} IS NULL AND {new} IS NULL)"
             for old, new in pairs
@@ -65,14 +68,3 @@ class Upsert:
     def may_leave_out(self, columns: Sequence[str]) -> bool:
         """Whether a row of these columns can be left out that one with the same key replaces."""
         return self.alone and all(one.issubset(columns) for one in self.checked)
-
-
-def _bare(table: str) -> str:
-    """Return a quoted name without its quoted schema, in which there may be dots."""
-    at = 0
-    quoted = False
-    for place, letter in enumerate(table):
-        quoted ^= letter == '"'
-        if letter == "." and not quoted:
-            at = place + 1
-    return table[at:]

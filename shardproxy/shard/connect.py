@@ -87,6 +87,15 @@ async def start(connection: Connection, parameters: Mapping[str, str]) -> None:
     stream.on_idle_data = None
     stream.write(encode.startup_message({**parameters, "user": address.user, "database": address.database}))
     await authenticate(stream, address.user, address.password)
+    await ready(connection)
+
+
+async def ready(connection: Connection) -> None:
+    """Read what comes after the authentication, up to the first ReadyForQuery. Raises the server's error.
+
+    Until then `stream.on_idle_data` must be None.
+    """
+    stream = connection.stream
     while True:
         message = await stream.message()
         if connection.asynchronous(message):

@@ -38,6 +38,10 @@ SETTINGS = {
     "default_transaction_read_only": "off",
 }
 
+AWAKE: Final = """SELECT set_config('idle_session_timeout', '0', false) FROM pg_settings
+  WHERE name = 'idle_session_timeout'"""
+"""For a session that holds a lock and does nothing else meanwhile; the setting is there from version 14 on."""
+
 CLOSE_TIMEOUT = 1.0
 RETRY_FIRST, RETRY_MOST = 0.05, 1.0
 """Seconds between attempts to reach an unreachable shard: doubled from the first to the most."""

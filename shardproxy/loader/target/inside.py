@@ -12,9 +12,10 @@ from shardproxy.session.cancel import CancelKeys
 from shardproxy.session.database import Database
 from shardproxy.session.login import Identity
 from shardproxy.session.session import Session
+from shardproxy.shard.connect import ready
 from shardproxy.shard.connection import Connection
-from shardproxy.wire import decode, encode
-from shardproxy.wire.constants import B, frontend_limit
+from shardproxy.wire import encode
+from shardproxy.wire.constants import frontend_limit
 from shardproxy.wire.framing import FrameReader
 
 PROTOCOL: Final = (3, 0)
@@ -39,9 +40,10 @@ async def connect(database: Database, settings: Mapping[str, str]) -> AsyncItera
     await loop.connect_accepted_socket(lambda: Stream(FrameReader(frontend_limit), accept), theirs)
     _, stream = await loop.create_connection(lambda: Stream(FrameReader()), sock=ours)
     connection = Connection(address, stream, _stands)
+    stream.on_idle_data = None
     begun = False
     try:
-        await _begun(connection)
+        await ready(connection)
         begun = True
         yield connection
     finally:
@@ -69,23 +71,6 @@ async def _serve(stream: Stream, session: Session) -> None:
         stream.write(encode.error_response(error.fields))
     finally:
         stream.close()
-
-
-async def _begun(connection: Connection) -> None:
-    """Read up to the first ReadyForQuery."""
-    stream = connection.stream
-    stream.on_idle_data = None
-    while True:
-        message = await stream.message()
-        if connection.asynchronous(message):
-            continue
-        if message.type == B.ERROR_RESPONSE:
-            raise PgError.from_fields(decode.fields(message.payload))
-        if message.type == B.BACKEND_KEY_DATA:
-            connection.pid, connection.secret = decode.backend_key_data(message.payload)
-        elif message.type == B.READY_FOR_QUERY:
-            stream.on_idle_data = connection.idle_data
-            return
 
 
 async def _stands() -> bool:

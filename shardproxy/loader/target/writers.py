@@ -16,7 +16,7 @@ from shardproxy.config import Database as DatabaseConfig
 from shardproxy.errors import PgError
 from shardproxy.session.database import Database
 from shardproxy.shard.address import Address
-from shardproxy.shard.control import control
+from shardproxy.shard.control import AWAKE, control
 from shardproxy.transaction.coordinator import Coordinator
 from shardproxy.transaction.decisions import arbitrate
 from shardproxy.transaction.fence import finish
@@ -39,9 +39,6 @@ _PREPARED: Final = """SELECT gid FROM pg_prepared_xacts WHERE database = current
 _MADE: Final = """SELECT count(*) = 2 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
   WHERE n.nspname = 'shardproxy' AND c.relname IN ('identity', 'decisions')
     AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')"""
-
-_AWAKE: Final = """SELECT set_config('idle_session_timeout', '0', false) FROM pg_settings
-  WHERE name = 'idle_session_timeout'"""
 
 ALIVE: Final = 0x73687264_6C6F6164
 """Key of the advisory lock that loads share while they may prepare: the letters "shrdload"."""
@@ -97,7 +94,7 @@ async def alive(address: Address) -> AsyncIterator[None]:
     ended: that one has done so when it began.
     """
     async with control(address, TIMEOUT) as connection:
-        await connection.execute(_AWAKE)
+        await connection.execute(AWAKE)
         if await connection.fetchval(f"SELECT pg_try_advisory_lock({ALIVE})"):
             await _settle(connection, lambda transaction: True)
             await connection.execute(f"SELECT pg_advisory_lock_shared({ALIVE}), pg_advisory_unlock({ALIVE})")
