@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Final
 
 from shardproxy.config.names import parse_relation
 from shardproxy.errors import PgError
@@ -13,18 +12,12 @@ from shardproxy.loader.origins import Origins
 from shardproxy.loader.summary import Summary
 from shardproxy.loader.target.table import Table
 from shardproxy.rejects.files import RejectFiles
+from shardproxy.rejects.held import Held
 from shardproxy.rejects.limits import RejectLimit
 from shardproxy.rejects.reject import Reject
 from shardproxy.rejects.table import check, insert
 from shardproxy.routing.identifiers import ascii_name
 from shardproxy.shard.connection import Connection
-
-HELD_BYTES: Final = 8 << 20
-"""Bytes of rejects that are kept to be written in the order of the input; of more, so many at a time."""
-
-REJECT_BYTES: Final = 1000
-"""What a reject takes besides its row, about."""
-
 
 OnCopied = Callable[[Iterable[Connection], Sequence[str]], Awaitable[None]]
 
@@ -52,8 +45,7 @@ class Aside:
         self._in_table = None if given is None else ascii_name(*parse_relation(given))
         self._files: dict[bytes, RejectFiles] = {}
         self._current: RejectFiles | None = None
-        self._held: list[Reject] = []
-        self._held_bytes = 0
+        self._held = Held()
         self._judged = 0
         self._kept = 0  # files of rejects of what is committed
         self.copying: OneCopy | None = None
@@ -115,20 +107,16 @@ class Aside:
             for reject in rejects:
                 self._on_reject(reject)
         summary.set_aside += len(rejects)
-        self._held += rejects
-        self._held_bytes += sum(len(one.row) + REJECT_BYTES for one in rejects)
-        if self._held_bytes > HELD_BYTES:
+        self._held.add(rejects)
+        if self._held.full:
             self._write()
         last = max(rejects, key=lambda one: one.offset)
         sample = f"{last.file}, line {last.line}: {last.sqlstate}: {last.message}"
         self._limit.check(self._judged, summary.set_aside, sample=sample, hint=last.hint)
 
     def _write(self) -> None:
-        if self._held:
-            assert self._current is not None
-            self._current.write(sorted(self._held, key=lambda one: one.offset))
-        self._held.clear()
-        self._held_bytes = 0
+        if self._current is not None:
+            self._held.write(self._current)
 
     def close(self) -> None:
         """Have all of it on the disk, before what is stored is committed."""
@@ -148,8 +136,7 @@ class Aside:
 
     def discard(self) -> None:
         """What was not kept was not loaded: remove the files."""
-        self._held.clear()
-        self._held_bytes = 0
+        self._held.discard()
         for files in self._files.values():
             files.discard()
         self._files.clear()

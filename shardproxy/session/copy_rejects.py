@@ -10,6 +10,7 @@ from shardproxy.config.model import Load
 from shardproxy.config.names import parse_relation
 from shardproxy.errors import PgError
 from shardproxy.rejects.files import RejectFiles
+from shardproxy.rejects.held import Held
 from shardproxy.rejects.hints import common
 from shardproxy.rejects.limits import RejectLimit
 from shardproxy.rejects.reject import Reject
@@ -20,12 +21,6 @@ from shardproxy.routing.identifiers import ascii_name
 from shardproxy.session.copy_verify import Spread
 from shardproxy.shard.connection import Connection
 from shardproxy.sqlstate import OBJECT_NOT_IN_PREREQUISITE_STATE, WARNING
-
-HELD_BYTES: Final = 8 << 20
-"""Bytes of rejects that are kept until the end, to be written in the order of the input; of more, so many at a time."""
-
-REJECT_BYTES: Final = 1000
-"""What a reject takes besides its row, about."""
 
 HINTS: Final = 100
 """Different hints that are counted."""
@@ -72,9 +67,8 @@ class FileSink:
         self._in_table = None if load.reject_table is None else ascii_name(*parse_relation(load.reject_table))
         self._warn = warn
         self._read = self._rejected = 0
-        self._held: list[Reject] = []
+        self._held = Held()
         self._hints: Counter[str] = Counter()
-        self._held_bytes = 0
 
     def set_header(self, header: bytes) -> None:
         """The file of rejects begins with it, too."""
@@ -89,10 +83,9 @@ class FileSink:
         self._read += rows
         self._rejected += len(rejects)
         if rejects:
-            self._held += rejects
-            self._held_bytes += sum(len(one.row) + REJECT_BYTES for one in rejects)
-            if self._held_bytes > HELD_BYTES:
-                self._write()
+            self._held.add(rejects)
+            if self._held.full:
+                self._held.write(self._files)
             last = max(rejects, key=lambda one: one.line)
             sample = f"line {last.line}: {last.sqlstate}: {last.message}"
             for one in rejects:
@@ -107,14 +100,9 @@ class FileSink:
     def passed(self, offset: int) -> None:
         """Nothing else is kept of the client's data."""
 
-    def _write(self) -> None:
-        self._files.write(sorted(self._held, key=lambda one: one.offset))
-        self._held.clear()
-        self._held_bytes = 0
-
     async def finish(self, connections: Iterable[Connection]) -> int:
         """Have the files on the disk, and tell the client of them."""
-        self._write()
+        self._held.write(self._files)
         self._files.close()
         if self._in_table is not None:
             place = self._place
@@ -139,10 +127,7 @@ class FileSink:
 
     def discard(self) -> None:
         """Remove the files."""
-        for reject in self._held:
-            if reject.rest is not None:
-                reject.rest.close()
-        self._held.clear()
+        self._held.discard()
         self._files.discard()
 
 
