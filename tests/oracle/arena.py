@@ -4,9 +4,10 @@ The proxy goes first. Where it refuses a statement as documented, PostgreSQL get
 both sides are in the same state after it.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import psycopg
 
@@ -19,6 +20,8 @@ from tests.support.databases import Databases, Servers
 from tests.support.proxy import Proxy
 from tests.support.rawclient import RawClient
 
+CRASHING = 0.5  # seconds after which a server has ended all connections
+RESTART = 30.0  # seconds that a server may take after a crash
 FAILS = encode.query(b"SELECT 1/0")
 CLEAN = (
     "DO $$ DECLARE s text; BEGIN FOR s IN SELECT quote_ident(nspname) FROM pg_namespace"
@@ -44,14 +47,36 @@ class Arena:
         self._placed = placed
         self.proxied = proxy.dsn()
         self._stack = stack
-        self.oracle, *self.shards = [
-            stack.enter_context(psycopg.connect(dsn, autocommit=True)) for dsn in (databases.oracle, *databases.shards)
-        ]
+        self.oracle, *self.shards = self._connected()
         self.statements = 0
         self.accepted = 0  # by PostgreSQL
         self.refused: Counter[str] = Counter()
         self.known: Counter[str] = Counter()
         self.other_rows = 0  # a LIMIT without ORDER BY has given others of the rows than PostgreSQL's
+
+    def _connected(self) -> list[psycopg.Connection]:
+        dsns = (self.databases.oracle, *self.databases.shards)
+        return [self._stack.enter_context(psycopg.connect(dsn, autocommit=True)) for dsn in dsns]
+
+    def has_crashed(self) -> bool:
+        """Whether the server has crashed, of which the end of a connection is the first sign; then it has restarted."""
+        until = time.monotonic() + CRASHING
+        while not self.oracle.broken:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.01)
+            with suppress(psycopg.OperationalError):
+                self.oracle.execute("SELECT 1")
+        until = time.monotonic() + RESTART
+        while True:
+            try:
+                self.oracle, *self.shards = self._connected()
+            except psycopg.OperationalError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.05)
+            else:
+                return True
 
     @classmethod
     @contextmanager
