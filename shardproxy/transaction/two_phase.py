@@ -198,8 +198,11 @@ class TwoPhaseCommit:
         # The deferred triggers first, under the client's role; the decision is written under the dsn's own.
         # Whatever the client asked of its own durability, the others rely on the anchor's commit.
         durable = "; SET LOCAL synchronous_commit = 'on'" if anchor.answer.asynchronous else ""
-        sql = f"SET CONSTRAINTS ALL IMMEDIATE; SET LOCAL ROLE NONE{durable}"
-        await in_time(anchor.connection, anchor.connection.execute(sql), self._limits.prepare, "prepare")
+        connection = anchor.connection
+        changed = connection.parameters.get("session_authorization") != connection.address.user
+        own = "SET LOCAL SESSION AUTHORIZATION DEFAULT; " if changed else ""
+        sql = f"SET CONSTRAINTS ALL IMMEDIATE; {own}SET LOCAL ROLE NONE{durable}"
+        await in_time(connection, anchor.connection.execute(sql), self._limits.prepare, "prepare")
 
     async def _prepare_one(self, one: Participant) -> None:
         try:

@@ -274,3 +274,22 @@ def test_update_of_pg_settings_is_for_every_shard(twin: Twin) -> None:
     twin.compare(UPDATE_SETTINGS.replace("11s", "nonsense"), *shown)
     [reply] = twin.proxied(UPDATE_SETTINGS.replace("WHERE", "FROM ref WHERE"))
     assert reply.errors[0]["C"] == "0A000"
+
+
+@pytest.mark.parametrize("change", ["SET SESSION AUTHORIZATION lesser", "SET LOCAL SESSION AUTHORIZATION lesser"])
+def test_a_change_of_the_session_user_commits_on_several_shards(
+    servers18: Servers, run_proxy: RunProxy, change: str
+) -> None:
+    """The decision was refused to the other user when the transaction was to commit (42501)."""
+    with Twin.open(servers18, run_proxy, commit="two-phase") as twin:
+        execute(twin.databases.oracle, "DROP ROLE IF EXISTS lesser")
+        execute(twin.databases.oracle, "CREATE ROLE lesser")
+        twin.databases.execute("GRANT ALL ON t TO lesser")
+        try:
+            inserts = [f"INSERT INTO t VALUES ({key}, 'x')" for key in range(1001, 1009)]
+            users = "SELECT session_user, current_user"
+            twin.compare("BEGIN", change, *inserts, "COMMIT", users, "RESET SESSION AUTHORIZATION", users)
+            assert sum(map(len, twin.databases.rows("SELECT FROM t WHERE a > 1000"))) == 8
+        finally:
+            twin.databases.execute("REVOKE ALL ON t FROM lesser")
+            execute(twin.databases.oracle, "DROP ROLE lesser")

@@ -166,7 +166,8 @@ async def test_sessions_of_other_roles_and_settings(shards18: Shards) -> None:
     try:
         coordinator = shards18.coordinator()
         insert = "INSERT INTO t VALUES ({}); SET DateStyle = 'German'; SET extra_float_digits = -15"
-        for number, role in enumerate(("SET LOCAL ROLE twophase_low", "SET ROLE twophase_low")):
+        roles = ("SET LOCAL ROLE twophase_low", "SET ROLE twophase_low", "SET SESSION AUTHORIZATION twophase_low")
+        for number, role in enumerate(roles):
             connections = await shards18.begin(*[f"{role}; {insert.format(number)}"] * 3)
             assert await coordinator.commit(connections) == []
             assert shards18.counts(number) == [1, 1, 1]

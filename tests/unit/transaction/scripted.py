@@ -71,6 +71,7 @@ class Shard:
     usable: bool = True
     status: int = ord("T")
     sent: list[str] = field(default_factory=list)
+    parameters: dict[str, str] = field(default_factory=lambda: {"session_authorization": "app"})
 
     @property
     def name(self) -> str:
