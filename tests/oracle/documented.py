@@ -35,6 +35,9 @@ REFUSALS = (
     Refusal("tables on different shards", r"^\".*\" and \".*\" lie on different shards$"),
     Refusal("UPDATE or DELETE over several shards", r"^(UPDATE|DELETE) of sharded table .* is not bound to one shard$"),
     Refusal("UPDATE of a key", r"sets key column .* of sharded table"),
+    Refusal(
+        "UPDATE of a reference table's key before 18", r"sets key column .* of reference table .* before PostgreSQL 18$"
+    ),
     Refusal("INSERT of rows for several shards", r"^INSERT into sharded table .* has rows for \d shards$"),
     Refusal("INSERT … SELECT into a sharded table", r"^INSERT ... SELECT into sharded table"),
     Refusal("INSERT with OVERRIDING USER VALUE", r"^INSERT with OVERRIDING USER VALUE into sharded table"),
