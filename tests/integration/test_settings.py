@@ -204,7 +204,7 @@ def test_a_connection_in_place_of_a_lost_one_tells_no_defaults(twin: Twin) -> No
         for step in ("SET search_path = public, pg_catalog", *LOOK_UPS):
             assert client.query(step).error is None
         twin.databases.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'",
             oracle=False,
         )
