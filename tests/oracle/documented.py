@@ -95,7 +95,7 @@ def _rows_before(_: Step, ours: Sequence[Item], theirs: Sequence[Item]) -> bool:
     here, there = error(ours), error(theirs)
     if here is None or there is None or without(without(ours, "D"), "E") != without(without(theirs, "D"), "E"):
         return False
-    return here == there or (here["C"] == there["C"] and here["C"].startswith("22"))
+    return here == there or (here["C"].startswith("22") and there["C"].startswith("22"))
 
 
 def _another_row(step: Step, ours: Sequence[Item], theirs: Sequence[Item]) -> bool:
