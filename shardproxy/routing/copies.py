@@ -17,6 +17,8 @@ from shardproxy.routing.refusals import copies_differ, read_elsewhere, refused
 from shardproxy.routing.resolved import Context, ParamValue, Resolved, Tables, in_turn
 from shardproxy.routing.written import Trigger, Written
 from shardproxy.sql import (
+    CAST,
+    TIMELESS,
     Const,
     CopyFrom,
     Default,
@@ -54,11 +56,11 @@ MERGE_RETURNING: Final = 17
 _MOMENT: Final = re.compile(rb"(?<![a-z])(now|today|tomorrow|yesterday)(?![a-z])", re.IGNORECASE)
 """What a date or a time may be spelled as that depends on when it is read."""
 
-_CAST: Final = re.compile(r"::|\b(cast|date|time|timestamp|timestamptz|timetz)\b", re.IGNORECASE)
-"""What may make a date or a time of a string that is no column's value."""
-
 _BY_OID: Final = frozenset({2202, 2203, 2204, 2205, 2206, 3734, 3769, 4089, 4096, 4191})
 """regproc and its kin: the same name has another OID on each shard."""
+
+_TEXTS: Final = frozenset({19, 25, 1042, 1043})
+"""name, text, char(n), varchar(n): their binary form is the text."""
 
 _ORDERLESS: Final = frozenset({"bit_and", "bit_or", "bool_and", "bool_or", "count", "every", "max", "min"})
 """Aggregates whose result does not depend on the order of rows, whatever their type."""
@@ -147,8 +149,12 @@ def varying(
     other = [why for why in statement.varying if moments or why not in statement.moments]
     if other:
         return other[0]
-    # Of a moment's constant each shard may have its own: DEFAULT 'now' was read when the table was made.
     columns = () if context.written is None else context.written.columns
+    dates = {column.name for column in columns if column.is_date}
+    read = next((why for why, column in statement.readings if column not in dates), None)
+    if read is not None:
+        return read
+    # Of a moment's constant each shard may have its own: DEFAULT 'now' was read when the table was made.
     moments_kept = {column.name for column in columns if column.moves and column.default is not None}
     computed = sorted(defaulted(statement, table) - (table.defaults.keys() - moments_kept))
     if computed:
@@ -167,8 +173,9 @@ def _called(statement: Change | Select | CopyFrom, context: Context) -> frozense
 
 
 def _takes_moments(statement: Change | Select | CopyFrom, written: Written) -> bool:
-    """Whether a string may be read as a date or a time."""
-    return any(column.moves for column in written.columns) or _CAST.search(statement.text) is not None
+    """Whether a constant or a parameter may be read as a date or a time: to be stored, for a function, by a cast."""
+    casts = any(name.startswith(CAST) and name.removeprefix(CAST) not in TIMELESS for name in statement.operators)
+    return casts or bool(statement.functions) or any(column.moves for column in written.columns)
 
 
 def _moving(statement: Change, params: Sequence[ParamValue], written: Written) -> str | None:
@@ -176,9 +183,13 @@ def _moving(statement: Change, params: Sequence[ParamValue], written: Written) -
     for value in params:
         if value.oid in _BY_OID:
             return "a parameter that is an OID"
-        if moments and value.format == 0 and value.value is not None and _MOMENT.search(value.value):
+        if moments and _is_text(value) and value.value is not None and _MOMENT.search(value.value):
             return "a parameter that may mean a moment"
     return None
+
+
+def _is_text(value: ParamValue) -> bool:
+    return value.format == 0 or value.oid in _TEXTS
 
 
 def _triggered(statement: Change, written: Written) -> str | None:

@@ -19,7 +19,25 @@ _SENDS: Final = {
     1184: "timestamptz_send",
     1186: "interval_send",
     1266: "timetz_send",
-    **dict.fromkeys((791, 1021, 1022, 1115, 1182, 1185, 1187, 1270), "array_send"),
+    **dict.fromkeys(
+        (
+            791,
+            1021,
+            1022,
+            1115,
+            1182,
+            1185,
+            1187,
+            1270,
+            3909,
+            3911,
+            3913,
+            6152,
+            6153,
+            6155,
+        ),
+        "array_send",
+    ),
     **dict.fromkeys((3908, 3910, 3912), "range_send"),
     **dict.fromkeys((4533, 4534, 4535), "multirange_send"),
 }
@@ -29,8 +47,9 @@ the function that gives a value's binary form, which does not."""
 
 _MOVING: Final = frozenset({
     1082, 1083, 1114, 1184, 1266, 1115, 1182, 1183, 1185, 1270, 3908, 3909, 3910, 3911, 3912, 3913, 4533, 4534, 4535,
+    6152, 6153, 6155,
 })  # fmt: skip
-"""date, time and timestamp with or without time zone, their arrays, ranges and multiranges."""
+"""date, time and timestamp with or without time zone, their ranges and multiranges, and arrays of all these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +69,11 @@ class WrittenColumn:
     def moves(self) -> bool:
         """Whether its text may depend on when it is read: 'now'."""
         return self.composed or self.type in _MOVING
+
+    @property
+    def is_date(self) -> bool:
+        """Whether it holds dates or times as such, so that reading them again gives the same at any time."""
+        return self.type in _MOVING
 
     @property
     def send(self) -> str | None:

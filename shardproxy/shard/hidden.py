@@ -8,29 +8,36 @@ from collections.abc import Sequence
 from typing import Final
 
 from shardproxy.routing.hidden import Hidden
-from shardproxy.sql import CAST, FunctionName
+from shardproxy.sql import ATTRIBUTE, CAST, FunctionName
 
 _KINDS: Final = ("operator", "attribute", "assigned")
 
 # An extension's operators are immutable as a rule, so the answer is short. A function that is immutable may have a
-# default that is not. An attribute's argument is a row of any type.
-HIDDEN: Final = f"""(WITH own(kind, called, function) AS (
+# default that is not. The attribute of a table is a function of its row, (x).f one of whatever x is. A cast WITH INOUT
+# calls the type's input function, which matters where a text may mean a moment: dates, and what is made of others.
+HIDDEN: Final = f"""(WITH cast_(target, name, function, context) AS (
+  SELECT t.oid, t.typname::pg_catalog.text,
+    CASE WHEN c.castmethod OPERATOR(pg_catalog.=) 'i' THEN t.typinput::pg_catalog.oid ELSE c.castfunc END, c.castcontext
+  FROM pg_catalog.pg_cast AS c JOIN pg_catalog.pg_type AS t ON t.oid OPERATOR(pg_catalog.=) c.casttarget
+  WHERE c.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid AND NOT (c.castmethod OPERATOR(pg_catalog.=) 'i'
+    AND t.typtype OPERATOR(pg_catalog.<>) ALL (ARRAY['c', 'd', 'm', 'r']::pg_catalog."char"[])
+    AND t.typcategory OPERATOR(pg_catalog.<>) ALL (ARRAY['A', 'D']::pg_catalog."char"[]))
+), own(kind, called, function) AS (
   SELECT 'operator', o.oprname::pg_catalog.text, o.oprcode::pg_catalog.oid FROM pg_catalog.pg_operator AS o
   WHERE o.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
   UNION ALL
-  SELECT 'operator', pg_catalog.concat('{CAST}', t.typname), c.castfunc FROM pg_catalog.pg_cast AS c
-  JOIN pg_catalog.pg_type AS t ON t.oid OPERATOR(pg_catalog.=) c.casttarget
-  WHERE c.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
+  SELECT 'operator', pg_catalog.concat('{CAST}', c.name), c.function FROM cast_ AS c
   UNION ALL
-  SELECT 'assigned', type.oid::pg_catalog.text, c.castfunc FROM pg_catalog.pg_cast AS c
-  JOIN pg_catalog.pg_type AS t ON t.oid OPERATOR(pg_catalog.=) c.casttarget
+  SELECT 'assigned', type.oid::pg_catalog.text, c.function FROM cast_ AS c
+  JOIN pg_catalog.pg_type AS t ON t.oid OPERATOR(pg_catalog.=) c.target
   CROSS JOIN LATERAL (VALUES (t.oid), (t.typarray)) AS type(oid)
-  WHERE c.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid AND c.castcontext OPERATOR(pg_catalog.<>) 'e'
+  WHERE c.context OPERATOR(pg_catalog.<>) 'e'
   UNION ALL
-  SELECT 'attribute', p.proname::pg_catalog.text, p.oid FROM pg_catalog.pg_proc AS p
+  SELECT kind.name, pg_catalog.concat(kind.prefix, p.proname), p.oid FROM pg_catalog.pg_proc AS p
   JOIN pg_catalog.pg_type AS t ON t.oid OPERATOR(pg_catalog.=) p.proargtypes[0]
+  JOIN (VALUES ('attribute', '', true), ('operator', '{ATTRIBUTE}', false)) AS kind(name, prefix, of_rows)
+    ON NOT kind.of_rows OR t.typtype OPERATOR(pg_catalog.=) ANY (ARRAY['c', 'd', 'p']::pg_catalog."char"[])
   WHERE p.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
-    AND t.typtype OPERATOR(pg_catalog.=) ANY (ARRAY['c', 'd', 'p']::pg_catalog."char"[])
     AND p.pronargs OPERATOR(pg_catalog.-) p.pronargdefaults OPERATOR(pg_catalog.<=) 1
 )
 SELECT COALESCE(pg_catalog.json_agg(DISTINCT

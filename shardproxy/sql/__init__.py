@@ -28,6 +28,7 @@ from shardproxy.sql.facts import (
     Value,
     tables_in,
 )
+from shardproxy.sql.moments import TIMELESS
 from shardproxy.sql.objects import ColumnRename, Object, Role
 from shardproxy.sql.own import SCHEMA, in_path
 from shardproxy.sql.parse import ParseFailed
@@ -73,14 +74,16 @@ from shardproxy.sql.statements import (
     Update,
     Utility,
 )
-from shardproxy.sql.walk import CAST
+from shardproxy.sql.walk import ATTRIBUTE, CAST
 
 __all__ = [
+    "ATTRIBUTE",
     "CAST",
     "DEFAULT_OF_TYPE",
     "HOLDING",
     "SCHEMA",
     "SNAPSHOT",
+    "TIMELESS",
     "Base",
     "Begin",
     "Binding",

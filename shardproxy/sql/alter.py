@@ -36,7 +36,7 @@ def _rewrite(command: Node) -> Rewrite | None:
     names = [part["String"]["sval"] for part in definition["typeName"].get("names", ())]
     varying = [f"function {name}()" for schema, name in sorted(found.functions, key=str)
                if schema not in {None, "pg_catalog"} or name not in IMMUTABLE]  # fmt: skip
-    varying += [*found.varying, *found.moments]
+    varying += [*found.varying, *found.moments, *(why for why, _ in found.readings)]
     if command["subtype"] == "AT_AddColumn":
         kinds = {item["Constraint"]["contype"] for item in definition.get("constraints", ())}
         if "CONSTR_IDENTITY" in kinds or (len(names) == 1 and names[0] in _SERIAL):

@@ -5,6 +5,7 @@ from enum import Enum
 from typing import ClassVar
 
 from shardproxy.sql.facts import FunctionName, Lock, TableRef
+from shardproxy.sql.moments import Reading
 
 
 class Kind(Enum):
@@ -58,12 +59,14 @@ class Base:
     attributes: frozenset[str] = frozenset()
     """Names that follow a dot: columns, or functions in functional notation (`t.count` is `count(t)`)."""
     operators: frozenset[str] = frozenset()
-    """Operators, and types that are cast to (`::integer`), without their schemas; those that the syntax implies are not
-    there."""
+    """Operators, types that are cast to (`::integer`) and attributes of expressions (`.x`), without their schemas;
+    those that the syntax implies are not there."""
     varying: tuple[str, ...] = ()
     """What may give another result on each shard, functions aside: LIMIT without a total order, 'now'."""
     moments: tuple[str, ...] = ()
     """Those of `varying` that count only where a string is read as a date or a time."""
+    readings: tuple[Reading, ...] = ()
+    """What may read a string as a date or a time that no constant and no parameter has."""
     params: tuple[tuple[int, int], ...] = ()
     """Each parameter's number and how often it occurs."""
     locks: frozenset[Lock] = frozenset()

@@ -83,6 +83,7 @@ def _inside(statement: Statement) -> Seen:
         "operators": statement.operators,
         "varying": (),
         "moments": (),
+        "readings": (),
         "params": statement.params,
         "locks": statement.locks,
     }

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypedDict
 
 from shardproxy.sql.facts import FunctionName, Lock, TableRef
+from shardproxy.sql.moments import Reading, readings
 from shardproxy.sql.parse import Node
 
 _MODIFYING: Final = {"InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"}
@@ -32,6 +33,9 @@ _SYSTEM_COLUMNS: Final = {"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"}
 CAST: Final = "::"
 """What stands before the name of a type in `operators`."""
 
+ATTRIBUTE: Final = "."
+"""What stands there before the name of an attribute of an expression: `(x).f` may be `f(x)`, whatever x is."""
+
 Scope = frozenset[str]
 Role = Literal["read", "write"]
 Pending = list[tuple[Any, Scope, Role]]
@@ -51,6 +55,7 @@ class Found:
     """LIMIT and DISTINCT ON of all levels: each may choose other rows on each shard."""
     varying: dict[str, None] = field(default_factory=dict)
     moments: dict[str, None] = field(default_factory=dict)
+    readings: dict[Reading, None] = field(default_factory=dict)
     queries: bool = False
     """There are sub-selects in expressions, or WITH."""
     locks: set[Lock] = field(default_factory=set)
@@ -72,6 +77,7 @@ class Seen(TypedDict):
     operators: frozenset[str]
     varying: tuple[str, ...]
     moments: tuple[str, ...]
+    readings: tuple[Reading, ...]
     params: tuple[tuple[int, int], ...]
     locks: frozenset[Lock]
 
@@ -85,6 +91,7 @@ def seen(found: Found) -> Seen:
         "operators": frozenset(found.operators),
         "varying": (*found.varying, *found.moments, *(+found.limits)),
         "moments": tuple(found.moments),
+        "readings": tuple(found.readings),
         "params": tuple(sorted(found.params.items())),
         "locks": frozenset(found.locks),
     }
@@ -246,7 +253,10 @@ def _facts(found: Found, node: Node) -> None:
         found.params[node["ParamRef"].get("number", 0)] += 1
     elif "A_Indirection" in node:
         steps = node["A_Indirection"].get("indirection", ())
-        found.attributes.update(step["String"]["sval"] for step in steps if "String" in step)
+        names = [step["String"]["sval"] for step in steps if "String" in step]
+        found.attributes.update(names)
+        found.operators.update(ATTRIBUTE + name for name in names)
+        found.readings.update(dict.fromkeys(readings(node)))
     elif "A_Expr" in node:
         found.operators.add(node["A_Expr"]["name"][-1]["String"]["sval"])
     elif "SubLink" in node:
@@ -257,6 +267,7 @@ def _facts(found: Found, node: Node) -> None:
         found.operators.add(CAST + name)
         if name.startswith("reg"):
             found.varying[f"a cast to {name}"] = None
+        found.readings.update(dict.fromkeys(readings(node)))
     elif "RangeTableSample" in node:
         found.varying["TABLESAMPLE"] = None
     elif "limitOption" in node:
@@ -265,6 +276,7 @@ def _facts(found: Found, node: Node) -> None:
         if any(item for item in node.get("distinctClause", ())):
             found.limits["DISTINCT ON"] += 1
     else:
+        found.readings.update(dict.fromkeys(readings(node)))
         for name, spelled in _AGGREGATES.items():
             if name in node:
                 found.aggregate_syntax[spelled] = None

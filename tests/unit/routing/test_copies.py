@@ -32,6 +32,8 @@ SAME = [
     "INSERT INTO ref2 VALUES (1, 'x'), ($1, lower('X'))",
     "INSERT INTO ref2 SELECT g, 'x' FROM generate_series(1, 5) AS g",
     "INSERT INTO ref2 VALUES (1, 'now or never')",
+    "INSERT INTO ref2 VALUES (1, '2020-01-01'::date::text || $1::date || ARRAY['2020-01-01', $2]::date[])",
+    "UPDATE ref2 SET name = id::text || name::varchar(5) || interval '1 day' WHERE id = 1",
     "UPDATE ref2 SET name = name || $1 WHERE id = $2",
     "UPDATE ref2 AS r SET name = 'x' WHERE r.id = 1 AND name = 'y'",
     "UPDATE ref2 SET id = 7 WHERE id = 1",
@@ -50,6 +52,19 @@ COMPUTED = [
     "INSERT INTO ref2 VALUES (nextval('s'), 'x')",
     "INSERT INTO ref2 VALUES (1, 'now'::timestamptz::text)",
     "INSERT INTO ref2 VALUES (1, 'ref'::regclass::text)",
+    "UPDATE ref2 SET name = ('n' || 'ow')::date::text WHERE id = 1",
+    "UPDATE ref2 SET name = CAST(name || 'w' AS pg_catalog.timestamptz)::text WHERE id = 1",
+    "UPDATE ref2 SET name = $1::text::time::text WHERE id = 1",
+    "UPDATE ref2 SET name = name::some_domain::text WHERE id = 1",
+    "UPDATE ref2 SET name = ROW(name, 1)::pair::text WHERE id = 1",
+    "UPDATE ref2 SET name = ARRAY[name]::date[]::text WHERE id = 1",
+    "UPDATE ref2 SET name = (name || 'w').date::text WHERE id = 1",
+    "UPDATE ref2 SET name = JSON_VALUE(name, '$' RETURNING timestamp)::text WHERE id = 1",
+    "INSERT INTO ref2 SELECT 1, d::text FROM XMLTABLE('/a' PASSING $1 COLUMNS d date PATH 'b')",
+    "INSERT INTO ref2 SELECT 1, d::text FROM JSON_TABLE($1, '$' COLUMNS (d tstzrange PATH '$.b'))",
+    "INSERT INTO ref2 SELECT 1, to_char(g, 'x') FROM generate_series('today', 'tomorrow', interval '1 h') AS g",
+    "INSERT INTO ref2 SELECT 1, 'x' FROM generate_series('now', 'tomorrow', interval '1 h') AS g",
+    "INSERT INTO ref2 VALUES (1, CASE WHEN tstzrange '[now,)' > tstzrange '[2020-01-01,)' THEN 'x' END)",
     "INSERT INTO ref2 VALUES (1, my.lower('x'))",
     "INSERT INTO ref (id, name) VALUES (1, 'x')",
     "INSERT INTO ref VALUES (1, 'x', DEFAULT)",
@@ -91,6 +106,7 @@ def test_what_it_does_not_prove_is_computed_once(sql: str) -> None:
         (ParamValue(0, 0, b"today"), True),
         (ParamValue(1184, 0, b"{Now}"), True),
         (ParamValue(0, 0, b"known"), False),
+        (ParamValue(25, 1, b"now"), True),
         (ParamValue(1184, 1, b"\0now\0\0\0\0"), False),
         (ParamValue(2205, 1, b"\0\0\0\1"), True),
         (ParamValue(0, 0, None), False),
@@ -105,6 +121,13 @@ def test_parameters_that_mean_a_moment(value: ParamValue, computed: bool) -> Non
 def test_a_word_for_a_moment_in_a_text_is_none() -> None:
     plan = routed("INSERT INTO ref2 VALUES (1, $1)", ParamValue(0, 0, b"now"))
     assert plan == Copies()
+
+
+@pytest.mark.parametrize(("type_", "same"), [(1114, True), (6153, True), (25, False)])
+def test_a_cast_of_what_is_a_date_already(type_: int, same: bool) -> None:
+    sql = "UPDATE ref2 SET name = ref2.name::date::text WHERE id = 1"
+    plan = routed(sql, columns=(WrittenColumn("id", 23), WrittenColumn("name", type_)))
+    assert (plan == Copies(keyed=True)) == same
 
 
 def test_a_table_without_a_key() -> None:
