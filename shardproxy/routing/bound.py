@@ -7,12 +7,15 @@ from typing import Final
 
 from shardproxy import native
 from shardproxy.routing.keytypes import TYPES, KeyColumn
-from shardproxy.routing.keyvalues import UNBOUND, key_text
+from shardproxy.routing.keyvalues import Unbound, compared_texts
 from shardproxy.routing.resolved import Context, Tables
-from shardproxy.sql import ColumnRef, Modify, Query, TableRef, Value, tables_in
+from shardproxy.sql import ColumnRef, Modify, Query, TableRef, Value, has_others, tables_in
 
 # A key of several columns with IN lists on each multiplies: beyond this it is cheaper to ask all shards.
 COMBINATIONS: Final = 4096
+
+_READ_ALIKE: Final = (frozenset({20, 21, 23}), frozenset({25, 1043}))
+"""Types, by oid, that read a text as the same value and have one common type: integers, and text and varchar."""
 
 _Place = tuple[TableRef, str]
 
@@ -22,6 +25,8 @@ class Bound:
 
     def __init__(self, statement: Query, tables: Tables) -> None:
         self._uses = dict(statement.params)
+        self._merges = statement.merges
+        self._others = has_others(statement.source)
         standing = list(tables_in(statement.source))
         if isinstance(statement, Modify):
             standing.append(statement.target)
@@ -73,10 +78,9 @@ class Bound:
         for values in self._lists(ref, column):
             if len(values) > COMBINATIONS:
                 continue
-            texts = [key_text(one, column.type, context, self._uses, storing=False) for one in values]
-            known = [text for text in texts if text is not UNBOUND]
-            if len(known) == len(texts) and (best is None or len(known) < len(best)):
-                best = known
+            texts = compared_texts(values, column.type, context, self._uses)
+            if not isinstance(texts, Unbound) and (best is None or len(texts) < len(best)):
+                best = texts
         return best
 
     def _lists(self, ref: TableRef, column: KeyColumn) -> list[Sequence[Value]]:
@@ -86,7 +90,8 @@ class Bound:
         pending = [(ref, column.name)]
         while pending:
             place = pending.pop()
-            found += self._values.get(place, ())
+            if self._reads_alike(place, column):
+                found += self._values.get(place, ())
             new = self._equal.get(place, set()) - reached
             reached |= new
             pending += new
@@ -96,10 +101,13 @@ class Bound:
         """The sharded tables' columns that a name means.
 
         An unqualified name that several tables have is either an error, on every shard the same, or merged by
-        USING or NATURAL: then each of them has the value or is a missing row of an outer join.
+        USING or NATURAL: then each of them has the value or is a missing row of an outer join. The type of the merged
+        column is common to all: where it is another than the key's, values are read, and compared, in another way.
         """
         if column.table is None:
             found = [ref for ref, resolved in self._standing.items() if column.name in resolved.columns]
+            if self._merges and not self._have_one_type(found, column.name):
+                return []
         else:
             found = [ref for ref in self._standing if _is_called(ref, column)]
             if len(found) > 1:
@@ -110,6 +118,17 @@ class Bound:
         """Tell whether two columns are keys of types in which equal values are placed alike."""
         families = {self._key_family(*one), self._key_family(*other)}
         return None not in families and len(families) == 1
+
+    def _have_one_type(self, refs: list[TableRef], name: str) -> bool:
+        """Whether a column merged of these tables', and of what else stands there, is certainly of the key's type."""
+        types = {self._standing[ref].types.get(name) for ref in refs}
+        return not self._others and (len(types) <= 1 or any(types <= alike for alike in _READ_ALIKE))
+
+    def _reads_alike(self, place: _Place, column: KeyColumn) -> bool:
+        """Tell whether a value that is compared with this column, equal to a key's, is read there as the key's is."""
+        key = next((key for key in self._standing[place[0]].key if key.name == place[1]), column)
+        oids = {TYPES[key.type].oid, TYPES[column.type].oid}
+        return len(oids) == 1 or any(oids <= alike for alike in _READ_ALIKE)
 
     def _key_family(self, ref: TableRef, name: str) -> str | None:
         return next((TYPES[key.type].family for key in self._standing[ref].key if key.name == name), None)

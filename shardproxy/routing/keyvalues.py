@@ -6,7 +6,7 @@ over all shards or a refusal, never a wrong shard.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from enum import Enum
 from functools import cache
@@ -64,6 +64,56 @@ def key_text(
         return UNBOUND
     given = context.params[value.number - 1]
     return parameter_text(value.cast, given, key, context, once=uses.get(value.number) == 1, storing=storing)
+
+
+def compared_texts(
+    values: Sequence[Value], key: int, context: Context, uses: Mapping[int, int]
+) -> list[bytes | None] | Unbound:
+    """The texts of what `=` or IN compares a key with; see `key_text`.
+
+    Several values have one type: select_common_type() in src/backend/parser/parse_coerce.c. Where they, by themselves,
+    are of types that the key reads, it is another than the key's only if a numeric is among integers. A string, or
+    a parameter without a type, is then read as a numeric, too.
+    """
+    numerics = len(values) > 1 and key in _WIDE and any(_is_numeric(one, context) for one in values)
+    texts = []
+    for one in values:
+        if numerics and (spelled := _untyped(one, context, uses)) is not None:
+            text = spelled if isinstance(spelled, Unbound) else _as_numeric(spelled)
+        else:
+            text = key_text(one, key, context, uses, storing=False)
+        if isinstance(text, Unbound):
+            return UNBOUND
+        texts.append(text)
+    return texts
+
+
+def _is_numeric(value: Value, context: Context) -> bool:
+    if value.cast is not None:
+        return False
+    if isinstance(value, Const):
+        return value.kind == "float"
+    return 0 < value.number <= len(context.params) and context.params[value.number - 1].oid == NUMERIC
+
+
+def _untyped(value: Value, context: Context, uses: Mapping[int, int]) -> bytes | Unbound | None:
+    """The text, as of a numeric, of a value whose type follows from the others'; None for any other, and for NULL."""
+    if value.cast is not None:
+        return None
+    if isinstance(value, Const):
+        return value.text.encode("utf-8", "surrogateescape") if value.kind == "str" else None
+    if not 0 < value.number <= len(context.params):
+        return None
+    given = context.params[value.number - 1]
+    if given.oid not in _UNKNOWN_OIDS or given.value is None or uses.get(value.number) != 1:
+        return None
+    return _from_binary("numeric", given.value) if given.format else given.value
+
+
+def _as_numeric(text: bytes) -> bytes | Unbound | None:
+    if native.canonical(_CODES["numeric"], text) == native.PLACE_INVALID:
+        return text  # which is no integer either
+    return _whole(text.decode("ascii", "replace"), storing=False)
 
 
 def constant_text(const: Const, key: int, context: Context, *, storing: bool) -> bytes | Unbound | None:

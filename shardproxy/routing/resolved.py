@@ -26,7 +26,7 @@ class Resolved:
     "reference" or "single". "derived": a view, partition or child of other tables, whose placement it cannot
     have. "missing": does not exist, which PostgreSQL reports in its own words.
     A temporary table is "single" on the session's home shard.
-    `columns` are all live ones in attnum order, generated ones too.
+    `columns` are all live ones in attnum order, generated ones too; `types` has the oids of their base types.
     `defaults` has each column whose value is the same wherever it is left out: its constant default as text,
     None where it has none (or is generated from other columns). A column that is missing there has a default
     that must be computed.
@@ -42,6 +42,7 @@ class Resolved:
     columns: tuple[str, ...] = ()
     defaults: Mapping[str, bytes | None] = field(default_factory=dict)
     lockable: bool = True
+    types: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def sharded(self) -> bool:

@@ -2,7 +2,7 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -111,6 +111,11 @@ class Database:
         shards = [self.shard_of(table) for table in listed]
         others = () if listed else self._single_shards
         return [*dict.fromkeys(shard for shard in (*shards, self.unlisted_shard, *others) if shard is not None)]
+
+    def single_shards_of(self, relations: Iterable[tuple[str, str]]) -> set[int]:
+        """Return the shards of those of some relations that are listed and on one shard only."""
+        tables = [table for one in relations if (table := self.table(*one)) is not None]
+        return {shard for table in tables if (shard := self.shard_of(table)) is not None}
 
     @property
     def builtin_functions(self) -> frozenset[str] | None:

@@ -8,7 +8,8 @@ transaction, or with a search_path that its server does not report.
 """
 
 import time
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 
 from shardproxy.copy.encoding import python_codec
 from shardproxy.errors import PgError
@@ -298,6 +299,10 @@ class Resolver:
 
     async def resolved(self, connection: Connection, relation: Relation) -> Resolved:
         """Return who a relation is that has been looked up on this connection."""
+        types = {column.name: column.type_oid for column in relation.columns}
+        return replace(await self._placed(connection, relation), types=types)
+
+    async def _placed(self, connection: Connection, relation: Relation) -> Resolved:
         home = self._shards.number_of(connection)
         schema = relation.schema
         columns = tuple(column.name for column in relation.columns)
@@ -332,7 +337,8 @@ class Resolver:
         whole = all(self._is_whole_on(shard, *relative) for relative in relatives)
         if setting != "error" and not whole:
             # It is where all is that it belongs to, if that is one shard.
-            [alone] = self._singles(relatives) if len(self._singles(relatives)) == 1 else [None]
+            singles = self._database.single_shards_of(relatives)
+            [alone] = singles if len(singles) == 1 else [None]
             if alone is not None and all(self._is_whole_on(alone, *relative) for relative in relatives):
                 return Resolved("single", relation.schema, relation.name, shard=alone, columns=columns)
         if (setting == "error" and relation.kind == VIEW) or not whole:
@@ -359,11 +365,6 @@ class Resolver:
     async def _relatives(connection: Connection, relation: Relation) -> list[tuple[str, str]]:
         [answer] = await connection.fetch_row(catalog.relatives_sql(relation.oid), 1)
         return catalog.parse_relatives(catalog.text(answer))
-
-    def _singles(self, relatives: Collection[tuple[str, str]]) -> set[int]:
-        """The shards of those that are listed and on one shard only."""
-        tables = [table for relative in relatives if (table := self._database.table(*relative)) is not None]
-        return {shard for table in tables if (shard := self._database.shard_of(table)) is not None}
 
     def _is_whole_on(self, shard: int | None, schema: str, name: str) -> bool:
         if schema in CATALOGS or schema.startswith(TEMPORARY):

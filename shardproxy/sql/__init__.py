@@ -26,6 +26,7 @@ from shardproxy.sql.facts import (
     TableRef,
     Unknown,
     Value,
+    has_others,
     tables_in,
 )
 from shardproxy.sql.moments import TIMELESS
@@ -149,6 +150,7 @@ __all__ = [
     "Value",
     "analyze",
     "analyzed",
+    "has_others",
     "in_path",
     "keep",
     "require_conforming_strings",

@@ -153,6 +153,18 @@ class Rewrite:
     functions: frozenset[FunctionName] = frozenset()
 
 
+def has_others(item: FromItem | None) -> bool:
+    """Whether something else than relations stands in a FROM itself."""
+    pending = [] if item is None else [item]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, FromFunction | FromOther):
+            return True
+        if isinstance(item, FromJoin):
+            pending += (item.right, item.left)
+    return False
+
+
 def tables_in(item: FromItem | None) -> Iterator[TableRef]:
     """The relations that stand in a FROM itself, from left to right."""
     pending = [] if item is None else [item]

@@ -44,6 +44,8 @@ class Level:
         """The id() of every RangeVar node that became a FromTable."""
         self.bindings: list[Binding] = []
         self.equal: list[Equality] = []
+        self.merges = False
+        """Whether USING or NATURAL makes one column of several."""
         self._only: tuple[TableRef, ...] | None = None
 
     def source(self, items: list[Node]) -> FromItem | None:
@@ -60,6 +62,7 @@ class Level:
             return self._table(node)
         if name == "JoinExpr" and "alias" not in node:
             kind = _JOINS[node["jointype"]]
+            self.merges |= "usingClause" in node or node.get("isNatural", False)
             left, right = self._item(node["larg"]), self._item(node["rarg"])
             # A row that finds no partner is kept whatever ON requires of it.
             missing = {"inner": None, "left": tuple(tables_in(right)), "right": tuple(tables_in(left)), "full": ()}

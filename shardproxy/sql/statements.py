@@ -29,6 +29,7 @@ class Query(Base):
     """FROM of SELECT and UPDATE, USING of DELETE."""
     bindings: tuple[Binding, ...] = ()
     equal: tuple[Equality, ...] = ()
+    merges: bool = False  # by USING or NATURAL, columns of several tables into one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,8 +185,7 @@ class Set(Base):
     kind = Kind.SET
     name: str
     local: bool
-    values: tuple[str, ...] | None
-    """The constants that it gives; None for DEFAULT and FROM CURRENT."""
+    values: tuple[str, ...] | None  # the constants that it gives; None for DEFAULT and FROM CURRENT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

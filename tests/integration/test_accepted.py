@@ -31,10 +31,10 @@ def with_numeric(sql: str, value: bytes | None, *, binary: bool = False) -> byte
     ])  # fmt: skip
 
 
-def compare(twin: Twin, *steps: Step) -> None:
+def compare(twin: Twin, *steps: Step, ignore: str = "") -> None:
     """Run the steps on both sides; the rows are the same at the end, and each is found by its key."""
     twin.fill()
-    twin.compare(*steps)
+    twin.compare(*steps, ignore=ignore)
     ours, theirs = twin.rows()
     assert ours == theirs
     twin.compare(*(f"SELECT b FROM t WHERE a = {a}" for a, _ in theirs if a > ROWS or a < 1))
@@ -66,6 +66,57 @@ def test_a_numeric_parameter_is_rounded_to_an_integer_key(twin: Twin) -> None:
         "DELETE FROM t WHERE a = 8",
         with_numeric(insert, SEVEN_AND_A_HALF, binary=True),
     )
+
+
+def with_untyped(sql: str, *values: bytes | None, binary: bool = False) -> bytes:
+    """All that a driver sends for a statement whose parameters have no types."""
+    return b"".join([
+        encode.parse(b"", sql.encode()), encode.bind(b"", b"", (int(binary),), values, ()),
+        encode.execute(b""), encode.SYNC,
+    ])  # fmt: skip
+
+
+NAMED_SHARD = "D"
+"""Over several shards an error's DETAIL tells which one has reported it."""
+
+MIXED = ("'5.0', 2.5", "1, '2'", "'1e1', 10.5, '11'", "'x', 2.5", "'5.0', 2", "2.0, 3", "'4'", "'4.0'", "'NaN', 1.5")
+
+
+def test_values_of_a_list_have_one_type(twin: Twin) -> None:
+    """A string beside a numeric is a numeric: '5.0' is 5 there, and no integer elsewhere."""
+    compare(
+        twin,
+        *(f"SELECT * FROM t WHERE a IN ({values})" for values in MIXED),
+        *(f"SELECT * FROM t WHERE a = ANY(ARRAY[{values}])" for values in MIXED),
+        "SELECT * FROM t WHERE a = ANY('{1,2}') OR a = '7'",
+        "SELECT * FROM t WHERE a BETWEEN '3' AND 5.5",
+        "UPDATE t SET b = 'new' WHERE a IN ('5.0', 5.5)",
+        "DELETE FROM t WHERE a IN ('6.0', 6)",
+        "DELETE FROM t WHERE a IN ('7.0', 6.5)",
+        ignore=NAMED_SHARD,
+    )
+
+
+def test_parameters_of_a_list_have_one_type(twin: Twin) -> None:
+    compare(
+        twin,
+        *(with_untyped("SELECT * FROM t WHERE a IN ($1, 2.5)", value) for value in (b"5.0", b"6", b"x", b"NaN", None)),
+        *(with_untyped("SELECT * FROM t WHERE a IN ($1, $2)", value, b"7") for value in (b"5.0", b"6", b"x", None)),
+        with_untyped("UPDATE t SET b = 'new' WHERE a IN ($1, 2.5)", b"8.00"),
+        with_untyped("DELETE FROM t WHERE a IN ($1, $2, 9.5)", b"9.0", b"9"),
+        with_untyped("SELECT * FROM t WHERE a IN ($1, 2.5)", pack("!HhHHH", 1, 0, 0, 0, 7), binary=True),
+    )
+
+
+def test_columns_merged_by_using_have_one_type(twin: Twin) -> None:
+    twin.compare("CREATE TABLE n (a numeric PRIMARY KEY, c int)", "INSERT INTO n VALUES (5, 1), (6.5, 2)")
+    compare(
+        twin,
+        *(f"SELECT b, c FROM t JOIN n USING (a) WHERE a = {value}" for value in ("'5.0'", "5", "5.0", "'x'")),
+        "SELECT b, c FROM n NATURAL JOIN t WHERE a IN ('5.0', '7')",
+        ignore=NAMED_SHARD,
+    )
+    twin.compare("DROP TABLE n")
 
 
 def test_an_integer_key_is_compared_with_a_numeric(twin: Twin) -> None:

@@ -9,6 +9,7 @@ from shardproxy.routing.written import WrittenColumn
 from shardproxy.sql import CreateAs, Object, Statement, TableRef, Utility, analyze
 
 NSHARDS = 4
+CODES = {row.name: row.code for row in native.key_types()}
 NOTHING = Memory()
 BUILTIN = frozenset({
     "count", "currval", "generate_series", "lo_create", "lo_unlink", "lower", "nextval", "now",
@@ -71,6 +72,8 @@ DATABASE = {
     "computed": spread("computed", "k* v", ("k", native.KEY_INT4)),
     "moment": spread("moment", "at v", ("at", native.KEY_TIMESTAMPTZ)),
     "price": spread("price", "n v", ("n", native.KEY_NUMERIC)),
+    "real4": spread("real4", "k v", ("k", CODES["float4"])),
+    "real8": spread("real8", "k v", ("k", CODES["float8"])),
     "country": LISTED,
     "event": RANGED,
     "ref": replicated("ref", "id name serial*"),

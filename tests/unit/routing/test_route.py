@@ -410,6 +410,14 @@ REFUSED = [
 ]
 
 
+def test_a_value_is_read_by_the_type_of_the_column_that_it_is_compared_with() -> None:
+    """0.1 is another number as float4 than as float8, where equal columns have equal hashes."""
+    with pytest.raises(PgError, match="are not bound to one shard"):
+        routed("SELECT * FROM real4 a JOIN real8 b ON a.k = b.k WHERE a.k = '0.1' AND b.v IS NULL")
+    one = routed("SELECT * FROM real4 a JOIN real4 b ON a.k = b.k WHERE a.k = '0.1'")
+    assert one == OneShard(shard_of("real4", b"0.1"))
+
+
 @pytest.mark.parametrize("sql", REFUSED)
 def test_refused(sql: str) -> None:
     with pytest.raises(PgError) as raised:
