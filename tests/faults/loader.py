@@ -15,7 +15,6 @@ import contextlib
 import json
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,6 +28,7 @@ from shardproxy.embedded import Server, supervisor
 from tests.faults.cell import TABLE, config, healed
 from tests.faults.kill_storm import SETTINGS, TOLD
 from tests.faults.record import Figure, Record, Recorder, add_options
+from tests.support.commands import Command
 from tests.support.databases import query
 
 SHARDS = 3
@@ -160,48 +160,44 @@ class Storm:
 
     def _load(self, one: Import, servers: list[Server], target: list[str], *, quiet: bool) -> int:
         """Run the command once, with a fault unless it is `quiet`; return its exit code."""
-        command = [sys.executable, "-m", "shardproxy", "load", *target, "--table", "loads"]
-        command += ["--import-id", f"import {one.number}", "--reject-dir", str(one.directory / "rejects")]
-        command += ["--no-analyze", "--progress", "none", "--summary", "-", str(one.directory / "*.csv")]
-        # In a session of its own, as a signal that is to end the storm in order is not for the load.
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-        )
+        command = ["load", *target, "--table", "loads", "--import-id", f"import {one.number}"]
+        command += ["--reject-dir", str(one.directory / "rejects"), "--no-analyze", "--progress", "none"]
+        told = one.directory / "summary"
+        told.unlink(missing_ok=True)
+        process = Command(one.directory / "said", *command, "--summary", told, one.directory / "*.csv")
         if not quiet and self._left > 0 and not self._recorder.over:
             self._fault(process, servers)
         try:
-            out, said = process.communicate(timeout=RUN_PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
+            code = process.end(RUN_PATIENCE)
+        except AssertionError:
             self.report.violations.append(f"import {one.number}: a load did not end in {RUN_PATIENCE:.0f} s")
             return -1
-        if "Traceback" in said or process.returncode not in {0, 1, 3, 4, -signal.SIGKILL}:
-            self.report.violations.append(f"import {one.number}: ended with {process.returncode}: {said[-2000:]}")
-        self.report.runs["SIGKILL" if process.returncode < 0 else str(process.returncode)] += 1
-        if out:
-            [summary] = json.loads(out)["loads"]
+        if "Traceback" in process.output or code not in {0, 1, 3, 4, -signal.SIGKILL}:
+            self.report.violations.append(f"import {one.number}: ended with {code}: {process.output[-2000:]}")
+        self.report.runs["SIGKILL" if code < 0 else str(code)] += 1
+        if told.exists() and (text := told.read_text()):
+            [summary] = json.loads(text)["loads"]
             one.committed.update(summary["committed"])
-        return process.returncode
+        return code
 
     # Faults.
 
-    def _fault(self, process: "subprocess.Popen[str]", servers: list[Server]) -> None:
+    def _fault(self, process: Command, servers: list[Server]) -> None:
         """Wait until the loader is connected, and a moment more; then do something to it or to a server."""
-        while process.poll() is None:
+        while process.running:
             with contextlib.suppress(psycopg.OperationalError):
                 if query(f"{servers[0].dsn()}?connect_timeout=2", LOADER):
                     break
             time.sleep(0.01)
         time.sleep(self._random.uniform(0, LATEST))
-        if process.poll() is not None:
+        if not process.running:
             return
         self._left -= 1
         server = self._random.choice(servers)
         match self._random.randrange(4):
             case 0 | 1:
                 self.report.faults["SIGKILLs of the loader"] += 1
-                process.kill()
+                process.signal(signal.SIGKILL)
             case 2:
                 self.report.faults["SIGKILLs of a backend"] += 1
                 self._kill_backend(server)

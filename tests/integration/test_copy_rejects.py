@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,9 +134,8 @@ def test_awkward_inputs(loads: Loads, case: Case) -> None:
 
 
 @pytest.mark.parametrize("batch_rows", [1, 7, 25000])
-@pytest.mark.parametrize("seed", range(2))
-def test_random_rows_are_stored_as_one_by_one(loads: Loads, seed: int, batch_rows: int) -> None:
-    rng = random.Random(seed)
+def test_random_rows_are_stored_as_one_by_one(loads: Loads, batch_rows: int) -> None:
+    rng = random.Random(batch_rows + loads.databases.version)
     rows = bad_rows.random_rows(rng, 150)
     refused = bad_rows.row_by_row(loads.databases.oracle, rows)
     loads.databases.execute("TRUNCATE sharded", oracle=False)
@@ -156,6 +155,7 @@ def test_random_rows_are_stored_as_one_by_one(loads: Loads, seed: int, batch_row
     assert kept.dat == b"".join(rows[number - 1] for number in sorted(refused))
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("batch_rows", [1, 7, 25000])
 @pytest.mark.parametrize("table", ["sharded", "listed"])
 def test_binary_rows(loads: Loads, batch_rows: int, table: str) -> None:
@@ -253,6 +253,7 @@ def test_rows_that_only_copy_itself_can_judge_are_stored_once(loads: Loads) -> N
     assert [(fact["line"], fact["sqlstate"]) for fact in loads.kept("t").facts] == [(2, "23502"), (3, "22P02")]
 
 
+@pytest.mark.newest
 def test_all_or_nothing_and_the_clients_own_transaction(loads: Loads) -> None:
     loads.databases.execute("TRUNCATE sharded", oracle=False)
     rows = b"1,2024-01-01,a,1\n2,x,b,1\n3,2024-01-01,c,1\n"
@@ -282,6 +283,7 @@ def test_a_reference_table_has_the_same_rows_everywhere(loads: Loads) -> None:
     assert [sorted(rows) for rows in loads.databases.rows("TABLE copied")] == [[(1, 1), (3, 1), (4, 1), (10, 1)]] * 3
 
 
+@pytest.mark.newest
 def test_limits_end_a_load(loads: Loads) -> None:
     loads.databases.execute("TRUNCATE listed", oracle=False)
     before = loads.all_kept()
@@ -310,10 +312,11 @@ def test_limits_end_a_load(loads: Loads) -> None:
     assert len(loads.all_kept() - before) == 1
 
 
+@pytest.mark.newest
 def test_rows_without_a_shard_are_judged_as_they_come(loads: Loads) -> None:
     """They are kept in memory for no longer than a batch is, and count for the limits."""
     loads.databases.execute("TRUNCATE listed", oracle=False)
-    data = b"id\tv\n" + b"".join(b"7\t%07d\n" % number for number in range(300_000))
+    data = b"id\tv\n" + b"".join(b"7\t%07d\n" % number for number in range(150_000))
     with loads.connect(on_error="resume_next", batch_size="1000") as connection:
         with pytest.raises(psycopg.errors.InvalidTextRepresentation, match="rows were all bad") as caught:
             load(
@@ -322,7 +325,7 @@ def test_rows_without_a_shard_are_judged_as_they_come(loads: Loads) -> None:
                 *(data[at : at + 8000] for at in range(0, len(data), 8000)),
             )
         judged = int((caught.value.diag.message_primary or "").split()[2])
-        assert 1000 <= judged < 100_000
+        assert 1000 <= judged < 75_000
         assert load(connection, "COPY listed FROM STDIN (HEADER)", b"id\tv\n", b"7\t1\n" * 900, b"1\t1\n") == "COPY 1"
     assert loads.kept("listed").dat == b"id\tv\n" + b"7\t1\n" * 900
 
@@ -377,6 +380,7 @@ def test_what_on_error_does_not_skip_is_set_aside(loads: Loads) -> None:
     assert told == ['2 rows of "listed" were set aside', "1 row was skipped due to data type incompatibility"]
 
 
+@pytest.mark.newest
 def test_rows_that_are_too_long_are_set_aside(loads: Loads) -> None:
     """However long they are, memory is not: what is over goes to the files as it comes."""
     loads.databases.execute("TRUNCATE sharded", oracle=False)
@@ -439,6 +443,7 @@ def test_an_unterminated_quote_is_told_with_its_line(loads: Loads) -> None:
     assert "HINT: The quote that opens on line 4 is not closed." in kept.log
 
 
+@pytest.mark.newest
 def test_files_and_the_warning(loads: Loads) -> None:
     loads.databases.execute("TRUNCATE listed", oracle=False)
     said: list[tuple[str, str, str]] = []
@@ -464,6 +469,7 @@ REJECTS = """CREATE TABLE rejects (at timestamptz DEFAULT now(), load_id text, r
     byte_offset bigint, data text, sqlstate text, message text, detail text, column_name text, shard text)"""
 
 
+@pytest.mark.newest
 def test_a_table_of_rejects(servers: Servers, run_proxy: RunProxy, tmp_path: Path) -> None:
     """It has what the files have, if the load is committed, and without it no row is asked for."""
     databases = Databases.create(servers, one_server=True)
@@ -509,6 +515,7 @@ def test_a_table_of_rejects(servers: Servers, run_proxy: RunProxy, tmp_path: Pat
         databases.drop()
 
 
+@pytest.mark.newest
 def test_a_directory_that_cannot_be_used(servers: Servers, run_proxy: RunProxy, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     databases = Databases.create(servers, one_server=True)
@@ -525,6 +532,7 @@ def test_a_directory_that_cannot_be_used(servers: Servers, run_proxy: RunProxy, 
         databases.drop()
 
 
+@pytest.mark.newest
 def test_hints(loads: Loads) -> None:
     """The WARNING has what most rows look like; an error, what the last one does; the .log, each row's own."""
     hints: list[str | None] = []
@@ -547,6 +555,7 @@ def test_hints(loads: Loads) -> None:
             assert caught.value.diag.message_hint == hint
 
 
+@pytest.mark.newest
 def test_without_a_place_for_rejects_nothing_is_loaded(servers: Servers, run_proxy: RunProxy) -> None:
     databases = Databases.create(servers, one_server=True)
     try:
@@ -566,16 +575,27 @@ def test_without_a_place_for_rejects_nothing_is_loaded(servers: Servers, run_pro
         databases.drop()
 
 
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for it."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.newest
 @pytest.mark.parametrize("how", ["cancel", "leave", "fail"])
 def test_a_load_that_is_broken_off_leaves_nothing(loads: Loads, how: str) -> None:
     loads.databases.execute("TRUNCATE sharded", oracle=False)
     before = loads.all_kept()
-    rows = b"".join(b"%d,%s,a,1\n" % (number, b"x" if number % 10 == 0 else b"2024-01-01") for number in range(20_000))
+    names = ", ".join(f"'{dsn.rsplit('/', 1)[1]}'" for dsn in loads.databases.shards)
+    busy = f"SELECT count(*) FROM pg_stat_activity WHERE state <> 'idle' AND datname IN ({names})"
+    rows = b"".join(b"%d,%s,a,1\n" % (number, b"x" if number % 10 == 0 else b"2024-01-01") for number in range(6_000))
     with loads.connect(on_error="resume_next", batch_rows="100") as connection:
         copy = connection.cursor().copy("COPY sharded FROM STDIN (FORMAT csv)")
         opened = copy.__enter__()
         opened.write(rows)
-        time.sleep(0.3)
+        until(lambda: query(loads.databases.oracle, busy) != [(0,)])
         if how == "cancel":
             connection.cancel_safe()
             with pytest.raises(psycopg.errors.QueryCanceled):
@@ -585,15 +605,7 @@ def test_a_load_that_is_broken_off_leaves_nothing(loads: Loads, how: str) -> Non
             assert connection.execute("SELECT 1").fetchall() == [(1,)]
         else:
             connection.close()
-    deadline = time.monotonic() + 20
-    while True:
-        names = ", ".join(f"'{dsn.rsplit('/', 1)[1]}'" for dsn in loads.databases.shards)
-        busy = f"SELECT count(*) FROM pg_stat_activity WHERE state <> 'idle' AND datname IN ({names})"
-        left = query(loads.databases.oracle, busy)
-        if left == [(0,)]:
-            break
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: query(loads.databases.oracle, busy) == [(0,)])
     assert not any(loads.databases.rows("TABLE sharded"))
     assert loads.databases.rows("SELECT count(*) FROM pg_tables WHERE tablename LIKE 'load%'") == [[(0,)]] * 3
     assert loads.all_kept() == before

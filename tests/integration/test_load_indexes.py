@@ -1,7 +1,7 @@
 """`drop_indexes`, `--repair` and `disable_triggers`: what a load takes away is there again as it was."""
 
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,12 @@ import psycopg
 import pytest
 
 from shardproxy.loader import indexes
+from tests.support import killed_load
+from tests.support.commands import run
 from tests.support.databases import Databases, Servers, execute, query
 from tests.support.loading import Loader
+
+Repair = Callable[..., tuple[int, str]]
 
 DDL = """
 CREATE TABLE t (id int, u int NOT NULL, v text, r int4range, d int, CONSTRAINT "the Key" PRIMARY KEY (id) INCLUDE (v));
@@ -114,7 +118,7 @@ def test_a_load_that_fails_has_dropped_nothing(loader: Loader, one_server: Datab
 
 
 @pytest.mark.newest
-def test_duplicates_are_found_at_the_end(loader: Loader, one_server: Databases, tmp_path: Path) -> None:
+def test_duplicates_are_found_at_the_end(loader: Loader, one_server: Databases, tmp_path: Path, repair: Repair) -> None:
     """The index stays in the journal, and is made when what is in its way has gone."""
     dsn = one_server.oracle
     before = dump(one_server, dsn)
@@ -132,43 +136,31 @@ def test_duplicates_are_found_at_the_end(loader: Loader, one_server: Databases, 
     assert dump(one_server, dsn) == before
 
 
-def repair(*arguments: str) -> tuple[int, str]:
-    """The exit code, and what the last line says after the table."""
-    command = [sys.executable, "-m", "shardproxy", "load", "--repair", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    last = done.stderr.splitlines()[-1].strip()
-    return done.returncode, last.partition(": ")[2] if " on " in last.partition(": ")[0] else last
+@pytest.fixture
+def repair(tmp_path: Path) -> Repair:
+    """Repair as a command: the exit code, and what the last line says after the table."""
+
+    def repaired(*arguments: str) -> tuple[int, str]:
+        code, output = run(tmp_path / "said", "load", "--repair", *arguments)
+        last = output.splitlines()[-1].strip()
+        return code, last.partition(": ")[2] if " on " in last.partition(": ")[0] else last
+
+    return repaired
 
 
-KILLED = """
-import asyncio, os, sys
-from shardproxy.loader import indexes
-import shardproxy
-
-async def die(*_):
-    os._exit(9)
-
-if sys.argv[1] == "before making":
-    indexes.restore = die
-else:
-    indexes._complete = die
-options = eval(sys.argv[2])
-asyncio.run(shardproxy.load(*options.pop("files"), **options))
-"""
-"""A load that dies after its commit: before any index is made, or when they lack their constraints."""
-
-
-def kill(when: str, **options: Any) -> None:
-    command = [sys.executable, "-c", KILLED, when, repr(options)]
-    assert subprocess.run(command, check=False, timeout=60).returncode == 9
+def kill(directory: Path, when: str, **options: Any) -> None:
+    """Load until it dies."""
+    options["reject_dir"] = str(directory / "rejects")
+    code, said = run(directory / "said", when, repr(options), module=killed_load.__name__)
+    assert code == killed_load.KILLED, said
 
 
 @pytest.mark.newest
 @pytest.mark.parametrize("when", ["before making", "before completing"])
-def test_repair_after_a_kill(when: str, loader: Loader, one_server: Databases, tmp_path: Path) -> None:
+def test_repair_after_a_kill(when: str, loader: Loader, one_server: Databases, tmp_path: Path, repair: Repair) -> None:
     dsn = one_server.oracle
     before = dump(one_server, dsn)
-    kill(when, files=[str(tmp_path / "a.csv")], to=dsn, table="t", drop_indexes=True)
+    kill(tmp_path, when, files=[str(tmp_path / "a.csv")], to=dsn, table="t", drop_indexes=True)
     assert query(dsn, "SELECT count(*) FROM t") == [(1999,)]
     assert dump(one_server, dsn) != before
     names = [name for name, _ in journal(dsn)]
@@ -183,17 +175,19 @@ def test_repair_after_a_kill(when: str, loader: Loader, one_server: Databases, t
 def test_the_next_load_repairs_too(loader: Loader, one_server: Databases, tmp_path: Path) -> None:
     dsn = one_server.oracle
     before = dump(one_server, dsn)
-    kill("before making", files=[str(tmp_path / "a.csv")], to=dsn, table="t", drop_indexes=True)
+    kill(tmp_path, "before making", files=[str(tmp_path / "a.csv")], to=dsn, table="t", drop_indexes=True)
     (tmp_path / "b.csv").write_text('5000,5000,x,"[0,1)",5000\n')
     assert loader.run(tmp_path / "b.csv", drop_indexes=True).summary.exit_code == 0
     assert dump(one_server, dsn) == before
 
 
 @pytest.mark.newest
-def test_repair_waits_for_the_load_to_end(loader: Loader, one_server: Databases, tmp_path: Path) -> None:
+def test_repair_waits_for_the_load_to_end(
+    loader: Loader, one_server: Databases, tmp_path: Path, repair: Repair
+) -> None:
     """While the load lives, so does its lock; a session that has dropped them and has not ended holds the table."""
     dsn = one_server.oracle
-    kill("before making", files=[str(tmp_path / "a.csv")], to=dsn, table="t", drop_indexes=True)
+    kill(tmp_path, "before making", files=[str(tmp_path / "a.csv")], to=dsn, table="t", drop_indexes=True)
     with psycopg.connect(dsn, autocommit=True) as connection:
         [(relation,)] = connection.execute("SELECT 't'::regclass::oid::int8")
         connection.execute("SELECT pg_advisory_lock(%s::int8)", (indexes.LOCK_KEY + relation,))
@@ -204,7 +198,7 @@ def test_repair_waits_for_the_load_to_end(loader: Loader, one_server: Databases,
 
 
 @pytest.mark.newest
-def test_over_shards(one_server: Databases, tmp_path: Path) -> None:
+def test_over_shards(one_server: Databases, tmp_path: Path, repair: Repair) -> None:
     """Each shard has its own journal; a kill leaves all of them to --repair."""
     ddl = """CREATE TABLE t (id int PRIMARY KEY, u int, v text); CREATE INDEX t_v ON t (v);
         COMMENT ON CONSTRAINT t_pkey ON t IS 'key'"""
@@ -218,6 +212,7 @@ def test_over_shards(one_server: Databases, tmp_path: Path) -> None:
     assert (loaded.summary.exit_code, loaded.counts) == (0, (3000, 3000, 0))
     assert [dump(one_server, dsn) for dsn in one_server.shards] == before
     kill(
+        tmp_path,
         "before making",
         files=[str(tmp_path / "a.csv")],
         config=str(config),

@@ -4,8 +4,6 @@ import asyncio
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 import shardproxy
 from shardproxy.loader import Summary
+from tests.support.commands import Command
 from tests.support.databases import Databases, query
 from tests.support.loading import Loader
 from tests.support.lossy import Fault, Lossy
@@ -55,29 +54,27 @@ class Target:
     arguments: list[str]
     dsns: list[str]
     directory: Path
-    running: list[subprocess.Popen[str]] = field(default_factory=list)
+    running: list[Command] = field(default_factory=list)
 
-    def begin(self, *arguments: object, table: str = "t") -> "subprocess.Popen[str]":
+    def begin(self, *arguments: object, table: str = "t") -> Command:
         """Start a command."""
-        rejects = ["--reject-dir", str(self.directory / "rejects")]
-        command = [sys.executable, "-m", "shardproxy", "load", *self.arguments, "--table", table, *rejects]
-        command += ["--progress", "none", *map(str, arguments)]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-        self.running.append(process)
-        return process
+        rejects = ["--reject-dir", self.directory / "rejects", "--progress", "none"]
+        command = Command(self.directory / "said", "load", *self.arguments, "--table", table, *rejects, *arguments)
+        self.running.append(command)
+        return command
 
     def asked(self, sql: str) -> list[tuple[Any, ...]]:
         return [row for dsn in self.dsns for row in query(dsn, sql)]
 
-    def end(self, process: "subprocess.Popen[str]", signum: int = signal.SIGINT) -> tuple[int, str]:
+    def end(self, command: Command, signum: int = signal.SIGINT) -> tuple[int, str]:
         """Send the signal; return the exit code and the last line. Nothing may be left running, or in doubt."""
-        process.send_signal(signum)
-        _, said = process.communicate(timeout=PATIENCE)
-        assert "Traceback" not in said
+        command.signal(signum)
+        code = command.end(PATIENCE)
+        assert "Traceback" not in command.output
         # A server notices at its next look that a session has been ended.
         until(lambda: not self.asked(OTHERS), "no backend is left")
         assert self.asked(PREPARED) == []
-        return process.returncode, said.splitlines()[-1]
+        return code, command.output.splitlines()[-1]
 
     def rejects(self) -> list[str]:
         return sorted(path.suffix for path in (self.directory / "rejects").rglob("*.*"))
@@ -97,9 +94,8 @@ def target(one_server: Databases, tmp_path: Path, request: pytest.FixtureRequest
     else:
         made = Target(["-c", str(config)], one_server.shards, tmp_path)
     yield made
-    for process in made.running:
-        process.kill()
-        process.communicate()
+    for command in made.running:
+        command.close()
 
 
 def write(path: Path, *rows: str) -> Path:
@@ -110,10 +106,10 @@ def write(path: Path, *rows: str) -> Path:
 def test_while_it_connects(target: Target, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         target.arguments = ["--to", f"postgresql://postgres@127.0.0.1:{silent.getsockname()[1]}/x"]
-        process = target.begin(write(tmp_path / "a.csv", "1,x"))
+        command = target.begin(write(tmp_path / "a.csv", "1,x"))
         accepted, _ = silent.accept()
         with accepted:
-            assert target.end(process) == (130, "interrupted: t: nothing was committed")
+            assert target.end(command) == (130, "interrupted: t: nothing was committed")
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
@@ -121,10 +117,10 @@ def test_while_it_waits_for_rows(target: Target, tmp_path: Path, signum: int) ->
     """Of a FIFO whose writer has more to say, with a row set aside before, and a file that is stored already."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    process = target.begin(write(tmp_path / "a.csv", "1,x", "bad,x"), fifo)
+    command = target.begin(write(tmp_path / "a.csv", "1,x", "bad,x"), fifo)
     with fifo.open("w") as writer:
         writer.write("2,x\n" * 100_000)
-        assert target.end(process, signum) == (128 + signum, "interrupted: public.t: nothing was committed")
+        assert target.end(command, signum) == (128 + signum, "interrupted: public.t: nothing was committed")
     assert (target.stored(), target.rejects()) == ([], [])
 
 
@@ -132,19 +128,19 @@ def test_while_it_waits_for_a_writer(target: Target, tmp_path: Path) -> None:
     """A FIFO that is never opened by another process."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    process = target.begin(fifo)
+    command = target.begin(fifo)
     until(lambda: target.asked(OTHERS), "it is connected")
     time.sleep(0.2)
-    code, last = target.end(process)
+    code, last = target.end(command)
     assert code == 130
     assert last.endswith("t: nothing was committed")
 
 
 def test_while_a_shard_looks_for_bad_rows(target: Target, tmp_path: Path) -> None:
     rows = ["bad,x", *(f"{n},x" for n in range(100))]
-    process = target.begin(write(tmp_path / "a.csv", *rows))
+    command = target.begin(write(tmp_path / "a.csv", *rows))
     until(lambda: target.asked(SLEEPING), "a shard is busy")
-    assert target.end(process) == (130, "interrupted: public.t: nothing was committed")
+    assert target.end(command) == (130, "interrupted: public.t: nothing was committed")
     assert (target.stored(), target.rejects()) == ([], [])
 
 
@@ -152,18 +148,18 @@ def test_while_it_commits(target: Target, tmp_path: Path) -> None:
     """COMMIT has been sent and cannot be taken back: it is waited for, and told."""
     # A COPY that sets rows aside leaves constraints IMMEDIATE.
     last = ("--after", "SET CONSTRAINTS ALL DEFERRED", "--after", "INSERT INTO deferred VALUES (7)")
-    process = target.begin(write(tmp_path / "a.csv", "1,x", "bad,x"), *last)
+    command = target.begin(write(tmp_path / "a.csv", "1,x", "bad,x"), *last)
     until(lambda: target.asked(SLEEPING), "constraints are checked")
-    assert target.end(process) == (130, "interrupted: public.t: the rows were committed")
+    assert target.end(command) == (130, "interrupted: public.t: the rows were committed")
     assert (target.stored(), target.stored("deferred")) == ([1], [7])
     assert target.rejects() == [".dat", ".jsonl", ".log"]
 
 
 def test_between_files_of_an_import(target: Target, tmp_path: Path) -> None:
     files = [write(tmp_path / "a.csv", "1,x", "bad,x"), write(tmp_path / "b.csv", "worse,x", "13,x")]
-    process = target.begin("--import-id", "nightly", *files)
+    command = target.begin("--import-id", "nightly", *files)
     until(lambda: target.asked(SLEEPING), "the second file is under way")
-    assert target.end(process) == (130, f"interrupted: public.t: committed: {files[0]}; nothing else was")
+    assert target.end(command) == (130, f"interrupted: public.t: committed: {files[0]}; nothing else was")
     assert (target.stored(), target.rejects()) == ([1], [".dat", ".jsonl", ".log"])
     assert query(target.dsns[0], "SELECT path FROM shardproxy.imports") == [(str(files[0]),)]
 
