@@ -8,6 +8,7 @@ would be done on a part of the shards, or rows would be looked for where they ar
 from collections.abc import Iterator
 
 from shardproxy.routing.alter import check_rewrites, filled
+from shardproxy.routing.foreign_keys import check_foreign_keys
 from shardproxy.routing.memory import Memory
 from shardproxy.routing.plan import Home, OneShard, Replicate, ShardByShard
 from shardproxy.routing.refusals import refused
@@ -42,6 +43,7 @@ def route_utility(statement: Utility, tables: Tables, context: Context, memory: 
     shard = _shard_of(statement, context)
     _check_rest(statement, shard, context)
     _check_names(statement, context)
+    check_foreign_keys(statement, _with_parents(statement, context))
     if shard is not None:
         return OneShard(shard)
     # ANALYZE gains nothing by one transaction: the locks that it keeps on shared catalogs would meet those of another
@@ -49,6 +51,13 @@ def route_utility(statement: Utility, tables: Tables, context: Context, memory: 
     alone = statement.block == "refused" or (statement.tag == "ANALYZE" and not memory.in_transaction)
     fill = None if altered is None else filled(statement, altered, context)
     return ShardByShard() if alone else Replicate(fill=fill)
+
+
+def _with_parents(statement: Utility, context: Context) -> dict[Object, Place]:
+    """Return where the objects are, those that are made as children of others with them."""
+    parent = next((place for _, place in _with_role(statement, context, "parent")), None)
+    made = {one: parent for one, _ in _with_role(statement, context, "make") if parent is not None}
+    return {**context.places, **made}
 
 
 def shard_of_new(statement: CreateAs, context: Context) -> tuple[Place | None, int | None]:

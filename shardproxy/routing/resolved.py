@@ -106,6 +106,19 @@ NOWHERE: Final = ("unlisted",)
 
 
 @dataclass(frozen=True, slots=True)
+class KeyAction:
+    """A write of a table by which a foreign key, or several in turn, sets a key column of a sharded table.
+
+    `columns` are those of the written table of which an UPDATE has to set one for that.
+    """
+
+    event: Literal["UPDATE", "DELETE"]
+    columns: frozenset[str]
+    table: str
+    column: str
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """What routing needs to know of the session and its database.
 
@@ -132,6 +145,8 @@ class Context:
     """The names that PostgreSQL's own functions alone have."""
     immutable: frozenset[FunctionName] = frozenset()
     """Those of the statement's other functions that are immutable."""
+    actions: tuple[KeyAction, ...] = ()
+    """What writes of the table that the statement changes do to keys."""
 
     @property
     def hidden(self) -> Hidden:

@@ -11,6 +11,7 @@ from typing import Final, assert_never
 from shardproxy.errors import PgError
 from shardproxy.routing.copies import route_copied
 from shardproxy.routing.define import route_utility
+from shardproxy.routing.foreign_keys import check_actions
 from shardproxy.routing.memory import Memory
 from shardproxy.routing.modify import route_create_as, route_modify
 from shardproxy.routing.plan import (
@@ -233,6 +234,7 @@ def _select_or_change(
             )
     if isinstance(statement, Select):
         return route_select(statement, tables, context)
+    check_actions(statement, tables[statement.target], context.actions)
     if tables[statement.target].kind != "catalog":
         return route_modify(statement, tables, context)
     for resolved in tables.values():

@@ -41,7 +41,19 @@ SELECT json_build_object(
   'unique', array(
     SELECT json_build_object('name', indexrelid::regclass::text, 'columns', array(
       SELECT attname FROM pg_attribute WHERE attrelid = indrelid AND attnum = ANY (indkey[0:indnkeyatts - 1])))
-    FROM pg_index WHERE indrelid = pg_class.oid AND indisunique ORDER BY indexrelid::regclass::text))
+    FROM pg_index WHERE indrelid = pg_class.oid AND indisunique ORDER BY indexrelid::regclass::text),
+  'actions', array(
+    SELECT json_build_object('name', conname, 'event', event.name, 'cascades', event.action = 'c',
+      'schema', other.relnamespace::regnamespace, 'relation', other.relname, 'columns', array(
+        SELECT json_build_array(mine.attname, their.attname) FROM unnest(conkey, confkey) AS pair(mine, their)
+        JOIN pg_attribute AS mine ON mine.attrelid = conrelid AND mine.attnum = pair.mine
+        JOIN pg_attribute AS their ON their.attrelid = confrelid AND their.attnum = pair.their
+        WHERE event.name = 'UPDATE' OR coalesce(to_jsonb(pg_constraint) ->> 'confdelsetcols', '') = ''
+          OR to_jsonb(pg_constraint) -> 'confdelsetcols' @> to_jsonb(pair.mine)))
+    FROM pg_constraint JOIN pg_class AS other ON other.oid = confrelid
+    CROSS JOIN LATERAL (VALUES ('UPDATE', confupdtype), ('DELETE', confdeltype)) AS event(name, action)
+    WHERE conrelid = pg_class.oid AND contype = 'f'
+      AND (event.action IN ('n', 'd') OR (event.action = 'c' AND event.name = 'UPDATE')) ORDER BY conname, event.name))
 FROM pg_class WHERE oid = $1"""
 
 
@@ -61,6 +73,19 @@ class ServerFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class ForeignKeyAction:
+    """What a foreign key of a table does to the table's columns when a row that they refer to changes or goes."""
+
+    name: str
+    event: str
+    cascades: bool
+    schema: str
+    relation: str
+    columns: tuple[tuple[str, str], ...]
+    """Each with the one that it refers to."""
+
+
+@dataclass(frozen=True, slots=True)
 class TableFacts:
     """A table that exists."""
 
@@ -71,6 +96,7 @@ class TableFacts:
     """Privileges that the shard's user lacks."""
     unique: tuple[tuple[str, frozenset[str]], ...]
     """Unique indexes and their plain columns; expressions are left out."""
+    actions: tuple[ForeignKeyAction, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,4 +138,8 @@ async def _ask(shard: Shard, address: Address, number: int, tables: Sequence[Tab
 async def _table(connection: "Control", relation: Relation) -> TableFacts:
     facts = json.loads(await connection.fetchval(_TABLE, relation.oid))
     unique = tuple((index["name"], frozenset(index["columns"])) for index in facts["unique"])
-    return TableFacts(relation, facts["partition"], tuple(facts["lacks"]), unique)
+    actions = tuple(
+        ForeignKeyAction(**{**one, "columns": tuple((mine, their) for mine, their in one["columns"])})
+        for one in facts["actions"]
+    )
+    return TableFacts(relation, facts["partition"], tuple(facts["lacks"]), unique, actions)

@@ -174,8 +174,9 @@ def _table(database: Database, table: Table, shards: Sequence[ShardFacts]) -> It
         )
     numbers = {shard.name: number for number, shard in enumerate(database.shards)}
     merged: dict[tuple[Severity, str, str], list[str]] = {}
+    sharded = {(one.schema, one.relation): one.key for one in database.tables}
     for name, facts in there.items():
-        for level, message, remedy in _one_table(table, facts, numbers):
+        for level, message, remedy in [*_one_table(table, facts, numbers), *_actions(table, facts, sharded)]:
             merged.setdefault((level, message, remedy), []).append(name)
     for (level, message, remedy), names in merged.items():
         where = "" if len(names) == len(wanted) else f" (on {', '.join(names)})"
@@ -212,6 +213,26 @@ def _one_table(table: Table, facts: TableFacts, numbers: Mapping[str, int]) -> I
                 f'unique index "{name}" does not contain the key, so it is enforced within each shard only',
                 "Add the key's columns to it, or choose the key from its columns.",
             )
+
+
+def _actions(
+    table: Table, facts: TableFacts, sharded: Mapping[tuple[str, str], Sequence[str]]
+) -> Iterator[tuple[Severity, str, str]]:
+    """Foreign keys that would give rows another key. No statement sets the key of a sharded table they refer to."""
+    for action in facts.actions:
+        fixed = sharded.get((action.schema, action.relation), ()) if action.event == "UPDATE" else ()
+        moving = [mine for mine, their in action.columns if their not in fixed]
+        if moving and not action.cascades:
+            moving = [mine for mine, _ in action.columns]
+        for column in moving:
+            if column in table.key:
+                yield (
+                    Severity.WARNING,
+                    f'foreign key "{action.name}" sets key column "{column}" ON {action.event}: {action.event} of '
+                    f'"{action.schema}.{action.relation}" is refused, as the rows would stay on the shards of their '
+                    "old keys",
+                    "Make it anew with NO ACTION, RESTRICT or ON DELETE CASCADE.",
+                )
 
 
 def _differences(subject: str, tables: Mapping[str, TableFacts]) -> Iterator[Finding]:

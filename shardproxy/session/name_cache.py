@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from shardproxy.routing import Resolved, Written
+from shardproxy.routing.resolved import KeyAction
 from shardproxy.session.lane_plans import LanePlan, QueryPlan
 
 KEEP: Final = 1.0
@@ -42,6 +43,8 @@ class NameCache:
     """Of functions that are not PostgreSQL's own, those that are."""
     written: dict[tuple[str, str], Written] = field(default_factory=dict)
     """By schema and name, reference tables that were written."""
+    actions: dict[tuple[str, str], tuple[KeyAction, ...]] = field(default_factory=dict)
+    """By schema and name, the keys that writes of tables set by foreign keys."""
     plans: Plans[bytes, LanePlan] = field(default_factory=Plans)
     """By the Parse message after the statement's name."""
     queries: Plans[tuple[bytes, bytes], QueryPlan] = field(default_factory=Plans)
@@ -67,5 +70,6 @@ class NameCache:
         self.aggregates = {}
         self.immutable = {}
         self.written = {}
+        self.actions = {}
         self.plans = Plans()
         self.queries = Plans()

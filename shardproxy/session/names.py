@@ -20,6 +20,7 @@ from shardproxy.routing.select import elsewhere
 from shardproxy.routing.table import ShardedTable
 from shardproxy.session.database import Database
 from shardproxy.session.defaults import constant_defaults
+from shardproxy.session.key_actions import key_actions
 from shardproxy.session.locate import CATALOGS, TEMPORARY, Locator
 from shardproxy.session.name_cache import NameCache, Names
 from shardproxy.session.portals import READ_BY
@@ -29,11 +30,8 @@ from shardproxy.shard.connection import IDLE, Connection
 from shardproxy.shard.written import parse_written, written_sql
 from shardproxy.sql import SCHEMA, Code, CreateAs, Kind, Statement, TableRef, Utility
 
-VIEW, SEQUENCE = "v", "S"
-"""pg_class.relkind; they cannot be listed."""
-
-LOCKABLE = frozenset({"r", "p", VIEW})
-"""The relkinds that LOCK TABLE takes."""
+VIEW, SEQUENCE = "v", "S"  # pg_class.relkind; they cannot be listed
+LOCKABLE = frozenset({"r", "p", VIEW})  # the relkinds that LOCK TABLE takes
 
 DEFINITIONS = frozenset({Kind.UTILITY, Kind.CREATE_AS})
 
@@ -258,6 +256,7 @@ class Resolver:
             written=written,
             builtin=await self._know_builtin() if calls else self._database.builtin_functions or frozenset(),
             immutable=await self._immutable(await self._others(statement)),
+            actions=await key_actions(statement, tables, self._database, self.cache, self._reader),
         )
 
     async def written(self, tables: Mapping[TableRef, Resolved], *, making: bool = False) -> Written | None:

@@ -29,6 +29,7 @@ from shardproxy.sql.facts import (
     has_others,
     tables_in,
 )
+from shardproxy.sql.foreign_keys import ForeignKey
 from shardproxy.sql.moments import TIMELESS
 from shardproxy.sql.objects import ColumnRename, Object, Role
 from shardproxy.sql.own import SCHEMA, in_path
@@ -110,6 +111,7 @@ __all__ = [
     "Execute",
     "Explain",
     "Fetch",
+    "ForeignKey",
     "FromFunction",
     "FromItem",
     "FromJoin",

@@ -8,6 +8,7 @@ from shardproxy.sql import kinds, query
 from shardproxy.sql.alter import rewrites
 from shardproxy.sql.column_list import list_at
 from shardproxy.sql.facts import Const, SetConfig, TableRef
+from shardproxy.sql.foreign_keys import foreign_keys
 from shardproxy.sql.objects import column_rename, made, objects_of
 from shardproxy.sql.own import names_in_code, names_schema
 from shardproxy.sql.parse import Node, prepared_from
@@ -257,6 +258,7 @@ def _utility(at: _Place, name: str, node: Node) -> Statement:
         owners=tuple(role["RoleSpec"].get("rolename") for role in node["roles"]) if name in kinds.OWNED else (),
         temporary=name in {"CreateStmt", "ViewStmt", "CreateSeqStmt"} and any(map(_is_temporary, created)),
         rewrites=rewrites(node) if name == "AlterTableStmt" else (),
+        foreign_keys=foreign_keys(name, node),
         objects=objects_of(name, node, facts["tables"]),
         column_rename=column_rename(name, node),
         makes_database=name == "CreatedbStmt",

@@ -14,6 +14,7 @@ from typing import Final, Literal
 from shardproxy.copy.options import CopyOptions
 from shardproxy.sql.base import Base, Kind
 from shardproxy.sql.facts import Binding, Equality, FromItem, Rewrite, RowValue, SetConfig, TableRef, Unknown, Value
+from shardproxy.sql.foreign_keys import ForeignKey
 from shardproxy.sql.objects import ColumnRename, Object
 from shardproxy.sql.processes import Processes
 from shardproxy.sql.visible import Visible
@@ -55,8 +56,7 @@ class Modify(Query):
     """What INSERT, UPDATE, DELETE and MERGE have in common."""
 
     target: TableRef
-    set_columns: tuple[str, ...] = ()
-    """Columns that UPDATE, ON CONFLICT DO UPDATE or a nested UPDATE sets."""
+    set_columns: tuple[str, ...] = ()  # that UPDATE, ON CONFLICT DO UPDATE or a nested UPDATE sets
     set_defaults: tuple[str, ...] = ()  # those of them that are set to DEFAULT
     returning: bool = False
     alone: bool = True  # it looks at no rows but those that it writes, or makes rows of functions alone
@@ -155,8 +155,8 @@ class Utility(Base):
     names_own: bool = False  # names the proxy's own schema, or what is in it, otherwise than as a relation
     owners: tuple[str | None, ...] = ()
     """The roles of DROP OWNED and REASSIGN OWNED; None for CURRENT_USER and the like."""
-    rewrites: tuple[Rewrite, ...] = ()
-    """What ALTER TABLE does to columns that have values."""
+    rewrites: tuple[Rewrite, ...] = ()  # what ALTER TABLE does to columns that have values
+    foreign_keys: tuple[ForeignKey, ...] = ()
     objects: tuple[Object, ...] = ()
     """The relations, statistics and publications that it is about."""
     column_rename: ColumnRename | None = None

@@ -36,6 +36,7 @@ from shardproxy.session.database import Database
 from shardproxy.session.login import Identity
 from shardproxy.session.session import Session
 from shardproxy.shard import catalog
+from shardproxy.shard.actions import actions_sql
 from shardproxy.shard.objects import objects_sql
 from shardproxy.shard.written import written_sql
 from shardproxy.wire import encode
@@ -284,6 +285,7 @@ class FakeShard(Peer):
                 found = json.dumps([one.schema, [fact]]).encode().hex()
                 self._catalog[objects_sql([("relation", schema, one.name)]).encode()] = (row(found),)
             self._catalog[catalog.relatives_sql(one.oid).encode()] = (row(b"[]".hex()),)
+            self._catalog[actions_sql(one.schema, one.name).encode()] = (row(b"[]".hex()),)
             facts = {
                 "kind": one.kind, "version": 180000, "key": ["id"], "columns": [["id", 23], ["v", 25]],
                 "triggers": None, "rules": False, "cascades": False, "referenced": None, "can_silence": False,

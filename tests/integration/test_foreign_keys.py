@@ -1,0 +1,124 @@
+"""Foreign keys that would give a row of a sharded table another key, on the shard of the old one."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import RunProxy
+from tests.integration.test_check import Check
+from tests.support.databases import Servers
+from tests.support.twin import TABLES, Twin
+
+pytestmark = pytest.mark.newest
+
+ACTIONS = ("ON UPDATE CASCADE", "ON UPDATE SET NULL", "ON DELETE SET NULL", "ON DELETE SET DEFAULT")
+
+NOTICED = "ALTER TABLE t REPLICA IDENTITY DEFAULT"
+"""DDL through the proxy, after which all definitions are looked up again."""
+
+
+@pytest.fixture(scope="module")
+def module_twin(servers18: Servers, run_proxy_for_module: RunProxy) -> Iterator[Twin]:
+    with Twin.open(servers18, run_proxy_for_module, unlisted_tables="reference") as twin:
+        twin.databases.execute("CREATE TABLE pair (x int, y int, PRIMARY KEY (x, y))")
+        yield twin
+
+
+@contextmanager
+def constraint(twin: Twin, definition: str, table: str = "t") -> Iterator[None]:
+    """A foreign key that was made on the servers directly."""
+    twin.databases.execute(f"ALTER TABLE {table} ADD CONSTRAINT f FOREIGN KEY {definition}")
+    twin.proxied(NOTICED)
+    try:
+        yield
+    finally:
+        twin.databases.execute(f"ALTER TABLE {table} DROP CONSTRAINT f")
+        twin.proxied(NOTICED)
+
+
+def refused(twin: Twin, *steps: str) -> None:
+    """The last of the steps, of one transaction, is refused."""
+    *_, reply = twin.proxied("BEGIN", *steps)
+    assert reply.error is not None
+    assert reply.error["C"] == "0A000"
+    assert 'sets key column "a" of sharded table' in reply.error["M"]
+    assert "NO ACTION" in reply.error["H"]
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_is_not_made(twin: Twin, action: str) -> None:
+    refused(twin, f"ALTER TABLE t ADD FOREIGN KEY (a) REFERENCES ref {action}")
+    refused(twin, f"ALTER TABLE t ADD COLUMN c int, ADD FOREIGN KEY (a) REFERENCES ref (a) {action} NOT VALID")
+    refused(twin, "DROP TABLE t", f"CREATE TABLE t (a int REFERENCES ref {action}, b text)")
+    refused(twin, "DROP TABLE t", f"CREATE TABLE t (b int, a int, FOREIGN KEY (b, a) REFERENCES pair {action})")
+    refused(twin, f"CREATE TABLE child (FOREIGN KEY (a) REFERENCES ref {action}) INHERITS (t)")
+
+
+def test_is_made_where_keys_stay(twin: Twin) -> None:
+    add = "ALTER TABLE t ADD FOREIGN KEY (a) REFERENCES"
+    for made in (
+        f"{add} ref ON DELETE CASCADE",
+        f"{add} ref ON UPDATE RESTRICT",
+        f"{add} t ON UPDATE CASCADE",
+        f"{add} t (a) ON UPDATE SET NULL",
+        "ALTER TABLE t ADD COLUMN c int REFERENCES ref ON UPDATE CASCADE ON DELETE SET NULL",
+        "ALTER TABLE t ADD COLUMN c int, ADD FOREIGN KEY (a, c) REFERENCES pair ON DELETE SET NULL (c)",
+        "ALTER TABLE ref ADD FOREIGN KEY (a) REFERENCES ref ON UPDATE CASCADE",
+    ):
+        twin.compare("BEGIN", made, "ROLLBACK")
+
+
+def test_where_it_is_there_no_write_sets_a_key(twin: Twin) -> None:
+    with constraint(twin, "(a) REFERENCES ref ON UPDATE CASCADE ON DELETE SET NULL"):
+        refused(twin, "UPDATE ref SET a = 100 WHERE a = 1")
+        refused(twin, "UPDATE ref SET (b, a) = ('x', 100)")
+        refused(twin, "DELETE FROM ref WHERE a = 1")
+        refused(twin, "INSERT INTO ref VALUES (1, 'x') ON CONFLICT (a) DO UPDATE SET a = 100")
+        refused(twin, "EXPLAIN ANALYZE DELETE FROM ref")
+        refused(twin, "COPY (UPDATE ref SET a = 100 RETURNING a) TO STDOUT")
+        refused(twin, "MERGE INTO ref USING (VALUES (1)) AS v(a) ON ref.a = v.a WHEN MATCHED THEN DELETE")
+        twin.compare(
+            "UPDATE ref SET b = 'new' WHERE a = 1",
+            "INSERT INTO ref VALUES (1000, 'new')",
+            "INSERT INTO ref VALUES (1, 'x') ON CONFLICT (a) DO UPDATE SET b = EXCLUDED.b",
+            "DELETE FROM t WHERE a = 1",
+        )
+    twin.compare("UPDATE ref SET a = 1001 WHERE a = 1000", "DELETE FROM ref WHERE a = 1001")
+
+
+def test_a_chain_of_foreign_keys_is_followed(twin: Twin) -> None:
+    twin.databases.execute(
+        "CREATE TABLE middle (x int PRIMARY KEY REFERENCES ref ON UPDATE CASCADE ON DELETE CASCADE, y int);"
+        "INSERT INTO middle SELECT a, a FROM ref"
+    )
+    try:
+        with constraint(twin, "(a) REFERENCES middle ON UPDATE CASCADE"):
+            refused(twin, "UPDATE ref SET a = 100 WHERE a = 1")
+            refused(twin, "UPDATE middle SET x = 100 WHERE x = 1")
+            twin.compare(
+                "UPDATE middle SET y = 5 WHERE x = 2", "DELETE FROM t WHERE a = 1", "DELETE FROM ref WHERE a = 1"
+            )
+        with constraint(twin, "(a) REFERENCES middle ON DELETE SET NULL NOT VALID"):
+            refused(twin, "DELETE FROM ref WHERE a = 1")
+            twin.compare("BEGIN", "UPDATE ref SET b = 'x' WHERE a = 2", "ROLLBACK")
+    finally:
+        twin.databases.execute("DROP TABLE middle")
+
+
+def test_an_upsert_that_keeps_the_key_goes_on(twin: Twin) -> None:
+    """ORMs set all columns to EXCLUDED's, also the key that others refer to."""
+    with constraint(twin, "(a) REFERENCES t ON UPDATE CASCADE"):
+        twin.compare("INSERT INTO t VALUES (1, 'x') ON CONFLICT (a) DO UPDATE SET a = EXCLUDED.a, b = EXCLUDED.b")
+
+
+def test_check_reports_it(twin: Twin, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    check = Check(tmp_path, capsys)
+    config = twin.databases.config(TABLES)
+    with constraint(twin, "(a) REFERENCES ref ON UPDATE CASCADE ON DELETE SET NULL NOT VALID"):
+        _, text = check(config, "--fix")
+        for event in ("UPDATE", "DELETE"):
+            assert f'table public.t: foreign key "f" sets key column "a" ON {event}: {event} of "public.ref"' in text
+    with constraint(twin, "(a) REFERENCES t ON UPDATE CASCADE NOT VALID"):
+        assert "foreign key" not in check(config)[1]
