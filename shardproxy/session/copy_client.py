@@ -139,7 +139,9 @@ class CopyClient:
         if any(shards.standing(shard) is None for shard in begun.setup.shards):
             return None
         copy = self._copy(sql, begun.setup, frozenset(shards.everyone))
-        copy.hold(begun.response, ahead)
+        # With a decision to write, a shard that is lost in its commit is asked what became of it, by its id.
+        alone = ahead is not None and self._database.coordinator is None
+        copy.hold(begun.response, ahead, whole=alone and shards.transaction.joining_sql() == b"BEGIN")
         return HeldCopy(copy, self._client.stream)
 
     def _state(self) -> Hashable:

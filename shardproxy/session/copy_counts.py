@@ -33,10 +33,16 @@ def check_counts(
         )
 
 
-async def full_count(connection: Connection, rows: int) -> str | None:
+def without_rows(shards: Mapping[int, Connection], splitter: Splitter) -> frozenset[int]:
+    """Return the shards, given in their order, that were sent no row; all but the first if none was."""
+    rows = {shard for shard in shards if splitter.rows_of(shard)}
+    return frozenset(shards.keys() - (rows or {next(iter(shards))}))
+
+
+async def full_count(connection: Connection, rows: int, status: int) -> str | None:
     """Return the tag of a shard that answers that it has taken all rows; None if its answer is still to be read."""
     tag = f"COPY {rows}"
-    taken = await connection.answered_by(encode.command_complete(tag) + encode.ready_for_query(b"T"))
+    taken = await connection.answered_by(encode.command_complete(tag) + encode.ready_for_query(bytes([status])))
     return tag if taken else None
 
 

@@ -27,14 +27,14 @@ from shardproxy.copy.lines import map_context
 from shardproxy.errors import PgError
 from shardproxy.native import ALL_SHARDS, SplitError
 from shardproxy.net.gather import each, settled
-from shardproxy.session.copy_counts import check_counts, counted, full_count
+from shardproxy.session.copy_counts import check_counts, counted, full_count, without_rows
 from shardproxy.session.copy_look import Changed, Guard
-from shardproxy.session.copy_refusals import Refusal, answer, client_refusal, split_refusal, unending_row
+from shardproxy.session.copy_refusals import Refusal, answer, client_refusal, lost_refusal, split_refusal, unending_row
 from shardproxy.session.copy_setup import CopySetup, differs
 from shardproxy.session.copy_start import guard_verdict, late_answer, lock_alone, start_guarded, start_in_order
 from shardproxy.session.copy_verify import verified
 from shardproxy.session.shards import Shards
-from shardproxy.shard.connection import IDLE, Connection
+from shardproxy.shard.connection import IDLE, IN_TRANSACTION, Connection
 from shardproxy.shard.errors import reported_by
 from shardproxy.sqlstate import QUERY_CANCELED
 from shardproxy.transaction.ahead import Ahead
@@ -71,7 +71,8 @@ class CopyIn:
         self._own = own
         self._stopped = False
         self._stopping = False
-        self._held = False
+        self._held = self._alone = False
+        self._whole = False  # the COPY on its one shard is a transaction of its own
         self._loop = asyncio.get_running_loop()
         self._ahead: Ahead | None = None
         self._granted: asyncio.Future[bool] = self._loop.create_future()  # whether a shard that was held takes data
@@ -89,14 +90,14 @@ class CopyIn:
 
     # Starting.
 
-    def hold(self, response: decode.CopyResponse, ahead: Ahead | None) -> None:
+    def hold(self, response: decode.CopyResponse, ahead: Ahead | None, *, whole: bool) -> None:
         """Begin on no shard before `finish`: `response` is what they will answer. See `copy_held`.
 
-        `ahead` is asked with the COPY, where it has several shards.
+        `ahead` is asked with the COPY, where it has several shards; `whole`: with one it may commit by itself.
         """
         self.response = response
         self._ahead = ahead
-        self._held = True
+        self._held, self._alone = True, whole
         self._waiting = {shard: [] for shard in self._setup.shards}
 
     def drop(self) -> None:
@@ -128,9 +129,9 @@ class CopyIn:
     async def _read_late(self, shard: int, connection: Connection, guard: Guard) -> None:
         """Read a shard on which the COPY has begun together with its data."""
         try:
-            refused, takes_data = await late_answer(connection, guard, shard, self._setup.answers)
+            refused, takes_data = await late_answer(connection, guard, shard, self._setup.answers, whole=self._whole)
         except PgError as error:
-            refused, takes_data = error, False
+            refused, takes_data = lost_refusal(connection, error, self._whole).error, False
         if not self._granted.done():
             self._granted.set_result(refused is None)
         if isinstance(refused, Changed) and not self._held:
@@ -139,11 +140,8 @@ class CopyIn:
             self._refuse(Refusal(refused.refusal or differs(self._relation, first.name, connection.name), 0))
         else:
             self._heed(refused)
-        tag = await full_count(connection, self._splitter.rows_of(shard)) if takes_data and self._held else None
-        if tag is not None:
-            self._tags[shard] = tag
-        elif takes_data:
-            await self._read(shard, connection)
+        if takes_data:
+            await self._read_end(shard, connection)
         if self._ahead is not None:
             await self._ahead.read(connection)
 
@@ -202,11 +200,9 @@ class CopyIn:
         assert guard is not None
         held = self._waiting.pop(shard)
         try:
-            # In one Query: where BEGIN fails, COPY must not run, or it would commit by itself.
-            sql = b"%s\n;\n%s" % (guard.question.sql, self._sql)
-            data = b"".join(held) + end
-            owed = SWALLOWED_QUERY * asked
-            connection = self._shards.begin(shard, sql, data, prepare=guard.question.prepare, owed=owed)
+            sql, data, owed = guard.before(self._sql, shard, self._whole), b"".join(held) + end, SWALLOWED_QUERY * asked
+            prepare = guard.question.prepare
+            connection = self._shards.begin(shard, sql, data, prepare=prepare, owed=owed, join=not self._whole)
         except PgError as error:
             self._refuse(Refusal(error, None))
             return
@@ -223,9 +219,18 @@ class CopyIn:
 
     # Answers.
 
+    async def _read_end(self, shard: int, connection: Connection) -> None:
+        """Read a shard that has all its data: at once, if it has taken all rows."""
+        status = IDLE if self._whole else IN_TRANSACTION
+        tag = await full_count(connection, self._splitter.rows_of(shard), status) if self._held else None
+        if tag is None:
+            await self._read(shard, connection)
+        else:
+            self._tags[shard] = tag
+
     async def _read(self, shard: int, connection: Connection) -> None:
         """Read a shard to ReadyForQuery. NOTICEs pass through `connection.read` all the while."""
-        refused = False
+        refused, whole = False, self._whole
         try:
             while True:
                 message = await connection.read()
@@ -237,13 +242,13 @@ class CopyIn:
                     case B.COMMAND_COMPLETE:
                         with connection.trusted():
                             self._tags[shard] = counted(decode.command_complete(message.payload))
-                    case B.READY_FOR_QUERY if connection.status != IDLE and (refused or shard in self._tags):
+                    case B.READY_FOR_QUERY if (refused or shard in self._tags) and whole == (connection.status == IDLE):
                         return
                     case _:
                         # Also a COPY that ends without a word, or outside the transaction that it is in.
                         raise connection.unexpected(message)
         except PgError as error:
-            self._refuse(Refusal(error, None))
+            self._refuse(lost_refusal(connection, error, self._whole))
 
     def _shard_refused(self, shard: int, error: PgError) -> None:
         if shard in self._ended and error.sqlstate == QUERY_CANCELED:
@@ -320,6 +325,7 @@ class CopyIn:
         shards = [shard for shard in self._waiting if self._splitter.rows_of(shard)] or [first]
         if len(shards) == 1:
             self._ahead = None
+            self._whole = self._alone and not self._splitter.poison_count(shards[0])
         elif first not in shards and self._setup.guard is not None:
             self._leader = first
             shards = shards if self._heed(await lock_alone(self._shards, first, self._setup.guard)) else []
@@ -332,7 +338,7 @@ class CopyIn:
         self._waiting.clear()
 
     async def _end(self) -> None:
-        idle = self._without_rows()
+        idle = frozenset() if self._setup.everywhere else without_rows(self._connections, self._splitter) & self._own
         taking = [shard for shard in self._connections if shard not in idle]
         for shard in taking:
             self._connections[shard].stream.write(encode.COPY_DONE)
@@ -348,14 +354,6 @@ class CopyIn:
         self._connections[shard].stream.write(encode.copy_fail("it has no row"))
         withdrawal = self._shards.withdraw(shard, self._readers[shard])
         self._withdrawals[shard] = asyncio.ensure_future(withdrawal)
-
-    def _without_rows(self) -> frozenset[int]:
-        """Return the shards that take no part in the end; one does, also in a COPY without rows."""
-        if self._setup.everywhere:
-            return frozenset()
-        rows = {shard for shard in self._connections if self._splitter.rows_of(shard)}
-        first = next(iter(self._connections))
-        return frozenset((self._connections.keys() & self._own) - (rows or {first}))
 
     async def stop(self, reason: str, client_fail: bool = False) -> PgError:
         """End the COPY on all shards and return the error to report; `client_fail` for the client's CopyFail."""

@@ -55,6 +55,16 @@ class Guard:
     question: "Question"
     fingerprints: Mapping[int, bytes | None]
 
+    def before(self, sql: bytes, shard: int, whole: bool) -> bytes:
+        """Return a COPY after what its shard is asked, in one Query: where BEGIN fails, COPY must not run.
+
+        `whole` for a COPY that commits by itself, before the answer could be looked at.
+        """
+        asked = self.question.sql
+        if whole:
+            asked = self.question.asserting(self.fingerprints[shard] or b"")
+        return b"%s\n;\n%s" % (asked, sql)
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -73,7 +83,11 @@ class Question:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", shard_name(self.number))
-        object.__setattr__(self, "sql", b"%s; EXECUTE %s" % (self.lock, self.name))
+        object.__setattr__(self, "sql", b"%s; EXECUTE %s(NULL)" % (self.lock, self.name))
+
+    def asserting(self, fingerprint: bytes) -> bytes:
+        """Return `sql` that fails if the table has another fingerprint, so that nothing after it is done."""
+        return b"%s; EXECUTE %s('%s')" % (self.lock, self.name, fingerprint)
 
     def prepare(self, connection: Connection) -> None:
         """See that a connection can be sent `sql`."""

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from shardproxy.errors import PgError
 from shardproxy.native import SplitError
+from shardproxy.shard.connection import Connection
 from shardproxy.sqlstate import PROTOCOL_VIOLATION, QUERY_CANCELED
+from shardproxy.transaction.single_shard import unknown
 from shardproxy.wire import encode
 from shardproxy.wire.errors import SilentProtocolError
 
@@ -52,6 +54,11 @@ def client_refusal(reason: str, relation: str, line: int) -> Refusal:
     """Return what a client's CopyFail means."""
     error = PgError(QUERY_CANCELED, f"COPY from stdin failed: {reason}", context=f"COPY {relation}, line {line}")
     return Refusal(error, line)
+
+
+def lost_refusal(connection: Connection, error: PgError, whole: bool) -> Refusal:
+    """Return what a lost connection means; that of a COPY which commits by itself may have done so."""
+    return Refusal(unknown(connection.name, error) if whole else error, None)
 
 
 def unending_row(copy_format: int) -> bytes:

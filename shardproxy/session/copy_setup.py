@@ -82,8 +82,11 @@ class CopySetup:
     """That of the data."""
     bare_splitter: NewSplitter
     """`new_splitter` without what watches it."""
-    answers: dict[int, bytes] = field(default_factory=dict)
-    """How each shard has answered guard and COPY, well, when they were sent with the data: it will do so again."""
+    answers: dict[tuple[int, bool], bytes] = field(default_factory=dict)
+    """How each shard has answered guard and COPY, well, when they were sent with the data: it will do so again.
+
+    By shard, and whether the COPY was a transaction of its own.
+    """
 
     @property
     def guard(self) -> Guard | None:

@@ -8,7 +8,7 @@ from shardproxy.session.copy_look import NOT_GUARDED, Changed, Guard
 from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import IDLE, Connection
 from shardproxy.shard.errors import reported_by
-from shardproxy.sqlstate import INVALID_SQL_STATEMENT_NAME
+from shardproxy.sqlstate import INVALID_SQL_STATEMENT_NAME, INVALID_TEXT_REPRESENTATION
 from shardproxy.wire import decode, encode
 from shardproxy.wire.constants import B
 
@@ -101,25 +101,26 @@ async def lock_alone(shards: Shards, shard: int, guard: Guard) -> PgError | Chan
 
 
 async def late_answer(
-    connection: Connection, guard: Guard, shard: int, known: dict[int, bytes]
+    connection: Connection, guard: Guard, shard: int, known: dict[tuple[int, bool], bytes], *, whole: bool
 ) -> tuple[PgError | Changed | None, bool]:
     """Read a shard's answer to its guard and the COPY, in one Query; return what speaks against the COPY.
 
-    And whether the shard takes data: if not, it has answered to the end. `known` are answers that were well.
+    And whether the shard takes data: if not, it has answered to the end. `known` are answers that were well, `whole`
+    for a COPY that commits by itself.
     """
-    if shard in known and await connection.answered_by(known[shard]):
+    if (shard, whole) in known and await connection.answered_by(known[shard, whole]):
         return None, True
     error, row, said = await _guard_answer(connection, B.COPY_IN_RESPONSE)
     if error is not None:
         # The position is one in the whole Query.
         error.fields.pop("P", None)
         reported_by(error, connection.name)
-        if connection.status == IDLE:
+        if connection.status == IDLE and not whole:
             # It did not even begin, or says so: whether a transaction is open there is not known.
             connection.abort()
     verdict = _verdict(connection, guard, shard, error, row)
     if verdict is None:
-        known[shard] = said
+        known[shard, whole] = said
     return verdict, error is None
 
 
@@ -127,7 +128,9 @@ def _verdict(
     connection: Connection, guard: Guard, shard: int, error: PgError | None, row: list[bytes | None]
 ) -> PgError | Changed | None:
     if error is None:
-        return None if row == [guard.fingerprints[shard]] else Changed()
+        return None if row[:1] == [guard.fingerprints[shard]] else Changed()
+    if error.sqlstate == INVALID_TEXT_REPRESENTATION:
+        return Changed()  # what `Question.asserting` fails with
     if error.sqlstate == INVALID_SQL_STATEMENT_NAME:
         # A function of the client's may have run DEALLOCATE ALL: it is prepared again.
         connection.statements.close(guard.question.name)

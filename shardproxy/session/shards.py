@@ -243,17 +243,18 @@ class Shards:
         *,
         prepare: Callable[[Connection], None] | None = None,
         owed: Iterable[Owed] = SWALLOWED_QUERY,
+        join: bool = True,
     ) -> Connection:
         """Queue statements on a shard whose connection stands, after what brings it into the transaction.
 
         `data` are the messages after the Query, `prepare` comes first, `owed` will be answered. Does not wait; the
-        answer is the caller's to read.
+        answer is the caller's to read. Without `join` they are a transaction of their own.
         """
         self.check_cancelled()
         connection = self._leases[shard].connection
         if prepare is not None:
             prepare(connection)
-        joining = self.joining(shard)
+        joining = self.joining(shard) if join else b""
         connection.query(b"%s\n;\n%s" % (joining, sql) if joining else sql, owed, data)
         return connection
 

@@ -177,6 +177,12 @@ FROM (SELECT pg_catalog.to_regclass(pg_catalog.convert_from(pg_catalog.decode('{
   {encoding}))::pg_catalog.oid) AS r(oid)"""
 
 
+_ASSERTED: Final = """SELECT f.found, CASE
+    WHEN $1::pg_catalog.text IS NULL OR f.found OPERATOR(pg_catalog.=) $1 THEN NULL
+    ELSE pg_catalog.concat('shardproxy: another table than ', f.found)::pg_catalog.int4 END
+FROM (SELECT ({fingerprint})) AS f(found)"""
+
+
 def fingerprint_sql(name: Name) -> str:
     """Return the query for a value that changes with whatever `relations_sql` tells of a table, but for defaults."""
     quoted = ".".join('"' + part.replace('"', '""') + '"' for part in name if part is not None)
@@ -192,8 +198,11 @@ def locked_relation_sql(name: Name) -> str:
 
 
 def guard_sql(name: Name) -> tuple[str, str]:
-    """Return the statement that takes COPY FROM's own lock on a table, and the query for its fingerprint."""
-    return _lock(name), fingerprint_sql(name)
+    """Return the statement that takes COPY FROM's own lock on a table, and the query for its fingerprint.
+
+    The query fails with 22P02 if the fingerprint is not its parameter $1, a text, unless this is NULL.
+    """
+    return _lock(name), _ASSERTED.format(fingerprint=fingerprint_sql(name))
 
 
 def _lock(name: Name) -> str:

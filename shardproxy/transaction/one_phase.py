@@ -12,6 +12,7 @@ from shardproxy.net.gather import each
 from shardproxy.shard.connection import Connection
 from shardproxy.sqlstate import TRANSACTION_RESOLUTION_UNKNOWN, TRANSACTION_ROLLBACK
 from shardproxy.transaction.ahead import CHECK
+from shardproxy.transaction.single_shard import unknown
 from shardproxy.wire import encode
 
 _COMMITTED: Final = encode.command_complete("COMMIT") + encode.ready_for_query(b"I")
@@ -21,7 +22,7 @@ async def commit(participants: Sequence[Connection], *, checked: bool = False) -
     """Commit on every participant; `checked` if their constraints were, just now (`ahead`).
 
     Raises the server's error with nothing committed; or 08007 that names the shards that have committed and the one
-    that may not have, when it failed after another's commit.
+    that may not have, when it failed after another's commit or its connection was lost.
     """
     if len(participants) > 1 and not checked:
         await each(connection.execute(CHECK) for connection in participants)
@@ -30,15 +31,27 @@ async def commit(participants: Sequence[Connection], *, checked: bool = False) -
         try:
             await _commit_one(connection)
         except PgError as error:
-            if not done:
+            if not done and connection.usable:
                 raise
-            raise PgError(
-                TRANSACTION_RESOLUTION_UNKNOWN,
-                f'the transaction is committed on some shards, but failed on shard "{connection.name}"',
-                detail=f"Committed on: {', '.join(done)}. Shard {connection.name}: {error.message}",
-                hint='Use commit = "two-phase" to commit on all shards or none.',
-            ) from error
+            raise _doubt(connection, error, done, alone=len(participants) == 1) from error
         done.append(connection.name)
+
+
+def _doubt(connection: Connection, error: PgError, done: Sequence[str], *, alone: bool) -> PgError:
+    """Return the error of a commit that has failed on a shard after those that are `done`, or got no answer there."""
+    if alone:
+        return unknown(connection.name, error)
+    message = f'outcome of the transaction is unknown: shard "{connection.name}" does not answer'
+    detail = f"It is rolled back on all other shards. Shard {connection.name}: {error.message}"
+    if done:
+        message = f'the transaction is committed on some shards, but failed on shard "{connection.name}"'
+        detail = f"Committed on: {', '.join(done)}. Shard {connection.name}: {error.message}"
+    return PgError(
+        TRANSACTION_RESOLUTION_UNKNOWN,
+        message,
+        detail=detail,
+        hint='Use commit = "two-phase" to commit on all shards or none.',
+    )
 
 
 async def _commit_one(connection: Connection) -> None:
