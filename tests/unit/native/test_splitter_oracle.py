@@ -58,13 +58,15 @@ def statement(options: Options) -> sql.Composed:
 
 
 def copy(connection: psycopg.Connection[Any], payload: bytes, command: sql.Composed) -> tuple[Rows, Failure | None]:
-    connection.execute("TRUNCATE t")
+    connection.execute("BEGIN")
     try:
         with connection.cursor() as cursor, cursor.copy(command) as stream:
             stream.write(payload)
+        return connection.execute("SELECT a, b FROM t").fetchall(), None
     except psycopg.Error as error:
         return [], _failure(error.sqlstate, error.diag.message_primary, error.diag.context)
-    return connection.execute("SELECT a, b FROM t").fetchall(), None
+    finally:
+        connection.execute("ROLLBACK")
 
 
 def end(connection: psycopg.Connection[Any], payload: bytes, command: sql.Composed) -> Failure | None:
