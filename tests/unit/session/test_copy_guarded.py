@@ -36,7 +36,7 @@ LOCK, FINGERPRINT = catalog.guard_sql(NAME)
 PREPARE = parse("shardproxy_1", FINGERPRINT), SYNC
 """In front of the first guard of a connection."""
 
-GUARD = f"{LOCK}; EXECUTE shardproxy_1"
+GUARD = f"{LOCK}; EXECUTE shardproxy_1(NULL)"
 GUARDED = query(f"BEGIN\n;\n{GUARD}")
 ALL = query(f"BEGIN\n;\n{GUARD}\n;\n{COPY}")
 """BEGIN, guard and COPY of a shard that gets rows."""
@@ -60,7 +60,7 @@ async def looked_up(*shards: FakeShard, relation: Relation = T, fingerprint: str
 
 def verdict(fingerprint: str = "f") -> tuple[Said, ...]:
     """A guard's answer."""
-    guard = columns("x"), row(fingerprint), complete("SELECT 1")
+    guard = columns("x", "y"), row(fingerprint, None), complete("SELECT 1")
     return complete("BEGIN"), complete("LOCK TABLE"), *guard
 
 

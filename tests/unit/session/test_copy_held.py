@@ -32,6 +32,7 @@ from tests.unit.session.test_copy_guarded import (
     ALL,
     COPY,
     GUARDED,
+    LOCK,
     PREPARE,
     ROW_0,
     ROW_1,
@@ -87,6 +88,19 @@ async def loads(shard: FakeShard, rows: str, tag: str, *asked: Said) -> None:
     await shard.sends(*verdict(), copy_in(0, 0), complete(tag), ready("T"), *(CHECKED if asked else ()))
 
 
+WHOLE = query(f"{LOCK}; EXECUTE shardproxy_1('f')\n;\n{COPY}")
+"""Guard and COPY of a shard that is alone in getting rows: a transaction of its own, which the guard can fail."""
+
+_, *WELL = verdict()
+
+
+async def loads_alone(shard: FakeShard, rows: str, tag: str) -> None:
+    """Guard, COPY, data and CopyDone come in one write, and are committed."""
+    await shard.gets(WHOLE, *([data(rows)] if rows else []), COPY_DONE)
+    assert shard.writes == 1
+    await shard.sends(*WELL, copy_in(0, 0), complete(tag), ready("I"))
+
+
 async def commits(*shards: FakeShard) -> None:
     """Their constraints have been checked."""
     for shard in shards:
@@ -97,9 +111,46 @@ async def commits(*shards: FakeShard) -> None:
 async def test_a_row(playbook: Playbook) -> None:
     client, s0, s1 = await held(playbook)
     await client.sends(data(ROW_1), COPY_DONE)
-    await loads(s1, ROW_1, "COPY 1")
+    await loads_alone(s1, ROW_1, "COPY 1")
+    await client.gets(complete("COPY 1"), ready("I"))
+    await s0.gets()
+
+
+async def test_a_row_that_is_refused(playbook: Playbook) -> None:
+    """There is nothing to roll back, and the next COPY is well."""
+    client, s0, s1 = await held(playbook)
+    await client.sends(data(ROW_0), COPY_DONE)
+    await s0.gets(WHOLE, data(ROW_0), COPY_DONE)
+    await s0.sends(*WELL, copy_in(0, 0), error("22P02", W="COPY t, line 1"), ready("I"))
+    await client.gets(error("22P02", W="COPY t, line 1"), ready("I"))
+    await client.sends(query(COPY))
+    await client.gets(copy_in(0, 0))
+    await client.sends(data(ROW_1), COPY_DONE)
+    await loads_alone(s1, ROW_1, "COPY 1")
+    await client.gets(complete("COPY 1"), ready("I"))
+
+
+async def test_a_row_for_a_table_that_has_changed(playbook: Playbook) -> None:
+    """The guard has failed, so that nothing after it was done."""
+    client, s0, s1 = await held(playbook)
+    await client.sends(data(ROW_1), COPY_DONE)
+    await s1.gets(WHOLE, data(ROW_1), COPY_DONE)
+    await s1.sends(complete("LOCK TABLE"), error("22P02"), ready("I"))
+    await looked_up(s0, s1)
+    await begins_at_home(s0)
+    await withdrawn(s0)
+    await loads_late(s1, ROW_1)
     await ends(s1)
     await client.gets(complete("COPY 1"), ready("I"))
+
+
+async def test_the_shard_of_a_row_is_lost(playbook: Playbook) -> None:
+    """It may have committed."""
+    client, s0, s1 = await held(playbook)
+    await client.sends(data(ROW_1), COPY_DONE)
+    await s1.gets(WHOLE, data(ROW_1), COPY_DONE)
+    await s1.leaves()
+    await client.gets(error("08007"), ready("I"))
     await s0.gets()
 
 
@@ -128,8 +179,7 @@ async def test_the_lock_of_the_first_shard_comes_before_the_others(playbook: Pla
 async def test_no_row(playbook: Playbook) -> None:
     client, s0, s1 = await held(playbook)
     await client.sends(COPY_DONE)
-    await loads(s0, "", "COPY 0")
-    await ends(s0)
+    await loads_alone(s0, "", "COPY 0")
     await client.gets(complete("COPY 0"), ready("I"))
     await s1.gets()
 
@@ -189,9 +239,8 @@ async def test_the_statement_is_refused(playbook: Playbook) -> None:
     """What has changed since is found after CopyInResponse."""
     client, s0, _ = await held(playbook)
     await client.sends(data(ROW_0), COPY_DONE)
-    await s0.gets(ALL, data(ROW_0), COPY_DONE)
-    await s0.sends(complete("BEGIN"), error("55P03"), ready("E"))
-    await ends(s0, how="ROLLBACK")
+    await s0.gets(WHOLE, data(ROW_0), COPY_DONE)
+    await s0.sends(error("55P03"), ready("I"))
     await client.gets(error("55P03", D='Reported by shard "s0".'), ready("I"))
 
 
@@ -225,9 +274,8 @@ async def test_the_lock_is_refused(playbook: Playbook) -> None:
     """What the proxy's own LOCK TABLE meets is no error of the COPY's."""
     client, s0, s1 = await held(playbook)
     await client.sends(data(ROW_0), COPY_DONE)
-    await s0.gets(ALL, data(ROW_0), COPY_DONE)
-    await s0.sends(complete("BEGIN"), error("42P01"), ready("E"))
-    await ends(s0, how="ROLLBACK")
+    await s0.gets(WHOLE, data(ROW_0), COPY_DONE)
+    await s0.sends(error("42P01"), ready("I"))
     await looked_up(s0, s1)
     await begins_at_home(s0)
     await s0.gets(data(ROW_0), COPY_DONE)
