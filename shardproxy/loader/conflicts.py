@@ -8,8 +8,9 @@ from typing import Any, Final
 from shardproxy.errors import PgError
 from shardproxy.loader.options import LoadOptions
 from shardproxy.loader.target.table import Table
-from shardproxy.rejects.form import literal
+from shardproxy.rejects.form import literal, pinned
 from shardproxy.rejects.reject import Reject
+from shardproxy.rejects.target import EQUALITY
 from shardproxy.rejects.upsert import ANY_CONSTRAINT, Upsert
 from shardproxy.session.database import SHARDED, Database
 from shardproxy.shard.catalog import text
@@ -26,15 +27,17 @@ _NAMES: Final = """(SELECT pg_catalog.json_agg(a.attname ORDER BY o.n) FROM pg_c
   WITH ORDINALITY AS o(attnum, n) JOIN pg_catalog.pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = o.attnum)
 """
 
-_FACTS: Final = f"""SELECT pg_catalog.json_build_object(
+_FACTS: Final = pinned(f"""SELECT pg_catalog.json_build_object(
  'kind', c.relkind,
  'rules', EXISTS (SELECT FROM pg_catalog.pg_rewrite AS r WHERE r.ev_class = c.oid),
  'keys', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object('name', k.conname, 'primary', k.contype = 'p',
-     'columns', {_NAMES}, 'deferrable', k.condeferrable, 'exclusion', i.indisexclusion,
+     'columns', {_NAMES}, 'operators', (SELECT pg_catalog.json_agg({EQUALITY} ORDER BY n)
+       FROM pg_catalog.generate_series(1, i.indnkeyatts) AS n),
+     'deferrable', k.condeferrable, 'exclusion', i.indisexclusion,
      'nulls_distinct', coalesce(NOT (pg_catalog.to_json(i) ->> 'indnullsnotdistinct')::pg_catalog.bool, true))
      ORDER BY k.conname)
    FROM pg_catalog.pg_constraint AS k JOIN pg_catalog.pg_index AS i ON i.indexrelid = k.conindid
-   WHERE k.conrelid = c.oid AND k.contype IN ('p', 'u')),
+   WHERE k.conrelid = c.oid AND k.contype = ANY ('{{{{p,u}}}}')),
  'indexes', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object('name', n.relname,
      'unique', i.indisunique OR i.indisexclusion, 'immediate', i.indimmediate,
      'computed', i.indexprs IS NOT NULL OR i.indpred IS NOT NULL,
@@ -53,7 +56,7 @@ _FACTS: Final = f"""SELECT pg_catalog.json_build_object(
    WHERE k.conrelid = c.oid AND k.contype = 'c'),
  'to_itself', EXISTS (SELECT FROM pg_catalog.pg_constraint AS k
    WHERE k.conrelid = c.oid AND k.confrelid = c.oid AND k.contype = 'f'))
-FROM pg_catalog.pg_class AS c WHERE c.oid = pg_catalog.to_regclass({{name}})"""
+FROM pg_catalog.pg_class AS c WHERE c.oid = pg_catalog.to_regclass({{name}})""")
 
 _INSTEAD: Final = "Load the rows into a table of their own, and INSERT them from there."
 
@@ -128,6 +131,7 @@ def _upsert(table: Table, facts: Any, name: str | None) -> Upsert:
     return Upsert(
         key["name"],
         tuple(key["columns"]),
+        tuple(key["operators"]),
         key["nulls_distinct"],
         frozenset(facts["fixed"] or ()),
         tuple(frozenset(one) for one in checks if one),

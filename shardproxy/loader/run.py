@@ -17,7 +17,7 @@ from shardproxy.loader.input.open import give_up, size_of
 from shardproxy.loader.journal import Journal
 from shardproxy.loader.options import LoadOptions, reading_of
 from shardproxy.loader.stage import Stage
-from shardproxy.loader.summary import Summary, Timer
+from shardproxy.loader.summary import Summary, Timer, Warnings
 from shardproxy.loader.target.inside import connect
 from shardproxy.loader.target.open import opened
 from shardproxy.loader.target.table import Table
@@ -44,6 +44,7 @@ class Load:
         self._on_reject = on_reject
         self.summary = Summary(options.table, "", new_load_id())
         self._altered = Alterations()
+        self._warnings = Warnings()
         self._timer = Timer(self.summary)
         self.stage = Stage(self.summary, self._altered)
 
@@ -58,7 +59,7 @@ class Load:
             self.summary.failed(error)
         finally:
             self.summary.altered = {str(kind): count for kind, count in self._altered.counts.items()}
-            self.summary.notes += self._altered.notes
+            self.summary.notes += [*self._altered.notes, *self._warnings.notes()]
             self._timer.ended("end")
         return self.summary
 
@@ -74,7 +75,7 @@ class Load:
 
     def _notice(self, fields: dict[str, str]) -> None:
         if fields.get("V") == "WARNING":
-            self.summary.notes.append(fields["M"])
+            self._warnings.add(fields["M"])
 
     async def _load(self, database: Database, connection: Connection) -> None:
         options, summary = self.options, self.summary

@@ -1,6 +1,7 @@
 """What a load has done, for people and for programs."""
 
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -8,6 +9,9 @@ from shardproxy.errors import PgError
 
 NAMED: Final = 10
 """Files that one line names."""
+
+WARNINGS: Final = 20
+"""Different warnings that are told."""
 
 STORED, FAILED, ASIDE, PART, INTERRUPTED = 0, 1, 3, 4, 130
 """Exit codes, see docs/load.md."""
@@ -125,6 +129,26 @@ class Summary:
 def _named(files: list[str]) -> str:
     more = f" and {len(files) - NAMED} more" if len(files) > NAMED else ""
     return ", ".join(files[:NAMED]) + more
+
+
+class Warnings:
+    """What the server warns of: a trigger may do so for each row."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._others = 0
+
+    def add(self, message: str) -> None:
+        """Count one."""
+        if message in self._counts or len(self._counts) < WARNINGS:
+            self._counts[message] += 1
+        else:
+            self._others += 1
+
+    def notes(self) -> list[str]:
+        """The different ones, as they came first."""
+        notes = [message if count == 1 else f"{message} ({count:,} times)" for message, count in self._counts.items()]
+        return [*notes, f"{self._others:,} other warnings"] if self._others else notes
 
 
 class Timer:

@@ -1,6 +1,8 @@
 """The COPY statements of a load: the client's options, without those that are the load's own business. Sans-IO."""
 
+import re
 from collections.abc import Sequence
+from typing import Final
 
 from shardproxy.copy.options import STAR, CopyOptions
 from shardproxy.routing.identifiers import ascii_identifier
@@ -32,6 +34,18 @@ def copy_sql(
         given.append("ON_ERROR ignore, LOG_VERBOSITY verbose")
     names = ", ".join(map(ascii_identifier, columns))
     return f"COPY {table} ({names}) FROM STDIN WITH ({', '.join(given)}) {where}"
+
+
+_OPERATORS: Final = re.compile(r"(?<=\s)(=|<>|<=|>=|<|>|\+|-|/|&|~~|->>)(?=\s)")
+
+
+def pinned(sql: str) -> str:
+    """Return SQL of the proxy's own with PostgreSQL's own operators, whatever stands first in the search_path.
+
+    Operators have blanks around them, and stand in no constant. IN and LIKE are operators, too: `= ANY` and `~~` are to
+    be written for them.
+    """
+    return _OPERATORS.sub(r"OPERATOR(pg_catalog.\1)", sql)
 
 
 def literal(text: str) -> str:

@@ -10,7 +10,7 @@ In this order, each only if the one before does not settle it:
 """
 
 from array import array
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final, TypeVar
 
@@ -24,13 +24,14 @@ from shardproxy.rejects.copying import SAVEPOINT, Copied, copy, undo
 from shardproxy.rejects.faults import fault_words, looking
 from shardproxy.rejects.form import copy_sql
 from shardproxy.rejects.hints import Hints
-from shardproxy.rejects.reasons import reasons
+from shardproxy.rejects.orphans import Orphans
+from shardproxy.rejects.reasons import line_of, reasons, value_named
 from shardproxy.rejects.reject import Outcome, Reject, Rows, is_fatal
-from shardproxy.rejects.staging import N, Refused, Staging, encoded, numbered
+from shardproxy.rejects.staging import Refused, Staging, after, encoded, numbered
 from shardproxy.rejects.target import Asked, Target
 from shardproxy.rejects.upsert import Upsert
 from shardproxy.shard.connection import Connection
-from shardproxy.sqlstate import FOREIGN_KEY_VIOLATION, INSUFFICIENT_PRIVILEGE, INTERNAL_ERROR
+from shardproxy.sqlstate import FOREIGN_KEY_VIOLATION, INTERNAL_ERROR
 
 T = TypeVar("T")
 
@@ -68,8 +69,7 @@ class Isolation:
         self._options = options
         self._utf8 = encoding.upper().replace("-", "") in {"UTF8", "UNICODE"}
         self._schema = schema
-        self._orphans: dict[int, Reject] = {}
-        """Rows that lack their parent, by their numbers in the staging table: it may still come."""
+        self._orphans = Orphans()
         self._textual = options.format != "binary"
 
     @property
@@ -108,31 +108,36 @@ class Isolation:
         error = await self._plain(rows, outcome) if outcome.rejects else None
         if outcome.rejects and error is None:
             return
+        before = dict(self._staging.last)
         try:
             rows, settled = await self._types(rows, outcome)
             if not settled:
                 await self._constraints(rows, outcome)
         except UnsettledError:
+            for text, last in before.items():
+                if self._staging.made(text=text):
+                    await self._staging.forget(after(last), text=text)
             await self._by_copy(rows, outcome)
 
     async def end(self) -> Outcome:
-        """All rows have come: try those again that lacked their parent, and leave no table behind."""
-        outcome = Outcome()
-        orphans = self._orphans
-        while orphans:
-            refused = {one.n: one for one in await self._staging.insert_each(numbered(list(orphans)))}
-            outcome.dropped += sum(not one.sqlstate for one in refused.values())
-            # What spoke against a row when it came: another may have taken its place since.
-            left = {number: orphans[number] for number, one in refused.items() if one.sqlstate}
-            outcome.stored += len(orphans) - len(refused)
-            if len(left) == len(orphans):
-                break
-            orphans = left
-        outcome.rejects += orphans.values()
-        self._orphans = {}
-        if self._known is not None:
-            await self._staging.drop()
+        """All rows have come: try those again that lacked their parent, and leave no table behind.
+
+        Those of them that are set aside are what `left` returns.
+        """
+        if self._known is None:
+            return Outcome()
+        outcome = await self._orphans.settle(self._staging)
+        await self._staging.drop()
         return outcome
+
+    def left(self) -> Iterator[Outcome]:
+        """Yield the rows that lack their parent, so many at a time."""
+        yield from self._orphans.left()
+        self.close()
+
+    def close(self) -> None:
+        """Nothing more is asked."""
+        self._orphans.close()
 
     async def _copy(self, sql: bytes, rows: Rows) -> Copied:
         data = rows.bytes
@@ -225,36 +230,30 @@ class Isolation:
 
     async def _skipped(self, rows: Rows, copied: Copied) -> list[Reject]:
         """Return the rows that a COPY has skipped, with what their types say of the values."""
-        skipped = [(_number_in(notice["M"]), notice) for notice in copied.skipped]
         found, asked = [], []
-        for line, notice in skipped:
-            number = rows.at_line(line, self._spans)
-            if number is None:
+        for notice in copied.skipped:
+            line = line_of(notice)
+            number = None if line is None else rows.at_line(line, self._spans)
+            value = None if number is None else self._named(rows.row(number), notice)
+            if number is None or value is None:
                 raise UnsettledError
-            value, name = self._value(rows.row(number), notice)
-            found.append((number, name))
-            asked.append((value, self._target.type_of(name)))
+            found.append((number, value[0]))
+            asked.append((value[1], self._target.type_of(value[0])))
         said = await reasons(self._connection, asked)
+        if not all(reason.sqlstate for reason in said):
+            raise UnsettledError
         return [
             reason._replace(column=name).of(rows.reject(number, "", ""))
             for (number, name), reason in zip(found, said, strict=True)
         ]
 
-    def _value(self, row: bytes, notice: dict[str, str]) -> tuple[bytes, str]:
-        """Return the value that was refused, and its column."""
-        values = read_fields(without_newline(row, self._options), self._options, self._target.columns)
-        named = [name for name in self._target.columns if f'"{name}"' in notice["M"] or f"«{name}»" in notice["M"]]
-        for name in sorted(named, key=notice["M"].find):
-            value = values[self._target.columns.index(name)]
-            if value is not None:
-                return value, name
-        raise UnsettledError
+    def _named(self, row: bytes, notice: dict[str, str]) -> tuple[str, bytes] | None:
+        columns = self._target.columns
+        fields = read_fields(without_newline(row, self._options), self._options, columns)
+        return value_named(notice, dict(zip(columns, fields, strict=False)))
 
     async def _types_by_text(self, rows: Rows, outcome: Outcome) -> tuple[Rows, bool]:
-        try:
-            table = await self._staging.make(text=True)
-        except PgError as error:
-            raise _unless_denied(error) from error
+        table = await self._staged(text=True)
         copied = await self._copy(self._copy_sql(table, text=True), rows)
         if copied.error is not None:
             return rows, False
@@ -275,10 +274,7 @@ class Isolation:
         target, staging = self._target, self._staging
         if not target.takes_insert:
             raise UnsettledError
-        try:
-            table = await staging.make(defaults=self._options.default is not None)
-        except PgError as error:
-            raise _unless_denied(error) from error
+        table = await self._staged()
         before = staging.last[False]
         skip = self._textual and target.tells_skipped
         copied = await self._copy(self._copy_sql(table, skip=skip), rows)
@@ -290,6 +286,15 @@ class Isolation:
         outcome.add(await self._judge(rows, kept, before))
         outcome.rejects += rejects
 
+    async def _staged(self, *, text: bool = False) -> str:
+        """Return the staging table; where it may not be made, rows are judged without it."""
+        staging = self._staging
+        made = staging.made(text=text)
+        made = made or await self._tried(staging.make(text=text, defaults=self._options.default is not None))
+        if made is None:
+            raise UnsettledError
+        return made
+
     async def _judge(self, rows: Rows, kept: Sequence[int], before: int) -> Outcome:
         """Store the rows of these numbers, which are in the staging table after a number there."""
         numbers = await self._staging.numbers()
@@ -298,17 +303,21 @@ class Isolation:
         row_of = dict(zip(numbers, kept, strict=True))
         stored, refused = await self._insert(before, len(kept))
         found = Outcome(stored, len(kept) - stored - sum(bool(one.sqlstate) for one in refused))
-        orphans: dict[int, Reject] = {}
-        for one in refused:
+        waits = self._upsert is None and not self._target.in_sets
+        orphans: list[int] = []
+        for one in sorted(refused):
             if not one.sqlstate:
                 continue
             reject = one.of(rows.reject(row_of[one.n], "", ""))
-            if one.sqlstate == FOREIGN_KEY_VIOLATION and self._upsert is None:
-                orphans[one.n] = self._original(reject)
+            if waits and one.sqlstate == FOREIGN_KEY_VIOLATION:
+                orphans.append(one.n)
+                self._orphans.add(one.n, self._original(self._hints.of(reject)))
             else:
                 found.rejects.append(reject)
-        self._orphans |= orphans
-        await self._staging.clear(list(self._orphans))
+        if self._orphans:
+            await self._staging.forget(after(before, orphans))
+        else:
+            await self._staging.clear()
         return found
 
     async def _insert(self, before: int, count: int) -> tuple[int, list[Refused]]:
@@ -317,12 +326,12 @@ class Isolation:
         # In front of the others: one of those may take the place of a row that is refused.
         suspects = await self._tried(staging.suspects(before)) if self._target.in_sets else None
         if suspects is None:
-            refused = await staging.insert_each(f"{N} > {before}")
+            refused = await staging.insert_each(after(before))
             return count - len(refused), refused
         refused = await staging.insert_each(numbered(suspects)) if suspects else []
         sound = await self._tried(staging.insert_sound(before, suspects))
         if sound is None:
-            more = await staging.insert_each(f"{N} > {before} AND NOT {numbered(suspects)}")
+            more = await staging.insert_each(after(before, suspects))
             return await self._by_key(before, count - len(refused) - len(more), [*refused, *more])
         stored, conflicts = sound[0] + len(suspects) - len(refused), sound[1]
         again = await self._conflicting(conflicts) if conflicts else []
@@ -331,7 +340,8 @@ class Isolation:
     async def _by_key(self, before: int, stored: int, refused: list[Refused]) -> tuple[int, list[Refused]]:
         """Have rows refused for their key where one before them has it: that comes before a missing parent."""
         orphans = [one.n for one in refused if one.sqlstate == FOREIGN_KEY_VIOLATION]
-        late = set(await self._staging.late(before, orphans, [one.n for one in refused])) if orphans else set()
+        work = self._staging.late(before, orphans, [one.n for one in refused]) if orphans else None
+        late = set(await self._tried(work) or ()) if work is not None else set()
         if not late:
             return stored, refused
         again = await self._staging.insert_each(numbered(sorted(late)))
@@ -383,15 +393,3 @@ class Isolation:
             return [picked[half:], picked[:half]]
         at = picked.index(number)
         return [one for one in (picked[at + 1 :], picked[at : at + 1], picked[:at]) if one]
-
-
-def _unless_denied(error: PgError) -> Exception:
-    """A table that may not be made is one way less; any other error is one."""
-    return UnsettledError() if error.sqlstate == INSUFFICIENT_PRIVILEGE else error
-
-
-def _number_in(message: str) -> int:
-    digits = "".join(one if one.isdecimal() else " " for one in message).split()
-    if not digits:
-        raise UnsettledError
-    return int(digits[0])

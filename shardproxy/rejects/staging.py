@@ -32,26 +32,27 @@ BEGIN
   FOR shardproxy_n IN SELECT {n} FROM {staging} WHERE {which} ORDER BY 1 LOOP
     BEGIN
       INSERT INTO {target} ({columns}) OVERRIDING SYSTEM VALUE
-        SELECT {columns} FROM {staging} AS {alias} WHERE {n} = shardproxy_n {where} {conflict};
+        SELECT {columns} FROM {staging} AS {alias} WHERE {n} OPERATOR(pg_catalog.=) shardproxy_n {where} {conflict};
       GET DIAGNOSTICS shardproxy_count = ROW_COUNT;
       SET CONSTRAINTS ALL IMMEDIATE;
-      IF shardproxy_count = 0 THEN
-        shardproxy_bad := shardproxy_bad || pg_catalog.json_build_array(shardproxy_n, '')::pg_catalog.text;
+      IF shardproxy_count OPERATOR(pg_catalog.=) 0 THEN
+        shardproxy_bad := pg_catalog.array_append(shardproxy_bad,
+          pg_catalog.json_build_array(shardproxy_n, '')::pg_catalog.text);
       ELSIF shardproxy_updated THEN
-        shardproxy_updates := shardproxy_updates + 1;
+        shardproxy_updates := shardproxy_updates OPERATOR(pg_catalog.+) 1;
       END IF;
     EXCEPTION WHEN OTHERS THEN
       GET STACKED DIAGNOSTICS e_state = RETURNED_SQLSTATE, e_message = MESSAGE_TEXT, e_detail = PG_EXCEPTION_DETAIL,
         e_hint = PG_EXCEPTION_HINT, e_column = COLUMN_NAME, e_constraint = CONSTRAINT_NAME;
-      IF pg_catalog.left(e_state, 2) IN ({fatal}) THEN
+      IF pg_catalog.left(e_state, 2) OPERATOR(pg_catalog.=) ANY (ARRAY[{fatal}]) THEN
         RAISE;
       END IF;
-      shardproxy_bad := shardproxy_bad || pg_catalog.json_build_array(
-        shardproxy_n, e_state, e_message, e_detail, e_hint, e_column, e_constraint)::pg_catalog.text;
+      shardproxy_bad := pg_catalog.array_append(shardproxy_bad, pg_catalog.json_build_array(
+        shardproxy_n, e_state, e_message, e_detail, e_hint, e_column, e_constraint)::pg_catalog.text);
     END;
   END LOOP;
-  PERFORM pg_catalog.set_config('{result}',
-    '[' || pg_catalog.array_to_string(shardproxy_updates::pg_catalog.text || shardproxy_bad, ',') || ']', true);
+  PERFORM pg_catalog.set_config('{result}', pg_catalog.concat('[', pg_catalog.array_to_string(
+    pg_catalog.array_prepend(shardproxy_updates::pg_catalog.text, shardproxy_bad), ','), ']'), true);
 END
 $shardproxy$"""
 
@@ -123,13 +124,17 @@ class Staging:
         self._made[text] = table
         return table
 
-    async def clear(self, kept: Sequence[int] = (), *, text: bool = False) -> None:
-        """Forget the rows but those of some numbers, which are few."""
-        table = self._made[text]
-        if kept:
-            await self._connection.execute(f"DELETE FROM {table} WHERE {N} <> ALL ('{{{_numbers(kept)}}}')")
-        else:
-            await self._connection.execute(f"TRUNCATE {table}")
+    def made(self, *, text: bool = False) -> str | None:
+        """Return the table's name, if it has been made."""
+        return self._made.get(text)
+
+    async def clear(self, *, text: bool = False) -> None:
+        """Forget all rows."""
+        await self._connection.execute(f"TRUNCATE {self._made[text]}")
+
+    async def forget(self, which: str, *, text: bool = False) -> None:
+        """Forget some rows; `which` is SQL."""
+        await self._connection.execute(f"DELETE FROM {self._made[text]} WHERE {which}")
 
     async def drop(self) -> None:
         """Leave nothing of it."""
@@ -145,24 +150,24 @@ class Staging:
         for name in columns:
             kind = literal(self._target.type_of(name))
             value = ascii_identifier(name)
-            checks.append(f"WHEN NOT pg_catalog.pg_input_is_valid({value}, {kind}) THEN {len(checks)}")
+            checks.append(f"WHEN NOT pg_catalog.pg_input_is_valid({value}, {kind}) THEN {len(checks) + 1}")
         kinds = ", ".join(literal(self._target.type_of(name)) for name in columns)
         values = ", ".join(map(ascii_identifier, columns))
         sql = f"""SELECT b."shardproxy number", b."shardproxy place", e.message, e.detail, e.hint, e.sql_error_code
             FROM (SELECT {N} AS "shardproxy number", CASE {" ".join(checks)} END AS "shardproxy place", *
               FROM {table}) AS b,
-              pg_catalog.pg_input_error_info((ARRAY[{values}])[b."shardproxy place" + 1],
-                (ARRAY[{kinds}])[b."shardproxy place" + 1]) AS e
+              pg_catalog.pg_input_error_info((ARRAY[{values}])[b."shardproxy place"],
+                (ARRAY[{kinds}])[b."shardproxy place"]) AS e
             WHERE b."shardproxy place" IS NOT NULL ORDER BY 1"""
         found = {}
         for row in await self._connection.fetch(encoded(sql)):
             number, place, message, detail, hint, state = map(said, row)
-            found[int(number)] = Refused(int(number), state, message, detail, hint, columns[int(place)], typed=True)
+            found[int(number)] = Refused(int(number), state, message, detail, hint, columns[int(place) - 1], typed=True)
         return found
 
     async def numbers(self, *, text: bool = False) -> Sequence[int]:
         """Return the numbers of the rows that have come last, ascending. One that ON_ERROR has skipped leaves a gap."""
-        rows = f"FROM {self._made[text]} WHERE {N} > {self.last[text]}"
+        rows = f"FROM {self._made[text]} WHERE {after(self.last[text])}"
         sql = f"SELECT pg_catalog.min({N}), pg_catalog.max({N}), pg_catalog.count(*) {rows}"
         first, last, count = await self._connection.fetch_row(sql, 3)
         if first is None:
@@ -173,24 +178,23 @@ class Staging:
         self.last[text] = found[-1]
         return found
 
-    async def suspects(self, after: int) -> list[int]:
+    async def suspects(self, before: int) -> list[int]:
         """Return the numbers of the rows after one that a constraint speaks against."""
         rows = await self._connection.fetch(
-            encoded(f"SELECT {N} FROM {self._rows(after)} AND coalesce({self._suspect()}, false) ORDER BY 1")
+            encoded(f"SELECT {N} FROM {self._rows(before)} AND coalesce({self._suspect()}, false) ORDER BY 1")
         )
         return [int(row[0] or 0) for row in rows]
 
-    def _rows(self, after: int, but: Sequence[int] = ()) -> str:
+    def _rows(self, before: int, but: Sequence[int] = ()) -> str:
         """What stands after FROM for the rows after a number that COPY's WHERE lets pass, without some."""
         target = self._target
         passing = f"AND ({target.where[len('WHERE') :]})" if target.where else ""
-        others = f"AND {N} <> ALL ('{{{_numbers(but)}}}')" if but else ""
-        return f"{self._made[False]} AS {ascii_identifier(target.name)} WHERE {N} > {after} {others} {passing}"
+        return f"{self._made[False]} AS {ascii_identifier(target.name)} WHERE {after(before, but)} {passing}"
 
-    async def insert_sound(self, after: int, but: Sequence[int]) -> tuple[int, list[int]]:
+    async def insert_sound(self, before: int, but: Sequence[int]) -> tuple[int, list[int]]:
         """Store the rows after a number, without some; return how many, and the numbers of those that have no place."""
         target = self._target
-        rows = self._rows(after, but)
+        rows = self._rows(before, but)
         insert = (
             f"INSERT INTO {target.quoted} ({target.column_list}) OVERRIDING SYSTEM VALUE SELECT {target.column_list}"
         )
@@ -206,20 +210,22 @@ class Staging:
             numbered AS (SELECT {N} AS n, {record} AS x,
               pg_catalog.row_number() OVER (PARTITION BY {record} ORDER BY {N}) AS nth FROM judged)
             SELECT 0, pg_catalog.count(*) FROM stored UNION ALL
-            SELECT n, 0 FROM numbered LEFT JOIN times USING (x) WHERE nth > coalesce(times, 0) ORDER BY 1;
+            SELECT n, 0 FROM numbered LEFT JOIN times ON times.x OPERATOR(pg_catalog.=) numbered.x
+              WHERE nth OPERATOR(pg_catalog.>) coalesce(times, 0) ORDER BY 1;
             SET CONSTRAINTS ALL IMMEDIATE"""
         [(_, stored), *others] = await self._connection.fetch(encoded(sql))
         return int(stored or 0), [int(row[0] or 0) for row in others]
 
-    async def upsert_sound(self, after: int, but: Sequence[int]) -> int:
+    async def upsert_sound(self, before: int, but: Sequence[int]) -> int:
         """Store the rows after a number, without some, the last one of each key; return how many have a place now."""
         target, upsert = self._target, self._upsert
         assert upsert is not None
         names = target.column_list
         nth = f"pg_catalog.row_number() OVER (PARTITION BY {upsert.key_list} ORDER BY {N} DESC)"
         sql = f"""WITH judged AS MATERIALIZED (
-              SELECT {N}, {names}, {nth} AS "shardproxy nth" FROM {self._rows(after, but)}),
-            chosen AS MATERIALIZED (SELECT * FROM judged WHERE "shardproxy nth" = 1 OR {upsert.without_key}),
+              SELECT {N}, {names}, {nth} AS "shardproxy nth" FROM {self._rows(before, but)}),
+            chosen AS MATERIALIZED (SELECT * FROM judged
+              WHERE "shardproxy nth" OPERATOR(pg_catalog.=) 1 OR {upsert.without_key}),
             stored AS (INSERT INTO {target.quoted} ({names}) OVERRIDING SYSTEM VALUE
               SELECT {names} FROM chosen WHERE true ORDER BY {N}
               {upsert.clause(target.quoted, target.name, target.columns)} AS updated)
@@ -231,23 +237,61 @@ class Staging:
         self.updated += updated + judged - chosen
         return judged - chosen + stored
 
-    async def repeated(self, after: int, but: Sequence[int]) -> bool:
+    async def repeated(self, before: int, but: Sequence[int]) -> bool:
         """Whether two of the rows after a number, without some, have the same key."""
         assert self._upsert is not None
-        rows = f"{self._rows(after, but)} GROUP BY {self._upsert.key_list} HAVING pg_catalog.count(*) > 1"
+        rows = f"{self._rows(before, but)} GROUP BY {self._upsert.key_list}"
+        rows += " HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 1"
         return bool(await self._connection.fetch(encoded(f"SELECT FROM {rows} LIMIT 1")))
 
-    async def late(self, after: int, numbers: Sequence[int], refused: Sequence[int]) -> list[int]:
+    async def late(self, before: int, numbers: Sequence[int], refused: Sequence[int]) -> list[int]:
         """Return those of some rows that have a unique key of one before them, after a number, that is not refused."""
-        table, found = self._made[False], []
-        for key in self._target.facts["keys"] or ():
-            if set(key) <= set(self._target.columns):
-                same = " AND ".join(f"o.{name} = s.{name}" for name in map(ascii_identifier, key))
-                found.append(
-                    f"""SELECT o.{N} FROM {table} AS o JOIN {table} AS s ON {same} WHERE o.{numbered(numbers)}
-                    AND s.{N} > {after} AND s.{N} < o.{N} AND s.{N} <> ALL ('{{{_numbers(refused)}}}')"""
-                )
+        target, found = self._target, []
+        table = f"{self._made[False]} AS {ascii_identifier(target.name)}"
+        for key in target.facts["keys"] or ():
+            whole = any(".*" in sql for sql in (*key["terms"], key["where"] or ""))  # the row as a value
+            if whole or not set(key["columns"] or ()) <= set(target.columns):
+                continue
+            names = [f'"shardproxy {number}"' for number in range(len(key["terms"]))]
+            terms = ", ".join(f"{term} AS {name}" for term, name in zip(key["terms"], names, strict=True))
+            where = f"AND ({key['where']})" if key["where"] else ""
+            same = [
+                f"(o.{name} {operator} s.{name} {collation or ''}"
+                + (f" OR o.{name} IS NULL AND s.{name} IS NULL)" if key["nulls_too"] else ")")
+                for name, operator, collation in zip(names, key["operators"], key["collations"], strict=True)
+            ]
+            found.append(
+                f"""SELECT o.{N} FROM (SELECT {N}, {terms} FROM {table} WHERE {numbered(numbers)} {where}) AS o
+                JOIN (SELECT {N}, {terms} FROM {table} WHERE {after(before, refused)} {where}) AS s
+                ON s.{N} OPERATOR(pg_catalog.<) o.{N} AND {" AND ".join(same)}"""
+            )
         rows = await self._connection.fetch(encoded(" UNION ".join(found))) if found else []
+        return [int(row[0] or 0) for row in rows]
+
+    def _own_keys(self) -> list[dict[str, Any]]:
+        """The foreign keys of the table to itself that rows have all columns of."""
+        listed = set(self._target.columns)
+        return [
+            one
+            for one in self._target.facts["foreign"] or ()
+            if one["itself"] and listed.issuperset(one["columns"]) and listed.issuperset(one["keys"])
+        ]
+
+    async def index_parents(self) -> None:
+        """Have `children` find rows by their parents without reading all."""
+        for key in self._own_keys():
+            columns = ", ".join(map(ascii_identifier, key["columns"]))
+            await self._connection.execute(encoded(f"CREATE INDEX ON {self._made[False]} ({columns})"))
+
+    async def children(self, numbers: Sequence[int]) -> list[int]:
+        """Return the rows whose parents, in the target itself, are rows with these numbers."""
+        table, found = self._made[False], []
+        for key in self._own_keys():
+            pairs = zip(key["keys"], key["operators"], key["columns"], strict=True)
+            same = [f"p.{ascii_identifier(one)} {is_} c.{ascii_identifier(other)}" for one, is_, other in pairs]
+            found.append(f"SELECT c.{N} FROM {table} AS p JOIN {table} AS c ON {' AND '.join(same)}")
+            found[-1] += f" WHERE p.{numbered(numbers)}"
+        rows = await self._connection.fetch(encoded(" UNION ".join(found) + " ORDER BY 1")) if found else []
         return [int(row[0] or 0) for row in rows]
 
     def _suspect(self) -> str:
@@ -268,7 +312,8 @@ class Staging:
             if not listed.issuperset(key["columns"]):
                 continue
             names = [f"{alias}.{ascii_identifier(name)}" for name in key["columns"]]
-            same = [f"p.{ascii_identifier(one)} = {name}" for one, name in zip(key["keys"], names, strict=True)]
+            pairs = zip(key["keys"], key["operators"], names, strict=True)
+            same = [f"p.{ascii_identifier(one)} {is_} {name}" for one, is_, name in pairs]
             given = " AND ".join(f"{name} IS NOT NULL" for name in names)
             found.append(f"({given} AND NOT EXISTS (SELECT FROM {key['parent']} AS p WHERE {' AND '.join(same)}))")
         return " OR ".join(found) or "false"
@@ -304,7 +349,22 @@ class Staging:
 
 def numbered(numbers: Sequence[int]) -> str:
     """SQL that is true of the rows with these numbers."""
-    return f"{N} = ANY ('{{{_numbers(numbers)}}}')"
+    return f"{N} OPERATOR(pg_catalog.=) ANY ('{{{_numbers(numbers)}}}')"
+
+
+def after(number: int, but: Sequence[int] = ()) -> str:
+    """SQL that is true of the rows after a number, but some."""
+    others = f" AND {_not(but)}" if but else ""
+    return f"{N} OPERATOR(pg_catalog.>) {number}{others}"
+
+
+def between(first: int, last: int) -> str:
+    """SQL that is true of the rows from one to another."""
+    return f"{N} OPERATOR(pg_catalog.>=) {first} AND {N} OPERATOR(pg_catalog.<=) {last}"
+
+
+def _not(numbers: Sequence[int]) -> str:
+    return f"{N} OPERATOR(pg_catalog.<>) ALL ('{{{_numbers(numbers)}}}')"
 
 
 def _numbers(numbers: Sequence[int]) -> str:

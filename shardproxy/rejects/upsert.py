@@ -20,6 +20,8 @@ class Upsert:
     constraint: str
     key: tuple[str, ...]
     """Its columns."""
+    operators: tuple[str, ...]
+    """What it compares them by, in SQL."""
     nulls_distinct: bool = True
     fixed: frozenset[str] = frozenset()
     """Columns that no UPDATE sets: identities that are GENERATED ALWAYS."""
@@ -53,16 +55,17 @@ class Upsert:
         names = [ascii_identifier(name) for name in columns if name not in self.fixed]
         action = f"UPDATE SET {', '.join(f'{name} = EXCLUDED.{name}' for name in names)}" if names else "NOTHING"
         # A row that was there has been locked before it was updated, and what took its place tells that.
-        updated = "xmax <> 0" if not self.partitioned else self._was_there(table, ascii_identifier(name))
+        updated = (
+            "xmax OPERATOR(pg_catalog.<>) 0" if not self.partitioned else self._was_there(table, ascii_identifier(name))
+        )
         return f"ON CONFLICT ON CONSTRAINT {ascii_identifier(self.constraint)} DO {action} RETURNING {updated}"
 
     def _was_there(self, table: str, bare: str) -> str:
         """SQL for RETURNING, which sees the table as it was before the statement."""
-        pairs = [(f"o.{name}", f"{bare}.{name}") for name in map(ascii_identifier, self.key)]
-        same = [
-            f"{old} = {new}" if self.nulls_distinct else f"({old} = {new} OR {old} IS NULL AND {new} IS NULL)"
-            for old, new in pairs
-        ]
+        same = []
+        for name, is_ in zip(map(ascii_identifier, self.key), self.operators, strict=True):
+            nulls = "" if self.nulls_distinct else f" OR o.{name} IS NULL AND {bare}.{name} IS NULL"
+            same.append(f"(o.{name} {is_} {bare}.{name}{nulls})")
         return f"EXISTS (SELECT FROM {table} AS o WHERE {' AND '.join(same)})"
 
     def may_leave_out(self, columns: Sequence[str]) -> bool:

@@ -13,7 +13,7 @@ from shardproxy.rejects.copying import SAVEPOINT
 from shardproxy.rejects.isolate import Isolation
 from shardproxy.rejects.reject import Outcome, Reject, Rows
 from shardproxy.rejects.sink import RejectSink
-from shardproxy.rejects.staging import N, Refused, numbered
+from shardproxy.rejects.staging import Refused, after, numbered
 from shardproxy.rejects.target import Asked
 from shardproxy.rejects.upsert import ANY_CONSTRAINT, Upsert
 from shardproxy.shard.connection import Connection
@@ -71,7 +71,7 @@ class Upserting(Isolation):
             if done is not None:
                 return done
             self._staging.updated = updated
-        refused = await self._staging.insert_each(f"{N} > {before}")
+        refused = await self._staging.insert_each(after(before))
         return count - len(refused), refused
 
     async def _insert_in_sets(self, before: int) -> tuple[int, list[Refused]] | None:

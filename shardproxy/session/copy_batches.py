@@ -356,7 +356,8 @@ class Batches:
         outcome = await part.isolation.end()
         part.outcome.stored += outcome.stored
         part.outcome.dropped += outcome.dropped
-        self._set_aside(part, outcome, 0)
+        for left in part.isolation.left():
+            self._set_aside(part, left, 0)
 
     async def stop(self, reason: str, client_fail: bool = False) -> PgError:
         """End the COPY on all shards and return the error to report; `client_fail` for the client's CopyFail."""
@@ -384,6 +385,8 @@ class Batches:
     def _discard(self) -> None:
         self._sink.discard()
         self._aside.discard()
+        for part in self._parts.values():
+            part.isolation.close()
 
     async def abandon(self) -> None:
         """The client is gone."""
@@ -392,9 +395,5 @@ class Batches:
     def notice(self, shard: int, fields: Fields) -> None:
         """Take a shard's NoticeResponse. What triggers say of a row's line is not known any more."""
         if "W" in fields:
-            fields["W"], _ = map_context(fields["W"], self._setup.relation, _no_line)
+            fields["W"], _ = map_context(fields["W"], self._setup.relation, lambda _: None)
         self._notices.notice(shard, fields)
-
-
-def _no_line(_: int) -> None:
-    return None

@@ -14,9 +14,9 @@ from typing import Any, Final
 from shardproxy.config.model import Shard
 from shardproxy.config.model import Table as Placed
 from shardproxy.errors import PgError
-from shardproxy.loader.target.table import Table
+from shardproxy.loader.target.table import BASE_TYPE, Table
 from shardproxy.loader.target.writers import Writers
-from shardproxy.rejects.form import literal
+from shardproxy.rejects.form import literal, pinned
 from shardproxy.routing.keytypes import NATIVE_TYPES
 from shardproxy.session.database import Database
 from shardproxy.shard.catalog import text
@@ -26,7 +26,7 @@ from shardproxy.sqlstate import INSUFFICIENT_PRIVILEGE, OBJECT_NOT_IN_PREREQUISI
 MOST_KEYS: Final = 3
 """Columns by which rows are spread where no constraint says by which: enough that they are rarely all the same."""
 
-_FACTS: Final = """SELECT pg_catalog.json_build_object('kind', c.relkind,
+_FACTS: Final = pinned(f"""SELECT pg_catalog.json_build_object('kind', c.relkind,
  'triggers', EXISTS (SELECT FROM pg_catalog.pg_trigger AS g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal
    AND g.tgenabled <> 'D'),
  'rules', c.relhasrules,
@@ -34,21 +34,24 @@ _FACTS: Final = """SELECT pg_catalog.json_build_object('kind', c.relkind,
    WHERE k.contype = 'f' AND k.conrelid = c.oid AND k.confrelid = c.oid),
  'unique', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
      'plain', i.indpred IS NULL AND i.indexprs IS NULL AND NOT i.indisexclusion,
+     'exact', NOT EXISTS (SELECT FROM pg_catalog.generate_series(1, i.indnkeyatts) AS n
+         JOIN pg_catalog.pg_opclass AS o ON o.oid = i.indclass[n - 1]
+         LEFT JOIN pg_catalog.pg_collation AS l ON l.oid = i.indcollation[n - 1]
+       WHERE l.collisdeterministic IS false OR o.opcnamespace <> 'pg_catalog'::pg_catalog.regnamespace),
      'columns', (SELECT pg_catalog.json_agg(a.attname ORDER BY o.n)
        FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY AS o(number, n)
          JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = o.number
        WHERE o.n <= i.indnkeyatts)))
    FROM pg_catalog.pg_index AS i WHERE i.indrelid = c.oid AND (i.indisunique OR i.indisexclusion)),
  'columns', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object('name', a.attname,
-     'type', CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END::pg_catalog.int8, 'typmod', a.atttypmod,
+     'type', {BASE_TYPE}::pg_catalog.int8,
      'exact', l.collisdeterministic IS NOT false,
-     'fresh', a.attidentity <> '' OR coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%', false))
+     'fresh', a.attidentity <> '' OR coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid) ~~ 'nextval(%', false))
      ORDER BY a.attnum)
-   FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
-     LEFT JOIN pg_catalog.pg_collation AS l ON l.oid = a.attcollation
-     LEFT JOIN pg_catalog.pg_attrdef AS d ON (d.adrelid, d.adnum) = (a.attrelid, a.attnum)
+   FROM pg_catalog.pg_attribute AS a LEFT JOIN pg_catalog.pg_collation AS l ON l.oid = a.attcollation
+     LEFT JOIN pg_catalog.pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''))::pg_catalog.text
-FROM pg_catalog.pg_class AS c WHERE c.oid = pg_catalog.to_regclass({name})"""
+FROM pg_catalog.pg_class AS c WHERE c.oid = pg_catalog.to_regclass({{name}})""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,8 @@ def judge(facts: dict[str, Any], loaded: Collection[str] | None) -> Spread:
         return Spread(why="the table has more than one unique or exclusion constraint")
     if unique:
         key = tuple(unique[0]["columns"])
-        return Spread(key) if fit.issuperset(key) else Spread(why=f"rows cannot be spread by ({', '.join(key)})")
+        fits = fit.issuperset(key) and unique[0]["exact"]
+        return Spread(key) if fits else Spread(why=f"rows cannot be spread by ({', '.join(key)})")
     key = tuple(name for name in loaded if name in fit)[:MOST_KEYS]
     return Spread(key) if key else Spread(why="no column has a type by which rows can be spread")
 

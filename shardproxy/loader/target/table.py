@@ -6,21 +6,25 @@ from typing import Final
 from shardproxy.config.names import split_qualified
 from shardproxy.errors import PgError
 from shardproxy.loader.input.reading import Column
-from shardproxy.rejects.form import literal
+from shardproxy.rejects.form import literal, pinned
 from shardproxy.routing.identifiers import quote_identifier
 from shardproxy.shard.catalog import text
 from shardproxy.shard.connection import Connection
 from shardproxy.sqlstate import INVALID_PARAMETER_VALUE, UNDEFINED_TABLE, WRONG_OBJECT_TYPE
 
-_TABLE: Final = """SELECT s.nspname, c.relname, c.relkind,
+BASE_TYPE: Final = """(WITH RECURSIVE d(oid) AS (SELECT a.atttypid UNION ALL
+   SELECT t.typbasetype FROM d JOIN pg_catalog.pg_type AS t ON t.oid = d.oid WHERE t.typtype = 'd')
+   SELECT d.oid FROM d JOIN pg_catalog.pg_type AS t ON t.oid = d.oid WHERE t.typtype <> 'd')"""
+"""SQL, to be pinned: the type of a column `a`, or what its domain is over, which may be another domain."""
+
+_TABLE: Final = pinned("""SELECT s.nspname, c.relname, c.relkind,
   pg_catalog.current_setting('server_version_num')::pg_catalog.int4 / 10000
 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS s ON s.oid = c.relnamespace
-WHERE c.oid = pg_catalog.to_regclass({name})"""
+WHERE c.oid = pg_catalog.to_regclass({name})""")
 
-_COLUMNS: Final = """SELECT a.attname, b.typname, a.attgenerated <> ''
-FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
-  JOIN pg_catalog.pg_type AS b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
-WHERE a.attrelid = pg_catalog.to_regclass({name}) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"""
+_COLUMNS: Final = pinned(f"""SELECT a.attname, b.typname, a.attgenerated <> ''
+FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_type AS b ON b.oid = {BASE_TYPE}
+WHERE a.attrelid = pg_catalog.to_regclass({{name}}) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum""")
 
 _LOADED: Final = frozenset({"r", "p", "v", "f"})
 """pg_class.relkind of what COPY FROM fills: tables, partitioned ones, views with a trigger, foreign tables."""

@@ -16,7 +16,7 @@ from shardproxy.config import Database as DatabaseConfig
 from shardproxy.errors import PgError
 from shardproxy.session.database import Database
 from shardproxy.shard.address import Address
-from shardproxy.shard.control import AWAKE, control
+from shardproxy.shard.control import AWAKE, control, translated
 from shardproxy.transaction.coordinator import Coordinator
 from shardproxy.transaction.decisions import arbitrate
 from shardproxy.transaction.fence import finish
@@ -93,14 +93,20 @@ async def alive(address: Address) -> AsyncIterator[None]:
     The transactions of a load that lives cannot be told from those of a killed one, so while another does nothing is
     ended: that one has done so when it began.
     """
-    async with control(address, TIMEOUT) as connection:
-        await connection.execute(AWAKE)
-        if await connection.fetchval(f"SELECT pg_try_advisory_lock({ALIVE})"):
-            await _settle(connection, lambda transaction: True)
-            await connection.execute(f"SELECT pg_advisory_lock_shared({ALIVE}), pg_advisory_unlock({ALIVE})")
-        else:
-            await connection.execute(f"SELECT pg_advisory_lock_shared({ALIVE})")
+    held = control(address, TIMEOUT)
+    connection = await held.__aenter__()
+    try:
+        with translated(address):
+            await connection.execute(AWAKE)
+            if await connection.fetchval(f"SELECT pg_try_advisory_lock({ALIVE})"):
+                await _settle(connection, lambda transaction: True)
+                await connection.execute(f"SELECT pg_advisory_lock_shared({ALIVE}), pg_advisory_unlock({ALIVE})")
+            else:
+                await connection.execute(f"SELECT pg_advisory_lock_shared({ALIVE})")
         yield
+    finally:
+        # Not told of an error, which is that of the load and none of this session's.
+        await held.__aexit__(None, None, None)
 
 
 async def _settle(connection: "Control", ended: Callable[[str], bool]) -> None:
