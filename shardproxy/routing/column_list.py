@@ -35,7 +35,7 @@ def column_list(statement: Statement, tables: Tables, *, characters: bool) -> Co
     if found is None:
         return None
     insert, table = found
-    names = table.columns[: len(insert.rows[0])]
+    names = table.columns[: insert.widths.first]
     if not characters:
         names = tuple(name.encode("utf-8", "surrogateescape").decode("ascii", "surrogateescape") for name in names)
     assert insert.list_at is not None
@@ -45,4 +45,4 @@ def column_list(statement: Statement, tables: Tables, *, characters: bool) -> Co
 def is_too_long(statement: Statement, tables: Tables) -> bool:
     """Whether an INSERT has more values than its table is known to have columns."""
     found = _unlisted(statement, tables)
-    return found is not None and len(found[0].rows[0]) > len(found[1].columns)
+    return found is not None and found[0].widths.first > len(found[1].columns)

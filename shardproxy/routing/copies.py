@@ -21,7 +21,6 @@ from shardproxy.sql import (
     TIMELESS,
     Const,
     CopyFrom,
-    Default,
     Delete,
     FunctionName,
     Insert,
@@ -243,9 +242,8 @@ def _left_out(insert: Insert, table: Resolved) -> set[str]:
     if insert.select:
         # A list of values may be shorter than the table, and so may a SELECT.
         return set(table.columns) if insert.columns is None else set(table.columns) - set(names)
-    shortest = min(map(len, insert.rows), default=0)
-    asked = {name for row in insert.rows for name, value in zip(names, row, strict=False) if isinstance(value, Default)}
-    return asked | (set(table.columns) - set(names[:shortest]) if insert.rows else set())
+    asked = {name for at, name in enumerate(names) if at in insert.widths.defaults}
+    return asked | (set(table.columns) - set(names[: insert.widths.shortest]) if insert.rows else set())
 
 
 # What the others get.

@@ -8,8 +8,9 @@ from shardproxy.combine.notices import Fields, NoticeMerger
 from shardproxy.copy.encoding import Text
 from shardproxy.errors import PgError, let_go
 from shardproxy.net.stream import Stream
-from shardproxy.session.long_text import LONG, LongTexts
+from shardproxy.session.long_text import LongTexts, is_long
 from shardproxy.sql import Select, Statement, analyze, analyzed, keep, require_conforming_strings
+from shardproxy.sql.packed import Packed
 from shardproxy.sqlstate import PROGRAM_LIMIT_EXCEEDED
 from shardproxy.wire import encode
 from shardproxy.wire.constants import B
@@ -108,11 +109,15 @@ class Client:
         sql = text.characters
         if not self.conforming:
             require_conforming_strings(sql)
-        statements = analyze(sql) if len(sql) < LONG else analyzed(sql)
-        if statements is None:
+        statements = analyzed(sql)
+        if statements is None and not is_long(sql):
+            statements = analyze(sql)
+        elif statements is None:
             await asyncio.sleep(0)  # each step with so large a text takes a while
             statements = await self._long_texts.analyze(sql)
             keep(sql, statements)
+        if isinstance(statements, Packed):
+            return statements.mapped(self._own)
         return tuple(map(self._own, statements))
 
     def _own(self, statement: Statement) -> Statement:

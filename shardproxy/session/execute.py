@@ -49,7 +49,7 @@ from shardproxy.session.executed import as_executed, check_executed, executed_by
 from shardproxy.session.fill import filling_of
 from shardproxy.session.follow import Follow, Request, Returning, query_returning
 from shardproxy.session.lane_plans import Facts
-from shardproxy.session.long_text import LONG
+from shardproxy.session.long_text import PLACED_BESIDE
 from shardproxy.session.names import Resolver
 from shardproxy.session.offers import Offers
 from shardproxy.session.own_settings import check_set
@@ -223,7 +223,7 @@ class Executor:
                 continue
             context = await names.context(statement, tables, params)
             memory = replace(self.memory, in_transaction=transaction.open)
-            if len(statement.text) < LONG:
+            if len(statement.text) < PLACED_BESIDE:
                 plan = route(statement, tables, context, memory)
             else:  # placing its keys takes long, and other clients' turns come in between
                 plan = await asyncio.to_thread(route, statement, tables, context, memory)

@@ -1,12 +1,14 @@
 """Long texts of statements, which are parsed in a process of their own, lest other clients wait.
 
-PostgreSQL's grammar takes some 20 ms for 64 KiB, and up to a hundred times a text's size in memory.
+To make facts of a text takes some 5 to 15 us a token, and up to a hundred times its size in memory.
 """
 
 import asyncio
+import re
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, Final
 
 from shardproxy.errors import PgError
@@ -16,27 +18,61 @@ from shardproxy.sql.packed import unpack
 from shardproxy.sqlstate import STATEMENT_TOO_COMPLEX
 
 LONG: Final = 32 * 1024
-"""Characters from which on a text is long."""
+"""Characters from which on a text is long, whatever it says."""
+
+PLACED_BESIDE: Final = 4 * 1024
+"""Characters of a statement from which on it is placed in a thread: it may have thousands of rows."""
+
+SHORT: Final = 2 * 1024
+"""Characters up to which no text is long."""
+
+TOKENS: Final = 1500
+"""Tokens from which on a text between these is long: some 20 ms. The way to the process and back takes two."""
+
+_TOKEN: Final = re.compile(r"'[^']*'|[\w.]+|\S")
+"""About what the grammar takes for one."""
 
 MEMORY: Final = 1 << 30
 """Bytes of address space that the process may use. The facts of a list of IN take up to 130 times as much as its text.
 """
 
-IDLE: Final = 10.0
-"""Seconds after which the process is ended."""
+IDLE: Final = 60.0
+"""Seconds after which the process is ended. It has some 40 MiB, and to start it takes a third of a second."""
+
+
+def is_long(text: str) -> bool:
+    """Whether other clients would notice that a text is parsed."""
+    if len(text) <= SHORT:
+        return False
+    return len(text) >= LONG or next(islice(_TOKEN.finditer(text), TOKENS, None), None) is not None
 
 
 class LongTexts:
-    """Parses long texts, one at a time."""
+    """Parses long texts: one at a time that may take seconds, and one beside it that does not."""
 
     def __init__(self, memory: int = MEMORY) -> None:
+        self._long, self._other = _Parser(memory), _Parser(memory)
+
+    async def analyze(self, text: str) -> Sequence[Statement]:
+        """As `sql.analyze`; a text that needs too much memory is 54001."""
+        return await (self._long if len(text) >= LONG else self._other).analyze(text)
+
+    async def close(self) -> None:
+        """End the processes."""
+        await self._long.close()
+        await self._other.close()
+
+
+class _Parser:
+    """One process at most."""
+
+    def __init__(self, memory: int) -> None:
         self._memory = memory
         self._turn = asyncio.Lock()
         self._process: Process | None = None  # one that waits for a text
         self._idle: asyncio.TimerHandle | None = None
 
     async def analyze(self, text: str) -> Sequence[Statement]:
-        """As `sql.analyze`; a text that needs too much memory is 54001."""
         async with self._turn:
             process = self._take() or await self._start()
             try:
@@ -56,7 +92,6 @@ class LongTexts:
         return statements
 
     async def close(self) -> None:
-        """End the process."""
         async with self._turn:
             process = self._take()
             if process is not None:

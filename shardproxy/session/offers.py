@@ -13,7 +13,8 @@ from shardproxy.shard.statements import UNNAMED
 from shardproxy.sql import ParseFailed, analyze
 
 LONGEST: Final = 8192
-"""Bytes of a prepared statement's text beyond which the lane leaves it: such a one is a load, and would fill memory."""
+"""Bytes of a statement's text beyond which the lane leaves it: such a one is a load, and would fill memory, and others
+would wait while the lane looks at it."""
 
 
 class Offers:
@@ -41,6 +42,8 @@ class Offers:
 
     def query(self, payload: bytes) -> None:
         """A Query of one statement has been run."""
+        if len(payload) > LONGEST:
+            return
         found = shape(payload, 0, len(payload) - 1)
         facts, cache = self._new_facts(), self._names.cache
         if found is None or facts is None or found[:2] in cache.queries:

@@ -88,6 +88,6 @@ def run_as(statement: Statement, listed: ColumnList | None = None) -> str:
 
 def _cost(sql: str, statements: Sequence[Statement]) -> int:
     """Estimate what an entry holds: two copies of the text, 4 KiB a statement, 150 bytes a VALUES item."""
-    items = sum(len(row) for one in statements if isinstance(one, Insert) for row in one.rows)
+    items = sum(len(one.rows) * one.widths.first for one in statements if isinstance(one, Insert))
     bound = sum(len(binding.values) for one in statements if isinstance(one, Query) for binding in one.bindings)
     return 2 * len(sql.encode("utf-8", "surrogateescape")) + 4096 * len(statements) + 150 * (items + bound)

@@ -51,6 +51,7 @@ from shardproxy.sql.statements import (
 )
 from shardproxy.sql.visible import visible
 from shardproxy.sql.walk import Seen, scope_of, seen, table_ref, walk
+from shardproxy.sql.widths import Widths
 
 CURSOR_OPT_HOLD: Final = 0x20
 """src/include/nodes/parsenodes.h"""
@@ -191,7 +192,14 @@ def _rows(text: str, node: Node) -> dict[str, Any]:
         return {"columns": columns, "rows": (), "select": True, "conflict": conflict}
     rows = tuple(tuple(map(query.row_value, row)) for row in values)
     place = list_at(text) if columns is None else None
-    return {"columns": columns, "rows": rows, "select": False, "conflict": conflict, "list_at": place}
+    return {
+        "columns": columns,
+        "rows": rows,
+        "widths": Widths.of(rows),
+        "select": False,
+        "conflict": conflict,
+        "list_at": place,
+    }
 
 
 def _copy(at: _Place, _: str, node: Node) -> Statement:

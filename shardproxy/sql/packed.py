@@ -7,7 +7,7 @@ piece.
 
 import io
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar, overload
 
 T_co = TypeVar("T_co", covariant=True)
@@ -19,16 +19,23 @@ PIECE: Final = 500
 class Packed(Sequence[T_co]):
     """A long tuple, pickled in pieces."""
 
-    def __init__(self, pieces: Sequence[bytes], length: int) -> None:
+    def __init__(self, pieces: Sequence[bytes], length: int, change: Callable[[Any], T_co] | None = None) -> None:
         self._pieces = pieces
         self._length = length
+        self._change = change
+
+    def mapped(self, change: Callable[[Any], T_co]) -> "Packed[T_co]":
+        """Return the same with each item changed when it is read."""
+        assert self._change is None
+        return Packed(self._pieces, self._length, change)
 
     def __len__(self) -> int:
         return self._length
 
     def __iter__(self) -> Iterator[T_co]:
         for piece in self._pieces:
-            yield from unpack(piece)
+            items = unpack(piece)
+            yield from items if self._change is None else map(self._change, items)
 
     @overload
     def __getitem__(self, index: int) -> T_co: ...
@@ -39,7 +46,7 @@ class Packed(Sequence[T_co]):
             return tuple(self)[index]
         number, at = divmod(range(self._length)[index], PIECE)
         item: T_co = unpack(self._pieces[number])[at]
-        return item
+        return item if self._change is None else self._change(item)
 
 
 class _Pickler(pickle.Pickler):

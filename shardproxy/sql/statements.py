@@ -18,6 +18,7 @@ from shardproxy.sql.foreign_keys import ForeignKey
 from shardproxy.sql.objects import ColumnRename, Object
 from shardproxy.sql.processes import Processes
 from shardproxy.sql.visible import Visible
+from shardproxy.sql.widths import NO_ROWS, Widths
 
 # Rows.
 
@@ -69,6 +70,7 @@ class Insert(Modify):
     kind = Kind.INSERT
     columns: tuple[str, ...] | None
     rows: Sequence[tuple[RowValue, ...]]
+    widths: Widths = NO_ROWS
     select: bool
     conflict: Literal["nothing", "update"] | None = None
     set_excluded: tuple[str, ...] = ()  # those of set_columns that ON CONFLICT DO UPDATE sets to EXCLUDED's
@@ -157,8 +159,7 @@ class Utility(Base):
     """The roles of DROP OWNED and REASSIGN OWNED; None for CURRENT_USER and the like."""
     rewrites: tuple[Rewrite, ...] = ()  # what ALTER TABLE does to columns that have values
     foreign_keys: tuple[ForeignKey, ...] = ()
-    objects: tuple[Object, ...] = ()
-    """The relations, statistics and publications that it is about."""
+    objects: tuple[Object, ...] = ()  # the relations, statistics and publications that it is about
     column_rename: ColumnRename | None = None
     makes_database: bool = False
 
@@ -396,5 +397,4 @@ Statement = (
     | Empty
 )
 
-HOLDING: Final = (Explain, Prepare, DeclareCursor, CreateAs)
-"""Statements with another inside, its `query`."""
+HOLDING: Final = (Explain, Prepare, DeclareCursor, CreateAs)  # statements with another inside, its `query`

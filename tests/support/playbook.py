@@ -200,6 +200,7 @@ class Peer:
         self._frontend = frontend  # whether what it gets are a client's messages
         self._frames = FrameReader(frontend_limit if frontend else None)
         self._seen = 0
+        self._come = asyncio.Event()
 
     def take(self, _: Wire, data: bytes) -> None:
         self._frames.feed(data)
@@ -209,6 +210,14 @@ class Peer:
 
     def _got(self, message: Said) -> None:
         self.inbox.append(message)
+        self._come.set()
+
+    async def waits(self) -> None:
+        """Wait for a message that takes its time."""
+        self._come.clear()
+        async with asyncio.timeout(PATIENCE):
+            while not self.inbox:
+                await self._come.wait()
 
     async def sends(self, *messages: Said) -> None:
         """Have messages arrive at the proxy, together."""

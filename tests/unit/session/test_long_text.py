@@ -1,15 +1,20 @@
 """The process that parses long texts: the same facts, and what ends it."""
 
 import asyncio
+import sys
+import threading
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
+from shardproxy import native
 from shardproxy.errors import PgError
-from shardproxy.session.long_text import LongTexts
-from shardproxy.sql import Insert, ParseFailed, Select, analyze
+from shardproxy.session.long_text import LONG, SHORT, LongTexts, is_long
+from shardproxy.sql import Insert, ParseFailed, Select, analyze, packed
 from shardproxy.sql.packed import PIECE
+from tests.support.messages import complete, query, ready
+from tests.support.playbook import Playbook
 
 ROWS = 3 * PIECE + 7
 
@@ -75,3 +80,63 @@ async def test_a_client_that_is_gone_ends_it(texts: LongTexts) -> None:
 async def test_one_at_a_time(texts: LongTexts) -> None:
     found = await asyncio.gather(*(texts.analyze(f"SELECT {number}") for number in range(5)))
     assert [statement.text for [statement] in found] == [f"SELECT {number}" for number in range(5)]
+
+
+async def test_a_text_of_seconds_is_not_waited_for_by_shorter_ones(texts: LongTexts) -> None:
+    long = asyncio.ensure_future(texts.analyze(f"SELECT {'1, ' * 60_000}1"))
+    await texts.analyze("SELECT 1")
+    assert not long.done()
+    await long
+
+
+def test_a_text_is_long_by_what_it_says() -> None:
+    """A long string is one value, a thousand short ones take as long as a text of many KiB."""
+    assert not is_long(f"SELECT '{'x, ' * (LONG // 4)}'")
+    assert is_long("SELECT " + "1, " * (SHORT // 2) + "1")
+    assert not is_long("SELECT " + "1, " * (SHORT // 4) + "1")
+    assert is_long("x" * LONG)
+
+
+ONE_SHARD = [
+    number for number in range(20_000) if not native.Placement.hash(2, [native.KEY_INT4]).place((b"%d" % number,))
+]
+"""Keys of rows that lie on the first shard."""
+
+INSERT = "INSERT INTO {} (id, v) VALUES " + ", ".join(f"({number}, 'row')" for number in ONE_SHARD)
+
+STATEMENTS = {
+    "rows of one shard": INSERT.format("t"),
+    "a list": f"SELECT v FROM t WHERE id IN ({', '.join(map(str, ONE_SHARD))})",
+    "a short dense text": "SELECT v FROM t WHERE id IN (" + "1, " * 2000 + "1)",
+}
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+async def test_the_loop_looks_at_no_row(playbook: Playbook, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes long is done by the process, or by a thread that gives other clients their turns."""
+    unpack, parse = packed.unpack, sys.modules["shardproxy.sql.analyze"].parse
+    in_loop: list[str] = []
+
+    def unpacking(data: bytes) -> object:
+        if threading.current_thread() is threading.main_thread():
+            in_loop.append("a piece")
+        return unpack(data)
+
+    def parsing(sql: str) -> object:
+        if len(sql) > SHORT:
+            in_loop.append(f"a text of {len(sql)}")
+        return parse(sql)
+
+    monkeypatch.setattr(packed, "unpack", unpacking)
+    monkeypatch.setattr(sys.modules["shardproxy.sql.analyze"], "parse", parsing)
+    client, s0, s1 = await playbook.session()
+    await client.sends(query(STATEMENTS[name]))
+    shards = [s0] if name != "a list" else [s0, s1]
+    for shard in shards:
+        await shard.waits()
+        await shard.gets(query(STATEMENTS[name]))
+        await shard.sends(complete("SELECT 0"), ready("I"))
+    await client.waits()
+    await client.gets(complete("SELECT 0"), ready("I"))
+    assert in_loop == []
+    await playbook.database.long_texts.close()
