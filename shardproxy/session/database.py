@@ -112,6 +112,11 @@ class Database:
         others = () if listed else self._single_shards
         return [*dict.fromkeys(shard for shard in (*shards, self.unlisted_shard, *others) if shard is not None)]
 
+    def is_sharded(self, schema: str, relation: str) -> bool:
+        """Whether the configuration spreads this table's rows over the shards."""
+        table = self.table(schema, relation)
+        return table is not None and table.placement in SHARDED
+
     def single_shards_of(self, relations: Iterable[tuple[str, str]]) -> set[int]:
         """Return the shards of those of some relations that are listed and on one shard only."""
         tables = [table for one in relations if (table := self.table(*one)) is not None]

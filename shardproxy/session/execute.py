@@ -317,7 +317,7 @@ class Executor:
     ) -> Answer:
         """Write a reference table."""
         facts, began = self.offers.facts, time.monotonic()
-        answer = await Follow(self._shards, plan, output).run(first, request, returning)
+        answer = await Follow(self._shards, plan, output, self._database.is_sharded).run(first, request, returning)
         if facts is not None and not (answer.tag or "").endswith(" 0"):
             await self._confirm(facts, first, began)
         return answer

@@ -107,7 +107,11 @@ class Elsewhere:
 class Follow:
     """One write."""
 
-    def __init__(self, shards: Shards, plan: Copies, output: Output) -> None:
+    def __init__(
+        self, shards: Shards, plan: Copies, output: Output, is_sharded: Callable[[str, str], bool] | None = None
+    ) -> None:
+        """`is_sharded` tells of a schema and a name whether its rows are on the shard of their key alone."""
+        self._is_sharded = is_sharded or (lambda _schema, _name: False)
         self._shards = shards
         self._plan = plan
         self._output = output
@@ -118,6 +122,13 @@ class Follow:
         if self._plan.rows is None:
             return await self._same(first, request)
         return await self._rows(first, returning, self._plan.rows)
+
+    def _refused(self, connection: Connection, error: PgError) -> PgError:
+        """The error of another shard than the first one."""
+        missing = error.sqlstate == FOREIGN_KEY_VIOLATION
+        if missing and not self._is_sharded(error.fields.get("s", ""), error.fields.get("t", "")):
+            return _behind(connection, error)
+        return reported_by(error, connection.name)
 
     # The others run the same.
 
@@ -136,7 +147,7 @@ class Follow:
             try:
                 answers = await Relay(waiting, Discard()).run()
             except PgError as error:
-                raise _behind(waiting[0], error) from error
+                raise self._refused(waiting[0], error) from error
             short = [one for one, other in zip(waiting, answers, strict=True) if _count(other.tag or "") != changed]
             if short and not (self._plan.keyed and await _may_come(short[0], deadline)):
                 raise _behind(short[0])
@@ -223,7 +234,7 @@ class Follow:
             if role is not None:
                 await connection.execute(b"SET LOCAL session_replication_role = " + role)
         except PgError as error:
-            raise _behind(connection, error) from error
+            raise self._refused(connection, error) from error
 
     @staticmethod
     async def _once(
@@ -356,9 +367,7 @@ def _count(tag: str) -> int:
 
 
 def _behind(connection: Connection, error: PgError | None = None) -> PgError:
-    """The error of a shard that does not see what the first one does; another's than of a missing row is as it is."""
-    if error is not None and error.sqlstate != FOREIGN_KEY_VIOLATION:
-        return reported_by(error, connection.name)
+    """The error of a shard that does not see what the first one does."""
     return PgError(
         SERIALIZATION_FAILURE,
         "could not serialize access due to concurrent update of a reference table",

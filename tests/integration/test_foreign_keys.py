@@ -113,6 +113,19 @@ def test_an_upsert_that_keeps_the_key_goes_on(twin: Twin) -> None:
         twin.compare("INSERT INTO t VALUES (1, 'x') ON CONFLICT (a) DO UPDATE SET a = EXCLUDED.a, b = EXCLUDED.b")
 
 
+def test_a_row_that_is_referred_to_on_any_shard_stays(twin: Twin) -> None:
+    """Not a conflict of transactions, which a client would try again for ever."""
+    with constraint(twin, "(a) REFERENCES ref"):
+        twin.compare(
+            *(f"DELETE FROM ref WHERE a = {a}" for a in range(1, 9)),
+            *(f"UPDATE ref SET a = a + 1000 WHERE a = {a}" for a in range(1, 9)),
+            "DELETE FROM ref WHERE b LIKE 'row 1%'",
+            "DELETE FROM t WHERE a = 1",
+            "DELETE FROM ref WHERE a = 1",
+            ignore="D",
+        )
+
+
 def test_check_reports_it(twin: Twin, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     check = Check(tmp_path, capsys)
     config = twin.databases.config(TABLES)
