@@ -45,6 +45,8 @@ class Relation:
     server_encoding: str
     """`server_encoding` as PostgreSQL names it, such as UTF8."""
     database_collation_is_c: bool = False
+    hooked: bool = False
+    """It may have triggers or rules, or partitions that have; a view shows tables that may."""
 
     def column(self, name: str) -> Column | None:
         """Return the column of this exact name, None when there is none."""

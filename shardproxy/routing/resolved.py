@@ -31,6 +31,7 @@ class Resolved:
     None where it has none (or is generated from other columns). A column that is missing there has a default
     that must be computed.
     `lockable`: LOCK TABLE takes it, which is for tables and views alone.
+    `hooked`: triggers, rules or functions of the user's may run when it is written.
     """
 
     kind: TableKind
@@ -43,6 +44,7 @@ class Resolved:
     defaults: Mapping[str, bytes | None] = field(default_factory=dict)
     lockable: bool = True
     types: Mapping[str, int] = field(default_factory=dict)
+    hooked: bool = False
 
     @property
     def sharded(self) -> bool:
@@ -67,6 +69,23 @@ class ParamValue(NamedTuple):
 
 Tables = Mapping[TableRef, Resolved]
 """Who each relation of a statement is."""
+
+TableName = tuple[str, str]
+"""Schema and name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """Why a statement is watched: `what` may write.
+
+    `targets` are the tables that it names as written, `sharded` the one of them that is sharded, if one is, and
+    `cascaded` those that foreign keys change with them.
+    """
+
+    what: str
+    targets: frozenset[TableName] = frozenset()
+    sharded: TableName | None = None
+    cascaded: frozenset[TableName] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +166,8 @@ class Context:
     """Those of the statement's other functions that are immutable."""
     actions: tuple[KeyAction, ...] = ()
     """What writes of the table that the statement changes do to keys."""
+    unseen: Unseen | None = None
+    """What may write tables that the statement does not name as written."""
 
     @property
     def hidden(self) -> Hidden:

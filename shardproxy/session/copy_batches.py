@@ -67,7 +67,7 @@ class Batches:
         """`connections` are those of the shards that may get rows, joined to the transaction."""
         self.response = decode.CopyResponse(0, ())
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._setup = setup
+        self.setup = setup
         self._shards = shards
         self._notices = notices
         self._policy = policy
@@ -105,11 +105,11 @@ class Batches:
         self._tasks = {shard: asyncio.ensure_future(self._work(part)) for shard, part in self._parts.items()}
 
     def _new_splitter(self, **changed: int) -> Splitter:
-        made = self._setup.bare_splitter
+        made = self.setup.bare_splitter
         assert isinstance(made, partial)
         placement = made.args[0]
-        if self._setup.everywhere:
-            placement = Placement.single(placement.nshards, next(iter(self._setup.shards)))
+        if self.setup.everywhere:
+            placement = Placement.single(placement.nshards, next(iter(self.setup.shards)))
         return Splitter(placement, **(made.keywords | changed))
 
     # Data.
@@ -133,7 +133,7 @@ class Batches:
         self._begun = True
         mark = data[MESSAGE_HEADER : MESSAGE_HEADER + 2]
         if mark in {b"\xff\xfe", b"\xfe\xff"} and self._options.format != "binary":
-            name = self._setup.encoding
+            name = self.setup.encoding
             error = PgError(
                 CHARACTER_NOT_IN_REPERTOIRE,
                 f"the input is UTF-16, not {name}",
@@ -146,7 +146,7 @@ class Batches:
             used = self._splitter.feed(data)
         except SplitError as error:
             used = error.consumed
-            self._fail(self._setup.refusal(error, f"COPY {self._setup.relation}, line {error.line}"))
+            self._fail(self.setup.refusal(error, f"COPY {self.setup.relation}, line {error.line}"))
         if self._shards.cancelled:
             self._check_cancelled()
         if self._error is not None:
@@ -281,7 +281,7 @@ class Batches:
     def _told(self, part: Part, error: PgError) -> PgError:
         """Return an error of a shard with the client's line, or none."""
         if error.context is not None:
-            error.fields["W"], _ = map_context(error.context, self._setup.relation, lambda _: None)
+            error.fields["W"], _ = map_context(error.context, self.setup.relation, lambda _: None)
         return error
 
     def _fail(self, error: PgError) -> None:
@@ -316,7 +316,7 @@ class Batches:
         try:
             self._pass_on(self._splitter.finish())
         except SplitError as error:
-            self._fail(self._setup.refusal(error, None))
+            self._fail(self.setup.refusal(error, None))
         if self._error is None:
             for part in self._parts.values():
                 self._cut(part, last=True)
@@ -336,7 +336,7 @@ class Batches:
     async def _ended_all(self) -> str:
         """All shards have had all their rows."""
         await each(self._ended(part) for part in self._parts.values())
-        await each(self._setup.confirm(part.shard, part.connection) for part in self._parts.values())
+        await each(self.setup.confirm(part.shard, part.connection) for part in self._parts.values())
         stored = sum(part.outcome.stored for part in self._parts.values())
         dropped = sum(part.outcome.dropped for part in self._parts.values())
         aside = await self._sink.finish([part.connection for part in self._parts.values()])
@@ -363,7 +363,7 @@ class Batches:
         """End the COPY on all shards and return the error to report; `client_fail` for the client's CopyFail."""
         error = self._error
         if error is None:
-            error = client_refusal(reason, self._setup.relation, self._splitter.lines + 1).error
+            error = client_refusal(reason, self.setup.relation, self._splitter.lines + 1).error
             if not client_fail:
                 error = PgError(INTERNAL_ERROR, reason)
         self._fail(error)
@@ -395,5 +395,5 @@ class Batches:
     def notice(self, shard: int, fields: Fields) -> None:
         """Take a shard's NoticeResponse. What triggers say of a row's line is not known any more."""
         if "W" in fields:
-            fields["W"], _ = map_context(fields["W"], self._setup.relation, lambda _: None)
+            fields["W"], _ = map_context(fields["W"], self.setup.relation, lambda _: None)
         self._notices.notice(shard, fields)

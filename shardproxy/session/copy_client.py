@@ -20,6 +20,7 @@ from shardproxy.session.execute import Executor
 from shardproxy.session.names import Resolver
 from shardproxy.session.shards import Shards
 from shardproxy.session.transactions import Transactions
+from shardproxy.session.watch import WatchedCopy
 from shardproxy.sql import CopyFrom, TableRef
 from shardproxy.sqlstate import INSUFFICIENT_PRIVILEGE, PROTOCOL_VIOLATION, QUERY_CANCELED
 from shardproxy.transaction.ahead import Ahead
@@ -115,7 +116,10 @@ class CopyClient:
             if message is None:
                 raise await copy.stop("a row was refused")
             if message.type == F.COPY_DONE:
-                return await copy.finish()
+                tag = await copy.finish()
+                if isinstance(copy, Batches) and isinstance(copy.setup.verify, WatchedCopy):
+                    await copy.setup.verify.check_set_aside()
+                return tag
             if message.type == F.COPY_FAIL:
                 raise await self._client_failed(copy, message.payload)
             broken = await self._broken_off(copy, message)

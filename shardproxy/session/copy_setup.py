@@ -24,20 +24,22 @@ from shardproxy.copy.options import CopyOptions
 from shardproxy.copy.skipped import SkippedRows
 from shardproxy.errors import PgError
 from shardproxy.native import Placement, SplitError
-from shardproxy.routing import Copies, CopyFromClient, Plan, Replicate, Resolved, route
+from shardproxy.routing import Context, Copies, CopyFromClient, Plan, Replicate, Resolved, route
 from shardproxy.routing.copies import FIRST
 from shardproxy.routing.identifiers import ascii_name
 from shardproxy.routing.relation import Relation
 from shardproxy.session.confirm import check_current
 from shardproxy.session.copy_look import LOCKABLE, NOT_GUARDED, Changed, Guard, Look, Looked
 from shardproxy.session.copy_splitter import NewSplitter, keyed_splitter, refusal_of, splitter_for
-from shardproxy.session.copy_start import first_replies
+from shardproxy.session.copy_start import refused_by
 from shardproxy.session.copy_types import check_copied
-from shardproxy.session.copy_verify import Spread, Verify, moves, watched
+from shardproxy.session.copy_verify import Checked, Spread, Verify, moves, watched
 from shardproxy.session.database import SHARDED, Database
 from shardproxy.session.execute import Executor
+from shardproxy.session.functions import is_hooked
 from shardproxy.session.names import Resolver
 from shardproxy.session.shards import Shards
+from shardproxy.session.watch import Watch, WatchedCopy
 from shardproxy.shard import catalog
 from shardproxy.shard.connection import Connection
 from shardproxy.sql import CopyFrom, Statement, TableRef
@@ -47,8 +49,6 @@ from shardproxy.sqlstate import (
     SERIALIZATION_FAILURE,
     UNDEFINED_TABLE,
 )
-from shardproxy.wire import encode
-from shardproxy.wire.constants import B
 
 
 def is_copy_in(statement: Statement) -> TypeGuard[CopyFrom]:
@@ -72,8 +72,8 @@ class CopySetup:
     """The columns by which each shard's rows were placed, to be confirmed; empty where they do not matter."""
     looked: Looked | None
     """What each shard is asked to confirm in front of the COPY; None if all were looked at in this transaction."""
-    verify: Verify | Spread | None
-    """What makes a reference table's copies equal when its shards have the rows."""
+    verify: Checked | None
+    """What makes a reference table's copies equal when its shards have the rows, or looks at what else was written."""
     table: Resolved
     columns: tuple[str, ...]
     """Those that the rows have, in their order."""
@@ -133,22 +133,24 @@ async def prepare_copy(
 ) -> CopySetup:
     """Resolve a COPY FROM STDIN's table on its shards, and see how its rows are split; without `guarded` look anew."""
     looked = await _looked(database, shards, names, copy) if guarded else None
-    if looked is not None:
+    tables = {} if looked is None else {copy.table: looked.resolved}
+    context = None if looked is None else await names.context(copy, tables, ())
+    if looked is not None and context is not None and context.unseen is None:
         looks: Mapping[int, Look] = looked.looks
-        tables = {copy.table: looked.resolved}
-        plan = route(copy, tables, await names.context(copy, tables, ()), executor.memory)
+        plan = route(copy, tables, context, executor.memory)
         numbers = executor.shards_of(plan)
         # Or else a new session's home would be the shard that is connected first.
         await shards.open_home()
         await shards.open(numbers)
     else:
-        plan, numbers, tables, looks = await _look_inside(database, shards, names, executor, copy, sql)
+        looked = None
+        plan, numbers, tables, looks, context = await _look_inside(database, shards, names, executor, copy, sql)
     assert isinstance(plan, CopyFromClient)
     relation = _relation_on_all({shard: looks[shard] for shard in numbers}, shards, copy)
     table = names.sharded_table(relation)
     if copy.options.opaque or not _columns_known(copy, relation):
         [connection] = await shards.join(numbers[:1])
-        raise await _refused_by(connection, sql)
+        raise await refused_by(connection, sql)
     await check_copied(database.types, copy, {shard: looks[shard].relation for shard in numbers})
     encoding = copy.options.encoding or shards.client_encoding
     if copy.options.format != "binary" and not splits_bytewise(encoding):
@@ -162,7 +164,10 @@ async def prepare_copy(
     nshards = len(shards.addresses)
     encodings = Encodings(shards.client_encoding, encoding, relation.server_encoding)
     placed_by: dict[int, Relation] = {}
-    verify: Verify | Spread | None = None
+    verify: Checked | None = None
+    if context.unseen is not None:
+        joined = await shards.join(numbers)
+        verify = WatchedCopy(await Watch.of(database, shards, context.unseen, joined))
     bare_splitter: NewSplitter | None = None
     if table is not None and tables[copy.table].sharded:
         if looked is None:
@@ -287,7 +292,13 @@ async def _look_outside(database: Database, shards: Shards, names: Resolver, nam
     placement = table.placement_in(shards.timezone)
     names_of = tuple(column.name for column in relation.columns)
     resolved = Resolved(
-        table.kind, relation.schema, relation.name, placement=placement, key=table.key, columns=names_of
+        table.kind,
+        relation.schema,
+        relation.name,
+        placement=placement,
+        key=table.key,
+        columns=names_of,
+        hooked=is_hooked(relation),
     )
     guard = Guard(
         database.looks.question(name),
@@ -298,7 +309,7 @@ async def _look_outside(database: Database, shards: Shards, names: Resolver, nam
 
 async def _look_inside(
     database: Database, shards: Shards, names: Resolver, executor: Executor, copy: CopyFrom, sql: bytes
-) -> tuple[Plan, tuple[int, ...], dict[TableRef, Resolved], dict[int, Look]]:
+) -> tuple[Plan, tuple[int, ...], dict[TableRef, Resolved], dict[int, Look], Context]:
     """Look a table up on the shards that will take part, inside the transaction."""
     await check_current(database, shards, copy)
     names.look_anew()
@@ -314,12 +325,13 @@ async def _look_inside(
         tables = {copy.table: await names.resolved(home, found)}
     if tables[copy.table].kind == "missing":
         [connection] = await shards.join([shards.home])
-        raise await _refused_by(connection, sql)
-    plan = route(copy, tables, await names.context(copy, tables, ()), executor.memory)
+        raise await refused_by(connection, sql)
+    context = await names.context(copy, tables, ())
+    plan = route(copy, tables, context, executor.memory)
     numbers = executor.shards_of(plan)
     if not set(numbers) <= looks.keys():
         looks = await _look(database, shards, numbers, name)
-    return plan, numbers, tables, looks
+    return plan, numbers, tables, looks, context
 
 
 async def _look(database: Database, shards: Shards, numbers: Sequence[int], name: catalog.Name) -> dict[int, Look]:
@@ -375,19 +387,3 @@ def _columns_known(copy: CopyFrom, relation: Relation) -> bool:
         return True
     columns = [relation.column(name) for name in copy.columns]
     return len(set(copy.columns)) == len(columns) and all(one is not None and not one.generated for one in columns)
-
-
-async def _refused_by(connection: Connection, sql: bytes) -> PgError:
-    """Have a shard say what is wrong with a COPY; it gets no data if it takes it."""
-    connection.query(sql)
-    [reply] = await first_replies([connection], B.COPY_IN_RESPONSE)
-    if isinstance(reply, PgError):
-        return reply
-    connection.stream.write(encode.copy_fail("shardproxy cannot split this COPY's rows"))
-    while connection.replies:
-        await connection.read()
-    return PgError(
-        FEATURE_NOT_SUPPORTED,
-        "COPY has options that shardproxy does not know, so it cannot tell the rows apart",
-        hint="docs/copy.md lists the options that are known: those of PostgreSQL 18.",
-    )

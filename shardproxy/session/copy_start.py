@@ -8,7 +8,7 @@ from shardproxy.session.copy_look import NOT_GUARDED, Changed, Guard
 from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import IDLE, Connection
 from shardproxy.shard.errors import reported_by
-from shardproxy.sqlstate import INVALID_SQL_STATEMENT_NAME, INVALID_TEXT_REPRESENTATION
+from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED, INVALID_SQL_STATEMENT_NAME, INVALID_TEXT_REPRESENTATION
 from shardproxy.wire import decode, encode
 from shardproxy.wire.constants import B
 
@@ -158,3 +158,19 @@ async def _guard_answer(connection: Connection, until: int) -> tuple[PgError | N
                 pass
             case _:
                 raise connection.unexpected(message)
+
+
+async def refused_by(connection: Connection, sql: bytes) -> PgError:
+    """Have a shard say what is wrong with a COPY; it gets no data if it takes it."""
+    connection.query(sql)
+    [reply] = await first_replies([connection], B.COPY_IN_RESPONSE)
+    if isinstance(reply, PgError):
+        return reply
+    connection.stream.write(encode.copy_fail("shardproxy cannot split this COPY's rows"))
+    while connection.replies:
+        await connection.read()
+    return PgError(
+        FEATURE_NOT_SUPPORTED,
+        "COPY has options that shardproxy does not know, so it cannot tell the rows apart",
+        hint="docs/copy.md lists the options that are known: those of PostgreSQL 18.",
+    )

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from shardproxy.copy.options import CopyOptions
 from shardproxy.errors import PgError
@@ -162,6 +162,13 @@ class Verify:
         await Spread(self.shards, rows, None).check(splitter, connections, counts)
 
 
+class Checked(Protocol):
+    """What is to be seen to when the shards have all rows of a COPY."""
+
+    async def check(self, splitter: Splitter, connections: Mapping[int, Connection], counts: Mapping[int, int]) -> None:
+        """Raise if it cannot stay; `counts` are the rows that the shards have taken."""
+
+
 async def added_before(first: Connection, rows: Rows) -> int:
     """Return the last of the transaction's commands that has added a row; -1 if none has."""
     [last] = await first.fetch_row(_LAST.format(table=ascii_name(rows.schema, rows.name)), 1)
@@ -173,12 +180,12 @@ def _differ(why: str, schema: str, name: str) -> PgError:
 
 
 async def verified(
-    verify: Verify | Spread | None,
+    verify: Checked | None,
     splitter: Splitter,
     connections: Mapping[int, Connection],
     counts: Mapping[int, int],
 ) -> None:
-    """See to it that the copies are equal after a COPY that its shards have carried out."""
+    """See to it that copies are equal, and nothing else is wrong, after a COPY that its shards have carried out."""
     if verify is not None:
         await verify.check(splitter, connections, counts)
 

@@ -40,6 +40,7 @@ from shardproxy.routing import (
     route,
 )
 from shardproxy.routing.column_list import is_too_long
+from shardproxy.routing.resolved import Unseen
 from shardproxy.session.client import Client
 from shardproxy.session.column_lists import ColumnLists
 from shardproxy.session.confirm import WAITED, check_current, check_defaults, confirm, defaulting, redefined
@@ -52,12 +53,14 @@ from shardproxy.session.lane_plans import Facts
 from shardproxy.session.long_text import PLACED_BESIDE
 from shardproxy.session.names import Resolver
 from shardproxy.session.offers import Offers
+from shardproxy.session.one_by_one import one_by_one
 from shardproxy.session.own_settings import check_set
 from shardproxy.session.portals import Pending, Portal, Prepared, request
 from shardproxy.session.read import read
 from shardproxy.session.relay import Discard, Output, Relay
 from shardproxy.session.shards import Shards
 from shardproxy.session.transactions import Transactions
+from shardproxy.session.watch import Watches, rows_of
 from shardproxy.shard.connection import Connection
 from shardproxy.sql import (
     Begin,
@@ -124,6 +127,7 @@ class Executor:
         """Returns the prepared statement of a name."""
         self.types = database.types
         self.offers = Offers(database, names, self.lists)
+        self.watches = Watches(database, shards)
         self._database = database
         self._shards = shards
         self._names = names
@@ -153,21 +157,25 @@ class Executor:
                 self.memory = self.memory.transaction_ended()
                 return Outcome(tag)
         plan = await self.planned(statement, params)
+        unseen = self.watches.needed(statement, self.offers.facts)
         if self.lists.now is not None:
             sql = self.client.text(b"").encode(run_as(statement, self.lists.now))
         run = _Run(statement, sql, params, request or query(sql), returning or query_returning(sql), plan)
         match plan:
             case CopyToClient():
                 assert isinstance(statement, CopyTo)
-                if changes_together(plan.rows):
+                if unseen is not None or changes_together(plan.rows):
                     self._transactions.begin_implicit()
                 connections = await self.joined(plan)
-                limit = limit_of(plan)
-                return Outcome(await copy_out(sql, statement.options, connections, self.client, statement, limit))
+                limit, watch = limit_of(plan), await self.watches.begin(unseen, connections)
+                tag = await copy_out(sql, statement.options, connections, self.client, statement, limit)
+                if watch is not None:
+                    await watch.check()
+                return Outcome(tag)
             case Settings():
                 answers = await self._set(run, plan)
             case ShardByShard():
-                answers = await self._one_by_one(run)
+                answers = await one_by_one(await self._shards.open(self._shards.everyone), run.request, self.client)
             case Copies():
                 if request is None and statement.params:
                     plan = Copies()  # which the first shard refuses: a Query has no parameters
@@ -175,12 +183,15 @@ class Executor:
                 first, *_ = await self.joined(plan)
                 answers = [await self.follow(plan, first, self.client, run.request, run.returning)]
             case _:
-                if changes_together(plan):
+                if unseen is not None or changes_together(plan):
                     self._transactions.begin_implicit()
                 facts, began = self.offers.facts, time.monotonic()
                 connections = await self.joined(plan)
                 filling = await filling_of(self._shards, self._names, plan, statement, connections[0])
+                watch = await self.watches.begin(unseen, connections)
                 answers = await self._relay(run, connections)
+                if watch is not None and facts is not None:
+                    await watch.check(rows_of(facts.statement, answers))
                 if filling is not None:
                     await filling.confirm(connections)
                 if isinstance(plan, Replicate) and isinstance(statement, CreateAs | Merge) and facts is not None:
@@ -303,14 +314,18 @@ class Executor:
         await check_defaults(self._names, table, connections[0])
         return connections
 
-    async def in_pieces(self, portal: Portal) -> tuple[Plan, list[Connection]]:
-        """Return where a statement goes whose rows are read in pieces, with its connections in the state for it."""
+    async def in_pieces(self, portal: Portal) -> tuple[Plan, list[Connection], Unseen | None]:
+        """Return where a statement goes whose rows are read in pieces, with its connections in the state for it.
+
+        And why it is to be watched, if it is.
+        """
         self.client.statement_begins()
         plan = await self.planned(portal.prepared.statement, portal.parameters())
+        unseen = self.watches.needed(portal.prepared.statement, self.offers.facts)
         self.lists.renew(portal.prepared)
-        if changes_together(plan):
+        if unseen is not None or changes_together(plan):
             self._transactions.begin_implicit()
-        return plan, await self.joined(plan)
+        return plan, await self.joined(plan), unseen
 
     async def follow(
         self, plan: Copies, first: Connection, output: Output, request: Request, returning: Returning
@@ -338,23 +353,6 @@ class Executor:
     def _request(self, run: _Run, connection: Connection) -> None:
         self._shards.check_cancelled()
         run.request(connection)
-
-    async def _one_by_one(self, run: _Run) -> list[Answer]:
-        """Run what PostgreSQL allows in no transaction block. Where it fails, say where it has been done."""
-        connections = await self._shards.open(self._shards.everyone)
-        answers: list[Answer] = []
-        for number, connection in enumerate(connections):
-            run.request(connection)
-            try:
-                output: Output = self.client if number == 0 else Discard()
-                answers += await Relay([connection], output).run()
-            except PgError as error:
-                done = ", ".join(other.name for other in connections[: len(answers)])
-                if done:
-                    said = f'Failed on shard "{connection.name}"; already done, and not undone, on: {done}.'
-                    error.fields["D"] = f"{error.detail}\n{said}" if error.detail else said
-                raise
-        return answers
 
     async def _set(self, run: _Run, plan: Settings) -> list[Answer]:
         """Change a setting on every connection of the session, and by replay on those to come."""

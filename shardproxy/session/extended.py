@@ -290,7 +290,7 @@ class Extended:
         if cursor is not None:
             await self.settle()
             transaction.check()
-            self._end(await run_cursor(client, cursor, execute.portal, execute.max_rows))
+            self._end(await run_cursor(self._executor, cursor, execute.portal, execute.max_rows))
             return
         if self.names.failed.get(execute.portal, True) is None:
             await self._answer(encode.EMPTY_QUERY_RESPONSE)

@@ -116,14 +116,17 @@ def overlap_of(statement: Statement, context: Context) -> Overlap:
     return Overlap.NEVER
 
 
-def _hides(statement: Statement) -> bool:
-    # Another text is run than the client has sent, or the proxy has to see whose process ID it has.
+def _hides(facts: Facts) -> bool:
+    # Another text is run than the client has sent, or the proxy has to see whose process ID it has, or what it writes.
+    statement = facts.statement
+    if facts.context.unseen is not None:
+        return True
     return isinstance(statement, Select) and (statement.visible is not None or statement.processes is not None)
 
 
 def lane_plan(facts: Facts, prepared: Prepared) -> LanePlan | None:
     """Return the plan of a prepared statement that has been run; `prepared` is unnamed. None: it needs `route`."""
-    if _hides(facts.statement):
+    if _hides(facts):
         return None
     made = keyed(facts.statement, facts.tables, facts.context)
     return (
@@ -151,11 +154,7 @@ def query_plan(
 
     None if it needs `route`, or if the plan would not have given what the Query was routed to.
     """
-    if (
-        shape.kind is not facts.statement.kind
-        or _hides(facts.statement)
-        or not set(shape.tables) <= facts.tables.keys()
-    ):
+    if shape.kind is not facts.statement.kind or _hides(facts) or not set(shape.tables) <= facts.tables.keys():
         return None
     made = keyed(shape, facts.tables, facts.context)
     if made is None:

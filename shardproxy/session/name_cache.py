@@ -6,6 +6,7 @@ from typing import Final, TypeVar
 
 from shardproxy.routing import Resolved, Written
 from shardproxy.routing.resolved import KeyAction
+from shardproxy.routing.unseen import Body, Hooks
 from shardproxy.session.lane_plans import LanePlan, QueryPlan
 
 KEEP: Final = 1.0
@@ -41,6 +42,10 @@ class NameCache:
     aggregates: dict[Names, bool] = field(default_factory=dict)
     immutable: dict[Names, Names] = field(default_factory=dict)
     """Of functions that are not PostgreSQL's own, those that are."""
+    bodies: dict[Names, tuple[Body, ...]] = field(default_factory=dict)
+    """Their code."""
+    hooks: dict[tuple[str, str], Hooks] = field(default_factory=dict)
+    """By schema and name, what else runs when a table is written."""
     written: dict[tuple[str, str], Written] = field(default_factory=dict)
     """By schema and name, reference tables that were written."""
     actions: dict[tuple[str, str], tuple[KeyAction, ...]] = field(default_factory=dict)
@@ -69,6 +74,8 @@ class NameCache:
         self.relations = {}
         self.aggregates = {}
         self.immutable = {}
+        self.bodies = {}
+        self.hooks = {}
         self.written = {}
         self.actions = {}
         self.plans = Plans()

@@ -20,6 +20,7 @@ from shardproxy.routing.select import elsewhere
 from shardproxy.routing.table import ShardedTable
 from shardproxy.session.database import Database
 from shardproxy.session.defaults import constant_defaults
+from shardproxy.session.functions import Functions, is_hooked
 from shardproxy.session.key_actions import key_actions
 from shardproxy.session.locate import CATALOGS, TEMPORARY, Locator
 from shardproxy.session.name_cache import NameCache, Names
@@ -56,6 +57,7 @@ class Resolver:
         self._cache: NameCache | None = None
         self._own = False
         self._tables: dict[Relation, ShardedTable] = {}
+        self._functions = Functions(database, self._reader, self._at, lambda: self.cache)
         self._locator = Locator(database, shards, self._home_reader)
 
     # What is known.
@@ -109,43 +111,12 @@ class Resolver:
 
         That may be any function but PostgreSQL's and immutable ones, and the code of DO and CALL.
         """
-        others = await self._others(statement)
+        others = await self._functions.others(statement)
         if self._own:
             return
         makes = isinstance(statement, Code) or (isinstance(statement, CreateAs | Utility) and statement.temporary)
-        if makes or others - await self._immutable(others):
+        if makes or others - await self._functions.immutable(others):
             self.has_own()
-
-    async def _others(self, statement: Statement) -> Names:
-        """Return the functions of a statement that are not PostgreSQL's own."""
-        if not statement.functions:
-            return frozenset()
-        known = await self._know_builtin()
-        return frozenset(
-            one for one in statement.functions if one[0] not in {None, "pg_catalog"} or one[1] not in known
-        )
-
-    async def _immutable(self, functions: Names) -> Names:
-        """Return which of some functions that are not PostgreSQL's own are immutable: they leave and write nothing."""
-        if not functions:
-            return functions
-        known = self.cache.immutable
-        if functions not in known:
-            connection = await self._reader()
-            [answer] = await connection.fetch_row(catalog.immutable_sql(sorted(functions, key=str)), 1)
-            known[functions] = catalog.parse_functions(catalog.text(answer))
-        return known[functions]
-
-    async def _know_builtin(self) -> frozenset[str]:
-        """Return the names of PostgreSQL's own functions."""
-        known = self._database.builtin_functions
-        if known is None:
-            connection, generation = await self._reader(), self._database.generation
-            [answer] = await connection.fetch_row(catalog.BUILTIN_FUNCTIONS, 1)
-            known = catalog.parse_builtin_functions(catalog.text(answer))
-            if generation == self._database.generation:
-                self._database.builtin_functions = known
-        return known
 
     def connected(self) -> None:
         """A connection was opened: its server may report other settings than were assumed before."""
@@ -233,14 +204,8 @@ class Resolver:
     ) -> Context:
         """Return what routing has to know besides; functions are looked up only where it matters."""
         functions: Names = functions_of(statement, tables)
-        aggregate = False
-        if functions and any(table.sharded for table in tables.values()):
-            aggregates = self.cache.aggregates
-            if functions not in aggregates:
-                connection = await self._reader()
-                [answer] = await connection.fetch_row(catalog.function_kinds_sql(sorted(functions, key=str)), 1)
-                aggregates[functions] = bool(catalog.parse_functions(catalog.text(answer)))
-            aggregate = aggregates[functions]
+        aggregate = bool(functions) and any(table.sharded for table in tables.values())
+        aggregate = aggregate and await self._functions.has_aggregate(functions)
         written = await self.written(tables, making=isinstance(statement, CreateAs))
         calls = statement.functions or (written is not None and written.computes)
         return Context(
@@ -254,8 +219,9 @@ class Resolver:
             users=self._database.users,
             places=await self._locator.places(statement),
             written=written,
-            builtin=await self._know_builtin() if calls else self._database.builtin_functions or frozenset(),
-            immutable=await self._immutable(await self._others(statement)),
+            builtin=await self._functions.builtin() if calls else self._database.builtin_functions or frozenset(),
+            immutable=await self._functions.immutable(await self._functions.others(statement)),
+            unseen=None if len(self._shards.addresses) == 1 else await self._functions.unseen(statement, tables),
             actions=await key_actions(statement, tables, self._database, self.cache, self._reader),
         )
 
@@ -279,6 +245,13 @@ class Resolver:
         It is one that the session has: what its shard alone has not is looked for on the others.
         """
         return await self._inside(await self._shards.open_some(), self._shards.some)
+
+    async def _at(self, shard: int | None) -> Connection:
+        """Return the connection to read the catalog of this shard with; None: of any."""
+        if shard is None:
+            return await self._reader()
+        [connection] = await self._shards.open([shard])
+        return await self._inside(connection, shard)
 
     async def _home_reader(self) -> Connection:
         """Return the connection to home: for what has to be that shard's, and for temporary relations."""
@@ -309,7 +282,7 @@ class Resolver:
             return Resolved("catalog", schema, relation.name, columns=columns)
         if schema.startswith(TEMPORARY):
             kind: TableKind = "derived" if await self._shows_others(connection, relation, home) else "single"
-            return Resolved(kind, schema, relation.name, shard=home, columns=columns)
+            return Resolved(kind, schema, relation.name, shard=home, columns=columns, hooked=is_hooked(relation))
         table = self.sharded_table(relation)
         if table is None:
             return await self._unlisted(connection, relation, columns)
@@ -324,6 +297,7 @@ class Resolver:
             columns=columns,
             defaults=defaults,
             lockable=relation.kind in LOCKABLE,
+            hooked=is_hooked(relation),
         )
 
     async def _unlisted(self, connection: Connection, relation: Relation, columns: tuple[str, ...]) -> Resolved:
@@ -339,7 +313,9 @@ class Resolver:
             singles = self._database.single_shards_of(relatives)
             [alone] = singles if len(singles) == 1 else [None]
             if alone is not None and all(self._is_whole_on(alone, *relative) for relative in relatives):
-                return Resolved("single", relation.schema, relation.name, shard=alone, columns=columns)
+                return Resolved(
+                    "single", relation.schema, relation.name, shard=alone, columns=columns, hooked=is_hooked(relation)
+                )
         if (setting == "error" and relation.kind == VIEW) or not whole:
             return Resolved("derived", relation.schema, relation.name, columns=columns)
         if setting == "error":
@@ -350,7 +326,9 @@ class Resolver:
             return Resolved(
                 "reference", relation.schema, relation.name, columns=columns, defaults=defaults, lockable=lockable
             )
-        return Resolved("single", relation.schema, relation.name, shard=shard, columns=columns)
+        return Resolved(
+            "single", relation.schema, relation.name, shard=shard, columns=columns, hooked=is_hooked(relation)
+        )
 
     async def _shows_others(self, connection: Connection, relation: Relation, shard: int | None) -> bool:
         """Tell of a view, partition or child whether it shows rows that `shard` (None: any one) has not all of.

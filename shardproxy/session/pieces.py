@@ -12,16 +12,20 @@ With LIMIT no shard is asked for more rows than are left of it, and none after t
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
 from shardproxy.combine.answers import Answer
-from shardproxy.routing import Connected, Copies, Home, OneShard, Replicate, limit_of
+from shardproxy.routing import Connected, Copies, Home, OneShard, Plan, Replicate, limit_of
 from shardproxy.routing.refusals import refused
+from shardproxy.routing.resolved import Unseen
 from shardproxy.session.client import Client
 from shardproxy.session.execute import READS, Executor, Outcome
+from shardproxy.session.namespace import shown
 from shardproxy.session.portals import UNASKED, Pending, Portal, request, send_with
 from shardproxy.session.relay import Discard, Kept, Output, Relay
+from shardproxy.session.watch import rows_of
 from shardproxy.shard.connection import Connection
 from shardproxy.sql import Fetch, Kind, Modify
 from shardproxy.wire import encode
@@ -67,6 +71,7 @@ class Reading:
     alone: bool  # one shard's tag is the answer
     changes: bool
     left: int | None = None  # rows that LIMIT still leaves
+    unseen: Unseen | None = None  # why it is watched
     verb: str = "SELECT"
     name: bytes = field(default_factory=lambda: b"shardproxy_%d" % next(_numbers))
     cursor: str = ""  # the name that SQL knows, where it does
@@ -190,7 +195,13 @@ class Held:
 
 
 async def _carried_out(
-    executor: Executor, client: Client, portal: Portal, plan: Copies, first: Connection, pending: list[Pending]
+    executor: Executor,
+    client: Client,
+    portal: Portal,
+    plan: Plan,
+    connections: Sequence[Connection],
+    unseen: Unseen | None,
+    pending: list[Pending],
 ) -> Held:
     held = Held(client)
 
@@ -203,7 +214,14 @@ async def _carried_out(
     def send_returning(connection: Connection, more: bytes) -> None:
         send_with(connection, pending, portal, more)
 
-    answer = await executor.follow(plan, first, held, send, send_returning)
+    if isinstance(plan, Copies):
+        answer = await executor.follow(plan, connections[0], held, send, send_returning)
+    else:
+        watch = await executor.watches.begin(unseen, connections)
+        answers = await Relay(connections, held).ask(send)
+        if watch is not None:
+            await watch.check(rows_of(portal.prepared.statement, answers))
+        answer = answers[0]
     held.verb = (answer.tag or "").rpartition(" ")[0]
     return held
 
@@ -213,25 +231,33 @@ async def run_in_pieces(executor: Executor, portal: Portal, name: bytes, limit: 
     client = executor.client
     if portal.reading is None:
         statement = portal.prepared.statement
-        plan, connections = await executor.in_pieces(portal)
-        if isinstance(plan, Copies):
-            portal.reading = await _carried_out(executor, client, portal, plan, connections[0], pending)
+        plan, connections, unseen = await executor.in_pieces(portal)
+        if isinstance(plan, Copies) or (unseen is not None and isinstance(statement, Modify)):
+            portal.reading = await _carried_out(executor, client, portal, plan, connections, unseen, pending)
             return await portal.reading.read(client, limit, [])
         same = isinstance(plan, Replicate | Connected)
         reading = portal.reading = Reading(
             portal, connections, same, same or len(connections) == 1, statement.kind not in READS, limit_of(plan)
         )
+        reading.unseen = unseen
         if name and reading.alone and not same:
             reading.name = name
             reading.cursor = name.decode(errors="surrogateescape")
             executor.cursor_opened(reading.cursor, connections[0])
+            executor.watches.opened(reading.cursor, unseen)
     assert isinstance(portal.reading, Reading | Held)
-    return await portal.reading.read(client, limit, pending)
+    watch = None
+    if isinstance(portal.reading, Reading):
+        watch = await executor.watches.begin(portal.reading.unseen, portal.reading.waiting)
+    outcome = await portal.reading.read(client, limit, pending)
+    if watch is not None:
+        await watch.check()
+    return outcome
 
 
 async def open_cursor(executor: Executor, portal: Portal, name: bytes) -> None:
     """Open a portal that has not been executed, for SQL to read it as a cursor."""
-    plan, connections = await executor.in_pieces(portal)
+    plan, connections, unseen = await executor.in_pieces(portal)
     if len(connections) > 1 or not isinstance(plan, Home | OneShard):
         raise refused(
             "FETCH, MOVE and CLOSE of a portal over several shards are not supported",
@@ -248,12 +274,16 @@ async def open_cursor(executor: Executor, portal: Portal, name: bytes) -> None:
     await Relay([connection], Discard()).run()
     portal.prepared.accepted = True
     executor.cursor_opened(reading.cursor, connection)
+    executor.watches.opened(reading.cursor, unseen)
 
 
-async def run_cursor(client: Client, connection: Connection, name: bytes, limit: int) -> Outcome:
+async def run_cursor(executor: Executor, connection: Connection, name: bytes, limit: int) -> Outcome:
     """Read a cursor that SQL has opened: to the protocol it is a portal."""
+    watch = await executor.watches.begin(executor.watches.of_cursor(shown(name)), [connection])
     told = connection.statements.types is not None
     data = (encode.describe(b"P", name) if told else b"") + encode.execute(name, limit) + encode.SYNC
     connection.send(data, (*((UNASKED,) if told else ()), EXECUTED, SWALLOWED_SYNC))
-    [answer] = await Relay([connection], client).run()
+    [answer] = await Relay([connection], executor.client).run()
+    if watch is not None:
+        await watch.check()
     return Outcome(answer.tag, suspended=answer.suspended)

@@ -95,7 +95,8 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_agg(
       'oid', found.oid::pg_catalog.int8, 'schema', n.nspname, 'name', r.relname, 'kind', r.relkind,
       'columns', COALESCE(columns.list, '[]'),
       'server_version', pg_catalog.current_setting('server_version_num'),
-      'server_encoding', pg_catalog.getdatabaseencoding(), 'database_collation_is_c', own.is_c) END
+      'server_encoding', pg_catalog.getdatabaseencoding(), 'database_collation_is_c', own.is_c,
+      'hooked', r.relhastriggers OR r.relhasrules OR r.relhassubclass) END
     ORDER BY found.number)::pg_catalog.text, {encoding}), 'hex')
 FROM found CROSS JOIN own
 LEFT JOIN pg_catalog.pg_class AS r ON r.oid OPERATOR(pg_catalog.=) found.oid
@@ -216,7 +217,7 @@ def relations_sql(names: Sequence[Name]) -> str:
     It fails as the relation itself would in a statement where a schema may not be used (42501) or a name has
     characters that the server's encoding has not (22P05).
     """
-    return _RELATIONS.format(asked=_asked(names), encoding=ENCODING, identity=IDENTITY)
+    return _RELATIONS.format(asked=asked_sql(names), encoding=ENCODING, identity=IDENTITY)
 
 
 def relations_and_isolation_sql(names: Sequence[Name]) -> str:
@@ -255,12 +256,12 @@ def parse_relatives(answer: str) -> list[tuple[str, str]]:
 
 def function_kinds_sql(names: Sequence[Name]) -> str:
     """Return the query that tells which of these functions are aggregates or window functions."""
-    return _FUNCTION_KINDS.format(asked=_asked(names), encoding=ENCODING)
+    return _FUNCTION_KINDS.format(asked=asked_sql(names), encoding=ENCODING)
 
 
 def immutable_sql(names: Sequence[Name]) -> str:
     """Return the query that tells which of these functions are immutable, whatever their arguments are."""
-    return _IMMUTABLE.format(asked=_asked(names), encoding=ENCODING)
+    return _IMMUTABLE.format(asked=asked_sql(names), encoding=ENCODING)
 
 
 def parse_functions(answer: str) -> frozenset[Name]:
@@ -321,7 +322,8 @@ def constants_sql(expressions: Sequence[str]) -> str:
     return f"SELECT {', '.join(texts)}"
 
 
-def _asked(names: Sequence[Name]) -> str:
+def asked_sql(names: Sequence[Name]) -> str:
+    """Return the common table expression asked(number, space, name)."""
     if not names:
         raise ValueError("no names to ask for")
     rows = (f"({number}, {hex_literal(space)}, {hex_literal(name)})" for number, (space, name) in enumerate(names))

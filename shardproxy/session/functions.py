@@ -1,0 +1,120 @@
+"""What the catalogs tell of the functions that a statement calls, or that run when its tables are written."""
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from shardproxy.routing import Resolved
+from shardproxy.routing.relation import Relation
+from shardproxy.routing.resolved import TableName, Tables, Unseen
+from shardproxy.routing.unseen import WATCHED, Body, Hooks, unseen_writer, written_by
+from shardproxy.session.database import Database
+from shardproxy.session.name_cache import NameCache, Names
+from shardproxy.shard import catalog, unseen
+from shardproxy.shard.connection import Connection
+from shardproxy.sql import Statement
+
+_CALLED: Final = re.compile(r'([\w$".]+)\(')
+
+_USUAL: Final = frozenset({
+    "clock_timestamp", "gen_random_uuid", "nextval", "now", "random", "statement_timestamp", "timezone", "uuidv4",
+    "uuidv7",
+})  # fmt: skip
+"""Functions of PostgreSQL's in the commonest defaults."""
+
+
+def is_hooked(relation: Relation) -> bool:
+    """Whether triggers, rules or functions of the user's may run when it is written."""
+    defaults = [column.default for column in relation.columns if column.default is not None]
+    return relation.hooked or any(not _USUAL.issuperset(_CALLED.findall(default)) for default in defaults)
+
+
+class Functions:
+    """One session's view of them."""
+
+    def __init__(
+        self,
+        database: Database,
+        reader: Callable[[], Awaitable[Connection]],
+        at: Callable[[int | None], Awaitable[Connection]],
+        cache: Callable[[], NameCache],
+    ) -> None:
+        """`reader` gives the connection to read the catalog with, `at` the one to a certain shard."""
+        self._database = database
+        self._reader = reader
+        self._at = at
+        self._cache = cache
+
+    async def others(self, statement: Statement) -> Names:
+        """Return the functions of a statement that are not PostgreSQL's own."""
+        if not statement.functions:
+            return frozenset()
+        known = await self.builtin()
+        return frozenset(
+            one for one in statement.functions if one[0] not in {None, "pg_catalog"} or one[1] not in known
+        )
+
+    async def immutable(self, functions: Names) -> Names:
+        """Return which of some functions that are not PostgreSQL's own are immutable: they leave and write nothing."""
+        if not functions:
+            return functions
+        known = self._cache().immutable
+        if functions not in known:
+            connection = await self._reader()
+            [answer] = await connection.fetch_row(catalog.immutable_sql(sorted(functions, key=str)), 1)
+            known[functions] = catalog.parse_functions(catalog.text(answer))
+        return known[functions]
+
+    async def has_aggregate(self, functions: Names) -> bool:
+        """Whether an aggregate or a window function is among them."""
+        known = self._cache().aggregates
+        if functions not in known:
+            connection = await self._reader()
+            [answer] = await connection.fetch_row(catalog.function_kinds_sql(sorted(functions, key=str)), 1)
+            known[functions] = bool(catalog.parse_functions(catalog.text(answer)))
+        return known[functions]
+
+    async def builtin(self) -> frozenset[str]:
+        """Return the names of PostgreSQL's own functions."""
+        known = self._database.builtin_functions
+        if known is None:
+            connection, generation = await self._reader(), self._database.generation
+            [answer] = await connection.fetch_row(catalog.BUILTIN_FUNCTIONS, 1)
+            known = catalog.parse_builtin_functions(catalog.text(answer))
+            if generation == self._database.generation:
+                self._database.builtin_functions = known
+        return known
+
+    async def unseen(self, statement: Statement, tables: Tables) -> Unseen | None:
+        """Return what may write tables that the statement does not name as written."""
+        if not isinstance(statement, WATCHED):
+            return None
+        written = written_by(statement, tables)
+        if not written and any(ref.role == "write" and one.kind == "reference" for ref, one in tables.items()):
+            return None
+        hooks: dict[TableName, tuple[Resolved, Hooks]] = {}
+        for table in written:
+            hooks[table.schema, table.name] = table, await self._hooks(table) if table.hooked else Hooks()
+        others = await self.others(statement)
+        called = await self._bodies(others - await self.immutable(others))
+        if not called and not any(table.hooked for table in written):
+            return None
+        return unseen_writer(statement, hooks, called, await self.builtin())
+
+    async def _bodies(self, functions: Names) -> tuple[Body, ...]:
+        if not functions:
+            return ()
+        known = self._cache().bodies
+        if functions not in known:
+            connection = await self._reader()
+            [answer] = await connection.fetch_row(unseen.bodies_sql(sorted(functions, key=str)), 1)
+            known[functions] = unseen.parse_bodies(catalog.text(answer))
+        return known[functions]
+
+    async def _hooks(self, table: Resolved) -> Hooks:
+        known, name = self._cache().hooks, (table.schema, table.name)
+        if name not in known:
+            connection = await self._at(table.shard)
+            [answer] = await connection.fetch_row(unseen.hooks_sql(*name), 1)
+            known[name] = unseen.parse_hooks(catalog.text(answer))
+        return known[name]

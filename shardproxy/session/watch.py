@@ -1,0 +1,164 @@
+"""A statement that may write tables which it does not name: whether it has, and whether that was right on its shards.
+
+PostgreSQL counts for each session what its transaction writes, table by table. A trigger, rule or function may write
+what its shard alone has. It may not write one copy of a reference table, nor rows of a sharded table, which may belong
+to other shards, nor a table that another shard has: then the statement is refused, and undone with its transaction.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from shardproxy.combine.answers import Answer
+from shardproxy.errors import PgError
+from shardproxy.native import Splitter
+from shardproxy.net.gather import each
+from shardproxy.routing.refusals import own_schema, refused
+from shardproxy.routing.resolved import TableName, Unseen
+from shardproxy.session.database import Database
+from shardproxy.session.lane_plans import Facts
+from shardproxy.session.locate import TEMPORARY
+from shardproxy.session.shards import Shards
+from shardproxy.shard import catalog
+from shardproxy.shard.connection import Connection
+from shardproxy.shard.unseen import CHANGES, Counts, parse_changes
+from shardproxy.sql import SCHEMA, DeclareCursor, Delete, Fetch, Statement
+
+_Changes = dict[int, tuple[Counts, tuple[TableName, ...]]]
+
+_HINT = (
+    "Let the application write it, by a statement of its own. Or see to it that no shard but this one has the table."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """One statement. Its shards are in the transaction."""
+
+    database: Database
+    shards: Shards
+    unseen: Unseen
+    before: dict[Connection, _Changes]
+
+    @classmethod
+    async def of(cls, database: Database, shards: Shards, unseen: Unseen, connections: Sequence[Connection]) -> "Watch":
+        """Ask before it runs."""
+        return cls(database, shards, unseen, await _changes(connections))
+
+    async def check(self, rows: int | None = None) -> None:
+        """Raise if it has written where it may not; `rows` is how many it has written itself, if that is known."""
+        added = 0
+        for connection, changes in (await _changes(list(self.before))).items():
+            shard = self.shards.number_of(connection)
+            for table, counts in _written(self.before[connection], changes).items():
+                if SCHEMA in {schema for schema, _ in table}:
+                    raise own_schema()
+                if self.unseen.sharded in table:
+                    added += counts[0] + counts[1]
+                elif self.unseen.targets.isdisjoint(table) and not self._follows(table, counts):
+                    self._check(table, shard, connection)
+        sharded = self.unseen.sharded
+        if sharded is not None and rows is not None and added > rows and sharded not in self.unseen.cascaded:
+            raise self._refused("sharded table", sharded, "Its rows may belong to other shards.")
+
+    def _follows(self, table: tuple[TableName, ...], counts: Counts) -> bool:
+        """Whether it is what a foreign key does."""
+        return not self.unseen.cascaded.isdisjoint(table) and counts[0] == 0
+
+    def _check(self, table: tuple[TableName, ...], shard: int, connection: Connection) -> None:
+        schema, _ = name = table[0]
+        if schema.startswith(TEMPORARY):
+            return
+        here = f'It was about to be written on shard "{connection.name}" alone.'
+        name, listed = next(((one, found) for one in table if (found := self.database.table(*one))), (name, None))
+        unlisted = self.database.config.unlisted_tables
+        if listed is None and unlisted == "error":
+            return  # each shard has its own
+        if listed.placement == "reference" if listed is not None else unlisted == "reference":
+            raise self._refused("reference table", name, here)
+        alone = self.database.shard_of(listed) if listed is not None else self.database.unlisted_shard
+        if alone is None:
+            raise self._refused("sharded table", name, f"{here} Its rows may belong to other shards.")
+        if alone != shard:
+            raise self._refused("table", name, f'It lies on shard "{self.shards.addresses[alone].name}". {here}')
+
+    def _refused(self, kind: str, name: TableName, detail: str) -> PgError:
+        return refused(f'{self.unseen.what} of this statement writes {kind} "{".".join(name)}"', _HINT, detail)
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedCopy:
+    """A COPY FROM STDIN."""
+
+    watch: Watch
+
+    async def check(self, splitter: Splitter, connections: Mapping[int, Connection], counts: Mapping[int, int]) -> None:
+        """Raise if it has written where it may not; `counts` are the rows that the shards have taken."""
+        await self.watch.check(sum(counts.values()))
+
+    async def check_set_aside(self) -> None:
+        """Do the same for a COPY that sets rows aside: what it has taken back was counted as well."""
+        await self.watch.check()
+
+
+class Watches:
+    """Those of one session."""
+
+    def __init__(self, database: Database, shards: Shards) -> None:
+        self._database = database
+        self._shards = shards
+        self._cursors: dict[str, Unseen] = {}
+
+    def needed(self, statement: Statement, facts: Facts | None) -> Unseen | None:
+        """Return why a statement is to be watched, which has been planned."""
+        if isinstance(statement, Fetch):
+            return self.of_cursor(statement.name)
+        unseen = None if facts is None else facts.context.unseen
+        if isinstance(statement, DeclareCursor):
+            if unseen is not None and statement.hold:
+                raise refused(
+                    f"DECLARE CURSOR WITH HOLD is not supported with {unseen.what}, which may write tables",
+                    "Read with a plain SELECT.",
+                    "What it writes when the transaction commits could not be looked at.",
+                )
+            self.opened(statement.name, unseen)
+            return None
+        return unseen
+
+    def opened(self, cursor: str, unseen: Unseen | None) -> None:
+        """A cursor has been opened whose reads are watched for this reason."""
+        self._cursors.pop(cursor, None)
+        if unseen is not None:
+            self._cursors[cursor] = unseen
+
+    def of_cursor(self, name: str | None) -> Unseen | None:
+        """Return why reading a cursor is to be watched."""
+        return None if name is None else self._cursors.get(name)
+
+    async def begin(self, unseen: Unseen | None, connections: Sequence[Connection]) -> Watch | None:
+        """Ask before a statement runs, if there is a reason; its shards are in the transaction."""
+        return None if unseen is None else await Watch.of(self._database, self._shards, unseen, connections)
+
+
+def rows_of(statement: Statement, answers: Sequence[Answer]) -> int | None:
+    """Return how many rows a statement has put into its table, where its tags tell."""
+    counts = [(answer.tag or "").rpartition(" ")[2] for answer in answers]
+    if isinstance(statement, Delete):
+        return 0
+    return sum(map(int, counts)) if all(count.isdigit() for count in counts) else None
+
+
+def _written(before: _Changes, after: _Changes) -> dict[tuple[TableName, ...], Counts]:
+    """Return what was written in between, by the names of each table and of those that it belongs to."""
+    found: Counter[tuple[tuple[TableName, ...], int]] = Counter()
+    for oid, (counts, names) in after.items():
+        for number, (then, now) in enumerate(zip(before.get(oid, ((0, 0, 0), ()))[0], counts, strict=True)):
+            # A shard that a COPY has left may have reported its counts, and begun anew.
+            found[names, number] += max(now - then, 0)
+    tables = {names for (names, _), count in found.items() if count}
+    return {names: (found[names, 0], found[names, 1], found[names, 2]) for names in tables}
+
+
+async def _changes(connections: Sequence[Connection]) -> dict[Connection, _Changes]:
+    rows = await each(connection.fetch_row(CHANGES, 1) for connection in connections)
+    return {one: parse_changes(catalog.text(row[0])) for one, row in zip(connections, rows, strict=True)}

@@ -1,0 +1,136 @@
+"""Questions to a shard about what runs unseen when a table is written, and what a session has written.
+
+See `catalog` for how they travel.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from shardproxy.routing.resolved import TableName
+from shardproxy.routing.unseen import Body, Hooks
+from shardproxy.routing.written import Trigger
+from shardproxy.shard.catalog import ENCODING, Name, asked_sql, hex_literal, read_json
+
+_EQ: Final = "OPERATOR(pg_catalog.=)"
+_PROC: Final = "'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid"
+
+# An extension's functions in C do not write tables of the user's; those in other languages are looked at.
+_BODY: Final = f"""pg_catalog.json_build_array(p.proname, l.lanname, p.prosrc,
+    p.oid OPERATOR(pg_catalog.<) 16384::pg_catalog.oid OR p.provolatile {_EQ} 'i'
+    OR (l.lanname {_EQ} 'c' AND EXISTS (SELECT FROM pg_catalog.pg_depend AS d WHERE d.classid {_EQ} {_PROC}
+      AND d.objid {_EQ} p.oid AND d.deptype {_EQ} 'e')))"""
+
+_BODIES: Final = f"""WITH {{asked}}
+SELECT pg_catalog.encode(pg_catalog.convert_to(COALESCE(pg_catalog.json_agg({_BODY}), '[]')::pg_catalog.text,
+  {{encoding}}), 'hex')
+FROM asked AS a
+JOIN pg_catalog.pg_proc AS p ON p.proname {_EQ} a.name::pg_catalog.name
+JOIN pg_catalog.pg_namespace AS n ON n.oid {_EQ} p.pronamespace
+JOIN pg_catalog.pg_language AS l ON l.oid {_EQ} p.prolang
+WHERE CASE WHEN a.space IS NULL THEN pg_catalog.pg_function_is_visible(p.oid)
+  WHEN a.space {_EQ} 'pg_temp' THEN n.oid {_EQ} pg_catalog.pg_my_temp_schema()
+  ELSE n.nspname {_EQ} a.space::pg_catalog.name END"""
+
+_ACTIONS: Final = f"{_EQ} ANY (ARRAY['c', 'n', 'd']::pg_catalog.\"char\"[])"
+
+_HOOKS: Final = f"""WITH RECURSIVE it(oid) AS (
+  SELECT pg_catalog.to_regclass(pg_catalog.concat(
+    pg_catalog.quote_ident(pg_catalog.convert_from(pg_catalog.decode({{space}}, 'hex'), {{encoding}})), '.',
+    pg_catalog.quote_ident(pg_catalog.convert_from(pg_catalog.decode({{name}}, 'hex'), {{encoding}}))))::pg_catalog.oid
+), reach(oid, cascaded) AS (
+  SELECT it.oid, false FROM it
+  UNION
+  SELECT next.oid, reach.cascaded OR next.cascaded FROM reach CROSS JOIN LATERAL (
+    SELECT i.inhrelid, false FROM pg_catalog.pg_inherits AS i WHERE i.inhparent {_EQ} reach.oid
+    UNION ALL
+    SELECT c.conrelid, true FROM pg_catalog.pg_constraint AS c WHERE c.confrelid {_EQ} reach.oid
+      AND c.contype {_EQ} 'f' AND (c.confdeltype {_ACTIONS} OR c.confupdtype {_ACTIONS})
+    UNION ALL
+    SELECT d.refobjid, false FROM pg_catalog.pg_rewrite AS w JOIN pg_catalog.pg_depend AS d ON d.objid {_EQ} w.oid
+      AND d.classid {_EQ} 'pg_catalog.pg_rewrite'::pg_catalog.regclass::pg_catalog.oid
+      AND d.refclassid {_EQ} 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid
+    WHERE w.ev_class {_EQ} reach.oid AND w.ev_type {_EQ} '1' AND d.refobjid OPERATOR(pg_catalog.<>) reach.oid
+  ) AS next(oid, cascaded)
+), depending(oid) AS (
+  SELECT a.oid FROM pg_catalog.pg_attrdef AS a JOIN reach ON a.adrelid {_EQ} reach.oid
+  UNION ALL
+  SELECT c.oid FROM pg_catalog.pg_constraint AS c JOIN reach ON c.conrelid {_EQ} reach.oid WHERE c.contype {_EQ} 'c'
+)
+SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
+  'triggers', (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(t.tgname, t.tgtype, t.tginitdeferred, {_BODY},
+      reach.cascaded)) FROM reach JOIN pg_catalog.pg_trigger AS t ON t.tgrelid {_EQ} reach.oid
+    JOIN pg_catalog.pg_proc AS p ON p.oid {_EQ} t.tgfoid JOIN pg_catalog.pg_language AS l ON l.oid {_EQ} p.prolang
+    WHERE NOT t.tgisinternal AND t.tgenabled OPERATOR(pg_catalog.<>) 'D'),
+  'others', (SELECT pg_catalog.json_agg({_BODY}) FROM depending JOIN pg_catalog.pg_depend AS f
+      ON f.objid {_EQ} depending.oid AND f.refclassid {_EQ} {_PROC}
+    JOIN pg_catalog.pg_proc AS p ON p.oid {_EQ} f.refobjid JOIN pg_catalog.pg_language AS l ON l.oid {_EQ} p.prolang),
+  'rules', EXISTS (SELECT FROM reach JOIN pg_catalog.pg_rewrite AS w ON w.ev_class {_EQ} reach.oid
+    WHERE w.ev_type OPERATOR(pg_catalog.<>) '1' AND w.ev_enabled OPERATOR(pg_catalog.<>) 'D'),
+  'cascaded', (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(n.nspname, c.relname)) FROM reach
+    JOIN pg_catalog.pg_class AS c ON c.oid {_EQ} reach.oid
+    JOIN pg_catalog.pg_namespace AS n ON n.oid {_EQ} c.relnamespace WHERE reach.cascaded),
+  'hidden', EXISTS (SELECT FROM pg_catalog.pg_operator AS o JOIN pg_catalog.pg_proc AS p ON p.oid {_EQ} o.oprcode
+    WHERE o.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid AND p.provolatile OPERATOR(pg_catalog.<>) 'i')
+    OR EXISTS (SELECT FROM pg_catalog.pg_cast AS c JOIN pg_catalog.pg_proc AS p ON p.oid {_EQ} c.castfunc
+    WHERE c.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid AND p.provolatile OPERATOR(pg_catalog.<>) 'i')
+)::pg_catalog.text, {{encoding}}), 'hex')"""
+
+
+def bodies_sql(names: Sequence[Name]) -> str:
+    """Return the query for the code of the functions of these names, whatever their arguments are."""
+    return _BODIES.format(asked=asked_sql(names), encoding=ENCODING)
+
+
+def parse_bodies(answer: str) -> tuple[Body, ...]:
+    """Read the answer."""
+    return tuple(Body(*body) for body in read_json(answer))
+
+
+def hooks_sql(schema: str, name: str) -> str:
+    """Return the query for what runs when a table is written."""
+    return _HOOKS.format(space=hex_literal(schema), name=hex_literal(name), encoding=ENCODING)
+
+
+def parse_hooks(answer: str) -> Hooks:
+    """Read the answer."""
+    facts = read_json(answer)
+    return Hooks(
+        tuple(
+            (Trigger(name, type_, deferred), Body(*body), cascaded)
+            for name, type_, deferred, body, cascaded in facts["triggers"] or ()
+        ),
+        tuple(Body(*body) for body in facts["others"] or ()),
+        facts["rules"],
+        frozenset((schema, name) for schema, name in facts["cascaded"] or ()),
+        facts["hidden"],
+    )
+
+
+CHANGES: Final = f"""SELECT pg_catalog.encode(pg_catalog.convert_to(COALESCE(pg_catalog.json_agg(
+  pg_catalog.json_build_array(s.relid::pg_catalog.int8, s.n_tup_ins, s.n_tup_upd, s.n_tup_del, (
+    WITH RECURSIVE up(oid, level) AS (
+      SELECT s.relid, 0
+      UNION ALL
+      SELECT i.inhparent, up.level OPERATOR(pg_catalog.+) 1 FROM up
+      JOIN pg_catalog.pg_inherits AS i ON i.inhrelid {_EQ} up.oid)
+    SELECT pg_catalog.json_agg(pg_catalog.json_build_array(n.nspname, c.relname) ORDER BY up.level)
+    FROM up JOIN pg_catalog.pg_class AS c ON c.oid {_EQ} up.oid
+    JOIN pg_catalog.pg_namespace AS n ON n.oid {_EQ} c.relnamespace))), '[]')::pg_catalog.text, {ENCODING}), 'hex')
+FROM pg_catalog.pg_stat_xact_all_tables AS s
+WHERE s.schemaname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'pg_toast', 'information_schema'])
+  AND (s.n_tup_ins OPERATOR(pg_catalog.+) s.n_tup_upd OPERATOR(pg_catalog.+) s.n_tup_del) OPERATOR(pg_catalog.>) 0"""
+"""What this session has written in all tables, with the names of each and of what it is a partition or child of.
+
+Two answers of one transaction tell what was written in between; the numbers by themselves tell nothing.
+"""
+
+Counts = tuple[int, int, int]
+"""Rows inserted, updated, deleted."""
+
+
+def parse_changes(answer: str) -> dict[int, tuple[Counts, tuple[TableName, ...]]]:
+    """Read the answer: by the OID of the table."""
+    return {
+        oid: ((inserted, updated, deleted), tuple((schema, name) for schema, name in names or ()))
+        for oid, inserted, updated, deleted, names in read_json(answer)
+    }

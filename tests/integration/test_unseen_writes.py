@@ -1,0 +1,280 @@
+"""What triggers, rules and functions write besides what a statement names: only what their shard alone has.
+
+A copy of a reference table, rows of a sharded table and what another shard has are refused, and nothing of the
+statement stays. All else is as on one server.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.conftest import RunProxy
+from tests.support.databases import Servers
+from tests.support.databases import execute as execute_on
+from tests.support.messages import SYNC, bind, describe, execute, joined, parse
+from tests.support.twin import Twin
+
+CLEAN = """
+    DROP TABLE IF EXISTS t, ref, one, audit, child CASCADE;
+    CREATE TABLE t (a int PRIMARY KEY, b text); CREATE TABLE ref (a int PRIMARY KEY, b text);
+    CREATE TABLE one (a int PRIMARY KEY, b text); CREATE TABLE audit (a int, b text);
+    DROP FUNCTION IF EXISTS fire, f, g, given, quiet CASCADE;
+"""
+
+WRITES_REF = "INSERT INTO ref VALUES (NEW.a, 'audit')"
+
+FIRE = "CREATE FUNCTION fire() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {}; RETURN NEW; END $$;"
+
+CHANGES = [
+    "INSERT INTO {} VALUES (1000, 'x')",
+    "UPDATE {} SET b = 'y' WHERE a = 5",
+    "DELETE FROM {} WHERE a = 5",
+    "INSERT INTO {} VALUES (5, 'x') ON CONFLICT (a) DO UPDATE SET b = 'z' RETURNING *",
+]
+
+
+@pytest.fixture(scope="module")
+def module_twin(
+    servers18: Servers, run_proxy_for_module: RunProxy, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Twin]:
+    """As that of `conftest`, with a place for rows that a COPY sets aside."""
+    rejects = {"reject_dir": str(tmp_path_factory.mktemp("rejects"))}
+    with Twin.open(servers18, run_proxy_for_module, entry={"load": rejects}) as opened:
+        yield opened
+
+
+@pytest.fixture
+def twin(module_twin: Twin) -> Twin:
+    module_twin.databases.execute(CLEAN)
+    _look(module_twin)
+    module_twin.fill()
+    return module_twin
+
+
+def make(twin: Twin, sql: str) -> None:
+    twin.databases.execute(sql)
+    _look(twin)
+
+
+def _look(twin: Twin) -> None:
+    """Have the proxy forget what it knows of definitions."""
+    assert not twin.proxied("ALTER TABLE ref RESET (fillfactor)")[0].errors
+
+
+def state(twin: Twin) -> list[list[tuple[Any, ...]]]:
+    tables = (f"(SELECT json_agg({table} ORDER BY a)::text FROM {table})" for table in ("t", "ref", "one", "audit"))
+    return twin.databases.rows(f"SELECT {', '.join(tables)}")
+
+
+def refused(twin: Twin, statement: str, kind: str, **settings: str) -> None:
+    """Whatever the protocol, in a transaction or not, nothing of it stays."""
+    before = state(twin)
+    [reply] = twin.proxied(statement, settings=settings)
+    [error] = reply.errors
+    assert (error["C"], kind in error["M"]) == ("0A000", True), error
+    assert error["H"]
+    with psycopg.connect(twin.dsn) as connection:
+        connection.execute("SELECT 1 FROM t WHERE a = 5")
+        for prepare in (False, True):
+            with (
+                pytest.raises(psycopg.errors.FeatureNotSupported, match=kind),
+                connection.transaction(),
+            ):
+                connection.execute(statement.encode(), prepare=prepare)
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    assert state(twin) == before
+
+
+@pytest.mark.parametrize("when", ["BEFORE", "AFTER"])
+def test_a_trigger_that_writes_a_reference_table(twin: Twin, when: str) -> None:
+    trigger = f"CREATE TRIGGER fire {when} INSERT OR UPDATE OR DELETE ON {{}} FOR EACH ROW EXECUTE FUNCTION fire();"
+    body = "INSERT INTO ref VALUES (-1, TG_OP) ON CONFLICT (a) DO UPDATE SET b = 'again'"
+    make(twin, FIRE.format(body) + trigger.format("t") + trigger.format("one"))
+    for table in ("t", "one"):
+        for change in CHANGES:
+            refused(twin, change.format(table), 'reference table "public.ref"')
+
+
+def test_a_copy_fires_it_as_well(twin: Twin) -> None:
+    trigger = "CREATE TRIGGER fire AFTER INSERT ON {} FOR EACH ROW EXECUTE FUNCTION fire();"
+    make(twin, FIRE.format(WRITES_REF) + trigger.format("t") + trigger.format("one"))
+    before = state(twin)
+    for table, on_error in (("t", "stop"), ("one", "stop"), ("t", "resume_next"), ("one", "resume_next")):
+        with psycopg.connect(twin.dsn, autocommit=True) as connection, connection.cursor() as cursor:
+            connection.execute(f"SET shardproxy.on_error = '{on_error}'")
+            with (
+                pytest.raises(psycopg.errors.FeatureNotSupported, match="reference table"),
+                cursor.copy(f"COPY {table} FROM STDIN") as copy,
+            ):
+                copy.write("1000\tx\n1001\ty\n")
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+    assert state(twin) == before
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ("INSERT INTO t VALUES (NEW.a + 1, 'more')", "sharded table"),
+        ("UPDATE t SET b = 'other' WHERE a <> NEW.a", "sharded table"),
+        ("EXECUTE 'INSERT INTO re' || 'f VALUES (-1)'", "reference table"),
+        ("PERFORM g()", "reference table"),
+        ("DELETE FROM ref WHERE a = 7", "reference table"),
+        ("UPDATE ref SET b = 'c' WHERE a = 7", "reference table"),
+    ],
+)
+def test_however_it_writes(twin: Twin, body: str, kind: str) -> None:
+    make(twin, "CREATE FUNCTION g() RETURNS void LANGUAGE sql AS 'INSERT INTO ref VALUES (-1)'")
+    body = f"IF pg_trigger_depth() = 1 THEN {body}; END IF"
+    make(twin, FIRE.format(body))
+    make(twin, "CREATE TRIGGER fire AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION fire()")
+    refused(twin, "INSERT INTO t VALUES (1000, 'x')", kind)
+    make(twin, "CREATE TRIGGER fire AFTER INSERT ON one FOR EACH ROW EXECUTE FUNCTION fire()")
+    refused(twin, "INSERT INTO one VALUES (1000, 'x')", kind)
+
+
+def test_what_its_shard_alone_has(twin: Twin) -> None:
+    """An unlisted table, the same single table, and no table at all: as on one server."""
+    make(twin, FIRE.format("INSERT INTO audit VALUES (NEW.a, TG_OP); NEW.b = upper(NEW.b)"))
+    make(twin, "CREATE TRIGGER fire BEFORE INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION fire()")
+    make(twin, "CREATE TRIGGER fire BEFORE INSERT OR UPDATE ON one FOR EACH ROW EXECUTE FUNCTION fire()")
+    make(
+        twin,
+        """CREATE FUNCTION g() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF pg_trigger_depth() = 1 THEN INSERT INTO one VALUES (NEW.a + 1, 'g'); END IF; RETURN NULL; END $$""",
+    )
+    make(twin, "CREATE TRIGGER g AFTER INSERT ON one FOR EACH ROW EXECUTE FUNCTION g()")
+    twin.compare(
+        *(change.format(table) for table in ("t", "one") for change in CHANGES),
+        "BEGIN", "INSERT INTO t VALUES (2000, 'x'), (2000, 'y') ON CONFLICT DO NOTHING", "SAVEPOINT a",
+        "INSERT INTO one VALUES (2000, 'y')", "ROLLBACK TO a", "INSERT INTO one VALUES (3000, 'y')", "COMMIT",
+        "SELECT a, b FROM t", "SELECT a, b FROM one",
+    )  # fmt: skip
+    assert len(twin.databases.rows("TABLE audit")[1]) > 4
+    for table in ("t", "one", "audit"):
+        here, there = twin.rows(table)
+        assert here == there
+
+
+def test_a_trigger_that_only_reads_costs_nothing(twin: Twin) -> None:
+    """Its code tells that: there is no transaction around the statement. A write in it makes one."""
+    reads = "NEW.b = (SELECT count(*) FROM audit) || TG_OP || (now() = statement_timestamp())"
+    make(twin, FIRE.format(f"{reads} /* no INSERT */"))
+    make(twin, "CREATE TRIGGER fire BEFORE INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION fire()")
+    for key in (1000, 1001, 1002):
+        twin.compare(f"INSERT INTO t VALUES ({key})", f"SELECT b FROM t WHERE a = {key}")
+        assert twin.proxied(f"SELECT b FROM t WHERE a = {key}")[0].rows == [[b"0INSERTtrue"]]
+    make(twin, FIRE.replace("CREATE", "CREATE OR REPLACE", 1).format(f"{reads}; INSERT INTO audit VALUES (0)"))
+    replies = twin.proxied("INSERT INTO t VALUES (2000)", "SELECT b FROM t WHERE a = 2000")
+    assert replies[-1].rows == [[b"0INSERTfalse"]]
+
+
+def test_a_rule(twin: Twin) -> None:
+    make(twin, "CREATE RULE more AS ON INSERT TO one DO ALSO INSERT INTO ref VALUES (NEW.a, 'rule')")
+    refused(twin, "INSERT INTO one VALUES (1000, 'x')", "reference table")
+    twin.compare("UPDATE one SET b = 'y' WHERE a = 5")
+
+
+def test_foreign_keys_are_no_triggers_of_the_users(twin: Twin) -> None:
+    """What their actions change is with the row that it refers to, and triggers there are looked at."""
+    make(twin, "CREATE TABLE child (a int REFERENCES one ON DELETE CASCADE, b text)")
+    make(twin, FIRE.format("INSERT INTO audit VALUES (1, TG_OP)"))
+    make(twin, "CREATE TRIGGER fire AFTER DELETE ON one FOR EACH ROW EXECUTE FUNCTION fire()")
+    execute_on(twin.databases.shards[1], "INSERT INTO child VALUES (5, 'c')")
+    twin.compare("DELETE FROM one WHERE a = 5", "SELECT 1")
+    assert twin.databases.rows("TABLE child")[1] == []
+    make(twin, "CREATE FUNCTION g() RETURNS trigger LANGUAGE plpgsql AS "
+               "$$ BEGIN INSERT INTO ref VALUES (-1); RETURN NULL; END $$;"
+               "CREATE TRIGGER g AFTER DELETE ON child FOR EACH ROW EXECUTE FUNCTION g();")  # fmt: skip
+    execute_on(twin.databases.shards[1], "INSERT INTO child VALUES (6, 'c')")
+    refused(twin, "DELETE FROM one WHERE a = 6", "reference table")
+    make(twin, "DROP TABLE child")
+
+
+def test_a_deferred_trigger(twin: Twin) -> None:
+    """It fires when the transaction commits, and could not be looked at."""
+    make(twin, FIRE.format("INSERT INTO audit VALUES (NEW.a)"))
+    make(twin, "CREATE CONSTRAINT TRIGGER fire AFTER INSERT ON t DEFERRABLE INITIALLY DEFERRED "
+               "FOR EACH ROW EXECUTE FUNCTION fire()")  # fmt: skip
+    refused(twin, "INSERT INTO t VALUES (1000, 'x')", 'deferred trigger "fire"')
+    twin.compare("DELETE FROM t WHERE a = 5")
+
+
+# Functions that a statement calls.
+
+F = "CREATE FUNCTION f(n int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN {}; RETURN n; END $$;"
+
+CALLS = [
+    "SELECT f(1000)",
+    "SELECT f(a) FROM t WHERE a = 5",
+    "SELECT f(a) FROM t WHERE a < 5",
+    "SELECT f(a) FROM ref WHERE a = 5",
+    "SELECT * FROM f(1000)",
+    "UPDATE t SET b = f(1000)::text WHERE a = 5",
+    "INSERT INTO one VALUES (f(1000), 'x')",
+    "WITH x AS (INSERT INTO one VALUES (1000, 'x') RETURNING a) SELECT f(a) FROM x",
+    "EXPLAIN ANALYZE SELECT f(1000)",
+]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_function_that_writes(twin: Twin, call: str) -> None:
+    for table, kind in (("ref", 'reference table "public.ref"'), ("t", 'sharded table "public.t"')):
+        if table == "t" and call.startswith("UPDATE t"):
+            continue
+        make(twin, f"DROP FUNCTION IF EXISTS f; {F.format(f'INSERT INTO {table} VALUES (n + 5000)')}")
+        refused(twin, call, kind)
+
+
+def test_one_of_the_session(twin: Twin) -> None:
+    """As an ORM makes it to insert a row unless it is there."""
+    steps = (
+        "BEGIN",
+        "CREATE FUNCTION pg_temp.made(OUT done bool) LANGUAGE plpgsql AS "
+        "$$ BEGIN INSERT INTO t VALUES (1000, 'x'); done = true; END $$",
+        "SELECT pg_temp.made()",
+    )
+    before = state(twin)
+    *_, reply, end = twin.proxied(*steps, "COMMIT")
+    assert [error["C"] for error in reply.errors] == ["0A000"]
+    assert end.tags == ["ROLLBACK"]
+    assert state(twin) == before
+
+
+def test_one_that_another_shard_would_have_to_run(twin: Twin) -> None:
+    """A table of one shard is written there alone."""
+    make(twin, F.format("INSERT INTO one VALUES (n)"))
+    refused(twin, "SELECT f(1000)", 'table "public.one"')
+    twin.compare("SELECT f(2000) FROM one WHERE a = 5", "SELECT count(*) FROM one")
+
+
+def test_reads_in_pieces_and_cursors(twin: Twin) -> None:
+    make(twin, F.format("INSERT INTO ref VALUES (n + 5000)"))
+    before = state(twin)
+    with psycopg.connect(twin.dsn) as connection:
+        connection.execute("DECLARE c CURSOR FOR SELECT f(a) FROM ref")
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match=r"function f\(\)"):
+            connection.execute("FETCH 2 FROM c")
+        connection.rollback()
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match="WITH HOLD"):
+            connection.execute("DECLARE c CURSOR WITH HOLD FOR SELECT f(a) FROM ref")
+    for sql in ("SELECT f(a) FROM ref", "INSERT INTO one SELECT f(a) + 1000 FROM ref RETURNING a"):
+        asked = joined([parse("", sql), bind("", ""), describe("P"), execute(limit=2), SYNC])
+        [reply] = twin.proxied(asked)
+        assert [error["C"] for error in reply.errors] == ["0A000"]
+    assert state(twin) == before
+
+
+def test_one_that_writes_nothing_here(twin: Twin) -> None:
+    make(twin, F.format("INSERT INTO audit VALUES (n)"))
+    twin.compare(
+        "SELECT f(1000)",
+        "SELECT f(a) FROM t WHERE a = 5",
+        "BEGIN",
+        "SELECT f(7)",
+        "INSERT INTO ref VALUES (1000)",
+        "COMMIT",
+    )
+    make(twin, f"DROP FUNCTION f; {F.format('CREATE TEMP TABLE x (a int); INSERT INTO x VALUES (n); DROP TABLE x')}")
+    twin.compare("SELECT f(1000)", "SELECT f(1001)")
