@@ -43,7 +43,7 @@ def _keys(elements: Sequence[Node], column: str | None) -> Iterator[ForeignKey]:
     """Read what stands in a table's definition, or after one of its columns."""
     for element in elements:
         if "ColumnDef" in element:
-            yield from _keys(element["ColumnDef"].get("constraints", ()), element["ColumnDef"]["colname"])
+            yield from _keys(element["ColumnDef"].get("constraints", ()), element["ColumnDef"].get("colname"))
         elif "pktable" in element.get("Constraint", ()):
             yield _key(element["Constraint"], column)
 

@@ -25,6 +25,7 @@ from shardproxy.sql import (
     Statement,
     TableRef,
     Unknown,
+    Utility,
     Value,
     analyze,
 )
@@ -592,3 +593,10 @@ def test_the_cache_is_bounded() -> None:
 def test_what_is_locked(sql: str, locks: set[tuple[str, bool]]) -> None:
     [statement] = analyze(sql)
     assert statement.locks == locks
+
+
+def test_a_column_whose_type_changes_has_no_foreign_keys() -> None:
+    """Its definition has no name."""
+    statement = one("ALTER TABLE t ALTER a TYPE bigint USING a::bigint, ADD b int REFERENCES r ON DELETE CASCADE")
+    assert isinstance(statement, Utility)
+    assert [key.columns for key in statement.foreign_keys] == [("b",)]
