@@ -167,7 +167,7 @@ class OneCopy:
         self.skips = aside.conflicts.skip
         self.upsert = aside.conflicts.upsert
         self.rows = self.rejected = 0
-        """What the COPY has judged."""
+        """What the COPY has judged, and of that the rows that are not stored but for triggers."""
         self.replaced = 0
         """Of those stored, the rows that have replaced one that was there."""
 
@@ -190,9 +190,11 @@ class OneCopy:
         self.rejected += len(rejects)
         self._aside.judged(rows, rejects)
 
-    def updated(self, rows: int) -> None:
+    def found(self, updated: int, left_out: int) -> None:
         """Count them."""
-        self.replaced += rows
+        self.replaced += updated
+        self.rejected += left_out
+        self._summary.skipped += left_out
 
     def passed(self, offset: int) -> None:
         """Forget where the rows before came from."""

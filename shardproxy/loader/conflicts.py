@@ -11,7 +11,7 @@ from shardproxy.loader.target.table import Table
 from shardproxy.rejects.form import literal, pinned
 from shardproxy.rejects.reject import Reject
 from shardproxy.rejects.target import EQUALITY
-from shardproxy.rejects.upsert import ANY_CONSTRAINT, Upsert
+from shardproxy.rejects.upsert import Upsert
 from shardproxy.session.database import SHARDED, Database
 from shardproxy.shard.catalog import text
 from shardproxy.shard.connection import Connection
@@ -90,7 +90,7 @@ class Conflicts:
         if not self.skip or reject.sqlstate not in {UNIQUE_VIOLATION, EXCLUSION_VIOLATION}:
             return False
         # One of another table is raised by a trigger.
-        return self.skipped is None or reject.constraint == ANY_CONSTRAINT or reject.constraint in self.skipped
+        return self.skipped is None or reject.constraint in self.skipped
 
     def check_columns(self, columns: Sequence[str]) -> None:
         """Raise PgError if rows of these columns have no key to be compared by."""

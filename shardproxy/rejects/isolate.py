@@ -38,6 +38,9 @@ T = TypeVar("T")
 PIECE: Final = 1 << 18
 """Bytes of one CopyData message."""
 
+INTEGRITY: Final = "23"
+"""The class of what constraints refuse."""
+
 TELLS: Final = 16
 """The first version with pg_input_error_info()."""
 
@@ -50,6 +53,7 @@ class Isolation:
     """The bad rows of one COPY on one shard."""
 
     _upsert: Upsert | None = None
+    _left_out = 0  # of the rows that `_insert` has had
 
     def __init__(
         self,
@@ -90,18 +94,19 @@ class Isolation:
 
     # From the outside in.
 
-    async def store(self, data: bytes, marks: "array[int]", newline: int) -> Outcome:
+    async def store(self, data: bytes, marks: "array[int]", newline: int, sqlstate: str) -> Outcome:
         """Store rows of a batch that has failed as a whole; raise for an error that is not of a row.
 
         `marks` and `newline` are the splitter's: where each row stands in the client's input, and what ends rows there.
+        `sqlstate` is what the batch has failed with, or will.
         """
         await self._learn()
         outcome = Outcome()
-        await self._store(data, marks, newline, outcome)
+        await self._store(data, marks, newline, outcome, of_keys=sqlstate[:2] == INTEGRITY)
         outcome.rejects = [self._original(self._hints.of(one)) for one in outcome.rejects]
         return outcome
 
-    async def _store(self, data: bytes, marks: "array[int]", newline: int, outcome: Outcome) -> None:
+    async def _store(self, data: bytes, marks: "array[int]", newline: int, outcome: Outcome, *, of_keys: bool) -> None:
         rows = await self._look(data, marks, newline, outcome)
         if not rows:
             return
@@ -110,7 +115,9 @@ class Isolation:
             return
         before = dict(self._staging.last)
         try:
-            rows, settled = await self._types(rows, outcome)
+            # On the way to the staging table bad values are passed over, too.
+            staged = of_keys and self._target.tells_skipped
+            rows, settled = (rows, False) if staged else await self._types(rows, outcome)
             if not settled:
                 await self._constraints(rows, outcome)
         except UnsettledError:
@@ -120,10 +127,7 @@ class Isolation:
             await self._by_copy(rows, outcome)
 
     async def end(self) -> Outcome:
-        """All rows have come: try those again that lacked their parent, and leave no table behind.
-
-        Those of them that are set aside are what `left` returns.
-        """
+        """Try those rows again that lacked their parent, and leave no table behind; then `left` are set aside."""
         if self._known is None:
             return Outcome()
         outcome = await self._orphans.settle(self._staging)
@@ -302,7 +306,9 @@ class Isolation:
             raise UnsettledError
         row_of = dict(zip(numbers, kept, strict=True))
         stored, refused = await self._insert(before, len(kept))
-        found = Outcome(stored, len(kept) - stored - sum(bool(one.sqlstate) for one in refused))
+        found = Outcome(stored, left_out=self._left_out)
+        found.dropped = len(kept) - stored - self._left_out - sum(bool(one.sqlstate) for one in refused)
+        self._left_out = 0
         waits = self._upsert is None and not self._target.in_sets
         orphans: list[int] = []
         for one in sorted(refused):
@@ -334,7 +340,7 @@ class Isolation:
             more = await staging.insert_each(after(before, suspects))
             return await self._by_key(before, count - len(refused) - len(more), [*refused, *more])
         stored, conflicts = sound[0] + len(suspects) - len(refused), sound[1]
-        again = await self._conflicting(conflicts) if conflicts else []
+        again = await staging.insert_each(numbered(conflicts)) if conflicts else []
         return await self._by_key(before, stored + len(conflicts) - len(again), [*refused, *again])
 
     async def _by_key(self, before: int, stored: int, refused: list[Refused]) -> tuple[int, list[Refused]]:
@@ -346,9 +352,6 @@ class Isolation:
             return stored, refused
         again = await self._staging.insert_each(numbered(sorted(late)))
         return stored + len(late) - len(again), [*(one for one in refused if one.n not in late), *again]
-
-    async def _conflicting(self, numbers: Sequence[int]) -> list[Refused]:
-        return await self._staging.insert_each(numbered(numbers))
 
     async def _tried(self, work: Awaitable[T]) -> T | None:
         """Do something under a savepoint; None if it fails for what a row, or a constraint's expression, may do."""

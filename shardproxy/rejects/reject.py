@@ -66,13 +66,15 @@ class Reject:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of rows: stored + dropped + set aside is all of them."""
+    """What became of rows: stored + dropped + left out + set aside is all of them."""
 
     stored: int = 0
     dropped: int = 0
     """By a trigger or COPY's WHERE."""
     updated: int = 0
     """Of those stored, the ones that have replaced a row that was there."""
+    left_out: int = 0
+    """As their key was there."""
     rejects: list[Reject] = field(default_factory=list)
 
     def add(self, other: "Outcome") -> None:
@@ -80,6 +82,7 @@ class Outcome:
         self.stored += other.stored
         self.dropped += other.dropped
         self.updated += other.updated
+        self.left_out += other.left_out
         self.rejects += other.rejects
 
 

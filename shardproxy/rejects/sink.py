@@ -12,7 +12,7 @@ class RejectSink(Protocol):
     """The rejects of one COPY."""
 
     skips: bool
-    """Whether it does not matter which of the table's keys a reject has that is there."""
+    """Whether a row is left out, and no reject, that has one of the table's keys that are there."""
     upsert: Upsert | None
     """By what a row replaces one that is there; None: it is a reject."""
 
@@ -28,14 +28,14 @@ class RejectSink(Protocol):
     def judged(self, rows: int, rejects: Sequence[Reject]) -> None:
         """So many more rows have been judged, and these set aside. Raises PgError where they are too many."""
 
-    def updated(self, rows: int) -> None:
-        """So many of the rows that were stored have replaced one that was there."""
+    def found(self, updated: int, left_out: int) -> None:
+        """So many of the rows that were stored have replaced one that was there, and so many were left out for one."""
 
     def passed(self, offset: int) -> None:
         """All rows that begin before this byte of the data have been judged, or are held as rejects."""
 
     async def finish(self, connections: Iterable[Connection]) -> int:
-        """All rows have been judged: have what is kept last, and return how many rows were set aside.
+        """All rows have been judged: have what is kept last, and return how many rows were set aside or left out.
 
         What is done on the shards' connections is of the transaction that stores the rows.
         """

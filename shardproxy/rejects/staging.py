@@ -18,7 +18,6 @@ from shardproxy.shard.connection import Connection
 
 N: Final = '"shardproxy n"'
 """The column that numbers rows in the order in which they came."""
-
 RESULT: Final = "shardproxy.rejects"
 
 _ONE_BY_ONE: Final = """DO $shardproxy$
@@ -216,21 +215,41 @@ class Staging:
         [(_, stored), *others] = await self._connection.fetch(encoded(sql))
         return int(stored or 0), [int(row[0] or 0) for row in others]
 
-    async def upsert_sound(self, before: int, but: Sequence[int]) -> int:
-        """Store the rows after a number, without some, the last one of each key; return how many have a place now."""
+    async def insert_new(self, before: int, but: Sequence[int]) -> int:
+        """Store the rows after a number, without some, whose keys are not there; return how many."""
+        target = self._target
+        assert not target.where
+        sql = f"""INSERT INTO {target.quoted} ({target.column_list}) OVERRIDING SYSTEM VALUE
+            SELECT {target.column_list} FROM {self._rows(before, but)} ORDER BY {N} ON CONFLICT DO NOTHING"""
+        tag = await self._connection.execute(encoded(sql))
+        await self._connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        return int(tag.split()[-1])
+
+    async def upsert_sound(self, before: int, but: Sequence[int], *, repeated: bool) -> int:
+        """Store the rows after a number, without some, the last one of each key, if a key is `repeated`.
+
+        Return how many have a place now.
+        """
         target, upsert = self._target, self._upsert
         assert upsert is not None
         names = target.column_list
+        clause = upsert.clause(target.quoted, target.name, target.columns)
+        insert = f"INSERT INTO {target.quoted} ({names}) OVERRIDING SYSTEM VALUE SELECT {names}"
+        told = "pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE updated) FROM stored"
+        if not repeated:
+            sql = f"""WITH stored AS ({insert} FROM {self._rows(before, but)} ORDER BY {N} {clause} AS updated)
+                SELECT {told}; SET CONSTRAINTS ALL IMMEDIATE"""
+            [found] = await self._connection.fetch(encoded(sql))
+            stored, updated = (int(one or 0) for one in found)
+            self.updated += updated
+            return stored
         nth = f"pg_catalog.row_number() OVER (PARTITION BY {upsert.key_list} ORDER BY {N} DESC)"
         sql = f"""WITH judged AS MATERIALIZED (
               SELECT {N}, {names}, {nth} AS "shardproxy nth" FROM {self._rows(before, but)}),
             chosen AS MATERIALIZED (SELECT * FROM judged
               WHERE "shardproxy nth" OPERATOR(pg_catalog.=) 1 OR {upsert.without_key}),
-            stored AS (INSERT INTO {target.quoted} ({names}) OVERRIDING SYSTEM VALUE
-              SELECT {names} FROM chosen WHERE true ORDER BY {N}
-              {upsert.clause(target.quoted, target.name, target.columns)} AS updated)
-            SELECT (SELECT pg_catalog.count(*) FROM judged), (SELECT pg_catalog.count(*) FROM chosen),
-              pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE updated) FROM stored;
+            stored AS ({insert} FROM chosen WHERE true ORDER BY {N} {clause} AS updated)
+            SELECT (SELECT pg_catalog.count(*) FROM judged), (SELECT pg_catalog.count(*) FROM chosen), {told};
             SET CONSTRAINTS ALL IMMEDIATE"""
         [found] = await self._connection.fetch(encoded(sql))
         judged, chosen, stored, updated = (int(one or 0) for one in found)

@@ -154,7 +154,7 @@ class Target(Asked):
 
         They name line and column in words alone: without an English locale, in words that are not known.
         """
-        english = re.fullmatch("C|POSIX|en.*", self.facts["language"], re.IGNORECASE | re.DOTALL)
+        english = re.fullmatch("(C|POSIX)([.].*)?|en.*", self.facts["language"], re.IGNORECASE | re.DOTALL)
         return self.version >= SKIPS and self.facts["messages"] not in {"warning", "error"} and english is not None
 
     @property

@@ -5,12 +5,8 @@ What holds is what rows would leave that are upserted one by one, in their order
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from shardproxy.routing.identifiers import ascii_identifier
-
-ANY_CONSTRAINT: Final = "\0"
-"""Stands for the table's unique and exclusion constraints where it was not asked which one; no name has it."""
 
 
 @dataclass(frozen=True, slots=True)

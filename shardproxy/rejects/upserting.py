@@ -15,9 +15,9 @@ from shardproxy.rejects.reject import Outcome, Reject, Rows
 from shardproxy.rejects.sink import RejectSink
 from shardproxy.rejects.staging import Refused, after, numbered
 from shardproxy.rejects.target import Asked
-from shardproxy.rejects.upsert import ANY_CONSTRAINT, Upsert
+from shardproxy.rejects.upsert import Upsert
 from shardproxy.shard.connection import Connection
-from shardproxy.sqlstate import CHECK_VIOLATION, FOREIGN_KEY_VIOLATION, NOT_NULL_VIOLATION, UNIQUE_VIOLATION
+from shardproxy.sqlstate import CHECK_VIOLATION, FOREIGN_KEY_VIOLATION, NOT_NULL_VIOLATION
 
 CERTAIN: Final = frozenset({CHECK_VIOLATION, FOREIGN_KEY_VIOLATION, NOT_NULL_VIOLATION})
 """What a row is refused for whatever the rows before it have done."""
@@ -37,8 +37,18 @@ def isolation(
 class LeavingOut(Isolation):
     """The batches of one COPY on one shard, where a row whose key is there is left out, whichever key it is."""
 
-    async def _conflicting(self, numbers: Sequence[int]) -> list[Refused]:
-        return [Refused(n, UNIQUE_VIOLATION, "the key is there", constraint=ANY_CONSTRAINT) for n in numbers]
+    async def _insert(self, before: int, count: int) -> tuple[int, list[Refused]]:
+        staging = self._staging
+        suspects = await self._tried(staging.suspects(before)) if self._target.in_sets else None
+        if suspects is None:
+            return await super()._insert(before, count)
+        refused = await staging.insert_each(numbered(suspects)) if suspects else []
+        stored = await self._tried(staging.insert_new(before, suspects))
+        if stored is None:
+            refused += await staging.insert_each(after(before, suspects))
+            return await self._by_key(before, count - len(refused), refused)
+        self._left_out = count - len(suspects) - stored
+        return await self._by_key(before, stored + len(suspects) - len(refused), refused)
 
 
 class Upserting(Isolation):
@@ -58,9 +68,9 @@ class Upserting(Isolation):
         super().__init__(connection, asked, options, schema, encoding, original)
         self._upsert = self._by = upsert
 
-    async def store(self, data: bytes, marks: "array[int]", newline: int) -> Outcome:
+    async def store(self, data: bytes, marks: "array[int]", newline: int, sqlstate: str) -> Outcome:
         """See Isolation."""
-        outcome = await super().store(data, marks, newline)
+        outcome = await super().store(data, marks, newline, sqlstate)
         outcome.updated, self._staging.updated = self._staging.updated, 0
         return outcome
 
@@ -81,10 +91,9 @@ class Upserting(Isolation):
         refused = await staging.insert_each(numbered(suspects)) if suspects else []
         # One that is stored after all may have come before another of its key, or after it.
         apart = len(refused) == len(suspects) and CERTAIN.issuperset(one.sqlstate for one in refused)
-        if apart and not self._by.may_leave_out(self._target.columns):
-            apart = not await staging.repeated(before, suspects)
-        if apart:
-            return await staging.upsert_sound(before, suspects), refused
+        repeated = apart and await staging.repeated(before, suspects)
+        if apart and not (repeated and not self._by.may_leave_out(self._target.columns)):
+            return await staging.upsert_sound(before, suspects, repeated=repeated), refused
         await self._connection.execute(f"ROLLBACK TO SAVEPOINT {SAVEPOINT}")
         return None
 

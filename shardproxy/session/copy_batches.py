@@ -30,12 +30,12 @@ from shardproxy.rejects.upserting import isolation
 from shardproxy.session.copy_aside import MESSAGE_HEADER, Aside
 from shardproxy.session.copy_in import SETTLE_TIMEOUT
 from shardproxy.session.copy_part import Batch, Part
-from shardproxy.session.copy_refusals import client_refusal
+from shardproxy.session.copy_refusals import client_refusal, other_encoding
 from shardproxy.session.copy_rejects import RejectPolicy
 from shardproxy.session.copy_setup import CopySetup
 from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import Connection
-from shardproxy.sqlstate import CHARACTER_NOT_IN_REPERTOIRE, INTERNAL_ERROR
+from shardproxy.sqlstate import INTERNAL_ERROR, UNIQUE_VIOLATION
 from shardproxy.wire import decode, encode
 
 LEAST_ROW: Final = 32
@@ -117,7 +117,10 @@ class Batches:
     def feed(self, data: memoryview) -> int:
         """Take raw messages; return the bytes used, stopping in front of what is not CopyData."""
         if not self._begun:
-            self._look_at_first(bytes(data[:8]))
+            self._begun = True
+            refusal = other_encoding(bytes(data[MESSAGE_HEADER:8]), self._options, self.setup.encoding)
+            if refusal is not None:
+                self._fail(refusal)
         used = 0
         # Batches of few rows are cut where they end, more or less.
         step = max(min(part.most for part in self._parts.values()) * LEAST_ROW, LEAST_STEP)
@@ -127,19 +130,6 @@ class Batches:
             if taken < min(step, len(data) - used + taken):
                 break
         return used
-
-    def _look_at_first(self, data: bytes) -> None:
-        """Refuse what cannot be the data's encoding."""
-        self._begun = True
-        mark = data[MESSAGE_HEADER : MESSAGE_HEADER + 2]
-        if mark in {b"\xff\xfe", b"\xfe\xff"} and self._options.format != "binary":
-            name = self.setup.encoding
-            error = PgError(
-                CHARACTER_NOT_IN_REPERTOIRE,
-                f"the input is UTF-16, not {name}",
-                hint=f"Convert it to {name} first, as `iconv -f UTF-16` does.",
-            )
-            self._fail(error)
 
     def _feed(self, data: memoryview) -> int:
         try:
@@ -219,10 +209,14 @@ class Batches:
             raise self._error
 
     async def _store(self, part: Part, batch: Batch) -> None:
-        copying, sent = part.copying or Copying(part.connection, self._sql), 0
-        part.copying = None
         # Each batch is a COPY of its own; the splitter gives a shard one header and one trailer.
         header, part.begun = not part.begun, True
+        if not part.at_once:
+            while batch.marks is None:
+                await self._woken(part)
+            await self._judge(part, batch, UNIQUE_VIOLATION, header=header)
+            return
+        copying, part.copying, sent = part.copying or Copying(part.connection, self._sql), None, 0
         if self._binary and not header:
             copying.put(encode.copy_data(HEADER))
         while True:
@@ -252,13 +246,20 @@ class Batches:
         if self._error is not None:
             raise self._error
         part.most = self._policy.batch_rows
+        await self._judge(part, batch, copied.error.sqlstate, header=header)
+
+    async def _judge(self, part: Part, batch: Batch, sqlstate: str, *, header: bool) -> None:
+        """Have the bad rows of a batch found, and the others stored."""
+        assert batch.marks is not None
         data = b"".join(message[MESSAGE_HEADER:] for message in batch.messages)
         batch.messages.clear()
         if self._binary:
             data = rows_of(data, header=header, trailer=batch.trailer)
-        outcome = await part.isolation.store(data, batch.marks, self._splitter.newline)
+        outcome = await part.isolation.store(data, batch.marks, self._splitter.newline, sqlstate)
         part.outcome.stored += outcome.stored
         part.outcome.dropped += outcome.dropped
+        count = len(batch.marks) // 2
+        part.at_once = (outcome.updated + outcome.left_out) * 2 <= count
         self._set_aside(part, outcome, count)
         self._passed(part, batch.marks)
 
@@ -267,8 +268,8 @@ class Batches:
         if rejects and len(self._parts) > 1:
             rejects = [replace(one, shard=part.connection.name) for one in rejects]
         self._sink.judged(judged, rejects)
-        if outcome.updated:
-            self._sink.updated(outcome.updated)
+        if outcome.updated or outcome.left_out:
+            self._sink.found(outcome.updated, outcome.left_out)
 
     def _passed(self, part: Part, marks: "array[int]") -> None:
         """Tell up to where all rows have been judged, now that these of a shard have."""

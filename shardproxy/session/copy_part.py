@@ -40,6 +40,7 @@ class Part:
         self.last = False  # no other batch comes
         self.begun = False  # a batch has been sent
         self.trailed = False  # a batch has the trailer
+        self.at_once = True  # a batch is tried as it comes; no, as most rows of the last one had a key that was there
         self.outcome = Outcome()
         self.copying: Copying | None = None
         """What has been begun before there were rows."""

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from shardproxy.copy.options import CopyOptions
 from shardproxy.errors import PgError
 from shardproxy.native import SplitError
 from shardproxy.shard.connection import Connection
-from shardproxy.sqlstate import PROTOCOL_VIOLATION, QUERY_CANCELED
+from shardproxy.sqlstate import CHARACTER_NOT_IN_REPERTOIRE, PROTOCOL_VIOLATION, QUERY_CANCELED
 from shardproxy.transaction.single_shard import unknown
 from shardproxy.wire import encode
 from shardproxy.wire.errors import SilentProtocolError
@@ -64,3 +65,14 @@ def lost_refusal(connection: Connection, error: PgError, whole: bool) -> Refusal
 def unending_row(copy_format: int) -> bytes:
     """Return what has a shard look at all rows that it was sent, in front of CopyFail: nothing if it does anyway."""
     return encode.copy_data(UNENDING) if copy_format == TEXTUAL else b""
+
+
+def other_encoding(first: bytes, options: CopyOptions, name: str) -> PgError | None:
+    """Return the error for data that begin with what cannot be of the encoding of this name."""
+    if options.format == "binary" or first[:2] not in {b"\xff\xfe", b"\xfe\xff"}:
+        return None
+    return PgError(
+        CHARACTER_NOT_IN_REPERTOIRE,
+        f"the input is UTF-16, not {name}",
+        hint=f"Convert it to {name} first, as `iconv -f UTF-16` does.",
+    )

@@ -93,9 +93,9 @@ class FileSink:
                     self._hints[one.hint] += 1
             self._limit.check(self._read, self._rejected, sample=sample, hint=last.hint)
 
-    def updated(self, rows: int) -> None:
-        """None has, as there is no `upsert`."""
-        raise AssertionError(f"{rows} rows of a client's have replaced others")
+    def found(self, updated: int, left_out: int) -> None:
+        """None has, as there is no `upsert`, and it does not skip."""
+        raise AssertionError(f"{updated} rows of a client's have replaced others, {left_out} were left out")
 
     def passed(self, offset: int) -> None:
         """Nothing else is kept of the client's data."""

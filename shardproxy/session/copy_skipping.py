@@ -101,9 +101,9 @@ class Skipping:
     def _tell(self, message: str, context: str | None = None) -> None:
         self._notice(PgError(SUCCESSFUL_COMPLETION, message, severity="NOTICE", context=context).fields)
 
-    def updated(self, rows: int) -> None:
+    def found(self, updated: int, left_out: int) -> None:
         """It is the others' business."""
-        self._others.updated(rows)
+        self._others.found(updated, left_out)
 
     def passed(self, offset: int) -> None:
         """Nothing is kept here."""
@@ -146,9 +146,9 @@ class Ending:
         if rejects:
             raise rejects[0].error(f"COPY {self._table}, line {rejects[0].line}")
 
-    def updated(self, rows: int) -> None:
-        """None has, as there is no `upsert`."""
-        raise AssertionError(f"{rows} rows of a client's have replaced others")
+    def found(self, updated: int, left_out: int) -> None:
+        """None has, as there is no `upsert`, and it does not skip."""
+        raise AssertionError(f"{updated} rows of a client's have replaced others, {left_out} were left out")
 
     def passed(self, offset: int) -> None:
         """Nothing is kept."""

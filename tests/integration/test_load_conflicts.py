@@ -235,6 +235,37 @@ def test_skipping_is_what_do_nothing_is(one_server: Databases, tmp_path: Path) -
     assert (loaded.summary.stored, loaded.summary.skipped) == (1, 4)
 
 
+@pytest.mark.parametrize("shards", [False, True], ids=["server", "shards"])
+def test_skipping_in_many_batches(shards: bool, one_server: Databases, tmp_path: Path) -> None:
+    """Batches without a row that is there, of which all are, and of both, with bad rows among them."""
+    one_server.execute("CREATE TABLE t (id int PRIMARY KEY, n int CHECK (n < 100))")
+    config = tmp_path / "proxy.toml"
+    config.write_text(one_server.config(({"name": "t", "placement": "hash", "key": ["id"]},)))
+    loader = Loader({"config": str(config)} if shards else {"to": one_server.oracle}, tmp_path, {"table": "t"})
+    chance = random.Random(7)
+    rows: list[tuple[int, str]] = []
+    for again in (0.0, 1.0, 0.5, 0.0, 0.9, 0.1):
+        for _ in range(300):
+            key = chance.choice(rows)[0] if rows and chance.random() < again else len(rows) + 1
+            rows.append((key, chance.choice(["1"] * 60 + ["x", "500"])))
+    there: set[int] = set()
+    bad: dict[int, str] = {}
+    skipped = 0
+    for line, (key, value) in enumerate(rows, 1):
+        if value != "1":
+            bad[line] = {"x": "22P02", "500": "23514"}[value]
+        elif key in there:
+            skipped += 1
+        there |= {key} if value == "1" else set()
+    (tmp_path / "a.csv").write_text("".join(f"{key},{value}\n" for key, value in rows))
+    loaded = loader.run(tmp_path / "a.csv", on_conflict="skip", batch_rows=50)
+    assert loaded.counts == (len(rows), len(there), len(bad))
+    assert loaded.summary.skipped == skipped
+    assert {fact["line"]: fact["sqlstate"] for fact in loaded.facts} == bad
+    dsns = one_server.shards if shards else [one_server.oracle]
+    assert {key for dsn in dsns for (key,) in query(dsn, "SELECT id FROM t")} == there
+
+
 @pytest.mark.newest
 def test_what_a_trigger_refuses_is_not_skipped(one_server: Databases, tmp_path: Path) -> None:
     """A unique violation in another table says nothing of the row's own key."""

@@ -37,6 +37,7 @@ def test_other_words_tell_nothing() -> None:
     ("version", "messages", "language", "told"),
     [
         (18, "notice", "C", True),
+        (18, "notice", "C.UTF-8", True),
         (17, "debug1", "en_US.UTF-8", True),
         (18, "notice", "English_United States.1252", True),
         (16, "notice", "C", False),
