@@ -87,7 +87,9 @@ class Resuming:
             return load
         if statement.options.on_error == "ignore":
             await self._shards.open_home()
-            if not skips(statement.options, self._version):
+            limited = statement.options.reject_limit is not None and len(self._shards.addresses) > 1
+            if limited or not skips(statement.options, self._version):
+                # REJECT_LIMIT is one for the rows of all shards, and ends the COPY at the row that is over it.
                 return load
         return None
 
@@ -109,7 +111,7 @@ class Resuming:
         version = int(connections[numbers[0]].parameters["server_version"].split(".")[0])
         on_notice = self._client.notice
         place = Place(database.config.name, table.schema, table.name, new_load_id(), setup.options.format == "binary")
-        sink: RejectSink = Ending(table.name)
+        sink: RejectSink = Ending(table.name, setup.options, setup.columns)
         if load.on_error == "resume_next":
             sink = (database.make_sink or FileSink)(load, place, on_notice)
             await sink.begin(connections.values())

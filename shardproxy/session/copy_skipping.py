@@ -4,6 +4,7 @@ Rows with a value that a type refuses are counted and told; every other bad row 
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from heapq import heappop, heappush
 from typing import Final
 
 from shardproxy.copy.fields import read_fields, without_newline
@@ -14,10 +15,20 @@ from shardproxy.rejects.sink import RejectSink
 from shardproxy.rejects.target import SKIPS
 from shardproxy.rejects.upsert import Upsert
 from shardproxy.shard.connection import Connection
-from shardproxy.sqlstate import INVALID_TEXT_REPRESENTATION, SUCCESSFUL_COMPLETION
+from shardproxy.sqlstate import (
+    BAD_COPY_FILE_FORMAT,
+    CHECK_VIOLATION,
+    INVALID_TEXT_REPRESENTATION,
+    NOT_NULL_VIOLATION,
+    SUCCESSFUL_COMPLETION,
+)
 
 SHOWN: Final = 100
 """Bytes of a value in a notice: MAX_COPY_DATA_DISPLAY of copyfromparse.c."""
+
+
+ALONE: Final = frozenset({BAD_COPY_FILE_FORMAT, NOT_NULL_VIOLATION, CHECK_VIOLATION})
+"""What COPY finds before a row is with others in a buffer, so that it can show the row."""
 
 
 LAST_OPTIONS: Final = 18
@@ -28,6 +39,28 @@ def skips(options: CopyOptions, version: int) -> bool:
     """Whether servers of a version skip rows as these options ask, if they do."""
     last = options.log_verbosity == "silent" or options.reject_limit is not None
     return options.on_error != "ignore" or version >= (LAST_OPTIONS if last else SKIPS)
+
+
+def context_of(reject: Reject, table: str, options: CopyOptions, columns: Sequence[str]) -> str:
+    """Return CONTEXT as CopyFromErrorCallback of copyfrom.c has it, for a row that is looked at by itself."""
+    context = f"COPY {table}, line {reject.line}"
+    if reject.column is not None and reject.typed:
+        return f"{context}, column {reject.column}: {_value(reject, options, columns)}"
+    if reject.sqlstate in ALONE and options.format != "binary":
+        return f"{context}: {_shown(without_newline(reject.row, options))}"
+    return context
+
+
+def _value(reject: Reject, options: CopyOptions, columns: Sequence[str]) -> str:
+    assert reject.column is not None
+    value = read_fields(without_newline(reject.row, options), options, columns)[columns.index(reject.column)]
+    return "null input" if value is None else _shown(value)
+
+
+def _shown(value: bytes) -> str:
+    if len(value) <= SHOWN:
+        return f'"{value.decode("utf-8", "surrogateescape")}"'
+    return f'"{value[:SHOWN].decode("utf-8", "ignore")}..."'
 
 
 class Skipping:
@@ -48,6 +81,7 @@ class Skipping:
         self._notice = notice
         self._others = others
         self._skipped = 0
+        self._waiting: list[tuple[int, int, Reject]] = []  # a heap: of those before them not all are known yet
         self.skips = others.skips
         self.upsert = others.upsert
 
@@ -67,7 +101,7 @@ class Skipping:
         others = []
         for reject in sorted(rejects, key=lambda one: one.offset):
             if reject.typed:
-                self._skip(reject)
+                heappush(self._waiting, (reject.offset, len(self._waiting), reject))
             else:
                 others.append(reject)
         self._others.judged(rows, others)
@@ -78,25 +112,15 @@ class Skipping:
         if verbosity == "verbose":
             self._tell(
                 f"skipping row due to data type incompatibility at line {reject.line} for column "
-                f'"{reject.column}": {self._value(reject)}',
+                f'"{reject.column}": {_value(reject, self._options, self._columns)}',
                 f"COPY {self._table}",
             )
         if limit is not None and self._skipped > limit:
             raise PgError(
                 INVALID_TEXT_REPRESENTATION,
                 f"skipped more than REJECT_LIMIT ({limit}) rows due to data type incompatibility",
-                context=f"COPY {self._table}, line {reject.line}",
+                context=context_of(reject, self._table, self._options, self._columns),
             )
-
-    def _value(self, reject: Reject) -> str:
-        assert reject.column is not None
-        row = without_newline(reject.row, self._options)
-        value = read_fields(row, self._options, self._columns)[self._columns.index(reject.column)]
-        if value is None:
-            return "null input"
-        if len(value) <= SHOWN:
-            return f'"{value.decode("utf-8", "surrogateescape")}"'
-        return f'"{value[:SHOWN].decode("utf-8", "ignore")}..."'
 
     def _tell(self, message: str, context: str | None = None) -> None:
         self._notice(PgError(SUCCESSFUL_COMPLETION, message, severity="NOTICE", context=context).fields)
@@ -106,11 +130,15 @@ class Skipping:
         self._others.found(updated, left_out)
 
     def passed(self, offset: int) -> None:
-        """Nothing is kept here."""
+        """Skip what is known to come next, so that notices and the limit are in the order of the client's lines."""
         self._others.passed(offset)
+        while self._waiting and self._waiting[0][0] < offset:
+            self._skip(heappop(self._waiting)[-1])
 
     async def finish(self, connections: Iterable[Connection]) -> int:
         """Tell how many rows were skipped."""
+        while self._waiting:
+            self._skip(heappop(self._waiting)[-1])
         others = await self._others.finish(connections)
         if self._skipped and self._options.log_verbosity != "silent":
             rows = "1 row was" if self._skipped == 1 else f"{self._skipped} rows were"
@@ -128,8 +156,10 @@ class Ending:
     skips = False
     upsert: Upsert | None = None
 
-    def __init__(self, table: str) -> None:
+    def __init__(self, table: str, options: CopyOptions, columns: Sequence[str]) -> None:
         self._table = table
+        self._options = options
+        self._columns = columns
 
     async def begin(self, connections: Iterable[Connection]) -> None:
         """None is set aside."""
@@ -144,7 +174,7 @@ class Ending:
     def judged(self, rows: int, rejects: Sequence[Reject]) -> None:
         """Raise what the first one was refused for."""
         if rejects:
-            raise rejects[0].error(f"COPY {self._table}, line {rejects[0].line}")
+            raise rejects[0].error(context_of(rejects[0], self._table, self._options, self._columns))
 
     def found(self, updated: int, left_out: int) -> None:
         """None has, as there is no `upsert`, and it does not skip."""

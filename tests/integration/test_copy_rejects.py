@@ -364,7 +364,7 @@ def test_rows_are_skipped_as_postgresql_18_does_it(loads: Loads, servers18: Serv
             try:
                 said = load(connection, f"COPY skipping FROM STDIN WITH ({options})", SKIPPING[options])
             except psycopg.Error as error:
-                said = f"{error.sqlstate} {error.diag.message_primary}"
+                said = f"{error.sqlstate} {error.diag.message_primary} {error.diag.context}"
             return said, told, connection.execute("SELECT k, v FROM skipping ORDER BY 1, 2").fetchall()
 
     assert outcome(loads.proxy.dsn()) == outcome(servers18.oracle.dsn())
