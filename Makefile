@@ -37,7 +37,7 @@ test: dev ## all tests, on PostgreSQL servers that the tests start
 test-fast: dev ## the unit tests that start no server; a minute or two
 	$(BIN)/pytest -q -m 'not server' --ignore=tests/unit/embedded tests/unit $(ARGS)
 
-sanitize: ## the C core under ASan and UBSan, with a fuzz run of a minute
+sanitize: ## the C core under ASan and UBSan, with a short fuzz run
 	.ci/sanitize $(ARGS)
 
 fuzz: dev ## COUNT=N damaged inputs for the protocol and for the C core
@@ -48,4 +48,5 @@ demo: dev ## four embedded shards, the proxy, a million rows
 	$(BIN)/shardproxy demo $(ARGS)
 
 bench: dev ## all benchmarks; ARGS=--quick for a minute's check that they work
+	$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/pip install -q -e '.[dev,bench]'
 	$(BIN)/python -m benchmarks $(ARGS)

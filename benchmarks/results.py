@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from benchmarks import plot
 from benchmarks.figures import DISTURBED, Figure, report
 from benchmarks.processes import ROOT
 
@@ -73,6 +72,8 @@ def save(results: Mapping[str, Result], directory: Path) -> None:
     stored = {name: asdict(result) for name, result in results.items()}
     (directory / "results.json").write_text(json.dumps(stored, indent=1, ensure_ascii=False) + "\n")
     (directory / "RESULTS.md").write_text(text(results))
+    from benchmarks import plot  # all else works without the extra `bench`
+
     plot.draw([figure for result in results.values() for figure in result.figures], directory / "results.png")
 
 
