@@ -21,10 +21,14 @@ LENGTH: Final = struct.Struct("!Q")
 KEEP: Final = 256 << 20
 """Bytes of resident memory beyond which the process has done its work: what it has freed would stay with it."""
 
+GIVES_WAY: Final = 5
+"""What is added to its nice value: where there are fewer cores than work, other clients come first."""
+
 
 def main(memory: int) -> None:
     """Serve until stdin ends."""
     gc.disable()  # trees have no cycles, and to look for them takes as long as to parse
+    os.nice(GIVES_WAY)
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     stays = True
     while stays and (header := sys.stdin.buffer.read(LENGTH.size)):
