@@ -8,6 +8,7 @@
 import errno
 import io
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -21,6 +22,8 @@ from shardproxy.copy.binary import HEADER, TRAILER
 from shardproxy.errors import PgError
 from shardproxy.rejects.reject import BEGINNING, Reject
 from shardproxy.sqlstate import DISK_FULL, IO_ERROR
+
+log = logging.getLogger(__name__)
 
 SHOWN: Final = 200
 """Bytes of a row in the .log."""
@@ -112,7 +115,11 @@ class RejectFiles:
                 file.close()
             except OSError:
                 file.raw.close()
-            self.stem.with_name(f"{self.stem.name}.{ending}").unlink(missing_ok=True)
+            path = self.stem.with_name(f"{self.stem.name}.{ending}")
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                log.warning("rejects of rows that were not loaded stay in %s: %s", path, error)
 
     def _open(self) -> dict[str, io.BufferedWriter]:
         self.stem.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

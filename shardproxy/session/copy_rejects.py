@@ -21,6 +21,7 @@ from shardproxy.routing.identifiers import ascii_name
 from shardproxy.session.copy_verify import Spread
 from shardproxy.shard.connection import Connection
 from shardproxy.sqlstate import OBJECT_NOT_IN_PREREQUISITE_STATE, WARNING
+from shardproxy.transaction.state import Transaction
 
 HINTS: Final = 100
 """Different hints that are counted."""
@@ -57,8 +58,9 @@ class FileSink:
     skips = False
     upsert: Upsert | None = None
 
-    def __init__(self, load: Load, place: Place, warn: Warn) -> None:
-        """`warn` tells the client; PgError where there is no place for rejects."""
+    def __init__(self, load: Load, place: Place, warn: Warn, transaction: Transaction) -> None:
+        """`warn` tells the client; `transaction` is the COPY's. PgError where there is no place for rejects."""
+        self._transaction = transaction
         self._limit = RejectLimit.parse(load.reject_limit)
         self._files = RejectFiles(
             check_load(load), place.database, place.schema, place.table, place.load_id, binary=place.binary
@@ -104,6 +106,8 @@ class FileSink:
         """Have the files on the disk, and tell the client of them."""
         self._held.write(self._files)
         self._files.close()
+        if self._files.made:
+            self._transaction.when_undone(self._files.discard)
         if self._in_table is not None:
             place = self._place
             named = {"load_id": place.load_id, "relation": f"{place.schema}.{place.table}"}

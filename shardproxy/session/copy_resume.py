@@ -113,7 +113,8 @@ class Resuming:
         place = Place(database.config.name, table.schema, table.name, new_load_id(), setup.options.format == "binary")
         sink: RejectSink = Ending(table.name, setup.options, setup.columns)
         if load.on_error == "resume_next":
-            sink = (database.make_sink or FileSink)(load, place, on_notice)
+            made = database.make_sink
+            sink = made(load, place, on_notice) if made else FileSink(load, place, on_notice, shards.transaction)
             await sink.begin(connections.values())
         if setup.options.on_error == "ignore":
             sink = Skipping(setup.options, table.name, setup.columns, on_notice, sink)

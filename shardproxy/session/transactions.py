@@ -23,6 +23,9 @@ from shardproxy.transaction.savepoints import MODES, modes_entry
 from shardproxy.transaction.settings import ALL
 from shardproxy.transaction.state import ACTIVE, FAILED
 
+CONNECTION_EXCEPTION = "08"
+"""The class of SQLSTATEs after which it may not be known whether a COMMIT has been carried out."""
+
 Control = Begin | Commit | Rollback | Savepoint | Release | RollbackTo
 """The statements that `Transactions.control` carries out."""
 
@@ -142,7 +145,12 @@ class Transactions:
                 )
             if participants:
                 with self._database.definitions_commit() if transaction.defined else nullcontext():
-                    warnings = await self._database.commit(participants, shards.ahead)
+                    try:
+                        warnings = await self._database.commit(participants, shards.ahead)
+                    except BaseException as error:
+                        if not isinstance(error, PgError) or error.sqlstate.startswith(CONNECTION_EXCEPTION):
+                            transaction.keep_outside()
+                        raise
                 for warning in warnings:
                     self._client.notice(warning.fields)
         except BaseException:

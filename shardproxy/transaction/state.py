@@ -8,7 +8,7 @@ A shard joins a transaction when a statement first touches it. It is then brough
 hold for the session (`settings.SessionSettings`) are replayed on each new connection.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -132,6 +132,8 @@ class Transaction:
     settings: SessionSettings = field(default_factory=SessionSettings)
     joined: set[int] = field(default_factory=set)
     """The numbers of the shards that are in it."""
+    _outside: list[tuple[int, Callable[[], None]]] = field(default_factory=list)
+    """What takes back things outside the shards, and how many savepoints stood before each was done."""
 
     @property
     def open(self) -> bool:
@@ -188,6 +190,7 @@ class Transaction:
         """Note that a statement has failed."""
         self.state = self.after(Event.ERROR)
         if self.state is IDLE:
+            self._undo(0)
             self._clear()
 
     def savepoint(self, name: str, sql: bytes) -> None:
@@ -203,12 +206,14 @@ class Transaction:
         """Forget the savepoint and those after it; what was set since stays."""
         state = self.after(Event.RELEASE)
         self.log.release(name)
+        self._outside = [(min(depth, self.log.depth), undo) for depth, undo in self._outside]
         self.state = state
 
     def rollback_to(self, name: str) -> None:
         """Take back all that came after the savepoint."""
         state = self.after(Event.ROLLBACK_TO)
         self.log.rollback_to(name)
+        self._undo(self.log.depth)
         self.state = state
 
     def set(self, sql: bytes, name: str | None, *, local: bool) -> None:
@@ -225,7 +230,23 @@ class Transaction:
         if committed:
             for entry in self.log.lasting_settings():
                 self.settings.keep(entry)
+        else:
+            self._undo(0)
         self._clear()
+
+    def when_undone(self, undo: Callable[[], None]) -> None:
+        """Have something outside the shards taken back, without an error, if what comes with it is rolled back."""
+        self._outside.append((self.log.depth, undo))
+
+    def keep_outside(self) -> None:
+        """It is not known whether the transaction was committed."""
+        self._outside.clear()
+
+    def _undo(self, depth: int) -> None:
+        for at, undo in self._outside:
+            if at >= depth:
+                undo()
+        self._outside = [one for one in self._outside if one[0] < depth]
 
     def _clear(self) -> None:
         self.doomed = False
@@ -233,6 +254,7 @@ class Transaction:
         self.definitions = None
         self.log = Log()
         self.joined = set()
+        self._outside.clear()
 
     def joining_sql(self) -> bytes:
         """Return the statements that bring a shard into the transaction."""

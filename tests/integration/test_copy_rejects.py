@@ -272,6 +272,48 @@ def test_all_or_nothing_and_the_clients_own_transaction(loads: Loads) -> None:
     assert sorted(row[0] for shard in loads.databases.rows("TABLE sharded") for row in shard) == [1, 3, 4]
 
 
+@pytest.mark.newest
+def test_files_of_what_is_rolled_back_are_removed(loads: Loads) -> None:
+    """With the transaction, or to a savepoint; those of what is committed stay."""
+    loads.databases.execute("TRUNCATE sharded", oracle=False)
+    before = loads.all_kept()
+
+    def copy(key: int) -> None:
+        assert load(connection, "COPY sharded FROM STDIN (FORMAT csv)", b"x\n%d,2024-01-01,a,1\n" % key) == "COPY 1"
+
+    def kept() -> int:
+        return len(loads.all_kept() - before)
+
+    with loads.connect(on_error="resume_next") as connection:
+        connection.execute("BEGIN")
+        copy(1)
+        connection.execute("SAVEPOINT a")
+        copy(2)
+        connection.execute("SAVEPOINT b")
+        copy(3)
+        connection.execute("RELEASE b")
+        assert kept() == 3
+        connection.execute("ROLLBACK TO a")
+        assert kept() == 1
+        copy(4)
+        connection.execute("COMMIT")
+        assert kept() == 2
+        for failing, end in (("", "ROLLBACK"), ("SELECT 1 / 0", "COMMIT"), ("SELECT 1 / 0; COMMIT", "ROLLBACK")):
+            connection.execute("BEGIN")
+            copy(5)
+            assert kept() == 3
+            if failing:
+                with pytest.raises(psycopg.errors.DivisionByZero):
+                    connection.execute(failing.encode())
+            connection.execute(end.encode())
+            assert kept() == 2
+        connection.execute("BEGIN")
+        copy(6)
+        connection.close()
+    until(lambda: kept() == 2)
+    assert sorted(row[0] for shard in loads.databases.rows("TABLE sharded") for row in shard) == [1, 4]
+
+
 def test_a_reference_table_has_the_same_rows_everywhere(loads: Loads) -> None:
     loads.databases.execute("TRUNCATE copied", oracle=False)
     with loads.connect(on_error="resume_next") as connection:

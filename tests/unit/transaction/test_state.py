@@ -165,3 +165,32 @@ def test_what_a_failed_commit_restores() -> None:
     assert transaction.restoring_sql() == (
         b"RESET a.b\n;\nRESET work_mem\n;\nRESET ALL\n;\nSET a.b = 1\n;\nSET a.c = 1"
     )
+
+
+@pytest.mark.parametrize(
+    ("end", "undone"),
+    [
+        (lambda one: one.end(committed=True), []),
+        (lambda one: one.end(committed=False), ["first", "second", "third"]),
+        (lambda one: one.rollback_to("b"), ["third"]),
+        (lambda one: one.rollback_to("a"), ["second", "third"]),
+        (lambda one: (one.release("b"), one.rollback_to("a")), ["second", "third"]),
+        (lambda one: (one.release("a"), one.savepoint("c", b""), one.rollback_to("c")), []),
+        (lambda one: (one.release("a"), one.end(committed=False)), ["first", "second", "third"]),
+        (lambda one: (one.rollback_to("b"), one.end(committed=False)), ["third", "first", "second"]),
+        (lambda one: (one.fail(), one.rollback_to("b")), ["third"]),
+        (lambda one: (one.keep_outside(), one.end(committed=False)), []),
+    ],
+)
+def test_what_is_outside_the_shards_goes_with_its_transaction(
+    end: Callable[[Transaction], object], undone: list[str]
+) -> None:
+    transaction, found = Transaction(), list[str]()
+    transaction.begin()
+    transaction.when_undone(lambda: found.append("first"))
+    transaction.savepoint("a", b"SAVEPOINT a")
+    transaction.when_undone(lambda: found.append("second"))
+    transaction.savepoint("b", b"SAVEPOINT b")
+    transaction.when_undone(lambda: found.append("third"))
+    end(transaction)
+    assert found == undone
