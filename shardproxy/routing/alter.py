@@ -11,6 +11,7 @@ from shardproxy.routing.keytypes import TYPES
 from shardproxy.routing.plan import Fill
 from shardproxy.routing.refusals import refused
 from shardproxy.routing.resolved import Context, Resolved
+from shardproxy.routing.written import BY_OID
 from shardproxy.sql import DEFAULT_OF_TYPE, FunctionName, Utility
 
 # Families of types to which a key may change: each value keeps its hash and its order.
@@ -22,7 +23,9 @@ def filled(statement: Utility, table: Resolved, context: Context) -> Fill | None
     """Return what each shard would put into the rows of a reference table in its own way."""
     if table.kind != "reference":
         return None
-    varying = [one for one in statement.rewrites if one.varying is not None or _own(one.functions, context)]
+    oids = not BY_OID.isdisjoint(table.types.values())
+    varying = [one for one in statement.rewrites
+               if one.varying is not None or _own(one.functions, context) or (oids and one.what == "type")]  # fmt: skip
     if not varying:
         return None
     own = _own(statement.functions, context)
@@ -32,7 +35,7 @@ def filled(statement: Utility, table: Resolved, context: Context) -> Fill | None
         frozenset(one.column for one in varying),
         frozenset(one.column for one in varying if one.what == "add"),
         frozenset(one.column for one in varying if one.varying == DEFAULT_OF_TYPE),
-        varying[0].varying or f"function {own[0]}()",
+        varying[0].varying or (f"function {own[0]}()" if own else "a column whose values are OIDs"),
         own[0] if own else None,
     )
 

@@ -15,7 +15,7 @@ from shardproxy.errors import PgError
 from shardproxy.routing.plan import Copies, Replicate, Rows
 from shardproxy.routing.refusals import copies_differ, read_elsewhere, refused
 from shardproxy.routing.resolved import Context, ParamValue, Resolved, Tables, in_turn
-from shardproxy.routing.written import Trigger, Written
+from shardproxy.routing.written import BY_OID, Trigger, Written
 from shardproxy.sql import (
     CAST,
     TIMELESS,
@@ -54,9 +54,6 @@ MERGE_RETURNING: Final = 17
 
 _MOMENT: Final = re.compile(rb"(?<![a-z])(now|today|tomorrow|yesterday)(?![a-z])", re.IGNORECASE)
 """What a date or a time may be spelled as that depends on when it is read."""
-
-_BY_OID: Final = frozenset({2202, 2203, 2204, 2205, 2206, 3734, 3769, 4089, 4096, 4191})
-"""regproc and its kin: the same name has another OID on each shard."""
 
 _TEXTS: Final = frozenset({19, 25, 1042, 1043})
 """name, text, char(n), varchar(n): their binary form is the text."""
@@ -153,6 +150,9 @@ def varying(
     read = next((why for why, column in statement.readings if column not in dates), None)
     if read is not None:
         return read
+    names = sorted(name for name, oid in table.types.items() if oid in BY_OID)
+    if names and not isinstance(statement, Insert | Select) and (isinstance(statement, Modify) or statement.has_where):
+        return f'column "{names[0]}", whose values are OIDs'
     # Of a moment's constant each shard may have its own: DEFAULT 'now' was read when the table was made.
     moments_kept = {column.name for column in columns if column.moves and column.default is not None}
     computed = sorted(defaulted(statement, table) - (table.defaults.keys() - moments_kept))
@@ -180,7 +180,7 @@ def _takes_moments(statement: Change | Select | CopyFrom, written: Written) -> b
 def _moving(statement: Change, params: Sequence[ParamValue], written: Written) -> str | None:
     moments = _takes_moments(statement, written)
     for value in params:
-        if value.oid in _BY_OID:
+        if value.oid in BY_OID:
             return "a parameter that is an OID"
         if moments and _is_text(value) and value.value is not None and _MOMENT.search(value.value):
             return "a parameter that may mean a moment"

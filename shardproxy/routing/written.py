@@ -52,6 +52,13 @@ _MOVING: Final = frozenset({
 """date, time and timestamp with or without time zone, their ranges and multiranges, and arrays of all these."""
 
 
+BY_OID: Final = frozenset({
+    24, 1008, 2202, 2203, 2204, 2205, 2206, 2207, 2208, 2209, 2210, 2211, 3734, 3735, 3769, 3770, 4089, 4090, 4096,
+    4097, 4191, 4192,
+})  # fmt: skip
+"""regproc and its kin, and their arrays: the same name has another OID on each shard."""
+
+
 @dataclass(frozen=True, slots=True)
 class WrittenColumn:
     """One column. `type` is the OID of its type, of a domain's base; `default` the text of its default."""
