@@ -5,7 +5,6 @@ what its shard alone has. It may not write one copy of a reference table, nor ro
 to other shards, nor a table that another shard has: then the statement is refused, and undone with its transaction.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,10 +20,11 @@ from shardproxy.session.locate import TEMPORARY
 from shardproxy.session.shards import Shards
 from shardproxy.shard import catalog
 from shardproxy.shard.connection import Connection
-from shardproxy.shard.unseen import CHANGES, Counts, parse_changes
+from shardproxy.shard.unseen import CHANGES, NONE, Changes, Counts, parse_changes
 from shardproxy.sql import SCHEMA, DeclareCursor, Delete, Fetch, Statement
 
-_Changes = dict[int, tuple[Counts, tuple[TableName, ...]]]
+EXCLUSIVE = 2
+"""`Counts.locked` of a table that is truncated or altered."""
 
 _HINT = (
     "Let the application write it, by a statement of its own. Or see to it that no shard but this one has the table."
@@ -38,7 +38,7 @@ class Watch:
     database: Database
     shards: Shards
     unseen: Unseen
-    before: dict[Connection, _Changes]
+    before: dict[Connection, Changes]
 
     @classmethod
     async def of(cls, database: Database, shards: Shards, unseen: Unseen, connections: Sequence[Connection]) -> "Watch":
@@ -54,18 +54,18 @@ class Watch:
                 if SCHEMA in {schema for schema, _ in table}:
                     raise own_schema()
                 if self.unseen.sharded in table:
-                    added += counts[0] + counts[1]
+                    added += counts.inserted + counts.updated
                 elif self.unseen.targets.isdisjoint(table) and not self._follows(table, counts):
-                    self._check(table, shard, connection)
+                    self._check(table, counts, shard, connection)
         sharded = self.unseen.sharded
         if sharded is not None and rows is not None and added > rows and sharded not in self.unseen.cascaded:
             raise self._refused("sharded table", sharded, "Its rows may belong to other shards.")
 
     def _follows(self, table: tuple[TableName, ...], counts: Counts) -> bool:
         """Whether it is what a foreign key does."""
-        return not self.unseen.cascaded.isdisjoint(table) and counts[0] == 0
+        return not self.unseen.cascaded.isdisjoint(table) and counts.inserted == 0
 
-    def _check(self, table: tuple[TableName, ...], shard: int, connection: Connection) -> None:
+    def _check(self, table: tuple[TableName, ...], counts: Counts, shard: int, connection: Connection) -> None:
         schema, _ = name = table[0]
         if schema.startswith(TEMPORARY):
             return
@@ -75,6 +75,8 @@ class Watch:
         if listed is None and unlisted == "error":
             return  # each shard has its own
         if listed.placement == "reference" if listed is not None else unlisted == "reference":
+            if counts[:3] == NONE[:3] and counts.locked < EXCLUSIVE:
+                return  # no row was found here, and so none would be on another shard
             raise self._refused("reference table", name, here)
         alone = self.database.shard_of(listed) if listed is not None else self.database.unlisted_shard
         if alone is None:
@@ -148,17 +150,19 @@ def rows_of(statement: Statement, answers: Sequence[Answer]) -> int | None:
     return sum(map(int, counts)) if all(count.isdigit() for count in counts) else None
 
 
-def _written(before: _Changes, after: _Changes) -> dict[tuple[TableName, ...], Counts]:
+def _written(before: Changes, after: Changes) -> dict[tuple[TableName, ...], Counts]:
     """Return what was written in between, by the names of each table and of those that it belongs to."""
-    found: Counter[tuple[tuple[TableName, ...], int]] = Counter()
-    for oid, (counts, names) in after.items():
-        for number, (then, now) in enumerate(zip(before.get(oid, ((0, 0, 0), ()))[0], counts, strict=True)):
-            # A shard that a COPY has left may have reported its counts, and begun anew.
-            found[names, number] += max(now - then, 0)
-    tables = {names for (names, _), count in found.items() if count}
-    return {names: (found[names, 0], found[names, 1], found[names, 2]) for names in tables}
+    found: dict[tuple[TableName, ...], Counts] = {}
+    for oid, (now, names) in after.items():
+        then, _ = before.get(oid, (NONE, ()))
+        # A shard that a COPY has left may have reported its counts, and begun anew.
+        more = Counts(*(max(new - old, 0) for old, new in zip(then, now, strict=True)))
+        counts = more._replace(locked=now.locked if more.locked else 0)
+        if counts != NONE:
+            found[names] = counts
+    return found
 
 
-async def _changes(connections: Sequence[Connection]) -> dict[Connection, _Changes]:
+async def _changes(connections: Sequence[Connection]) -> dict[Connection, Changes]:
     rows = await each(connection.fetch_row(CHANGES, 1) for connection in connections)
     return {one: parse_changes(catalog.text(row[0])) for one, row in zip(connections, rows, strict=True)}

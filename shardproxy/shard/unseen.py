@@ -4,7 +4,7 @@ See `catalog` for how they travel.
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from shardproxy.routing.resolved import TableName
 from shardproxy.routing.unseen import Body, Hooks
@@ -107,30 +107,54 @@ def parse_hooks(answer: str) -> Hooks:
 
 
 CHANGES: Final = f"""SELECT pg_catalog.encode(pg_catalog.convert_to(COALESCE(pg_catalog.json_agg(
-  pg_catalog.json_build_array(s.relid::pg_catalog.int8, s.n_tup_ins, s.n_tup_upd, s.n_tup_del, (
+  pg_catalog.json_build_array(w.relid::pg_catalog.int8, w.inserted, w.updated, w.deleted, w.locked, (
     WITH RECURSIVE up(oid, level) AS (
-      SELECT s.relid, 0
+      SELECT w.relid, 0
       UNION ALL
       SELECT i.inhparent, up.level OPERATOR(pg_catalog.+) 1 FROM up
       JOIN pg_catalog.pg_inherits AS i ON i.inhrelid {_EQ} up.oid)
     SELECT pg_catalog.json_agg(pg_catalog.json_build_array(n.nspname, c.relname) ORDER BY up.level)
     FROM up JOIN pg_catalog.pg_class AS c ON c.oid {_EQ} up.oid
     JOIN pg_catalog.pg_namespace AS n ON n.oid {_EQ} c.relnamespace))), '[]')::pg_catalog.text, {ENCODING}), 'hex')
-FROM pg_catalog.pg_stat_xact_all_tables AS s
-WHERE s.schemaname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'pg_toast', 'information_schema'])
-  AND (s.n_tup_ins OPERATOR(pg_catalog.+) s.n_tup_upd OPERATOR(pg_catalog.+) s.n_tup_del) OPERATOR(pg_catalog.>) 0"""
+FROM (SELECT one.relid, pg_catalog.sum(one.inserted), pg_catalog.sum(one.updated), pg_catalog.sum(one.deleted),
+    pg_catalog.max(one.locked) FROM (
+    SELECT s.relid, s.n_tup_ins, s.n_tup_upd, s.n_tup_del, 0 FROM pg_catalog.pg_stat_xact_all_tables AS s
+    WHERE (s.n_tup_ins OPERATOR(pg_catalog.+) s.n_tup_upd OPERATOR(pg_catalog.+) s.n_tup_del) OPERATOR(pg_catalog.>) 0
+    UNION ALL
+    SELECT l.relation, 0, 0, 0, CASE l.mode WHEN 'AccessExclusiveLock' THEN 2 ELSE 1 END
+    FROM pg_catalog.pg_locks AS l WHERE l.pid {_EQ} pg_catalog.pg_backend_pid() AND l.locktype {_EQ} 'relation'
+      AND l.mode {_EQ} ANY (ARRAY['RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'])
+  ) AS one(relid, inserted, updated, deleted, locked) GROUP BY one.relid
+) AS w(relid, inserted, updated, deleted, locked)
+JOIN pg_catalog.pg_class AS r ON r.oid {_EQ} w.relid
+JOIN pg_catalog.pg_namespace AS space ON space.oid {_EQ} r.relnamespace
+WHERE r.relkind {_EQ} ANY (ARRAY['r', 'p']::pg_catalog."char"[])
+  AND space.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'pg_toast', 'information_schema'])"""
 """What this session has written in all tables, with the names of each and of what it is a partition or child of.
 
-Two answers of one transaction tell what was written in between; the numbers by themselves tell nothing.
+Two answers of one transaction tell what was written in between; the numbers by themselves tell nothing. The locks show
+as well what has looked for rows to change, and found none.
 """
 
-Counts = tuple[int, int, int]
-"""Rows inserted, updated, deleted."""
+
+class Counts(NamedTuple):
+    """Rows that were changed in a table, and its lock: 1 is a writer's, 2 one that keeps all others out."""
+
+    inserted: int
+    updated: int
+    deleted: int
+    locked: int
 
 
-def parse_changes(answer: str) -> dict[int, tuple[Counts, tuple[TableName, ...]]]:
-    """Read the answer: by the OID of the table."""
+NONE: Final = Counts(0, 0, 0, 0)
+
+Changes = dict[int, tuple[Counts, tuple[TableName, ...]]]
+"""By the OID of the table."""
+
+
+def parse_changes(answer: str) -> Changes:
+    """Read the answer."""
     return {
-        oid: ((inserted, updated, deleted), tuple((schema, name) for schema, name in names or ()))
-        for oid, inserted, updated, deleted, names in read_json(answer)
+        oid: (Counts(*counts), tuple((schema, name) for schema, name in names or ()))
+        for oid, *counts, names in read_json(answer)
     }

@@ -120,6 +120,8 @@ def test_a_copy_fires_it_as_well(twin: Twin) -> None:
         ("UPDATE t SET b = 'other' WHERE a <> NEW.a", "sharded table"),
         ("EXECUTE 'INSERT INTO re' || 'f VALUES (-1)'", "reference table"),
         ("PERFORM g()", "reference table"),
+        ("DELETE FROM t WHERE a = -1", "sharded table"),
+        ("TRUNCATE ref", "reference table"),
         ("DELETE FROM ref WHERE a = 7", "reference table"),
         ("UPDATE ref SET b = 'c' WHERE a = 7", "reference table"),
     ],
@@ -128,10 +130,9 @@ def test_however_it_writes(twin: Twin, body: str, kind: str) -> None:
     make(twin, "CREATE FUNCTION g() RETURNS void LANGUAGE sql AS 'INSERT INTO ref VALUES (-1)'")
     body = f"IF pg_trigger_depth() = 1 THEN {body}; END IF"
     make(twin, FIRE.format(body))
-    make(twin, "CREATE TRIGGER fire AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION fire()")
-    refused(twin, "INSERT INTO t VALUES (1000, 'x')", kind)
-    make(twin, "CREATE TRIGGER fire AFTER INSERT ON one FOR EACH ROW EXECUTE FUNCTION fire()")
-    refused(twin, "INSERT INTO one VALUES (1000, 'x')", kind)
+    for table in ("one", "t") if "-1" not in body or kind == "reference table" else ("one",):
+        make(twin, f"CREATE TRIGGER fire AFTER INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION fire()")
+        refused(twin, f"INSERT INTO {table} VALUES (1000, 'x')", kind)
 
 
 def test_what_its_shard_alone_has(twin: Twin) -> None:
