@@ -28,13 +28,18 @@ from tests.faults.document import write
 from tests.faults.part import Part
 
 INPUTS, CASES, KILLS, CONNECTS = 10_000_000, 100_000, 1_000, 100_000
+IMPORT_KILLS = 200
 SPARE = 1.1  # times what is required, for parts that share it
 LEAST = 20.0  # seconds of a part, however short the whole
 LAST = 45.0  # seconds at the end for the parts to judge and stop
 NICE = 19
 SIDE = 2  # parts that run beside the matrix and the storms
 QUIET = {"hostile": 0.06, "outcomes": 0.05, "slow": 0.02, "idle": 0.08}  # of the time, at most
-FRONT = {"matrix": 0.24, "storm": 0.26}  # of the time that is left after them, each on each version
+FRONT = {"matrix": 0.21, "storm": 0.23, "imports": 0.06}  # of the time that is left after them, each on each version
+STORMS = {
+    "storm": ("Storm of kills", "faults.kill_storm", KILLS),
+    "imports": ("Kills during imports", "faults.loader", IMPORT_KILLS),
+}
 DIFFERENTIAL = 0.62  # of a side's time
 SESSIONS = 0.25  # of what the differential run leaves
 
@@ -77,15 +82,15 @@ class Plan:
     async def front(self, run: Callable[[Part], Awaitable[None]]) -> None:
         """The matrix and the storms."""
         share = 1.0
-        for name in ("matrix", "storm"):
+        for name, part_of_it in FRONT.items():
             for version in VERSIONS:
-                seconds = self.left * FRONT[name] / share
-                share -= FRONT[name]
+                seconds = self.left * part_of_it / share
+                share -= part_of_it
                 if name == "matrix":
                     title, module, more = "Matrix of faults", "faults.matrix", []
                 else:
-                    kills = int(KILLS * SPARE / len(VERSIONS))
-                    title, module, more = "Storm of kills", "faults.kill_storm", ["--kills", kills]
+                    title, module, kills = STORMS[name]
+                    more = ["--kills", int(kills * SPARE / len(VERSIONS))]
                 part = self.part(
                     f"{title}, PostgreSQL {version}", module, seconds, "--version", version, "--seed", self.seed, *more
                 )
