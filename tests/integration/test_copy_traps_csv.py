@@ -114,6 +114,8 @@ REFUSALS = {
     "not UTF-8": (TEXTS, PLAIN, b"a,b\nc,\xff\xfe\n", 2),
     "not UTF-8 in a quoted key": (TEXTS, PLAIN, b'a,b\n"c\xc3",d\n', 2),
     "NUL byte": (TEXTS, PLAIN, b'a,b\nc,"d\0e"\n', 2),
+    "NUL byte, CR": (TEXTS, PLAIN, b"a,b\rc,d\0e\rf,g\r", 2),
+    "NUL byte at the end, CR": (TEXTS, PLAIN, b"a,b\rc,\0\r", 2),
     "semicolons": (NUMBERS, csv("DELIMITER ';'"), b"1;2\n3,4\n", 2),
     "default marker refused": (NUMBERS, csv("DEFAULT '\\D'"), b"1,a\n\\D,x,y\n", 2),
 }

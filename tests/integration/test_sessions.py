@@ -359,6 +359,23 @@ EXTENDED: dict[str, list[Step]] = {
     "Describe of BEGIN": [parse("BEGIN", "p") + describe("S", "p") + S],
     "Describe of an INSERT": [parse("INSERT INTO t VALUES ($1, $2)", "p") + describe("S", "p") + S],
     "Describe of a portal": [parse("SELECT a, b FROM t WHERE a = $1") + bind("1") + describe("P") + S],
+    **{
+        f"a portal described before {what}, {sql}": [
+            parse(sql, "p") + bind(*values, name="p") + describe("P") + bad + S
+        ]
+        for sql, values in (
+            ("SELECT a, b FROM t WHERE a = $1", ("1",)),
+            ("SELECT a FROM t", ()),
+            ("UPDATE ref SET b = b WHERE a = $1 RETURNING b", ("1",)),
+            ("SHOW work_mem", ()),
+        )
+        for what, bad in {
+            "an unknown portal": execute(portal="nobody"),
+            "an unknown statement": bind(name="nobody"),
+            "bad SQL": execute() + parse("SELEC"),
+            "a parameter too many": execute() + bind("1", "2", "3", name="p"),
+        }.items()
+    },
     "Flush": [parse("SELECT 1") + FLUSH + bind() + FLUSH + describe("P") + FLUSH + execute() + FLUSH + S],
     "Parse and Sync": [parse("SELECT $1::int", "p") + S, bind("3", name="p") + execute() + S],
     "named statement twice": [

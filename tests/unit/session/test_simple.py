@@ -1,5 +1,10 @@
 """The simple query protocol: transcripts."""
 
+from unittest import mock
+
+import pytest
+
+from shardproxy.wire import decode
 from tests.support.messages import (
     CLOSED,
     EMPTY,
@@ -44,6 +49,23 @@ async def test_rows_of_all_shards(playbook: Playbook) -> None:
     await client.gets(row("a"), row("c"))
     await s1.sends(complete("SELECT 1"), ready("I"))
     await client.gets(complete("SELECT 3"), ready("I"))
+
+
+async def test_an_error_is_read_once(playbook: Playbook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one shard and of several, and of a COPY."""
+    reading = mock.Mock(wraps=decode.fields)
+    monkeypatch.setattr(decode, "fields", reading)
+    client, s0, s1 = await playbook.session()
+    for sql, refusing in ((ON_1, s1), (ALL, s1), ("COPY t TO STDOUT", s1)):
+        reading.reset_mock()
+        await client.sends(query(sql))
+        await s1.gets(query(sql))
+        if sql != ON_1:
+            await s0.gets(query(sql))
+            await s0.sends(*([columns("v")] if sql == ALL else []), error("57014"), ready("I"))
+        await refusing.sends(error("22012", "division by zero"), ready("I"))
+        assert reading.call_count == (1 if sql == ON_1 else 2), sql
+        client.inbox.clear()
 
 
 async def test_columns_differ(playbook: Playbook) -> None:
