@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final
 
 from shardproxy.loader.input.errors import InputError
+from shardproxy.loader.input.remote import RemoteFile, told
 from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED, INVALID_PARAMETER_VALUE, IO_ERROR, UNDEFINED_FILE
 
 STANDARD_INPUT: Final = "-"
@@ -131,7 +132,8 @@ def _remote(name: str) -> list[Source]:
 
     def opener(one: str) -> Callable[[], BinaryIO]:
         def opened() -> Any:
-            return files.open(one, "rb")
+            with told():
+                return RemoteFile(files.open(one, "rb"))
 
         return opened
 
