@@ -141,7 +141,7 @@ class Verify:
         schema, name = self.table.schema, self.table.name
         sql = _SUM.format(table=ascii_name(schema, name))
         sums = await each(connection.fetch_row(sql, 1) for connection in connections.values())
-        if self.elsewhere is not None and await self.elsewhere.changed(connections[FIRST]):
+        if self.elsewhere is not None and await self.elsewhere.changed(connections[FIRST], counts[FIRST], "INSERT"):
             raise _differ(f'trigger "{self.trigger}"', schema, name)
         if any(one != sums[0] for one in sums):
             await self._replace(splitter, connections, counts)

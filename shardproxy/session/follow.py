@@ -87,21 +87,30 @@ class Elsewhere:
 
     schema: str
     name: str
-    before: bytes | None
+    before: bytes
+    put: int
+    gone: int
 
     @classmethod
     async def of(cls, first: Connection, schema: str, name: str) -> "Elsewhere":
         """Ask the shard that is to do the write."""
-        return cls(schema, name, await cls._written(first, schema, name))
+        return cls(schema, name, *await cls._written(first, schema, name))
 
-    async def changed(self, first: Connection) -> bool:
-        """Whether the shard has written there since."""
-        return await self._written(first, self.schema, self.name) != self.before
+    async def changed(self, first: Connection, rows: int | None = None, verb: str = "") -> bool:
+        """Whether the shard has written there since, or more in the table itself than `rows` by a statement."""
+        before, put, gone = await self._written(first, self.schema, self.name)
+        if before != self.before:
+            return True
+        if rows is None:
+            return False
+        return put - self.put > (0 if verb == "DELETE" else rows) or gone - self.gone > (
+            0 if verb == "INSERT" else rows
+        )
 
     @staticmethod
-    async def _written(first: Connection, schema: str, name: str) -> bytes | None:
-        [written] = await first.fetch_row(others_written_sql(schema, name), 1)
-        return written
+    async def _written(first: Connection, schema: str, name: str) -> tuple[bytes, int, int]:
+        written, put, gone = await first.fetch_row(others_written_sql(schema, name), 3)
+        return written or b"", int(put or 0), int(gone or 0)
 
 
 class Follow:
@@ -167,7 +176,8 @@ class Follow:
         answer = answers.answer
         if changed != _count(answer.tag or ""):
             raise _not_followed(rows, "a trigger")
-        if rows.watched is not None and elsewhere is not None and await elsewhere.changed(first):
+        own = None if rows.recursive else changed
+        if rows.watched is not None and elsewhere is not None and await elsewhere.changed(first, own, rows.verb):
             raise _not_followed(rows, rows.watched)
         if batch:
             await self._send(writer, batch)

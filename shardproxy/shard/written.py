@@ -129,17 +129,23 @@ def parse_written(answer: str) -> Written:
 _OTHERS_WRITTEN: Final = """WITH RECURSIVE it(oid) AS ({it}), parts(oid) AS (
   SELECT it.oid FROM it
   UNION SELECT i.inhrelid FROM parts JOIN pg_catalog.pg_inherits AS i ON i.inhparent OPERATOR(pg_catalog.=) parts.oid)
-SELECT COALESCE(pg_catalog.string_agg(pg_catalog.concat_ws(' ', s.relid, s.n_tup_ins, s.n_tup_upd, s.n_tup_del), ','
-  ORDER BY s.relid), '') FROM pg_catalog.pg_stat_xact_all_tables AS s
-WHERE s.schemaname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'pg_toast', 'information_schema'])
-  AND (s.n_tup_ins OPERATOR(pg_catalog.+) s.n_tup_upd OPERATOR(pg_catalog.+) s.n_tup_del) OPERATOR(pg_catalog.>) 0
-  AND s.relid OPERATOR(pg_catalog.<>) ALL (ARRAY(SELECT p.oid FROM parts AS p))"""
+, written(own, relid, put, gone, text) AS (
+  SELECT s.relid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT p.oid FROM parts AS p)), s.relid,
+    s.n_tup_ins OPERATOR(pg_catalog.+) s.n_tup_upd, s.n_tup_del,
+    pg_catalog.concat_ws(' ', s.relid, s.n_tup_ins, s.n_tup_upd, s.n_tup_del)
+  FROM pg_catalog.pg_stat_xact_all_tables AS s
+  WHERE s.schemaname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'pg_toast', 'information_schema'])
+    AND (s.n_tup_ins OPERATOR(pg_catalog.+) s.n_tup_upd OPERATOR(pg_catalog.+) s.n_tup_del) OPERATOR(pg_catalog.>) 0)
+SELECT (SELECT COALESCE(pg_catalog.string_agg(w.text, ',' ORDER BY w.relid), '') FROM written AS w WHERE NOT w.own),
+  (SELECT COALESCE(pg_catalog.sum(w.put), 0) FROM written AS w WHERE w.own),
+  (SELECT COALESCE(pg_catalog.sum(w.gone), 0) FROM written AS w WHERE w.own)"""
 
 
 def others_written_sql(schema: str, name: str) -> str:
-    """Return the query for what this session has written in all other tables, one value.
+    """Return the query for what this session has written in all other tables, one value, and two numbers of this one.
 
-    It is the same before and after a statement that has written this table alone.
+    The value is the same before and after a statement that has written this table alone. The numbers are of rows that
+    were inserted or updated, and of those that were deleted.
     """
     it = _IT.format(space=hex_literal(schema), name=hex_literal(name), encoding=ENCODING)
     return _OTHERS_WRITTEN.format(it=it)

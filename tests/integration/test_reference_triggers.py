@@ -157,3 +157,27 @@ def test_a_function_that_writes_nothing(shop: Shop) -> None:
         connection.execute("INSERT INTO free DEFAULT VALUES")
         connection.execute("INSERT INTO free VALUES (2, harmless())")
     assert same(shop) == {"free": 2}
+
+
+@pytest.mark.parametrize("when", ["BEFORE", "AFTER"])
+def test_a_trigger_that_writes_other_rows_of_its_table(shop: Shop, when: str) -> None:
+    """Whether the other shards fire it or not, they do not get the rows that it adds."""
+    for shard in shop.databases.shards:
+        execute(
+            shard,
+            "CREATE FUNCTION adds() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF pg_trigger_depth() = 1 THEN "
+            "INSERT INTO plain VALUES (NEW.id + 100); END IF; RETURN NEW; END $$;"
+            f"CREATE TRIGGER adds {when} INSERT OR UPDATE ON plain FOR EACH ROW EXECUTE FUNCTION adds()",
+        )
+    with shop.connect() as connection:
+        connection.execute("ALTER TABLE plain RESET (fillfactor)")
+        try:
+            refused(connection, "INSERT INTO plain VALUES (1, 'x')", 'trigger "adds"')
+            with (
+                pytest.raises(psycopg.errors.FeatureNotSupported, match='trigger "adds"'),
+                connection.cursor().copy("COPY plain FROM STDIN") as copy,
+            ):
+                copy.write_row((1, "x"))
+            assert shop.copies("plain") == []
+        finally:
+            connection.execute("DROP FUNCTION adds() CASCADE")

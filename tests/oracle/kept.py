@@ -514,4 +514,13 @@ KEPT: dict[str, Case] = {
         *(Step(f"INSERT INTO w VALUES ({key}, 1, 2)") for key in range(4)),
         Step("ALTER TABLE w RENAME l TO renamed"),
     ],
+    "a trigger of a reference table that adds rows to it": [
+        Step("CREATE TABLE dim (k text DEFAULT 'x', v int)"),
+        Step(
+            "CREATE FUNCTION fire0() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF pg_trigger_depth() = 1 THEN "
+            "INSERT INTO dim (v) VALUES (3); END IF; RETURN NEW; END $$"
+        ),
+        Step("CREATE TRIGGER tr0 BEFORE INSERT OR UPDATE ON dim FOR EACH ROW EXECUTE FUNCTION fire0()"),
+        Step("INSERT INTO dim (k, v) VALUES (1::text, $1::int4)", params=(Param(1700, b"7"),)),
+    ],
 }

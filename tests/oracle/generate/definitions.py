@@ -1,7 +1,7 @@
 """DDL of the tables and of what belongs to them."""
 
 from tests.oracle.generate.expressions import condition
-from tests.oracle.generate.schema import Table, quoted
+from tests.oracle.generate.schema import Table, quoted, trigger, trigger_function
 from tests.oracle.generate.values import TYPES
 from tests.oracle.generate.words import Alias, Words
 
@@ -41,6 +41,9 @@ def definition(words: Words) -> str:
         lambda: f"ALTER TYPE kind{number} ADD VALUE 'c'",
         lambda: f"CREATE FUNCTION f{number}(x int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT x + {number}'",
         lambda: f"DROP FUNCTION f{number}(int)",
+        lambda: trigger_function(words.rng, words.tables, number),
+        lambda: trigger(words.rng, table, number),
+        lambda: f"DROP TRIGGER {words.rng.choice(('', 'IF EXISTS '))}tr{number} ON {table.name}",
         lambda: f"CREATE SCHEMA extra{number}",
         lambda: f"DROP SCHEMA extra{number}",
         lambda: f"ANALYZE {table.name}",

@@ -1,6 +1,6 @@
 """The tables: names and placements are those of the proxy's configuration, all else differs from case to case."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -103,7 +103,38 @@ def make(rng: Random) -> Schema:
     for table in tables:
         schema.steps += [_create(rng, table, schema.tables), _fill(rng, table)]
         schema.tables.append(table)
+    if rng.random() < 0.25:
+        number = rng.randrange(3)
+        schema.steps.append(Step(trigger_function(rng, schema.tables, number)))
+        schema.steps.append(Step(trigger(rng, rng.choice(schema.tables), number)))
     return schema
+
+
+def trigger(rng: Random, table: Table, number: int) -> str:
+    """CREATE TRIGGER with a function of this number."""
+    event = rng.choice(("INSERT", "UPDATE", "DELETE", "INSERT OR UPDATE", "INSERT OR UPDATE OR DELETE"))
+    return (
+        f"CREATE TRIGGER tr{number} {rng.choice(('BEFORE', 'AFTER'))} {event} ON {table.name}"
+        f" FOR EACH {rng.choice(('ROW', 'ROW', 'STATEMENT'))} EXECUTE FUNCTION fire{number}()"
+    )
+
+
+def trigger_function(rng: Random, tables: Sequence[Table], number: int) -> str:
+    """Its function. What it writes is seen to belong elsewhere, or would be the same wherever it runs."""
+    spread = [one.name for one in tables if one.placed.placement != "single"]
+    copied = [one.name for one in tables if one.placed.placement == "reference"]
+    bodies = [
+        "IF TG_LEVEL = 'ROW' AND TG_OP <> 'DELETE' THEN NEW.v := coalesce(NEW.v, 0) % 5 + 1; END IF",
+        "IF TG_LEVEL = 'ROW' AND TG_OP <> 'INSERT' THEN RAISE NOTICE 'was %', OLD.v; END IF",
+        *(f"INSERT INTO {name} (v) VALUES (3)" for name in spread),
+        *(f"UPDATE {name} SET v = 3 WHERE v = 1" for name in copied),
+        *(f"DELETE FROM {name} WHERE v = 2" for name in copied),
+    ]
+    body = f"IF pg_trigger_depth() = 1 THEN {rng.choice(bodies)}; END IF"
+    return (
+        f"CREATE OR REPLACE FUNCTION fire{number}() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN {body}; IF TG_OP = 'DELETE' THEN RETURN OLD; END IF; RETURN NEW; END $$"
+    )
 
 
 def _table(rng: Random, placed: Placed, kind: Type) -> Table:
