@@ -1,8 +1,7 @@
 """The one reviewed list of what may differ from one PostgreSQL: refusals, and differences with their reason.
 
 Whatever is not on it fails the oracle. A refusal is SQLSTATE 0A000 with a HINT (42703 where the key is gone); REFUSALS
-tell its kind and where the documentation speaks of it, and every run prints how many there were of each. FAULTS are
-known faults that are still there: each run prints these, too.
+tell its kind and where the documentation speaks of it, and every run prints how many there were of each.
 """
 
 import re
@@ -84,14 +83,6 @@ class Known:
     holds: Callable[[Step, Sequence[Item], Sequence[Item]], bool]
 
 
-def _types(_: Step, ours: Sequence[Item], theirs: Sequence[Item]) -> bool:
-    """Only names of types differ, and those because the OID is of another shard."""
-    return _USERS.sub("type", repr(ours)) == _USERS.sub("type", repr(theirs))
-
-
-_USERS = re.compile(r"'(no type: \d+|_?mood|_?point2|_?kind\d)'")
-
-
 def _rows_before(_: Step, ours: Sequence[Item], theirs: Sequence[Item]) -> bool:
     """The shards run side by side, and PostgreSQL does not promise which row comes first either."""
     here, there = error(ours), error(theirs)
@@ -120,20 +111,9 @@ DIFFERENCES: tuple[Known, ...] = (
 """By design, each with the page that documents it."""
 
 
-def _described(_: Step, ours: Sequence[Item], theirs: Sequence[Item]) -> bool:
-    return error(theirs) is not None and without(ours, "T") == list(theirs)
-
-
-FAULTS: tuple[Known, ...] = (
-    Known("A2: RowDescription of a write of a reference table that fails", False, _described),
-    Known("A14: the OID of a user's type is that of another shard", False, _types),
-)
-"""Not mended yet, each with its number."""
-
-
 def known(step: Step, ours: Sequence[Item], theirs: Sequence[Item]) -> Known | None:
     """The reason for which two answers may differ."""
-    return next((one for one in (*DIFFERENCES, *FAULTS) if one.holds(step, ours, theirs)), None)
+    return next((one for one in DIFFERENCES if one.holds(step, ours, theirs)), None)
 
 
 @dataclass(frozen=True)
