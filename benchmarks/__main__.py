@@ -82,6 +82,9 @@ def keep(measured: dict[str, Result], output: Path) -> None:
     both = results.load(output) | measured
     together = {name: both[name] for name in BENCHMARKS if name in both}
     results.save(together, output)
+    from benchmarks import plot  # all else works without the extra `bench`
+
+    plot.draw([figure for result in together.values() for figure in result.figures], output / "results.png")
     if output == HERE and not results.write_readme(together):
         print(f"README.md has no place for its table: {results.BEGIN}", file=sys.stderr)
 

@@ -67,14 +67,11 @@ def load(directory: Path) -> dict[str, Result]:
 
 
 def save(results: Mapping[str, Result], directory: Path) -> None:
-    """Write results.json and all that is made from it, but README."""
+    """Write results.json and RESULTS.md."""
     directory.mkdir(parents=True, exist_ok=True)
     stored = {name: asdict(result) for name, result in results.items()}
     (directory / "results.json").write_text(json.dumps(stored, indent=1, ensure_ascii=False) + "\n")
     (directory / "RESULTS.md").write_text(text(results))
-    from benchmarks import plot  # all else works without the extra `bench`
-
-    plot.draw([figure for result in results.values() for figure in result.figures], directory / "results.png")
 
 
 def text(results: Mapping[str, Result]) -> str:
