@@ -20,7 +20,7 @@ CLEAN = """
     DROP TABLE IF EXISTS t, ref, one, audit, child CASCADE;
     CREATE TABLE t (a int PRIMARY KEY, b text); CREATE TABLE ref (a int PRIMARY KEY, b text);
     CREATE TABLE one (a int PRIMARY KEY, b text); CREATE TABLE audit (a int, b text);
-    DROP FUNCTION IF EXISTS fire, f, g, given, quiet CASCADE;
+    DROP FUNCTION IF EXISTS fire, f, g, filter, given, quiet CASCADE;
 """
 
 WRITES_REF = "INSERT INTO ref VALUES (NEW.a, 'audit')"
@@ -124,10 +124,18 @@ def test_a_copy_fires_it_as_well(twin: Twin) -> None:
         ("TRUNCATE ref", "reference table"),
         ("DELETE FROM ref WHERE a = 7", "reference table"),
         ("UPDATE ref SET b = 'c' WHERE a = 7", "reference table"),
+        ("""PERFORM 1 AS "it's"; INSERT INTO ref VALUES (-1, 'x')""", "reference table"),
+        ("PERFORM filter()", "reference table"),
+        ("PERFORM x.given FROM ref AS x WHERE x.a = 7", "reference table"),
     ],
 )
 def test_however_it_writes(twin: Twin, body: str, kind: str) -> None:
-    make(twin, "CREATE FUNCTION g() RETURNS void LANGUAGE sql AS 'INSERT INTO ref VALUES (-1)'")
+    make(
+        twin,
+        "CREATE FUNCTION g() RETURNS void LANGUAGE sql AS 'INSERT INTO ref VALUES (-1)';"
+        "CREATE FUNCTION filter() RETURNS void LANGUAGE sql AS 'INSERT INTO ref VALUES (-1)';"
+        "CREATE FUNCTION given(ref) RETURNS void LANGUAGE sql AS 'INSERT INTO ref VALUES (-1)';",
+    )
     body = f"IF pg_trigger_depth() = 1 THEN {body}; END IF"
     make(twin, FIRE.format(body))
     for table in ("one", "t") if "-1" not in body or kind == "reference table" else ("one",):
