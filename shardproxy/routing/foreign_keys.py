@@ -21,9 +21,10 @@ def _fires(action: KeyAction, statement: Modify, table: Resolved) -> bool:
     """Whether a statement on the table may have that effect."""
     if action.event == "DELETE":
         return isinstance(statement, Delete | Merge)
-    columns = set(statement.set_columns)
+    columns, key = set(statement.set_columns), {column.name for column in table.key}
+    if columns and action.computed and not action.columns <= key:  # triggers do not change the key of a sharded table
+        return True
     if isinstance(statement, Insert):  # a sharded table's key, if all of it is set to EXCLUDED's, has its old shard
-        key = {column.name for column in table.key}
         columns -= key if key <= set(statement.set_excluded) else set()
     return not columns.isdisjoint(action.columns)
 

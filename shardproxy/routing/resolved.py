@@ -128,13 +128,15 @@ NOWHERE: Final = ("unlisted",)
 class KeyAction:
     """A write of a table by which a foreign key, or several in turn, sets a key column of a sharded table.
 
-    `columns` are those of the written table of which an UPDATE has to set one for that.
+    `columns` are those of the written table of which an UPDATE has to set one for that. `computed`: any UPDATE may, as
+    one of them is generated, or a BEFORE trigger may set it.
     """
 
     event: Literal["UPDATE", "DELETE"]
     columns: frozenset[str]
     table: str
     column: str
+    computed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from typing import Final
 from shardproxy.routing.hidden import NOTHING_HIDDEN, Hidden
 
 # pg_trigger.tgtype, src/include/catalog/pg_trigger.h
-_BEFORE: Final = 1 << 1
-_EVENTS: Final = {"INSERT": 1 << 2, "DELETE": 1 << 3, "UPDATE": 1 << 4}
+BEFORE: Final = 1 << 1
+EVENTS: Final = {"INSERT": 1 << 2, "DELETE": 1 << 3, "UPDATE": 1 << 4}
 
 _SENDS: Final = {
     700: "float4send",
@@ -99,11 +99,11 @@ class Trigger:
     @property
     def is_before(self) -> bool:
         """It may change the row."""
-        return bool(self.type & _BEFORE)
+        return bool(self.type & BEFORE)
 
     def fires_at(self, event: str) -> bool:
         """Whether INSERT, UPDATE or DELETE fires it."""
-        return bool(self.type & _EVENTS[event])
+        return bool(self.type & EVENTS[event])
 
 
 @dataclass(frozen=True, slots=True)

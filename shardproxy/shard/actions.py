@@ -8,6 +8,7 @@ from typing import Final
 
 from shardproxy.config import Table
 from shardproxy.routing.resolved import KeyAction
+from shardproxy.routing.written import BEFORE, EVENTS
 from shardproxy.shard.catalog import ENCODING, read_json
 from shardproxy.shard.written import oid_sql
 
@@ -45,15 +46,29 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(COALESCE(pg_catalog.json_agg(pg_c
             OPERATOR(pg_catalog.=) 'array'
         THEN ARRAY(SELECT one::pg_catalog.int2 FROM pg_catalog.jsonb_array_elements_text(
           pg_catalog.to_jsonb(c) OPERATOR(pg_catalog.->) 'confdelsetcols') AS one)
-        ELSE c.conkey END))
+        ELSE c.conkey END)),
+    EXISTS (SELECT FROM pg_catalog.pg_constraint AS r JOIN pg_catalog.pg_attribute AS a
+      ON a.attrelid OPERATOR(pg_catalog.=) r.confrelid AND a.attnum OPERATOR(pg_catalog.=) ANY (r.confkey)
+      WHERE r.oid OPERATOR(pg_catalog.=) f.root AND a.attgenerated OPERATOR(pg_catalog.<>) '')
+    OR EXISTS (WITH RECURSIVE down(oid) AS (
+        SELECT {oid}
+        UNION SELECT i.inhrelid FROM down JOIN pg_catalog.pg_inherits AS i
+          ON i.inhparent OPERATOR(pg_catalog.=) down.oid)
+      SELECT FROM down JOIN pg_catalog.pg_trigger AS t ON t.tgrelid OPERATOR(pg_catalog.=) down.oid
+      WHERE NOT t.tgisinternal AND t.tgenabled OPERATOR(pg_catalog.<>) 'D'
+        AND (t.tgtype OPERATOR(pg_catalog.&) {before}) OPERATOR(pg_catalog.=) {before})
   )), '[]')::pg_catalog.text, {encoding}), 'hex')
 FROM fired AS f JOIN pg_catalog.pg_constraint AS c ON c.oid OPERATOR(pg_catalog.=) f.by
 WHERE f.event OPERATOR(pg_catalog.=) 'UPDATE'"""
 
 
+_BEFORE_UPDATE: Final = 1 | BEFORE | EVENTS["UPDATE"]
+"""The bits of pg_trigger.tgtype that a BEFORE UPDATE ... FOR EACH ROW trigger has."""
+
+
 def actions_sql(schema: str, name: str) -> str:
     """Return the query for what `parse_actions` reads, one value."""
-    return _ACTIONS.format(oid=oid_sql(schema, name), encoding=ENCODING)
+    return _ACTIONS.format(oid=oid_sql(schema, name), encoding=ENCODING, before=f"'{_BEFORE_UPDATE}'::pg_catalog.int2")
 
 
 def parse_actions(answer: str, sharded: Callable[[str, str], Table | None]) -> tuple[KeyAction, ...]:
@@ -62,9 +77,9 @@ def parse_actions(answer: str, sharded: Callable[[str, str], Table | None]) -> t
 
 
 def _actions(answer: str, sharded: Callable[[str, str], Table | None]) -> Iterator[KeyAction]:
-    for event, columns, names, set_columns in read_json(answer):
+    for event, columns, names, set_columns, computed in read_json(answer):
         for schema, name in names:
             table = sharded(schema, name)
             for column in set_columns if table is not None else ():
                 if table is not None and column in table.key:
-                    yield KeyAction(event, frozenset(columns), f"{schema}.{name}", column)
+                    yield KeyAction(event, frozenset(columns), f"{schema}.{name}", column, computed)

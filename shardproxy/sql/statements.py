@@ -57,7 +57,7 @@ class Modify(Query):
     """What INSERT, UPDATE, DELETE and MERGE have in common."""
 
     target: TableRef
-    set_columns: tuple[str, ...] = ()  # that UPDATE, ON CONFLICT DO UPDATE or a nested UPDATE sets
+    set_columns: tuple[str, ...] = ()  # by UPDATE, ON CONFLICT DO UPDATE, MERGE, or a nested one
     set_defaults: tuple[str, ...] = ()  # those of them that are set to DEFAULT
     returning: bool = False
     alone: bool = True  # it looks at no rows but those that it writes, or makes rows of functions alone

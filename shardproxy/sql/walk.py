@@ -187,6 +187,10 @@ def _modifying(
     for key, child in reversed(node.items()):
         if key == "onConflictClause":
             _assignments(found, child.get("targetList", ()))
+        if key == "mergeWhenClauses":
+            for when in (item["MergeWhenClause"] for item in child):
+                if when["commandType"] == "CMD_UPDATE":
+                    _assignments(found, when.get("targetList", ()))
         if key not in {"withClause", "relation"} and isinstance(child, dict | list):
             pending.append((child, scope, "read"))
 

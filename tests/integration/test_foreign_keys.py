@@ -107,6 +107,68 @@ def test_a_chain_of_foreign_keys_is_followed(twin: Twin) -> None:
         twin.databases.execute("DROP TABLE middle")
 
 
+def test_merge_sets_no_key(twin: Twin) -> None:
+    merge = "MERGE INTO ref USING (VALUES (2)) AS v(a) ON ref.a = v.a WHEN MATCHED THEN UPDATE SET"
+    with constraint(twin, "(a) REFERENCES ref ON UPDATE CASCADE"):
+        refused(twin, f"{merge} a = 102")
+        refused(twin, f"{merge} b = 'x', a = v.a + 100 WHEN NOT MATCHED THEN DO NOTHING")
+        twin.compare(f"{merge} b = 'merged' WHEN NOT MATCHED THEN INSERT VALUES (v.a, 'x')")
+
+
+def test_a_column_that_is_computed_is_set_by_any_update(twin: Twin) -> None:
+    """A generated one, and one that a BEFORE trigger might set."""
+    twin.databases.execute(
+        "CREATE TABLE computed (a int PRIMARY KEY, b text, x int UNIQUE, y int UNIQUE,"
+        "  k int GENERATED ALWAYS AS (length(b)) STORED UNIQUE);"
+        "INSERT INTO computed SELECT n, repeat('x', n), n, n FROM generate_series(1, 60) AS n;"
+        "CREATE FUNCTION moves() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.x := 100; RETURN NEW; END $$"
+    )
+    update = "UPDATE computed SET b = repeat('y', 102) WHERE a = 2"
+    upsert = "INSERT INTO computed VALUES (2, 'x') ON CONFLICT (a) DO UPDATE SET y = 100"
+    merge = "MERGE INTO computed USING (VALUES (2)) AS v(a) ON computed.a = v.a WHEN MATCHED THEN UPDATE SET y = 100"
+    try:
+        with constraint(twin, "(a) REFERENCES computed (k) ON UPDATE CASCADE"):
+            for statement in (update, upsert, merge):
+                refused(twin, statement)
+        with constraint(twin, "(a) REFERENCES computed (x) ON UPDATE CASCADE"):
+            for statement in (update, upsert, merge):
+                twin.compare("BEGIN", statement, "ROLLBACK")
+            twin.databases.execute(
+                "CREATE TRIGGER moves BEFORE UPDATE ON computed FOR EACH ROW EXECUTE FUNCTION moves()"
+            )
+            twin.proxied(NOTICED)
+            for statement in (update, upsert, merge):
+                refused(twin, statement)
+            twin.compare("BEGIN", "INSERT INTO computed VALUES (1000, repeat('x', 1000), 1000, 1000)", "ROLLBACK")
+    finally:
+        twin.databases.execute("DROP TABLE computed CASCADE; DROP FUNCTION moves")
+
+
+def test_a_trigger_of_a_sharded_table_leaves_its_key(twin: Twin) -> None:
+    twin.databases.execute(
+        "CREATE FUNCTION stays() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.b := 'seen'; RETURN NEW; END $$;"
+        "CREATE TRIGGER stays BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION stays()"
+    )
+    try:
+        with constraint(twin, "(a) REFERENCES t ON UPDATE CASCADE"):
+            twin.compare("UPDATE t SET b = 'x' WHERE a = 1 RETURNING b")
+    finally:
+        twin.databases.execute("DROP FUNCTION stays CASCADE")
+
+
+def test_merge_that_changes_the_key_of_a_reference_table(twin: Twin) -> None:
+    merge = "MERGE INTO ref USING (VALUES ({}), (2000)) AS v(a) ON ref.a = v.a WHEN MATCHED THEN UPDATE SET a = {}"
+    twin.compare(
+        merge.format(4, 1004),
+        merge.format(5, "v.a + 1000") + " WHEN NOT MATCHED THEN INSERT VALUES (v.a, 'inserted')",
+        "MERGE INTO ref USING (VALUES (6), (7), (2000)) AS v(a) ON ref.a = v.a "
+        "WHEN MATCHED AND v.a = 2000 THEN DELETE WHEN MATCHED THEN UPDATE SET a = -v.a, b = b || v.a",
+        "SELECT * FROM ref ORDER BY a",
+    )
+    first, *others = twin.databases.rows("SELECT * FROM ref ORDER BY a")
+    assert all(other == first for other in others)
+
+
 def test_an_upsert_that_keeps_the_key_goes_on(twin: Twin) -> None:
     """ORMs set all columns to EXCLUDED's, also the key that others refer to."""
     with constraint(twin, "(a) REFERENCES t ON UPDATE CASCADE"):

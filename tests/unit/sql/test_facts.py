@@ -491,6 +491,12 @@ def test_insert_facts(rest: str, facts: dict[str, Any]) -> None:
         ("INSERT INTO t (z) VALUES (1) ON CONFLICT (z) DO UPDATE SET a = DEFAULT", ("a",), ("a",)),
         ("WITH w AS (UPDATE u SET c = 1) DELETE FROM t", ("c",), ()),
         ("DELETE FROM t", (), ()),
+        (
+            "MERGE INTO t USING u ON t.a = u.a WHEN MATCHED AND u.b THEN UPDATE SET a = 1, b = DEFAULT "
+            "WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (c, d) VALUES (1, DEFAULT)",
+            ("a", "b"),
+            ("b",),
+        ),
     ],
 )
 def test_assigned_columns(sql: str, columns: tuple[str, ...], defaults: tuple[str, ...]) -> None:
