@@ -113,6 +113,23 @@ def test_a_copy_fires_it_as_well(twin: Twin) -> None:
     assert state(twin) == before
 
 
+def test_a_trigger_that_is_made_on_the_shards_between_two_copies(twin: Twin) -> None:
+    """The race: the second COPY comes while what the first has looked up is kept."""
+    trigger = "CREATE TRIGGER fire AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION fire()"
+    with psycopg.connect(twin.dsn, autocommit=True) as connection, connection.cursor() as cursor:
+        for key in (1000, 1001):
+            with cursor.copy("COPY t FROM STDIN") as copy:
+                copy.write(f"{key}\tx\n")
+        before = state(twin)
+        twin.databases.execute(FIRE.format(WRITES_REF) + trigger)
+        with (
+            pytest.raises(psycopg.errors.FeatureNotSupported, match="reference table"),
+            cursor.copy("COPY t FROM STDIN") as copy,
+        ):
+            copy.write("1002\tx\n")
+    assert state(twin) == before
+
+
 @pytest.mark.parametrize(
     ("body", "kind"),
     [
