@@ -4,6 +4,7 @@ To make facts of a text takes some 5 to 15 us a token, and up to a hundred times
 """
 
 import asyncio
+import errno
 import re
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -15,7 +16,7 @@ from shardproxy.errors import PgError
 from shardproxy.session.parse_process import LENGTH
 from shardproxy.sql import Statement
 from shardproxy.sql.packed import unpack
-from shardproxy.sqlstate import STATEMENT_TOO_COMPLEX
+from shardproxy.sqlstate import INSUFFICIENT_RESOURCES, OUT_OF_MEMORY, STATEMENT_TOO_COMPLEX
 
 LONG: Final = 32 * 1024
 """Characters from which on a text is long, whatever it says."""
@@ -74,18 +75,17 @@ class _Parser:
 
     async def analyze(self, text: str) -> Sequence[Statement]:
         async with self._turn:
-            process = self._take() or await self._start()
-            try:
-                found = await self._ask(process, text)
-            except (EOFError, OSError):
-                raise PgError(
-                    STATEMENT_TOO_COMPLEX,
-                    "statement is too complex to be parsed",
-                    hint="Send fewer rows or values in a statement, an array as a parameter, or use COPY.",
-                ) from None
-            finally:
-                if self._process is None:
-                    await _end(process)
+            # One that has waited may have been killed meanwhile: that tells nothing of the text.
+            waiting = self._take()
+            found = None if waiting is None else await self._answer(waiting, text)
+            if found is None:
+                found = await self._answer(await self._start(), text)
+        if found is None:
+            raise PgError(
+                STATEMENT_TOO_COMPLEX,
+                "statement is too complex to be parsed",
+                hint="Send fewer rows or values in a statement, an array as a parameter, or use COPY.",
+            )
         if isinstance(found, dict):
             raise PgError.from_fields(found)
         statements: Sequence[Statement] = found
@@ -105,7 +105,24 @@ class _Parser:
 
     async def _start(self) -> Process:
         command = (sys.executable, "-m", "shardproxy.session.parse_process", str(self._memory))
-        return await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
+        try:
+            return await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
+        except OSError as error:
+            raise PgError(
+                OUT_OF_MEMORY if error.errno == errno.ENOMEM else INSUFFICIENT_RESOURCES,
+                f"could not start a process to parse a long statement: {error.strerror}",
+                hint="Try again later, or send shorter statements.",
+            ) from error
+
+    async def _answer(self, process: Process, text: str) -> Any:
+        """Return what a process says of a text; None if it has ended before."""
+        try:
+            return await self._ask(process, text)
+        except (EOFError, OSError):
+            return None
+        finally:
+            if self._process is None:
+                await _end(process)
 
     async def _ask(self, process: Process, text: str) -> Any:
         assert process.stdin is not None

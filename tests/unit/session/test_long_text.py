@@ -1,9 +1,13 @@
 """The process that parses long texts: the same facts, and what ends it."""
 
 import asyncio
+import errno
+import os
 import sys
 import threading
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -66,6 +70,41 @@ async def test_a_text_that_needs_too_much_memory(texts: LongTexts) -> None:
         await texts.analyze(f"SELECT {'1, ' * 300_000}1")
     assert raised.value.sqlstate == "54001"
     assert len(await texts.analyze("SELECT 1; SELECT 2")) == 2
+
+
+async def test_one_that_was_killed_while_it_waited(texts: LongTexts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the kernel for lack of memory, which tells nothing of the next text."""
+    started: list[Process] = []
+    start = asyncio.create_subprocess_exec
+
+    async def starting(*command: str, **options: Any) -> Process:
+        started.append(await start(*command, **options))
+        return started[-1]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", starting)
+    await texts.analyze("SELECT 1")
+    for seen in (False, True):
+        started[-1].kill()
+        if seen:
+            await started[-1].wait()
+        assert len(await texts.analyze("SELECT 1; SELECT 2")) == 2
+    assert len(started) == 3
+
+
+@pytest.mark.parametrize(("number", "sqlstate"), [(errno.ENOMEM, "53200"), (errno.EMFILE, "53000")])
+async def test_none_can_be_started(
+    texts: LongTexts, monkeypatch: pytest.MonkeyPatch, number: int, sqlstate: str
+) -> None:
+    async def starting(*command: str, **options: Any) -> Process:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio, "create_subprocess_exec", starting)
+        with pytest.raises(PgError, match="could not start a process") as raised:
+            await texts.analyze("SELECT 1")
+    assert raised.value.sqlstate == sqlstate
+    assert raised.value.hint
+    assert len(await texts.analyze("SELECT 1")) == 1
 
 
 async def test_a_client_that_is_gone_ends_it(texts: LongTexts) -> None:
