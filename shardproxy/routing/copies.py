@@ -106,8 +106,9 @@ def _check_kind(statement: Change, table: Resolved, written: Written) -> None:
             "Drop the rule, or let the application do what it does.",
             "What a rule computes would be computed by each shard.",
         )
+    loud = not written.can_silence and any(one.is_before for one in written.fired(_verbs(statement) & {"UPDATE"}))
     if written.cascades and (
-        isinstance(statement, Delete | Merge) or not written.referenced.isdisjoint(statement.set_columns)
+        loud or isinstance(statement, Delete | Merge) or written.sets_referenced(statement.set_columns)
     ):
         raise refused(
             f'a write of reference table "{table}", whose foreign keys fire triggers of other tables, is not supported',
@@ -277,7 +278,7 @@ def _rows(statement: Change, table: Resolved, written: Written, context: Context
         columns = tuple(column for column in columns if column.name in needed)
     upserts = isinstance(statement, Insert) and statement.conflict == "update"
     silent = bool(before) and written.can_silence and verbs <= {"INSERT", "UPDATE"}
-    silent = silent and written.referenced.isdisjoint(statement.set_columns)
+    silent = silent and not ("UPDATE" in verbs and written.sets_referenced(statement.set_columns))
     return Rows(
         schema=table.schema,
         name=table.name,
@@ -290,6 +291,8 @@ def _rows(statement: Change, table: Resolved, written: Written, context: Context
         returning=statement.returning,
         triggers=tuple(one.name for one in before),
         silent=silent,
+        kept=tuple(sorted(written.referenced)) if silent and "UPDATE" in verbs else (),
+        old_shown=written.version >= RETURNING_OLD,
         watched=_watched(_called(statement, context), table, written, context, fired),
         one_by_one=rekeyed or not known or not written.unique.isdisjoint(statement.set_columns),
         recursive=written.recursive,

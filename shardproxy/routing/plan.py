@@ -85,7 +85,8 @@ class Rows:
 
     `alias` is what the statement calls the table. `columns` are those to be sent, the key's among them. `old_key`: the
     first shard is asked for the key that a row had before. `upserts`: an INSERT may have changed a row that was there.
-    `triggers` may change the rows once more: what comes of it is compared; `silent` keeps them from it. `watched` is
+    `triggers` may change the rows once more: what comes of it is compared; `silent` keeps them from it, and foreign
+    keys from acting: then the columns `kept` may not change. `old_shown`: the shards have RETURNING old.*. `watched` is
     what might write other tables, which is refused when it does. `one_by_one`: unique values change, in an order that
     matters. `recursive`: the rows may refer to each other.
     """
@@ -101,6 +102,8 @@ class Rows:
     returning: bool = False
     triggers: tuple[str, ...] = ()
     silent: bool = False
+    kept: tuple[str, ...] = ()
+    old_shown: bool = False
     watched: str | None = None
     one_by_one: bool = False
     recursive: bool = False

@@ -1,6 +1,7 @@
 """The refusals of routing: what cannot be right across shards, each with the way out."""
 
 from shardproxy.errors import PgError
+from shardproxy.routing.plan import Rows
 from shardproxy.routing.resolved import Resolved
 from shardproxy.sql import SCHEMA
 from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE
@@ -79,6 +80,26 @@ def copies_differ(
 ) -> PgError:
     """A write that each shard would carry out differently, on a table that must be the same on all."""
     return refused(f'{why} in a write of reference table "{table}" would make its copies differ', hint)
+
+
+def not_followed(rows: Rows, why: str) -> PgError:
+    """A write of a reference table of which more came than its rows."""
+    return refused(
+        f'{why} in a write of reference table "{rows.schema}.{rows.name}" would make copies differ',
+        "Let the application do what it does; or keep it from changing rows again that are written by value, with "
+        "GRANT SET ON PARAMETER session_replication_role to the role of the proxy.",
+        "What it writes besides would be written by each shard for itself.",
+    )
+
+
+def moves_referenced(rows: Rows) -> PgError:
+    """A trigger that changes what foreign keys refer to."""
+    return refused(
+        f'trigger "{rows.triggers[0]}" that changes what foreign keys refer to in reference table '
+        f'"{rows.schema}.{rows.name}" is not supported',
+        f"Let the statement set {', '.join(rows.kept)}, to what the trigger would set it to.",
+        "The other shards store what came of the trigger without firing any, and foreign keys would not act there.",
+    )
 
 
 def check_gid(name: str) -> None:

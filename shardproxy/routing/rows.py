@@ -22,6 +22,9 @@ from shardproxy.wire import encode
 _FIELD: Final = re.compile(rb'(?:"((?:[^"\\]|""|\\\\)*)"|([^,]*))(?:,|\Z)')
 _DOUBLED: Final = re.compile(rb'""|\\\\')
 
+_OLD: Final = "shardproxy_old"
+"""What the row is called that was there before."""
+
 _GROUPED: Final = 50
 """Rows that one statement writes: parsing and planning cost some 100 us each time."""
 
@@ -40,6 +43,13 @@ class Row(NamedTuple):
     action: str
     key: Values
     values: Values
+
+
+class Told(NamedTuple):
+    """Whether a shard has stored what it was sent, and has kept what foreign keys refer to."""
+
+    same: bool
+    kept: bool
 
 
 @dataclass(slots=True)
@@ -166,8 +176,10 @@ class Writer:
         sql = sql or self._insert(len(unit.rows), upserts=unit.action == "UPSERT")
         if self.compares(unit.action):
             rows = self.rows
-            values = ", ".join(_exact(column, ascii_identifier(rows.name)) for column in rows.columns)
-            sql += f" RETURNING ROW({values})::pg_catalog.text"
+            values = [_exact(column, ascii_identifier(rows.name)) for column in rows.columns]
+            old = self._old_kept(unit.action)
+            shown = f"WITH (OLD AS {_OLD}) " if old and rows.old_shown else ""
+            sql += f" RETURNING {shown}ROW({', '.join([*values, *old])})::pg_catalog.text"
         return sql.encode("utf-8", "surrogateescape")
 
     @property
@@ -214,6 +226,33 @@ class Writer:
     def compares(self, action: str) -> bool:
         """Whether the shard tells what it has stored, to be compared with what it was sent."""
         return bool(self.rows.triggers) and action != "DELETE"
+
+    def _kept(self, action: str) -> list[WrittenColumn]:
+        """The columns whose values before a write are compared with those after it."""
+        return [one for one in self.rows.columns if one.name in self.rows.kept and action != "INSERT"]
+
+    def _old_kept(self, action: str) -> list[str]:
+        """What gives their values before it."""
+        rows = self.rows
+        if rows.old_shown:
+            return [_exact(column, _OLD) for column in self._kept(action)]
+        names = [one.name for one in (rows.columns if action == "UPSERT" else [*self._set(), *self._keys])]
+        # The last one of a name: UPDATE's parameters are what it sets, then the key.
+        numbers = {name: number for number, name in enumerate(names, 1)}
+        where = " AND ".join(f"{_OLD}.{ascii_identifier(name)} = ${numbers[name]}" for name in rows.key)
+        source = f"{self._table} AS {_OLD} WHERE {where}"
+        return [f"(SELECT {_exact(column, _OLD)} FROM {source})" for column in self._kept(action)]
+
+    def told(self, unit: Unit, stored: bytes | None) -> "Told":
+        """Read what a shard tells of the only row that it has stored, if it `compares`."""
+        if stored is None:
+            return Told(same=False, kept=True)
+        row, values = unit.rows[0], record(stored)
+        width = len(self.rows.columns)
+        places = [place for place, one in enumerate(self.rows.columns) if one in self._kept(unit.action)]
+        # To NULL nothing refers.
+        kept = all(old in (None, row.values[place]) for old, place in zip(values[width:], places, strict=True))
+        return Told(same=values[:width] == row.values, kept=kept)
 
     def _set(self) -> list[WrittenColumn]:
         """The columns that UPDATE sets: a key that stays need not be among them."""

@@ -1,6 +1,6 @@
 """What the catalogs tell of a reference table that is written: its key, its columns, and what else would run."""
 
-from collections.abc import Set
+from collections.abc import Collection, Set
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -134,6 +134,13 @@ class Written:
     def computes(self) -> bool:
         """Whether a column's default may call functions."""
         return any(column.default is not None for column in self.columns)
+
+    def sets_referenced(self, columns: Collection[str]) -> bool:
+        """Whether an UPDATE that sets these columns sets one that foreign keys refer to, triggers aside."""
+        if not columns:
+            return False
+        generated = {column.name for column in self.columns if column.generated}
+        return not self.referenced.isdisjoint(generated.union(columns))
 
     def fired(self, events: Set[str]) -> tuple[Trigger, ...]:
         """Return the triggers that one of these events fires."""

@@ -18,8 +18,8 @@ from shardproxy.errors import PgError, ProtocolError
 from shardproxy.net.gather import each
 from shardproxy.routing import Copies, Rows
 from shardproxy.routing.copies import FIRST
-from shardproxy.routing.refusals import refused
-from shardproxy.routing.rows import Row, Unit, Writer, record, split_last, without_last
+from shardproxy.routing.refusals import moves_referenced, not_followed, refused
+from shardproxy.routing.rows import Row, Unit, Writer, split_last, without_last
 from shardproxy.session.client import Client
 from shardproxy.session.portals import next_number
 from shardproxy.session.relay import Discard, Output, Relay
@@ -175,10 +175,10 @@ class Follow:
         changed, batch = await self._pass_on(answers, writer)
         answer = answers.answer
         if changed != _count(answer.tag or ""):
-            raise _not_followed(rows, "a trigger")
+            raise not_followed(rows, "a trigger")
         own = None if rows.recursive else changed
         if rows.watched is not None and elsewhere is not None and await elsewhere.changed(first, own, rows.verb):
-            raise _not_followed(rows, rows.watched)
+            raise not_followed(rows, rows.watched)
         if batch:
             await self._send(writer, batch)
         return answer
@@ -192,7 +192,7 @@ class Follow:
         first.query(writer.select(added))
         changed, batch = await self._pass_on(_Answers(first, rows, self._output, None), writer)
         if changed != count:
-            raise _not_followed(rows, rows.watched or "a trigger")
+            raise not_followed(rows, rows.watched or "a trigger")
         if batch:
             await self._send(writer, batch)
 
@@ -235,7 +235,7 @@ class Follow:
                 role, _ = await connection.fetch_row(SILENCE, 2)
             while left := await self._once(connection, writer, left, made):
                 if writer.rows.triggers and left[0][0].action in {"INSERT", "UPSERT"}:
-                    raise _not_followed(writer.rows, f'trigger "{writer.rows.triggers[0]}"')
+                    raise not_followed(writer.rows, f'trigger "{writer.rows.triggers[0]}"')
                 if not await _may_come(connection, deadline):
                     raise _behind(connection)
                 await asyncio.sleep(pauses[0] if len(pauses) == 1 else pauses.pop(0))
@@ -269,8 +269,12 @@ class Follow:
                         raise _behind(connection)
                     if left:
                         missing.append((unit, left))
-                    elif writer.compares(unit.action) and (stored is None or record(stored) != unit.rows[0].values):
-                        raise _not_followed(writer.rows, f'trigger "{writer.rows.triggers[0]}"')
+                    elif writer.compares(unit.action):
+                        told = writer.told(unit, stored)
+                        if not told.kept:
+                            raise moves_referenced(writer.rows)
+                        if not told.same:
+                            raise not_followed(writer.rows, f'trigger "{writer.rows.triggers[0]}"')
                     stored = None
         return missing
 
@@ -384,14 +388,4 @@ def _behind(connection: Connection, error: PgError | None = None) -> PgError:
         detail=f'Shard "{connection.name}" does not see the rows of the first shard.'
         + (f" {error.message}" if error is not None else ""),
         hint="Run the transaction again.",
-    )
-
-
-def _not_followed(rows: Rows, why: str) -> PgError:
-    """The error of a write of which more came than its rows."""
-    return refused(
-        f'{why} in a write of reference table "{rows.schema}.{rows.name}" would make copies differ',
-        "Let the application do what it does; or keep it from changing rows again that are written by value, with "
-        "GRANT SET ON PARAMETER session_replication_role to the role of the proxy.",
-        "What it writes besides would be written by each shard for itself.",
     )

@@ -169,6 +169,88 @@ def test_merge_that_changes_the_key_of_a_reference_table(twin: Twin) -> None:
     assert all(other == first for other in others)
 
 
+@contextmanager
+def triggered(twin: Twin, body: str) -> Iterator[None]:
+    """A table `seen` that t.b refers to by its column k, with a BEFORE trigger."""
+    twin.databases.execute(
+        "CREATE TABLE seen (a int PRIMARY KEY, b text, k text UNIQUE, at timestamptz,"
+        "  g text GENERATED ALWAYS AS ('row ' || b) STORED UNIQUE);"
+        "INSERT INTO seen SELECT n, n, 'row ' || n FROM generate_series(1, 60) AS n;"
+        f"CREATE FUNCTION sees() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body}; RETURN NEW; END $$;"
+        "CREATE TRIGGER sees BEFORE INSERT OR UPDATE ON seen FOR EACH ROW EXECUTE FUNCTION sees()"
+    )
+    twin.fill()
+    try:
+        yield
+    finally:
+        twin.databases.execute("DROP TABLE seen CASCADE; DROP FUNCTION sees")
+
+
+def copies_of_seen(twin: Twin) -> list[tuple[object, ...]]:
+    """Its rows, the same ones on all shards."""
+    first, *others = twin.databases.rows("SELECT * FROM seen ORDER BY a")
+    assert all(other == first for other in others)
+    return first
+
+
+def test_a_trigger_that_leaves_what_is_referred_to(twin: Twin) -> None:
+    """As by far the most do: they set the time of the change."""
+    with triggered(twin, "NEW.at := clock_timestamp()"), constraint(twin, "(b) REFERENCES seen (k) ON UPDATE CASCADE"):
+        twin.compare(
+            *(f"UPDATE seen SET b = 'new {n}' WHERE a = {n}" for n in range(1, 6)),
+            "UPDATE seen SET b = b || '!' WHERE a > 50 RETURNING a, b, k, g",
+            "INSERT INTO seen VALUES (6, 'x', 'row 6') ON CONFLICT (a) DO UPDATE SET b = EXCLUDED.b",
+            "INSERT INTO seen VALUES (100, 'x', 'row 100') ON CONFLICT (a) DO UPDATE SET b = EXCLUDED.b",
+            "INSERT INTO seen SELECT n, 'y' || n FROM generate_series(100, 103) AS n "
+            "ON CONFLICT (a) DO UPDATE SET b = EXCLUDED.b",
+            "SELECT a, b, k, g FROM seen",
+            "INSERT INTO t VALUES (1000, 'row 100')",
+        )
+        assert all(row[3] for row in copies_of_seen(twin) if row[0] in {1, 6, 60, 103})
+
+
+@pytest.mark.parametrize("action", ["NO ACTION", "CASCADE"])
+def test_a_trigger_that_changes_what_is_referred_to(twin: Twin, action: str) -> None:
+    """The other shards fire neither it nor the foreign key's action."""
+    with (
+        triggered(twin, "NEW.k := lower(NEW.b)"),
+        constraint(twin, f"(b) REFERENCES seen (k) ON UPDATE {action}"),
+    ):
+        before, refusals = copies_of_seen(twin), set()
+        for number in range(1, 9):
+            for statement in (
+                f"UPDATE seen SET b = 'NEW{number}' WHERE a = {number}",
+                f"INSERT INTO seen VALUES ({number}, 'x') ON CONFLICT (a) DO UPDATE SET b = 'NEW{number}'",
+            ):
+                [reply] = twin.proxied(statement)
+                assert reply.error is not None
+                if action == "CASCADE" or reply.error["C"] != "23503":  # of a row on the first shard
+                    assert reply.error["C"] == "0A000", reply.error
+                    assert reply.error["H"]
+                    refusals.add(reply.error["M"].partition(" in ")[0])
+        assert copies_of_seen(twin) == before
+        assert 'trigger "sees" that changes what foreign keys refer to' in refusals
+        if action == "NO ACTION":
+            set_both = "UPDATE seen SET b = 'NEW{0}', k = 'new{0}' WHERE a = {0}"
+            twin.compare(*map(set_both.format, range(1, 9)), ignore="D")
+        assert copies_of_seen(twin) == before
+
+
+def test_a_generated_column_that_is_referred_to(twin: Twin) -> None:
+    with (
+        triggered(twin, "NEW.k := lower(NEW.k)"),
+        constraint(twin, "(b) REFERENCES seen (g)"),
+    ):
+        twin.compare(
+            *(f"UPDATE seen SET b = 'new{number}' WHERE a = {number}" for number in range(1, 9)),
+            "DELETE FROM t WHERE a = 1",
+            "UPDATE seen SET b = 'new1' WHERE a = 1",
+            "SELECT * FROM seen",
+            ignore="D",
+        )
+        copies_of_seen(twin)
+
+
 def test_an_upsert_that_keeps_the_key_goes_on(twin: Twin) -> None:
     """ORMs set all columns to EXCLUDED's, also the key that others refer to."""
     with constraint(twin, "(a) REFERENCES t ON UPDATE CASCADE"):
