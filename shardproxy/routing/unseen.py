@@ -100,7 +100,11 @@ def _fires(trigger: Trigger, statement: Statement, cascaded: bool) -> bool:
 
 
 def _events(statement: Statement) -> Sequence[str]:
+    if any(ref.nested and ref.role == "write" for ref in statement.tables):
+        return ("INSERT", "UPDATE", "DELETE")  # a change inside WITH
     match statement:
+        case Explain(query=inner) | CopyTo(data=Insert() | Update() | Delete() as inner):
+            return _events(inner)
         case Insert(conflict=conflict):
             return ("INSERT", "UPDATE") if conflict == "update" else ("INSERT",)
         case CopyFrom():

@@ -24,6 +24,7 @@ from shardproxy.session.execute import Executor
 from shardproxy.session.names import Resolver
 from shardproxy.session.own_settings import ASKED, NAMES, is_setting, settled
 from shardproxy.session.shards import Shards
+from shardproxy.session.watch import WatchedCopy
 from shardproxy.shard.connection import Connection
 from shardproxy.sql import CopyFrom
 from shardproxy.sql.parse import where_of, without_options
@@ -103,6 +104,8 @@ class Resuming:
             )
         database, shards = self._database, self._shards
         setup = await prepare_copy(database, shards, self._names, self._executor, statement, sql, guarded=False)
+        if isinstance(setup.verify, WatchedCopy):
+            setup.verify.check_setting_aside()
         await self._executor.joined(setup.plan)
         table = setup.table
         numbers = (FIRST,) if setup.everywhere else setup.shards

@@ -60,7 +60,7 @@ from shardproxy.session.read import read
 from shardproxy.session.relay import Discard, Output, Relay
 from shardproxy.session.shards import Shards
 from shardproxy.session.transactions import Transactions
-from shardproxy.session.watch import Watches, rows_of
+from shardproxy.session.watch import Own, Watches
 from shardproxy.shard.connection import Connection
 from shardproxy.sql import (
     Begin,
@@ -170,7 +170,7 @@ class Executor:
                 limit, watch = limit_of(plan), await self.watches.begin(unseen, connections)
                 tag = await copy_out(sql, statement.options, connections, self.client, statement, limit)
                 if watch is not None:
-                    await watch.check()
+                    await watch.check(Own.copied(statement.data, tag))
                 return Outcome(tag)
             case Settings():
                 answers = await self._set(run, plan)
@@ -191,7 +191,7 @@ class Executor:
                 watch = await self.watches.begin(unseen, connections)
                 answers = await self._relay(run, connections)
                 if watch is not None and facts is not None:
-                    await watch.check(rows_of(facts.statement, answers))
+                    await watch.check(Own.told_by(answers))
                 if filling is not None:
                     await filling.confirm(connections)
                 if isinstance(plan, Replicate) and isinstance(statement, CreateAs | Merge) and facts is not None:

@@ -25,7 +25,7 @@ from shardproxy.session.execute import READS, Executor, Outcome
 from shardproxy.session.namespace import shown
 from shardproxy.session.portals import UNASKED, Pending, Portal, request, send_with
 from shardproxy.session.relay import Discard, Kept, Output, Relay
-from shardproxy.session.watch import rows_of
+from shardproxy.session.watch import Own
 from shardproxy.shard.connection import Connection
 from shardproxy.sql import Fetch, Kind, Modify
 from shardproxy.wire import encode
@@ -220,7 +220,7 @@ async def _carried_out(
         watch = await executor.watches.begin(unseen, connections)
         answers = await Relay(connections, held).ask(send)
         if watch is not None:
-            await watch.check(rows_of(portal.prepared.statement, answers))
+            await watch.check(Own.told_by(answers))
         answer = answers[0]
     held.verb = (answer.tag or "").rpartition(" ")[0]
     return held

@@ -7,11 +7,13 @@ to other shards, nor a table that another shard has: then the statement is refus
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from shardproxy.combine.answers import Answer
 from shardproxy.errors import PgError
 from shardproxy.native import Splitter
 from shardproxy.net.gather import each
+from shardproxy.routing import Settings
 from shardproxy.routing.refusals import own_schema, refused
 from shardproxy.routing.resolved import TableName, Unseen
 from shardproxy.session.database import Database
@@ -21,14 +23,51 @@ from shardproxy.session.shards import Shards
 from shardproxy.shard import catalog
 from shardproxy.shard.connection import Connection
 from shardproxy.shard.unseen import CHANGES, NONE, Changes, Counts, parse_changes
-from shardproxy.sql import SCHEMA, DeclareCursor, Delete, Fetch, Statement
+from shardproxy.sql import SCHEMA, DeclareCursor, Fetch, Modify, Statement, TableRef
 
 EXCLUSIVE = 2
 """`Counts.locked` of a table that is truncated or altered."""
 
+_COMMANDS = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE"})
+
 _HINT = (
     "Let the application write it, by a statement of its own. Or see to it that no shard but this one has the table."
 )
+
+
+class Own(NamedTuple):
+    """How many rows a statement has written itself, and by which command: the first word of its tag."""
+
+    command: str
+    rows: int
+
+    @classmethod
+    def told_by(cls, answers: Sequence[Answer]) -> "Own | None":
+        """Read the tags of what the shards have answered; None if they do not tell."""
+        tags = [(answer.tag or "").split(" ") for answer in answers]
+        if not all(tag[0] in _COMMANDS and tag[-1].isdigit() for tag in tags):
+            return None
+        return cls(tags[0][0], sum(int(tag[-1]) for tag in tags))
+
+    @classmethod
+    def copied(cls, data: TableRef | Statement, tag: str) -> "Own | None":
+        """Read the tag of a COPY TO of what RETURNING gives, which is one row for each that is written."""
+        return cls(data.kind.name, int(tag.rpartition(" ")[2])) if isinstance(data, Modify) else None
+
+    def explains(self, counts: Counts) -> bool:
+        """Whether no more than that has been written; a row that moves to another partition is deleted and inserted."""
+        added = counts.inserted + counts.updated
+        match self.command:
+            case "MERGE":
+                return added + counts.deleted <= self.rows
+            case "DELETE":
+                return added == 0 and counts.deleted <= self.rows
+            case "UPDATE":
+                return added <= self.rows and counts.deleted <= counts.inserted
+        return added <= self.rows and counts.deleted == 0
+
+
+_NOTHING = Own("", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +84,32 @@ class Watch:
         """Ask before it runs."""
         return cls(database, shards, unseen, await _changes(connections))
 
-    async def check(self, rows: int | None = None) -> None:
-        """Raise if it has written where it may not; `rows` is how many it has written itself, if that is known."""
-        added = 0
+    async def check(self, own: Own | None = None) -> None:
+        """Raise if it has written where it may not; `own` is what it has written itself, if that is known.
+
+        Otherwise nothing may have been written in its sharded table.
+        """
+        total = NONE
         for connection, changes in (await _changes(list(self.before))).items():
             shard = self.shards.number_of(connection)
             for table, counts in _written(self.before[connection], changes).items():
                 if SCHEMA in {schema for schema, _ in table}:
                     raise own_schema()
                 if self.unseen.sharded in table:
-                    added += counts.inserted + counts.updated
+                    total = Counts(*map(sum, zip(total, counts, strict=True)))
                 elif self.unseen.targets.isdisjoint(table) and not self._follows(table, counts):
                     self._check(table, counts, shard, connection)
         sharded = self.unseen.sharded
-        if sharded is not None and rows is not None and added > rows and sharded not in self.unseen.cascaded:
+        if sharded is None or sharded in self.unseen.cascaded or (own or _NOTHING).explains(total):
+            return
+        if own is not None:
             raise self._refused("sharded table", sharded, "Its rows may belong to other shards.")
+        raise refused(
+            f'a write of sharded table "{".".join(sharded)}" with {self.unseen.what}, which may write tables, '
+            "is not supported in this statement",
+            "Send INSERT, UPDATE or DELETE as a statement of its own.",
+            "Its tag does not tell how many rows it has written itself.",
+        )
 
     def _follows(self, table: tuple[TableName, ...], counts: Counts) -> bool:
         """Whether it is what a foreign key does."""
@@ -96,10 +146,24 @@ class WatchedCopy:
 
     async def check(self, splitter: Splitter, connections: Mapping[int, Connection], counts: Mapping[int, int]) -> None:
         """Raise if it has written where it may not; `counts` are the rows that the shards have taken."""
-        await self.watch.check(sum(counts.values()))
+        await self.watch.check(Own("COPY", sum(counts.values())))
+
+    def check_setting_aside(self) -> None:
+        """Raise if a COPY that sets rows aside could not be checked: what its savepoints take back is counted as well.
+
+        For its own rows that is too much; for those of other tables any is.
+        """
+        unseen = self.watch.unseen
+        if unseen.sharded is not None:
+            raise refused(
+                f'a COPY that sets rows aside, into sharded table "{".".join(unseen.sharded)}" with {unseen.what}, '
+                "which may write tables, is not supported",
+                "Disable the triggers meanwhile. Or let COPY stop at the first bad row: shardproxy.on_error = 'stop'.",
+                "It could not be told from the rows that were taken back whether it has written others.",
+            )
 
     async def check_set_aside(self) -> None:
-        """Do the same for a COPY that sets rows aside: what it has taken back was counted as well."""
+        """Do the same as `check` for such a COPY into another table."""
         await self.watch.check()
 
 
@@ -125,6 +189,12 @@ class Watches:
                 )
             self.opened(statement.name, unseen)
             return None
+        if unseen is not None and facts is not None and isinstance(facts.plan, Settings):
+            raise refused(
+                f"a change of settings that calls {unseen.what}, which may write tables, is not supported",
+                "Call it in a SELECT of its own, and give the setting what that returns.",
+                "A setting is changed on each shard that the session uses, and it would be called on all of them.",
+            )
         return unseen
 
     def opened(self, cursor: str, unseen: Unseen | None) -> None:
@@ -140,14 +210,6 @@ class Watches:
     async def begin(self, unseen: Unseen | None, connections: Sequence[Connection]) -> Watch | None:
         """Ask before a statement runs, if there is a reason; its shards are in the transaction."""
         return None if unseen is None else await Watch.of(self._database, self._shards, unseen, connections)
-
-
-def rows_of(statement: Statement, answers: Sequence[Answer]) -> int | None:
-    """Return how many rows a statement has put into its table, where its tags tell."""
-    counts = [(answer.tag or "").rpartition(" ")[2] for answer in answers]
-    if isinstance(statement, Delete):
-        return 0
-    return sum(map(int, counts)) if all(count.isdigit() for count in counts) else None
 
 
 def _written(before: Changes, after: Changes) -> dict[tuple[TableName, ...], Counts]:

@@ -96,7 +96,12 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_agg(
       'columns', COALESCE(columns.list, '[]'),
       'server_version', pg_catalog.current_setting('server_version_num'),
       'server_encoding', pg_catalog.getdatabaseencoding(), 'database_collation_is_c', own.is_c,
-      'hooked', r.relhastriggers OR r.relhasrules OR r.relhassubclass) END
+      'hooked', r.relhastriggers OR r.relhasrules OR r.relhassubclass OR (
+        r.relchecks OPERATOR(pg_catalog.>) 0 AND EXISTS (SELECT FROM pg_catalog.pg_constraint AS k
+        JOIN pg_catalog.pg_depend AS f ON f.objid OPERATOR(pg_catalog.=) k.oid
+          AND f.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_constraint'::pg_catalog.regclass::pg_catalog.oid
+          AND f.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid
+        WHERE k.conrelid OPERATOR(pg_catalog.=) r.oid AND k.contype OPERATOR(pg_catalog.=) 'c'))) END
     ORDER BY found.number)::pg_catalog.text, {encoding}), 'hex')
 FROM found CROSS JOIN own
 LEFT JOIN pg_catalog.pg_class AS r ON r.oid OPERATOR(pg_catalog.=) found.oid

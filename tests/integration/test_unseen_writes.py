@@ -14,6 +14,7 @@ from tests.conftest import RunProxy
 from tests.support.databases import Servers
 from tests.support.databases import execute as execute_on
 from tests.support.messages import SYNC, bind, describe, execute, joined, parse
+from tests.support.rawclient import RawClient
 from tests.support.twin import Twin
 
 CLEAN = """
@@ -97,11 +98,20 @@ def test_a_trigger_that_writes_a_reference_table(twin: Twin, when: str) -> None:
             refused(twin, change.format(table), 'reference table "public.ref"')
 
 
+def test_a_change_inside_with_fires_it_as_well(twin: Twin) -> None:
+    make(twin, "CREATE FUNCTION fire() RETURNS trigger LANGUAGE plpgsql AS "
+               "$$ BEGIN INSERT INTO ref VALUES (-1, TG_OP); RETURN NULL; END $$;"
+               "CREATE TRIGGER fire AFTER DELETE ON one FOR EACH ROW EXECUTE FUNCTION fire()")  # fmt: skip
+    moved = "WITH x AS (DELETE FROM one WHERE a = 5 RETURNING *) INSERT INTO one SELECT a + 1000, b FROM x"
+    refused(twin, moved, 'reference table "public.ref"')
+    refused(twin, f"EXPLAIN ANALYZE {moved}", 'reference table "public.ref"')
+
+
 def test_a_copy_fires_it_as_well(twin: Twin) -> None:
     trigger = "CREATE TRIGGER fire AFTER INSERT ON {} FOR EACH ROW EXECUTE FUNCTION fire();"
     make(twin, FIRE.format(WRITES_REF) + trigger.format("t") + trigger.format("one"))
     before = state(twin)
-    for table, on_error in (("t", "stop"), ("one", "stop"), ("t", "resume_next"), ("one", "resume_next")):
+    for table, on_error in (("t", "stop"), ("one", "stop"), ("one", "resume_next")):
         with psycopg.connect(twin.dsn, autocommit=True) as connection, connection.cursor() as cursor:
             connection.execute(f"SET shardproxy.on_error = '{on_error}'")
             with (
@@ -128,6 +138,100 @@ def test_a_trigger_that_is_made_on_the_shards_between_two_copies(twin: Twin) -> 
         ):
             copy.write("1002\tx\n")
     assert state(twin) == before
+
+
+def test_a_copy_that_sets_rows_aside_with_one_that_may_write(twin: Twin) -> None:
+    """What it has taken back is counted as well, and so it is refused before its data."""
+    make(twin, FIRE.format("IF NEW.a < 10000 THEN INSERT INTO t VALUES (NEW.a + 10000, 't'); END IF"))
+    make(twin, "CREATE TRIGGER fire AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION fire()")
+    before = state(twin)
+    for on_error, options in (("resume_next", ""), ("stop", " (ON_ERROR ignore, REJECT_LIMIT 2)")):
+        with RawClient(twin.dsn) as client:
+            assert not client.query(f"SET shardproxy.on_error = '{on_error}'").errors
+            for sql in (f"COPY t FROM STDIN{options}", f"COPY t (b, a) FROM STDIN{options}"):
+                reply = client.query(sql)
+                [error] = reply.errors
+                assert (reply.order, error["C"]) == ("EZ", "0A000"), reply
+                assert "sets rows aside" in error["M"]
+                assert error["H"]
+            assert client.query("SELECT 1").tags == ["SELECT 1"]
+    assert state(twin) == before
+    make(twin, "DROP TRIGGER fire ON t")
+    with RawClient(twin.dsn) as client:
+        client.query("SET shardproxy.on_error = 'resume_next'")
+        assert client.copy("COPY t FROM STDIN", b"1000\tx\nabc\ty\n1001\ty\n").tags == ["COPY 2"]
+
+
+DELETES = "DELETE FROM t WHERE b = NEW.b AND a <> NEW.a"
+
+
+def test_a_trigger_that_deletes_rows_of_its_own_table(twin: Twin) -> None:
+    """On one server, all of them would be found."""
+    make(twin, FIRE.format(DELETES))
+    make(twin, "CREATE TRIGGER fire AFTER INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION fire()")
+    execute_on(twin.databases.oracle, "ALTER TABLE t DISABLE TRIGGER fire; UPDATE t SET b = 'same' WHERE a <= 30")
+    for dsn in twin.databases.shards:
+        execute_on(dsn, "ALTER TABLE t DISABLE TRIGGER fire; UPDATE t SET b = 'same' WHERE a <= 30;"
+                        "ALTER TABLE t ENABLE TRIGGER fire")  # fmt: skip
+    _look(twin)
+    for change in (
+        "INSERT INTO t VALUES (1000, 'same')",
+        "INSERT INTO t VALUES (1000, 'same'), (1001, 'other'), (1002, 'more') RETURNING a",
+        "UPDATE t SET b = 'same' WHERE a = 40",
+        "INSERT INTO t VALUES (40, 'same') ON CONFLICT (a) DO UPDATE SET b = EXCLUDED.b",
+    ):
+        refused(twin, change, 'sharded table "public.t"')
+    before = state(twin)
+    with RawClient(twin.dsn) as client:
+        reply = client.copy("COPY t FROM STDIN", b"1000\tsame\n")
+        assert [error["C"] for error in reply.errors] == ["0A000"]
+    assert state(twin) == before
+    execute_on(twin.databases.oracle, "ALTER TABLE t ENABLE TRIGGER fire")
+    twin.compare("INSERT INTO t VALUES (2000, 'alone')", "UPDATE t SET b = 'alone too' WHERE a = 2000")
+
+
+def test_a_delete_and_a_row_that_moves_delete_themselves(twin: Twin) -> None:
+    make(
+        twin,
+        """DROP TABLE t; CREATE TABLE t (a int, b text, PRIMARY KEY (a, b)) PARTITION BY LIST (b);
+        CREATE TABLE t_x PARTITION OF t FOR VALUES IN ('x'); CREATE TABLE t_y PARTITION OF t DEFAULT""",
+    )
+    twin.fill()
+    make(twin, "CREATE FUNCTION fire() RETURNS trigger LANGUAGE plpgsql AS "
+               "$$ BEGIN INSERT INTO audit VALUES (OLD.a, TG_OP); RETURN NULL; END $$;"
+               "CREATE TRIGGER fire AFTER UPDATE OR DELETE ON t FOR EACH ROW EXECUTE FUNCTION fire()")  # fmt: skip
+    twin.compare(
+        "UPDATE t SET b = 'x' WHERE a = 5",
+        "UPDATE t SET b = 'z' WHERE a = 6",
+        "UPDATE t SET b = 'y' WHERE a = 5 RETURNING a, b",
+        "DELETE FROM t WHERE a = 5",
+        "DELETE FROM t WHERE a = 5",
+        "SELECT a, b FROM t",
+    )
+    assert twin.rows("audit")[0] == twin.rows("audit")[1] != []
+    make(twin, F.format("DELETE FROM t WHERE a BETWEEN 20 AND 50"))
+    refused(twin, "UPDATE t SET b = 'x' WHERE a = 7 AND f(1) = 1", 'sharded table "public.t"')
+    refused(twin, "DELETE FROM t WHERE a = 7 AND f(1) = 1", 'sharded table "public.t"')
+
+
+def test_a_statement_whose_tag_does_not_tell_how_many_rows_it_writes(twin: Twin) -> None:
+    explain = "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS OFF)"
+    make(twin, FIRE.format("IF NEW.a < 10000 THEN INSERT INTO t VALUES (NEW.a + 10000, 't'); END IF"))
+    make(twin, "CREATE TRIGGER fire AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION fire()")
+    refused(twin, f"{explain} INSERT INTO t VALUES (1000, 'x')", 'sharded table "public.t"')
+    before = state(twin)
+    [reply] = twin.proxied("COPY (INSERT INTO t VALUES (1000, 'x') RETURNING a) TO STDOUT")
+    assert [error["C"] for error in reply.errors] == ["0A000"]
+    assert state(twin) == before
+    make(twin, FIRE.replace("CREATE", "CREATE OR REPLACE").format("INSERT INTO audit VALUES (NEW.a, TG_OP)"))
+    refused(twin, f"{explain} INSERT INTO t VALUES (1000, 'x')", 'sharded table "public.t"')
+    twin.compare(
+        "COPY (INSERT INTO t VALUES (1000, 'x') RETURNING a) TO STDOUT",
+        "COPY (DELETE FROM t WHERE a = 5 RETURNING a, b) TO STDOUT",
+        "EXPLAIN (COSTS OFF) INSERT INTO t VALUES (1001, 'x')",
+        f"{explain} DELETE FROM t WHERE a = 6",
+        "SELECT a, b FROM t",
+    )
 
 
 @pytest.mark.parametrize(
@@ -304,3 +408,42 @@ def test_one_that_writes_nothing_here(twin: Twin) -> None:
     )
     make(twin, f"DROP FUNCTION f; {F.format('CREATE TEMP TABLE x (a int); INSERT INTO x VALUES (n); DROP TABLE x')}")
     twin.compare("SELECT f(1000)", "SELECT f(1001)")
+
+
+def test_one_that_deletes_rows_of_the_statements_own_table(twin: Twin) -> None:
+    make(twin, F.format("DELETE FROM t WHERE a BETWEEN 20 AND 50"))
+    for change in (
+        "UPDATE t SET b = 'z' || f(1) WHERE a = 5",
+        "INSERT INTO t VALUES (3000, 'k' || f(1))",
+        "DELETE FROM t WHERE a = 5 AND f(1) = 1",
+    ):
+        refused(twin, change, 'sharded table "public.t"')
+
+
+@pytest.mark.parametrize("table", ["ref", "one", "audit"])
+def test_a_change_of_settings_that_calls_one(twin: Twin, table: str) -> None:
+    """It would be called on each shard that the session uses."""
+    make(twin, F.format(f"INSERT INTO {table} VALUES (n, random()::text)"))
+    refused(twin, "SELECT set_config('a.b', f(1000)::text, false)", "change of settings")
+    refused(twin, "SELECT set_config('a.b', n::text, false) FROM f(1000) AS n", "change of settings")
+    refused(twin, "UPDATE pg_settings SET setting = f(1000) WHERE name = 'geqo_seed'", "change of settings")
+    make(twin, f"DROP FUNCTION f; {F.format('PERFORM now()')}")
+    twin.compare("SELECT set_config('a.b', f(1000)::text, false)", "SHOW a.b")
+
+
+@pytest.mark.parametrize("table", ["t", "one"])
+def test_a_function_of_a_check(twin: Twin, table: str) -> None:
+    make(twin, F.format("INSERT INTO ref VALUES (-n) ON CONFLICT (a) DO UPDATE SET b = 'again'"))
+    make(twin, f"ALTER TABLE {table} ADD CHECK (f(a) > 0) NOT VALID")
+    for change in CHANGES:
+        if not change.startswith("DELETE"):
+            refused(twin, change.format(table), 'reference table "public.ref"')
+    before = state(twin)
+    with RawClient(twin.dsn) as client:
+        for _ in range(2):
+            reply = client.copy(f"COPY {table} FROM STDIN", b"1000\tx\n")
+            assert [error["C"] for error in reply.errors] == ["0A000"]
+    assert state(twin) == before
+    make(twin, f"DROP FUNCTION f CASCADE; {F.format('INSERT INTO audit VALUES (n)')}")
+    make(twin, f"ALTER TABLE {table} ADD CHECK (f(a) > 0) NOT VALID, ADD CHECK (length(b) < 100)")
+    twin.compare(*(change.format(table) for change in CHANGES), f"SELECT a, b FROM {table}")
