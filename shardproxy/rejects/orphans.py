@@ -69,7 +69,7 @@ class Orphans:
                 moved = []
                 for at in range(0, len(waiting), AT_ONCE):
                     tried = waiting[at : at + AT_ONCE]
-                    moved += self._take(tried, await staging.insert_each(numbered(tried)), outcome)
+                    moved += await self._take(staging, tried, await staging.insert_each(numbered(tried)), outcome)
         return outcome
 
     async def _try_all(self, staging: Staging, outcome: Outcome) -> list[int]:
@@ -78,7 +78,7 @@ class Orphans:
             part = [one for one in self._numbers[at : at + AT_ONCE] if self._waits(one)]
             if part:
                 refused = await staging.insert_each(between(part[0], part[-1]))
-                moved += self._take(part, refused, outcome)
+                moved += await self._take(staging, part, refused, outcome)
         return moved
 
     async def _children(self, staging: Staging, moved: Sequence[int]) -> list[int]:
@@ -91,10 +91,13 @@ class Orphans:
         for at in range(0, len(moved), AT_ONCE):
             await staging.forget(numbered(moved[at : at + AT_ONCE]))
 
-    def _take(self, tried: Sequence[int], refused: Sequence[Refused], outcome: Outcome) -> list[int]:
+    async def _take(
+        self, staging: Staging, tried: Sequence[int], refused: Sequence[Refused], outcome: Outcome
+    ) -> list[int]:
         """Count what has become of rows; return those that are stored."""
         left = {one.n for one in refused if one.sqlstate}
-        dropped = {one.n for one in refused} - left
+        dropped = {one.n for one in refused}.intersection(tried) - left
+        await self._forget(staging, sorted(dropped))  # `between` would try them again
         outcome.dropped += len(dropped)
         moved = [one for one in tried if one not in left and one not in dropped]
         outcome.stored += len(moved)

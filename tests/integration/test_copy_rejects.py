@@ -210,6 +210,21 @@ def test_a_key_is_looked_at_before_a_parent(loads: Loads) -> None:
     assert found == {1: "23503", 3: "23503", 4: "23505", 6: "23505", 8: "23505"}
 
 
+@pytest.mark.newest
+def test_a_row_that_a_trigger_drops_once_its_parent_is_there_is_counted_once(loads: Loads) -> None:
+    """The race of those that wait: it is dropped in one round, others move in it, and all are tried again."""
+    ddl = """DROP TABLE IF EXISTS tree; CREATE TABLE tree (a int PRIMARY KEY, b text, p int REFERENCES tree (a));
+        CREATE OR REPLACE FUNCTION fire() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF NEW.b = 'drop' AND EXISTS (SELECT FROM tree WHERE a = NEW.p) THEN RETURN NULL; END IF; RETURN NEW; END $$;
+        CREATE TRIGGER fire BEFORE INSERT ON tree FOR EACH ROW EXECUTE FUNCTION fire()"""
+    execute(loads.databases.shards[0], ddl)
+    data = b"50\tw\t999\n2\tdrop\t1\n3\tx\t4\n51\tw\t999\n1\tx\t\\N\n4\tx\t\\N\n"
+    with loads.connect(on_error="resume_next") as connection:
+        assert load(connection, "COPY tree FROM STDIN", data) == "COPY 3"
+    assert query(loads.databases.shards[0], "SELECT a FROM tree ORDER BY a") == [(1,), (3,), (4,)]
+    assert [fact["line"] for fact in loads.kept("tree").facts] == [1, 4]
+
+
 @pytest.mark.parametrize("form", ["csv", "text"])
 def test_the_corrected_file_loads(loads: Loads, form: str) -> None:
     """With the same options, by COPY that stops at the first bad row."""
