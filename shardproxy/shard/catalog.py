@@ -176,8 +176,8 @@ def parse_builtin_functions(answer: str) -> frozenset[str]:
 # to aggregate what those rows say takes a server twice as long.
 _FINGERPRINT: Final = """SELECT pg_catalog.hashtextextended(pg_catalog.concat_ws('/',
     r.oid, pg_catalog.pg_identify_object(1259, r.oid, 0),
-    (SELECT pg_catalog.concat(c.relhastriggers, c.relhasrules, c.relhassubclass) FROM pg_catalog.pg_class AS c
-      WHERE c.oid OPERATOR(pg_catalog.=) r.oid),
+    (SELECT pg_catalog.concat(c.relhastriggers, c.relhasrules, c.relhassubclass, c.relchecks)
+      FROM pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) r.oid),
     (SELECT pg_catalog.array_agg(a.xmin) FROM pg_catalog.pg_attribute AS a
       WHERE a.attrelid OPERATOR(pg_catalog.=) r.oid AND a.attnum OPERATOR(pg_catalog.>) 0)) COLLATE pg_catalog."C", 0)
 FROM (SELECT pg_catalog.to_regclass(pg_catalog.convert_from(pg_catalog.decode('{name}', 'hex'),
