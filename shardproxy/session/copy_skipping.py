@@ -80,6 +80,7 @@ class Skipping:
         self._columns = columns
         self._notice = notice
         self._others = others
+        self._at_first = isinstance(others, Ending)
         self._skipped = 0
         self._waiting: list[tuple[int, int, Reject]] = []  # a heap: of those before them not all are known yet
         self.skips = others.skips
@@ -97,14 +98,21 @@ class Skipping:
         return self._others.original(reject)
 
     def judged(self, rows: int, rejects: Sequence[Reject]) -> None:
-        """Count rows, and skip those that ON_ERROR skips."""
+        """Count rows, and skip those that ON_ERROR skips. One that ends the COPY waits for those before it, too."""
         others = []
         for reject in sorted(rejects, key=lambda one: one.offset):
-            if reject.typed:
+            if reject.typed or self._at_first:
                 heappush(self._waiting, (reject.offset, len(self._waiting), reject))
             else:
                 others.append(reject)
         self._others.judged(rows, others)
+
+    def _next(self) -> None:
+        reject = heappop(self._waiting)[-1]
+        if reject.typed:
+            self._skip(reject)
+        else:
+            self._others.judged(0, [reject])
 
     def _skip(self, reject: Reject) -> None:
         self._skipped += 1
@@ -133,12 +141,12 @@ class Skipping:
         """Skip what is known to come next, so that notices and the limit are in the order of the client's lines."""
         self._others.passed(offset)
         while self._waiting and self._waiting[0][0] < offset:
-            self._skip(heappop(self._waiting)[-1])
+            self._next()
 
     async def finish(self, connections: Iterable[Connection]) -> int:
         """Tell how many rows were skipped."""
         while self._waiting:
-            self._skip(heappop(self._waiting)[-1])
+            self._next()
         others = await self._others.finish(connections)
         if self._skipped and self._options.log_verbosity != "silent":
             rows = "1 row was" if self._skipped == 1 else f"{self._skipped} rows were"

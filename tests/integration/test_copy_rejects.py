@@ -397,6 +397,8 @@ SKIPPING = {
     "ON_ERROR ignore, LOG_VERBOSITY silent": b"1\t1\n2\tx\n",
     "ON_ERROR ignore, REJECT_LIMIT 2": b"1\tx\n2\tx\n3\t3\n",
     "ON_ERROR ignore, REJECT_LIMIT 1": b"1\tx\n2\tx\n3\t3\n",
+    "ON_ERROR ignore, REJECT_LIMIT 1, LOG_VERBOSITY verbose": b"1\t1\n2\tx\n3\ty\n4\t4\t4\n",
+    "LOG_VERBOSITY verbose, REJECT_LIMIT 2, ON_ERROR ignore": b"1\tx\n2\t2\n3\t3\t3\n4\tx\n5\tx\n",
     "ON_ERROR ignore, ENCODING 'latin1'": b"1\tx\n",
     "ON_ERROR stop, LOG_VERBOSITY verbose": b"1\t1\n2\t2\n",
     "LOG_VERBOSITY silent, FORMAT csv": b"1,1\n2,x\n",

@@ -397,6 +397,23 @@ def test_reject_limit_is_the_whole_input_s(arena: Arena) -> None:
                 arena.compare(ddl, Copy(f"COPY t FROM STDIN ({options})", data))
 
 
+def test_what_ends_it_first_in_the_order_of_lines(arena: Arena) -> None:
+    """The race: the shard that has a row which ends the COPY is done before one that has a row to skip."""
+    if arena.version < 18:
+        return
+    ddl = "CREATE TABLE t (k int, v int)"
+    good, bad = ([b"%d\t%s\n" % (n, value) for n in range(12)] for value in (b"1", b"x"))
+    for rows in (
+        [*good[:2], bad[2], bad[3], good[4], b"5\t1\t1\n", *good[6:]],
+        [*good[:3], *bad[3:9], b"9\t1\t1\n", *good[10:]],
+        [*good[:3], bad[3], *good[4:6], b"6\t1\t1\n", bad[7], bad[8]],
+        [*good[:3], bad[3], *good[4:6], b"6\n", b"7\n", bad[8]],
+    ):
+        for limit in (1, 2):
+            options = f"ON_ERROR ignore, REJECT_LIMIT {limit}, LOG_VERBOSITY verbose"
+            arena.compare(ddl, Copy(f"COPY t FROM STDIN ({options})", b"".join(rows)))
+
+
 # Encodings.
 
 
