@@ -1,5 +1,6 @@
 """Where INSERT, UPDATE, DELETE, MERGE and CREATE TABLE AS go."""
 
+from dataclasses import replace
 from typing import assert_never
 
 from shardproxy import native
@@ -37,7 +38,9 @@ def route_modify(statement: Change, tables: Tables, context: Context) -> Home | 
     reads = {other: resolved for other, resolved in tables.items() if other != ref}
     verb = statement.kind.value
     if table.kind == "reference":
-        return route_written(statement, table, reads, context)
+        plan = route_written(statement, table, reads, context)
+        spread = frozenset() if context.written is None else context.written.spread
+        return replace(plan, spread=spread) if spread and isinstance(plan, Copies) else plan
     if table.kind == "single":
         shard = _shard_of(table)
         check_reads(verb, reads, shard)

@@ -114,12 +114,14 @@ class Copies:
     """A write of a reference table: the first shard decides, the others follow, and the counts are compared.
 
     With `rows` they get the rows that came of it there, else they run the same statement. `keyed` tells that it is
-    about one row at most. `lock` is the SQL by which a writer waits for its turn, as with `Replicate`.
+    about one row at most. `lock` is the SQL by which a writer waits for its turn, as with `Replicate`. `spread` are
+    the table's foreign keys that refer to rows of one shard each.
     """
 
     lock: str | None = None
     rows: Rows | None = None
     keyed: bool = False
+    spread: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

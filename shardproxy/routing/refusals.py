@@ -92,6 +92,16 @@ def not_followed(rows: Rows, why: str) -> PgError:
     )
 
 
+def refers_to_sharded(constraint: str, table: str) -> PgError:
+    """A row of a reference table that refers to one of a sharded table."""
+    return refused(
+        f'a row of reference table "{table}" that refers to a sharded table by foreign key "{constraint}" is not '
+        "supported",
+        "Drop the foreign key, or place the table by the same key as the one that it refers to.",
+        "Each shard has a copy of the row, and one shard alone has the row that it refers to.",
+    )
+
+
 def moves_referenced(rows: Rows) -> PgError:
     """A trigger that changes what foreign keys refer to."""
     return refused(

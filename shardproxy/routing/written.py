@@ -113,7 +113,8 @@ class Written:
     `key` has the columns of its primary key, or else of another unique index that can tell rows apart; it is empty
     without one. `cascades`: an action of a foreign key that refers to it fires triggers elsewhere. `referenced` are
     the columns that foreign keys refer to, `unique` those that unique indexes and exclusion constraints are over.
-    `can_silence`: the session may set session_replication_role. `recursive`: a foreign key refers to the table itself.
+    `spread` are its own foreign keys that refer to sharded tables. `can_silence`: the session may set
+    session_replication_role. `recursive`: a foreign key refers to the table itself.
     `hidden` are the database's functions that a statement may call without naming them.
     """
 
@@ -125,6 +126,7 @@ class Written:
     rules: bool = False
     cascades: bool = False
     referenced: frozenset[str] = field(default_factory=frozenset)
+    spread: frozenset[str] = field(default_factory=frozenset)
     can_silence: bool = False
     unique: frozenset[str] = field(default_factory=frozenset)
     recursive: bool = False

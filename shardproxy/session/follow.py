@@ -18,7 +18,7 @@ from shardproxy.errors import PgError, ProtocolError
 from shardproxy.net.gather import each
 from shardproxy.routing import Copies, Rows
 from shardproxy.routing.copies import FIRST
-from shardproxy.routing.refusals import moves_referenced, not_followed, refused
+from shardproxy.routing.refusals import moves_referenced, not_followed, refers_to_sharded, refused
 from shardproxy.routing.rows import Row, Unit, Writer, split_last, without_last
 from shardproxy.session.client import Client
 from shardproxy.session.portals import next_number
@@ -135,6 +135,8 @@ class Follow:
     def _refused(self, connection: Connection, error: PgError) -> PgError:
         """The error of another shard than the first one."""
         missing = error.sqlstate == FOREIGN_KEY_VIOLATION
+        if missing and error.fields.get("n", "") in self._plan.spread:
+            return refers_to_sharded(error.fields["n"], error.fields["t"])
         if missing and not self._is_sharded(error.fields.get("s", ""), error.fields.get("t", "")):
             return _behind(connection, error)
         return reported_by(error, connection.name)

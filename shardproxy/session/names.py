@@ -236,7 +236,7 @@ class Resolver:
             connection = await self._home_reader()
             version = int(connection.parameters.get("server_version", "0").partition(".")[0])
             answers = await connection.fetch(written_sql(table.schema, table.name, version))
-            known[name] = parse_written(catalog.text(answers[0][0]))
+            known[name] = parse_written(catalog.text(answers[0][0]), self._database.is_sharded)
         return known[name]
 
     async def _reader(self) -> Connection:

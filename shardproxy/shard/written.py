@@ -1,5 +1,6 @@
 """The question to a shard's catalogs about a reference table that is written. See `catalog` for how it travels."""
 
+from collections.abc import Callable
 from typing import Final
 
 from shardproxy.routing.written import Trigger, Written, WrittenColumn
@@ -74,6 +75,11 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
     JOIN pg_catalog.pg_attribute AS a ON a.attrelid OPERATOR(pg_catalog.=) r.oid
       AND a.attnum OPERATOR(pg_catalog.=) ANY (c.confkey)
     WHERE c.confrelid OPERATOR(pg_catalog.=) r.oid AND c.contype OPERATOR(pg_catalog.=) 'f'),
+  'refers', (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(c.conname, n.nspname, p.relname))
+    FROM pg_catalog.pg_constraint AS c
+    JOIN pg_catalog.pg_class AS p ON p.oid OPERATOR(pg_catalog.=) c.confrelid
+    JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) p.relnamespace
+    WHERE c.conrelid OPERATOR(pg_catalog.=) r.oid AND c.contype OPERATOR(pg_catalog.=) 'f'),
   'can_silence', {silence},
   'unique', (SELECT pg_catalog.json_agg(DISTINCT a.attname) FROM pg_catalog.pg_index AS i
     JOIN pg_catalog.pg_attribute AS a ON a.attrelid OPERATOR(pg_catalog.=) r.oid
@@ -104,8 +110,8 @@ def written_sql(schema: str, name: str, version: int) -> str:
     )
 
 
-def parse_written(answer: str) -> Written:
-    """Read the answer."""
+def parse_written(answer: str, is_sharded: Callable[[str, str], bool] = lambda _schema, _name: False) -> Written:
+    """Read the answer; `is_sharded` tells of a schema and a name whether its rows are on the shard of their key."""
     facts = read_json(answer)
     hidden = parse_hidden(facts["hidden"])
     if facts["kind"] is None:
@@ -119,6 +125,7 @@ def parse_written(answer: str) -> Written:
         rules=facts["rules"],
         cascades=facts["cascades"],
         referenced=frozenset(facts["referenced"] or ()),
+        spread=frozenset(name for name, *table in facts["refers"] or () if is_sharded(*table)),
         can_silence=facts["can_silence"],
         unique=frozenset(facts["unique"] or ()),
         recursive=facts["recursive"],

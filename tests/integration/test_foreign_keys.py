@@ -270,6 +270,22 @@ def test_a_row_that_is_referred_to_on_any_shard_stays(twin: Twin) -> None:
         )
 
 
+def test_a_reference_table_cannot_refer_to_rows_of_one_shard(twin: Twin) -> None:
+    """Another try would not help: no row of the other table is ever on all shards."""
+    twin.fill()
+    with constraint(twin, "(a) REFERENCES t NOT VALID", "ref"):
+        states = set()
+        for a in range(1, 13):
+            for value in ("'x'", "random()::text"):
+                *_, reply = twin.proxied(
+                    "BEGIN", f"DELETE FROM ref WHERE a = {a}", f"INSERT INTO ref VALUES ({a}, {value})"
+                )
+                assert reply.error is not None
+                states.add(reply.error["C"])
+                assert reply.error["C"] == "23503" or "refers to a sharded table" in reply.error["M"]
+        assert states == {"0A000", "23503"}  # as the first shard has the other row, or has not
+
+
 def test_check_reports_it(twin: Twin, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     check = Check(tmp_path, capsys)
     config = twin.databases.config(TABLES)
