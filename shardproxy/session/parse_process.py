@@ -9,6 +9,7 @@ import os
 import resource
 import struct
 import sys
+from pathlib import Path
 from typing import Final
 
 from shardproxy.errors import PgError
@@ -35,13 +36,22 @@ def main(memory: int) -> None:
         [size] = LENGTH.unpack(header)
         try:
             found = _facts(sys.stdin.buffer.read(size).decode("utf-8", "surrogatepass"))
-            stays = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < KEEP
+            stays = _resident() < KEEP
             answer = pack((found, stays))
         except MemoryError:
             os._exit(1)
         sys.stdout.buffer.write(LENGTH.pack(len(answer)))
         sys.stdout.buffer.write(answer)
         sys.stdout.buffer.flush()
+
+
+def _resident() -> int:
+    """Bytes of resident memory. ru_maxrss begins with that of the process that has started this one: getrusage(2)."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except FileNotFoundError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return pages * resource.getpagesize()
 
 
 def _facts(text: str) -> object:
