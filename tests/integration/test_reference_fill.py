@@ -1,7 +1,5 @@
 """ALTER TABLE that fills the rows of a reference table: all shards get what the first one has computed."""
 
-from typing import Any
-
 import psycopg
 import pytest
 
@@ -48,18 +46,11 @@ def twin(module_twin: Twin) -> Twin:
     return module_twin
 
 
-def copies(twin: Twin, table: str = "ref") -> list[tuple[Any, ...]]:
-    """The rows, the same on every shard."""
-    first, *others = twin.databases.rows(f"SELECT to_jsonb({table}) FROM {table} ORDER BY 1")
-    assert others == [first, first]
-    return first
-
-
 @pytest.mark.parametrize("change", FILLS)
 def test_copies_are_equal(twin: Twin, change: str) -> None:
     """With what one server answers, in a transaction with other statements and without."""
     twin.compare(f"ALTER TABLE ref {change}", "SELECT count(*), count(b), count(ref) FROM ref")
-    assert len(copies(twin)) == ROWS
+    assert len(twin.copies()) == ROWS
     columns = (
         "SELECT attname, atttypid::regtype::text, attnotnull, attidentity::text FROM pg_attribute WHERE attnum > 0"
     )
@@ -67,7 +58,7 @@ def test_copies_are_equal(twin: Twin, change: str) -> None:
     assert twin.databases.rows(columns) == [twin.databases.oracle_rows(columns)] * 3
     inserted = "INSERT INTO ref (b) VALUES ('more')" if "DROP" in change else "INSERT INTO ref (a) VALUES (-1)"
     assert not twin.proxied(inserted)[0].errors
-    assert len(copies(twin)) == ROWS + 1
+    assert len(twin.copies()) == ROWS + 1
 
 
 def test_among_other_statements(twin: Twin) -> None:
@@ -79,7 +70,7 @@ def test_among_other_statements(twin: Twin) -> None:
         "CREATE UNIQUE INDEX ON ref (d)", "SELECT count(DISTINCT c), max(c) FROM ref",
     )  # fmt: skip
     twin.compare(*steps, "ROLLBACK", "SELECT count(*) FROM ref", *steps, "COMMIT")
-    assert len(copies(twin)) == ROWS + 2
+    assert len(twin.copies()) == ROWS + 2
 
 
 def test_tables_that_refer_to_it_and_triggers(twin: Twin) -> None:
@@ -93,7 +84,7 @@ def test_tables_that_refer_to_it_and_triggers(twin: Twin) -> None:
         CREATE TRIGGER fire BEFORE INSERT OR UPDATE ON ref FOR EACH ROW EXECUTE FUNCTION fire()""")
     for change in FILLS[:11]:
         twin.compare(f"ALTER TABLE ref {change}", "SELECT count(*), max(b), count(c) FROM ref")
-        assert len(copies(twin)) == ROWS
+        assert len(twin.copies()) == ROWS
         twin.compare("ALTER TABLE ref DROP COLUMN c CASCADE", "ALTER TABLE ref DROP COLUMN IF EXISTS d")
     [reply] = twin.proxied(
         "ALTER TABLE ref ALTER COLUMN a TYPE int USING (SELECT count(*) FROM ref)::int + random()::int"

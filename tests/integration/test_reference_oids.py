@@ -3,8 +3,6 @@
 A column of type regclass holds an OID and shows a name, so it may differ; what is computed of it may not.
 """
 
-from typing import Any
-
 import psycopg
 import pytest
 
@@ -41,17 +39,10 @@ def twin(module_twin: Twin) -> Twin:
     return module_twin
 
 
-def copies(twin: Twin) -> list[tuple[Any, ...]]:
-    """The rows, the same on every shard."""
-    first, *others = twin.databases.rows("SELECT to_jsonb(ref) FROM ref ORDER BY a")
-    assert others == [first, first]
-    return first
-
-
 @pytest.mark.parametrize("write", WRITES)
 def test_copies_are_equal(twin: Twin, write: str) -> None:
     assert not twin.compare(write, "SELECT a, n IS NULL, o IS NULL, b IS NULL FROM ref")[0].errors
-    copies(twin)
+    twin.copies()
 
 
 def test_a_name_without_its_type(twin: Twin) -> None:
@@ -68,7 +59,7 @@ def test_a_parameter_that_is_a_name(twin: Twin, prepare: bool) -> None:
             "SELECT a FROM ref WHERE r = %s::regclass", ("public.ref",), prepare=prepare
         ).fetchall()
         assert found == [(1,)]
-    copies(twin)
+    twin.copies()
 
 
 def test_rows_that_a_copy_leaves_out(twin: Twin) -> None:
@@ -78,4 +69,4 @@ def test_rows_that_a_copy_leaves_out(twin: Twin) -> None:
         with cursor.copy(f"COPY ref (a, r) FROM STDIN WHERE r::oid::bigint = {oid}".encode()) as copy:
             copy.write("3\tpublic.t\n4\tpublic.one\n")
         assert cursor.rowcount == 1
-    assert len(copies(twin)) == 3
+    assert len(twin.copies()) == 3

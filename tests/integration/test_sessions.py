@@ -370,8 +370,8 @@ EXTENDED: dict[str, list[Step]] = {
             ("SHOW work_mem", ()),
         )
         for what, bad in {
-            "an unknown portal": execute(portal="nobody"),
-            "an unknown statement": bind(name="nobody"),
+            "an unknown portal": execute(portal="unknown"),
+            "an unknown statement": bind(name="unknown"),
             "bad SQL": execute() + parse("SELEC"),
             "a parameter too many": execute() + bind("1", "2", "3", name="p"),
         }.items()

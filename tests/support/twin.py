@@ -110,6 +110,12 @@ class Twin:
             self.databases.oracle_rows(listing)
         )
 
+    def copies(self, table: str = "ref") -> list[tuple[Any, ...]]:
+        """Return a reference table's rows, in order, the same on every shard."""
+        first, *others = self.databases.rows(f"SELECT to_jsonb({table}) FROM {table} ORDER BY 1")
+        assert others == [first, first]
+        return first
+
     def working(self, state: str = "%") -> int:
         """Return how many shard backends run or hold something for the proxy."""
         [(count,)] = self.databases.oracle_rows(
