@@ -89,7 +89,7 @@ class Arena:
             with ExitStack() as stack:
                 placed = PLACED if unlisted_tables == "error" else _unlisted(unlisted_tables)
                 tables = [one.listing for one in placed.values()] if placed is PLACED else []
-                config = databases.config(tables, unlisted_tables=unlisted_tables)
+                config = databases.config(tables, commit="two-phase", unlisted_tables=unlisted_tables)
                 yield cls(databases, run_proxy(config), stack, placed)
         finally:
             databases.drop()
