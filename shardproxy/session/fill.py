@@ -182,8 +182,8 @@ async def filling_of(
 
 async def _written(first: Connection, schema: str, name: str) -> Written:
     version = int(first.parameters.get("server_version", "0").partition(".")[0])
-    [answer] = await first.fetch_row(written_sql(schema, name, version), 1)
-    return parse_written(catalog.text(answer))
+    answer = await catalog.ask(first, written_sql(schema, name, version))
+    return parse_written(answer)
 
 
 def _rows(schema: str, name: str, written: Written, verb: str) -> Rows:

@@ -61,8 +61,8 @@ class Functions:
         known = self._cache().immutable
         if functions not in known:
             connection = await self._reader()
-            [answer] = await connection.fetch_row(catalog.immutable_sql(sorted(functions, key=str)), 1)
-            known[functions] = catalog.parse_functions(catalog.text(answer))
+            answer = await catalog.ask(connection, catalog.immutable_sql(sorted(functions, key=str)))
+            known[functions] = catalog.parse_functions(answer)
         return known[functions]
 
     async def has_aggregate(self, functions: Names) -> bool:
@@ -70,8 +70,8 @@ class Functions:
         known = self._cache().aggregates
         if functions not in known:
             connection = await self._reader()
-            [answer] = await connection.fetch_row(catalog.function_kinds_sql(sorted(functions, key=str)), 1)
-            known[functions] = bool(catalog.parse_functions(catalog.text(answer)))
+            answer = await catalog.ask(connection, catalog.function_kinds_sql(sorted(functions, key=str)))
+            known[functions] = bool(catalog.parse_functions(answer))
         return known[functions]
 
     async def builtin(self) -> frozenset[str]:
@@ -79,8 +79,8 @@ class Functions:
         known = self._database.builtin_functions
         if known is None:
             connection, generation = await self._reader(), self._database.generation
-            [answer] = await connection.fetch_row(catalog.BUILTIN_FUNCTIONS, 1)
-            known = catalog.parse_builtin_functions(catalog.text(answer))
+            answer = await catalog.ask(connection, catalog.BUILTIN_FUNCTIONS)
+            known = catalog.parse_builtin_functions(answer)
             if generation == self._database.generation:
                 self._database.builtin_functions = known
         return known
@@ -107,14 +107,14 @@ class Functions:
         known = self._cache().bodies
         if functions not in known:
             connection = await self._reader()
-            [answer] = await connection.fetch_row(unseen.bodies_sql(sorted(functions, key=str)), 1)
-            known[functions] = unseen.parse_bodies(catalog.text(answer))
+            answer = await catalog.ask(connection, unseen.bodies_sql(sorted(functions, key=str)))
+            known[functions] = unseen.parse_bodies(answer)
         return known[functions]
 
     async def _hooks(self, table: Resolved) -> Hooks:
         known, name = self._cache().hooks, (table.schema, table.name)
         if name not in known:
             connection = await self._at(table.shard)
-            [answer] = await connection.fetch_row(unseen.hooks_sql(*name), 1)
-            known[name] = unseen.parse_hooks(catalog.text(answer))
+            answer = await catalog.ask(connection, unseen.hooks_sql(*name))
+            known[name] = unseen.parse_hooks(answer)
         return known[name]

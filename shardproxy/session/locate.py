@@ -106,8 +106,8 @@ class Locator:
     @staticmethod
     async def _ask(connection: Connection, objects: Sequence[Object]) -> tuple[str | None, list[Found | None]]:
         asked: list[Asked] = [(one.kind, one.schema, one.name) for one in objects if one.kind != "schema"]
-        [answer] = await connection.fetch_row(objects_sql(asked or [("relation", "pg_catalog", "pg_class")]), 1)
-        schema, answers = parse_objects(catalog.text(answer))
+        answer = await catalog.ask(connection, objects_sql(asked or [("relation", "pg_catalog", "pg_class")]))
+        schema, answers = parse_objects(answer)
         return schema, answers if asked else []
 
     def _existing(self, one: Object, found: Found, shard: int) -> Place:
@@ -213,8 +213,8 @@ class Locator:
             return
         table, shard = found[subject]
         [connection] = await self._shards.join([shard])
-        [answer] = await connection.fetch_row(columns_sql(table.oid), 1)
-        columns = parse_columns(catalog.text(answer))
+        answer = await catalog.ask(connection, columns_sql(table.oid))
+        columns = parse_columns(answer)
         known = self._database.keys_renamed.setdefault((shard, table.oid), {})
         known |= {name: columns[name] for name in places[subject].key if name in columns}
         lacks = {name for name in places[subject].key if name not in columns}
@@ -227,8 +227,8 @@ class Locator:
     async def _heir(self, found: Found, shard: int, place: Place, columns: Set[str]) -> str | None:
         """Return a table whose key one of these columns is, and that gets what is done to them."""
         [connection] = await self._shards.join([shard])
-        [answer] = await connection.fetch_row(heirs_sql(found.oid), 1)
-        for schema, name in catalog.parse_relatives(catalog.text(answer)):
+        answer = await catalog.ask(connection, heirs_sql(found.oid))
+        for schema, name in catalog.parse_relatives(answer):
             heir = self.configured(schema, name)
             if heir.sharded and heir.group != place.group and not columns.isdisjoint(heir.key):
                 return f"{schema}.{name}"

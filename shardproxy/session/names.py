@@ -266,8 +266,8 @@ class Resolver:
     @staticmethod
     async def relations(connection: Connection, names: Sequence[tuple[str | None, str]]) -> list[Relation | None]:
         """Look relations up on one connection; None for each that does not exist there."""
-        [answer] = await connection.fetch_row(catalog.relations_sql(names), 1)
-        return catalog.parse_relations(catalog.text(answer))
+        answer = await catalog.ask(connection, catalog.relations_sql(names))
+        return catalog.parse_relations(answer)
 
     async def resolved(self, connection: Connection, relation: Relation) -> Resolved:
         """Return who a relation is that has been looked up on this connection."""
@@ -340,8 +340,8 @@ class Resolver:
 
     @staticmethod
     async def _relatives(connection: Connection, relation: Relation) -> list[tuple[str, str]]:
-        [answer] = await connection.fetch_row(catalog.relatives_sql(relation.oid), 1)
-        return catalog.parse_relatives(catalog.text(answer))
+        answer = await catalog.ask(connection, catalog.relatives_sql(relation.oid))
+        return catalog.parse_relatives(answer)
 
     def _is_whole_on(self, shard: int | None, schema: str, name: str) -> bool:
         if schema in CATALOGS or schema.startswith(TEMPORARY):

@@ -17,6 +17,7 @@ from typing import Any, Final
 from shardproxy.errors import PgError
 from shardproxy.routing.identifiers import ascii_identifier
 from shardproxy.routing.relation import Column, Relation
+from shardproxy.shard.connection import Connection
 from shardproxy.sqlstate import INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE
 
 Name = tuple[str | None, str]
@@ -245,6 +246,12 @@ def text(answer: bytes | None) -> str:
     if answer is None:
         raise PgError(INTERNAL_ERROR, "the catalog query returned nothing")
     return answer.decode("utf-8", "surrogateescape")
+
+
+async def ask(connection: Connection, sql: str) -> str:
+    """Run one of these queries, and return its answer as the parsers take it."""
+    [answer] = await connection.fetch_row(sql, 1)
+    return text(answer)
 
 
 def relatives_sql(oid: int) -> str:
