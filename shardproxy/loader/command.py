@@ -25,7 +25,7 @@ USAGE = 2
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add an argument for each option of a load."""
-    parser.add_argument("files", nargs="*", metavar="FILE", help=LoadOptions.model_fields["files"].description)
+    parser.add_argument("files", nargs="*", metavar="FILE", help=_help(LoadOptions.model_fields["files"]))
     parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="the proxy's configuration")
     parser.add_argument("--repair", action="store_true", help="make the indexes that a killed load has left dropped")
     parser.add_argument("--file", type=Path, metavar="FILE", help="a load file (TOML); options here take its place")
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add(parser: argparse.ArgumentParser, name: str, field: FieldInfo) -> None:
     flag, kind = "--" + name.replace("_", "-"), _plain(field.annotation)
-    given: dict[str, Any] = {"dest": name, "default": None, "help": field.description}
+    given: dict[str, Any] = {"dest": name, "default": None, "help": _help(field)}
     origin, arguments = get_origin(kind), get_args(kind)
     if name == "header":
         # A flag by itself: what follows it is most often a file.
@@ -63,6 +63,11 @@ def _add(parser: argparse.ArgumentParser, name: str, field: FieldInfo) -> None:
     else:
         given |= {"type": kind, "metavar": name.upper()}
     parser.add_argument(flag, **given)
+
+
+def _help(field: FieldInfo) -> str:
+    """What argparse shows, which has the % of its own."""
+    return (field.description or "").replace("%", "%%")
 
 
 def _plain(annotation: Any) -> Any:

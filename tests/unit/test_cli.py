@@ -35,6 +35,15 @@ def test_help_imports_no_command() -> None:
         assert f"    {command.name} " in result.stdout
 
 
+@pytest.mark.parametrize("command", [command.name for command in cli.COMMANDS])
+def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """argparse formats every help text with %, so a percent sign in one would end all of them."""
+    with pytest.raises(SystemExit) as end:
+        cli.main([command, "--help"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: shardproxy {command}")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [[], ["frobnicate"], ["demo", "--shards", "0"], ["demo", "--port", "65536"], ["demo", "--rows", "many"]],
