@@ -35,6 +35,7 @@ MB = 1_000_000  # bytes
 SETTINGS = {"shared_buffers": "128MB", "max_wal_size": "2GB", "checkpoint_timeout": "15min"}
 
 LOG_TAIL = 20  # lines
+REJECTS = "rejects"  # the directory of rows that are set aside, beside the configuration
 
 PROGRESS_INTERVAL = 0.2  # seconds between updates on a terminal
 PROGRESS_INTERVAL_LOG = 1.0  # where each update is a line that stays
@@ -67,7 +68,7 @@ def run(shards: int, rows: int, port: int, *, once: bool) -> int:
         process = Supervised(directory)
         stack.callback(process.close)
         config = directory / "shardproxy.toml"
-        config.write_text(_config(servers, port))
+        config.write_text(_config(servers, port, directory / REJECTS))
         log = directory / "proxy.log"
         try:
             _, port = serve(process, config, log)
@@ -80,7 +81,7 @@ def run(shards: int, rows: int, port: int, *, once: bool) -> int:
             raise DemoError(f"{error}\n{_tail(log)}") from error
         if once:
             return 0
-        _invite(port, servers[0])
+        _invite(port, servers[0], directory / REJECTS)
         try:
             while not process.wait(3600):
                 pass
@@ -121,7 +122,7 @@ async def _create_databases(servers: Sequence[Server]) -> None:
             await connection.execute(f"CREATE DATABASE {DATABASE} STRATEGY file_copy")
 
 
-def _config(servers: Sequence[Server], port: int) -> str:
+def _config(servers: Sequence[Server], port: int, rejects: Path) -> str:
     # A JSON string is a TOML string too.
     shards = ",\n".join(
         f'  {{ name = "s{number}", dsn = {json.dumps(server.dsn(DATABASE))} }}' for number, server in enumerate(servers)
@@ -142,6 +143,9 @@ shards = [
 name = "public.{TABLE}"
 placement = "hash"
 key = ["id"]
+
+[databases.load]
+reject_dir = {json.dumps(str(rejects))}
 """
 
 
@@ -253,12 +257,13 @@ async def _copy_out(proxy: "asyncpg.Connection[asyncpg.Record]", loaded: Load) -
     print(f"COPY {TABLE} TO STDOUT returns all of them: {Load(rows, size, time.monotonic() - begin)}")
 
 
-def _invite(port: int, server: Server) -> None:
+def _invite(port: int, server: Server, rejects: Path) -> None:
     psql = shutil.which("psql") or str(installations()[server.version] / "psql")
     command = shlex.join([psql, f"postgresql://postgres@{HOST}:{port}/{DATABASE}"])
     print(f"\nConnect with\n\n  {command}\n\nand try", end="\n\n")
     for statement in _statements():
         print(f"  {statement}")
+    print(f"\nAfter SET shardproxy.on_error = 'resume_next', a COPY sets bad rows aside, in {rejects}.")
     print("\nPress Ctrl-C to stop.", flush=True)
 
 

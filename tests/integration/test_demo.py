@@ -87,6 +87,21 @@ def test_serves_the_pasted_psql_line_until_a_signal(signum: signal.Signals) -> N
         )
         expected = next(row for _, block in orders(5000) for row in rows_of(block) if row[0] == "4711")
         assert (answer.stdout, answer.stderr) == (f"{expected[2]}\n", "")
+        aside = subprocess.run(
+            [
+                "bash",
+                "-c",
+                f"{pasted[1]} -XAt -c \"SET shardproxy.on_error = 'resume_next'\" -c 'COPY orders FROM STDIN'",
+            ],
+            input="what\n",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert aside.stdout == "SET\nCOPY 0\n"
+        directory = re.search(r"sets bad rows aside, in (\S+)\.$", text, re.MULTILINE)
+        assert directory
+        assert f"See {directory[1]}/shop/public.orders." in aside.stderr
         demo.send_signal(signum)
         assert demo.stdout is not None
         assert demo.stdout.read().strip() == "Stopping."
