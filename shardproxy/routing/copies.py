@@ -107,12 +107,18 @@ def _check_kind(statement: Change, table: Resolved, written: Written) -> None:
             "What a rule computes would be computed by each shard.",
         )
     loud = not written.can_silence and any(one.is_before for one in written.fired(_verbs(statement) & {"UPDATE"}))
-    if written.cascades and (
-        loud or isinstance(statement, Delete | Merge) or written.sets_referenced(statement.set_columns)
-    ):
+    acts = loud or isinstance(statement, Delete | Merge) or written.sets_referenced(statement.set_columns)
+    if written.cascades and acts:
         raise refused(
             f'a write of reference table "{table}", whose foreign keys fire triggers of other tables, is not supported',
             "Drop those triggers, or the foreign keys' actions.",
+        )
+    if written.defaults_referring and acts:
+        raise refused(
+            f'a write of reference table "{table}", to which foreign keys with a computed SET DEFAULT refer, is '
+            "not supported",
+            "Use SET NULL or a constant default, or change the referring rows first.",
+            "Each shard would give the referring rows another value.",
         )
 
 
@@ -193,7 +199,7 @@ def _is_text(value: ParamValue) -> bool:
 
 
 def _triggered(statement: Change, written: Written) -> str | None:
-    fired = written.fired(_verbs(statement))
+    fired = written.fired(written.events(_verbs(statement), statement.set_columns))
     return f'trigger "{fired[0].name}"' if fired else None
 
 
@@ -253,7 +259,7 @@ def _left_out(insert: Insert, table: Resolved) -> set[str]:
 def _rows(statement: Change, table: Resolved, written: Written, context: Context) -> Rows:
     """Return how the rows that came of a statement on the first shard get to the others."""
     verbs = _verbs(statement)
-    fired = written.fired(verbs)
+    fired = written.fired(written.events(verbs, statement.set_columns))
     before = _fired_before(fired, table)
     target = statement.target
     columns = tuple(column for column in written.columns if not column.generated)

@@ -34,6 +34,9 @@ MOST_PARAMETERS: Final = 65535
 _int16: Final = struct.Struct("!h")
 _int32: Final = struct.Struct("!i")
 
+_EXACT: Final = {"extra_float_digits": "3", "DateStyle": "ISO", "IntervalStyle": "postgres"}
+"""Settings by which texts give values exactly, and are read alike under all settings."""
+
 Values = list[bytes | None]
 
 
@@ -132,7 +135,21 @@ class Writer:
         if rows.old_key:
             asked += [_exact(column, "old") for column in self._keys]
         asked += [_exact(column, ascii_identifier(rows.alias)) for column in rows.columns]
-        return f"ROW({', '.join(asked)})::pg_catalog.text"
+        return self._text_of(f"ROW({', '.join(asked)})")
+
+    def _text_of(self, row: str) -> str:
+        """Return the expression for a row's text.
+
+        What a user's type has inside may be floats, dates or intervals: settings that keep them whole stand around it.
+        """
+        if not any(column.settled for column in self.rows.columns):
+            return f"{row}::pg_catalog.text"
+        exact = [f"pg_catalog.set_config('{name}', '{value}', true)" for name, value in _EXACT.items()]
+        back = [f"pg_catalog.set_config('{name}', was.s{number}, true)" for number, name in enumerate(_EXACT)]
+        was = [f"pg_catalog.current_setting('{name}') AS s{number}" for number, name in enumerate(_EXACT)]
+        parts = [*(f"pg_catalog.left({one}, 0)" for one in exact), f"{row}::pg_catalog.text"]
+        parts += [f"pg_catalog.left({one}, 0)" for one in back]
+        return f"(SELECT pg_catalog.concat({', '.join(parts)}) FROM (SELECT {', '.join(was)} OFFSET 0) AS was)"
 
     def row(self, text: bytes) -> Row:
         """Read what the first shard gives of one row."""
@@ -179,7 +196,7 @@ class Writer:
             values = [_exact(column, ascii_identifier(rows.name)) for column in rows.columns]
             old = self._old_kept(unit.action)
             shown = f"WITH (OLD AS {_OLD}) " if old and rows.old_shown else ""
-            sql += f" RETURNING {shown}ROW({', '.join([*values, *old])})::pg_catalog.text"
+            sql += f" RETURNING {shown}" + self._text_of(f"ROW({', '.join([*values, *old])})")
         return sql.encode("utf-8", "surrogateescape")
 
     @property

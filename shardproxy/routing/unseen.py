@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from shardproxy.routing.effects import WRITING
 from shardproxy.routing.refusals import refused
 from shardproxy.routing.resolved import Resolved, TableName, Tables, Unseen
-from shardproxy.routing.written import Trigger
+from shardproxy.routing.written import EVENTS, Trigger, may_move
 from shardproxy.sql import (
     CopyFrom,
     CopyTo,
@@ -22,6 +22,7 @@ from shardproxy.sql import (
     Explain,
     Insert,
     Merge,
+    Modify,
     Select,
     Statement,
     Update,
@@ -54,6 +55,7 @@ class Hooks:
 
     Each trigger has its function's code, and whether it is one of those others. `others` are functions of defaults and
     of CHECK. `hidden`: the database has operators or casts whose functions are not immutable.
+    `moving` are the columns by which the table is partitioned.
     """
 
     triggers: tuple[tuple[Trigger, Body, bool], ...] = ()
@@ -61,6 +63,7 @@ class Hooks:
     rules: bool = False
     cascaded: frozenset[TableName] = frozenset()
     hidden: bool = False
+    moving: Names = frozenset()
 
 
 def written_by(statement: Statement, tables: Tables) -> list[Resolved]:
@@ -76,8 +79,9 @@ def unseen_writer(
     """Return what of a statement may write unseen: of what its tables run, or a function that it calls."""
     what = [f"function {one.name}()" for one in called if one.may_write(builtin)]
     for table, hooked in hooks.values():
+        events = _seen(statement, hooked)
         fired = [one for one, body, cascaded in hooked.triggers
-                 if (hooked.hidden or body.may_write(builtin)) and _fires(one, statement, cascaded)]  # fmt: skip
+                 if (hooked.hidden or body.may_write(builtin)) and _fires(one, events, cascaded)]  # fmt: skip
         late = next((one for one in fired if one.deferred), None)
         if late is not None:
             raise refused(
@@ -94,8 +98,23 @@ def unseen_writer(
     return Unseen(what[0], frozenset(hooks), sharded, frozenset().union(*(one.cascaded for _, one in hooks.values())))
 
 
-def _fires(trigger: Trigger, statement: Statement, cascaded: bool) -> bool:
+def _seen(statement: Statement, hooks: Hooks) -> Sequence[str]:
+    """Return the events of a statement, those of a row that moves to another partition among them."""
     events = _events(statement)
+    own = (trigger for trigger, _, cascaded in hooks.triggers if not cascaded)
+    return tuple(EVENTS) if "UPDATE" in events and may_move(hooks.moving, _set_by(statement), own) else events
+
+
+def _set_by(statement: Statement) -> Sequence[str]:
+    match statement:
+        case Explain(query=inner) | CopyTo(data=Update() as inner):
+            return _set_by(inner)
+        case Modify(set_columns=columns):
+            return columns
+    return ()
+
+
+def _fires(trigger: Trigger, events: Sequence[str], cascaded: bool) -> bool:
     return any(map(trigger.fires_at, events)) if not cascaded else any(event != "INSERT" for event in events)
 
 

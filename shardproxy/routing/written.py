@@ -1,18 +1,26 @@
 """What the catalogs tell of a reference table that is written: its key, its columns, and what else would run."""
 
-from collections.abc import Collection, Set
+from collections.abc import Collection, Iterable, Set
 from dataclasses import dataclass, field
 from typing import Final
 
 from shardproxy.routing.hidden import NOTHING_HIDDEN, Hidden
+from shardproxy.wire.usertypes import FIRST_NORMAL
 
 # pg_trigger.tgtype, src/include/catalog/pg_trigger.h
 BEFORE: Final = 1 << 1
 EVENTS: Final = {"INSERT": 1 << 2, "DELETE": 1 << 3, "UPDATE": 1 << 4}
 
 _SENDS: Final = {
+    600: "point_send",
+    601: "lseg_send",
+    602: "path_send",
+    603: "box_send",
+    604: "poly_send",
+    628: "line_send",
     700: "float4send",
     701: "float8send",
+    718: "circle_send",
     790: "cash_send",
     1082: "date_send",
     1114: "timestamp_send",
@@ -21,9 +29,16 @@ _SENDS: Final = {
     1266: "timetz_send",
     **dict.fromkeys(
         (
+            629,
+            719,
             791,
+            1017,
+            1018,
+            1019,
+            1020,
             1021,
             1022,
+            1027,
             1115,
             1182,
             1185,
@@ -83,6 +98,11 @@ class WrittenColumn:
         return self.type in _MOVING
 
     @property
+    def settled(self) -> bool:
+        """Whether its text may depend on settings, and has no binary form that means the same on every shard."""
+        return self.type >= FIRST_NORMAL
+
+    @property
     def send(self) -> str | None:
         """The function that gives the binary form, for types whose text does not give the value exactly."""
         return _SENDS.get(self.type)
@@ -111,10 +131,12 @@ class Written:
     """A reference table that is written.
 
     `key` has the columns of its primary key, or else of another unique index that can tell rows apart; it is empty
-    without one. `cascades`: an action of a foreign key that refers to it fires triggers elsewhere. `referenced` are
-    the columns that foreign keys refer to, `unique` those that unique indexes and exclusion constraints are over.
+    without one. `cascades`: an action of a foreign key that refers to it fires triggers elsewhere;
+    `defaults_referring`: one gives rows a default that each shard would compute. `referenced` are the columns that
+    foreign keys refer to, `unique` those that unique indexes and exclusion constraints are over.
     `spread` are its own foreign keys that refer to sharded tables. `can_silence`: the session may set
     session_replication_role. `recursive`: a foreign key refers to the table itself.
+    `moving` are the columns by which it is partitioned: to set one may move a row, which is deleted and inserted.
     `hidden` are the database's functions that a statement may call without naming them.
     """
 
@@ -125,11 +147,13 @@ class Written:
     triggers: tuple[Trigger, ...] = ()
     rules: bool = False
     cascades: bool = False
+    defaults_referring: bool = False
     referenced: frozenset[str] = field(default_factory=frozenset)
     spread: frozenset[str] = field(default_factory=frozenset)
     can_silence: bool = False
     unique: frozenset[str] = field(default_factory=frozenset)
     recursive: bool = False
+    moving: frozenset[str] = field(default_factory=frozenset)
     hidden: Hidden = NOTHING_HIDDEN
 
     @property
@@ -144,6 +168,19 @@ class Written:
         generated = {column.name for column in self.columns if column.generated}
         return not self.referenced.isdisjoint(generated.union(columns))
 
+    def events(self, verbs: Set[str], columns: Collection[str]) -> frozenset[str]:
+        """Return what triggers see of a statement that may be `verbs`, and sets these columns if it is an UPDATE."""
+        if "UPDATE" in verbs and may_move(self.moving, columns, self.triggers):
+            return frozenset(EVENTS)
+        return frozenset(verbs)
+
     def fired(self, events: Set[str]) -> tuple[Trigger, ...]:
         """Return the triggers that one of these events fires."""
         return tuple(one for one in self.triggers if any(one.fires_at(event) for event in events))
+
+
+def may_move(moving: Set[str], columns: Collection[str], triggers: Iterable[Trigger]) -> bool:
+    """Whether an UPDATE that sets these columns may move a row to another partition; so may a BEFORE trigger."""
+    if not moving:
+        return False
+    return not moving.isdisjoint(columns) or any(one.is_before and one.fires_at("UPDATE") for one in triggers)

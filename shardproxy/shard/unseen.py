@@ -10,6 +10,7 @@ from shardproxy.routing.resolved import TableName
 from shardproxy.routing.unseen import Body, Hooks
 from shardproxy.routing.written import Trigger
 from shardproxy.shard.catalog import ENCODING, Name, asked_sql, hex_literal, read_json
+from shardproxy.shard.written import MOVING
 
 _EQ: Final = "OPERATOR(pg_catalog.=)"
 _PROC: Final = "'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid"
@@ -69,6 +70,7 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
   'cascaded', (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(n.nspname, c.relname)) FROM reach
     JOIN pg_catalog.pg_class AS c ON c.oid {_EQ} reach.oid
     JOIN pg_catalog.pg_namespace AS n ON n.oid {_EQ} c.relnamespace WHERE reach.cascaded),
+  'moving', {{moving}},
   'hidden', EXISTS (SELECT FROM pg_catalog.pg_operator AS o JOIN pg_catalog.pg_proc AS p ON p.oid {_EQ} o.oprcode
     WHERE o.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid AND p.provolatile OPERATOR(pg_catalog.<>) 'i')
     OR EXISTS (SELECT FROM pg_catalog.pg_cast AS c JOIN pg_catalog.pg_proc AS p ON p.oid {_EQ} c.castfunc
@@ -88,7 +90,8 @@ def parse_bodies(answer: str) -> tuple[Body, ...]:
 
 def hooks_sql(schema: str, name: str) -> str:
     """Return the query for what runs when a table is written."""
-    return _HOOKS.format(space=hex_literal(schema), name=hex_literal(name), encoding=ENCODING)
+    moving = MOVING.format(parts="SELECT reach.oid FROM reach WHERE NOT reach.cascaded")
+    return _HOOKS.format(space=hex_literal(schema), name=hex_literal(name), encoding=ENCODING, moving=moving)
 
 
 def parse_hooks(answer: str) -> Hooks:
@@ -103,6 +106,7 @@ def parse_hooks(answer: str) -> Hooks:
         facts["rules"],
         frozenset((schema, name) for schema, name in facts["cascaded"] or ()),
         facts["hidden"],
+        frozenset(facts["moving"] or ()),
     )
 
 

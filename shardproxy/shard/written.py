@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from shardproxy.routing.written import Trigger, Written, WrittenColumn
-from shardproxy.shard.catalog import ENCODING, hex_literal, read_json
+from shardproxy.shard.catalog import ENCODING, hex_literal, is_constant, read_json
 from shardproxy.shard.hidden import HIDDEN, parse_hidden
 
 SILENCING: Final = 15
@@ -71,6 +71,20 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
   'cascades', EXISTS (SELECT FROM pg_catalog.pg_trigger AS t WHERE NOT t.tgisinternal
     AND t.tgenabled OPERATOR(pg_catalog.<>) 'D' AND t.tgrelid OPERATOR(pg_catalog.<>) r.oid
     AND t.tgrelid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT f.oid FROM referring AS f))),
+  'given', (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(n.nspname, p.relname,
+      CASE WHEN a.attidentity OPERATOR(pg_catalog.<>) '' THEN '' ELSE COALESCE(
+        pg_catalog.pg_get_expr(d.adbin, d.adrelid), pg_catalog.pg_get_expr(t.typdefaultbin, 0::pg_catalog.oid),
+        'NULL::text') END))
+    FROM referring AS f JOIN pg_catalog.pg_constraint AS c ON c.confrelid OPERATOR(pg_catalog.=) f.oid
+      AND c.contype OPERATOR(pg_catalog.=) 'f' AND 'd'::pg_catalog."char" OPERATOR(pg_catalog.=)
+        ANY (ARRAY[c.confdeltype, c.confupdtype])
+    JOIN pg_catalog.pg_class AS p ON p.oid OPERATOR(pg_catalog.=) c.conrelid
+    JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) p.relnamespace
+    JOIN pg_catalog.pg_attribute AS a ON a.attrelid OPERATOR(pg_catalog.=) c.conrelid
+      AND a.attnum OPERATOR(pg_catalog.=) ANY (c.conkey)
+    JOIN pg_catalog.pg_type AS t ON t.oid OPERATOR(pg_catalog.=) a.atttypid
+    LEFT JOIN pg_catalog.pg_attrdef AS d ON d.adrelid OPERATOR(pg_catalog.=) a.attrelid
+      AND d.adnum OPERATOR(pg_catalog.=) a.attnum),
   'referenced', (SELECT pg_catalog.json_agg(DISTINCT a.attname) FROM pg_catalog.pg_constraint AS c
     JOIN pg_catalog.pg_attribute AS a ON a.attrelid OPERATOR(pg_catalog.=) r.oid
       AND a.attnum OPERATOR(pg_catalog.=) ANY (c.confkey)
@@ -87,9 +101,17 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
     WHERE i.indrelid OPERATOR(pg_catalog.=) r.oid AND (i.indisunique OR i.indisexclusion)),
   'recursive', EXISTS (SELECT FROM pg_catalog.pg_constraint AS c WHERE c.contype OPERATOR(pg_catalog.=) 'f'
     AND c.conrelid OPERATOR(pg_catalog.=) r.oid AND c.confrelid OPERATOR(pg_catalog.=) r.oid),
+  'moving', {moving},
   'hidden', {hidden}
 )::pg_catalog.text, {encoding}), 'hex')
 FROM it LEFT JOIN pg_catalog.pg_class AS r ON r.oid OPERATOR(pg_catalog.=) it.oid"""
+
+# The columns by which a table, or a partition of it, is partitioned; all columns where it is by an expression.
+MOVING: Final = """(SELECT pg_catalog.json_agg(DISTINCT a.attname) FROM pg_catalog.pg_partitioned_table AS m
+    JOIN pg_catalog.pg_attribute AS a ON a.attrelid OPERATOR(pg_catalog.=) m.partrelid
+      AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped AND (m.partexprs IS NOT NULL
+        OR a.attnum OPERATOR(pg_catalog.=) ANY (m.partattrs::pg_catalog.int2[]))
+    WHERE m.partrelid OPERATOR(pg_catalog.=) ANY (ARRAY({parts})))"""
 
 _SUPERUSER: Final = "pg_catalog.current_setting('is_superuser') OPERATOR(pg_catalog.=) 'on'"
 _GRANTED: Final = "pg_catalog.has_parameter_privilege('session_replication_role', 'SET')"
@@ -106,6 +128,7 @@ def written_sql(schema: str, name: str, version: int) -> str:
         it=_IT.format(space=hex_literal(schema), name=hex_literal(name), encoding=ENCODING),
         encoding=ENCODING,
         silence=_GRANTED if version >= SILENCING else _SUPERUSER,
+        moving=MOVING.format(parts="SELECT p.oid FROM parts AS p"),
         hidden=HIDDEN,
     )
 
@@ -124,11 +147,15 @@ def parse_written(answer: str, is_sharded: Callable[[str, str], bool] = lambda _
         triggers=tuple(Trigger(*trigger) for trigger in facts["triggers"] or ()),
         rules=facts["rules"],
         cascades=facts["cascades"],
+        defaults_referring=any(
+            not is_constant(default) and not is_sharded(*table) for *table, default in facts["given"] or ()
+        ),
         referenced=frozenset(facts["referenced"] or ()),
         spread=frozenset(name for name, *table in facts["refers"] or () if is_sharded(*table)),
         can_silence=facts["can_silence"],
         unique=frozenset(facts["unique"] or ()),
         recursive=facts["recursive"],
+        moving=frozenset(facts["moving"] or ()),
         hidden=hidden,
     )
 

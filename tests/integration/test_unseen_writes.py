@@ -222,6 +222,21 @@ def test_a_delete_and_a_row_that_moves_delete_themselves(twin: Twin) -> None:
     refused(twin, "DELETE FROM t WHERE a = 7 AND f(1) = 1", 'sharded table "public.t"')
 
 
+@pytest.mark.parametrize(("when", "part"), [("BEFORE INSERT", "t_y"), ("AFTER DELETE", "t_x")])
+def test_a_row_that_moves_fires_triggers_of_its_partitions(twin: Twin, when: str, part: str) -> None:
+    make(
+        twin,
+        """DROP TABLE t; CREATE TABLE t (a int, b text, PRIMARY KEY (a, b)) PARTITION BY LIST (b);
+        CREATE TABLE t_x PARTITION OF t FOR VALUES IN ('x'); CREATE TABLE t_y PARTITION OF t DEFAULT""",
+    )
+    for number in range(1, 9):
+        assert not twin.proxied(f"INSERT INTO t VALUES ({number}, 'x')")[0].errors
+    make(twin, FIRE.format("INSERT INTO ref VALUES (1000, 'audit')")
+         + f"CREATE TRIGGER fire {when} ON {part} FOR EACH ROW EXECUTE FUNCTION fire()")  # fmt: skip
+    for number in range(1, 9):
+        refused(twin, f"UPDATE t SET b = 'y' WHERE a = {number}", "reference table")
+
+
 def test_a_statement_whose_tag_does_not_tell_how_many_rows_it_writes(twin: Twin) -> None:
     explain = "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS OFF)"
     make(twin, FIRE.format("IF NEW.a < 10000 THEN INSERT INTO t VALUES (NEW.a + 10000, 't'); END IF"))
