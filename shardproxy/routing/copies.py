@@ -285,6 +285,13 @@ def _rows(statement: Change, table: Resolved, written: Written, context: Context
     upserts = isinstance(statement, Insert) and statement.conflict == "update"
     silent = bool(before) and written.can_silence and verbs <= {"INSERT", "UPDATE"}
     silent = silent and not ("UPDATE" in verbs and written.sets_referenced(statement.set_columns))
+    old_key = written.version >= RETURNING_OLD and (rekeyed or upserts or bool(before)) and "UPDATE" in verbs
+    if old_key and statement.returning and statement.old_row is None:
+        raise refused(
+            f'RETURNING of reference table "{table}" beside a relation named "old" is not supported',
+            "Give the relation another name, or write RETURNING WITH (OLD AS ...).",
+            "The other shards get the rows by the key that they had before.",
+        )
     return Rows(
         schema=table.schema,
         name=table.name,
@@ -293,7 +300,8 @@ def _rows(statement: Change, table: Resolved, written: Written, context: Context
         columns=columns,
         key=written.key,
         upserts=upserts,
-        old_key=written.version >= RETURNING_OLD and (rekeyed or upserts or bool(before)) and "UPDATE" in verbs,
+        old_key=old_key,
+        old_row=statement.old_row or "",
         returning=statement.returning,
         triggers=tuple(one.name for one in before),
         silent=silent,

@@ -84,11 +84,11 @@ class Rows:
     """How the rows that came of a write on the first shard get to the other copies of its table.
 
     `alias` is what the statement calls the table. `columns` are those to be sent, the key's among them. `old_key`: the
-    first shard is asked for the key that a row had before. `upserts`: an INSERT may have changed a row that was there.
-    `triggers` may change the rows once more: what comes of it is compared; `silent` keeps them from it, and foreign
-    keys from acting: then the columns `kept` may not change. `old_shown`: the shards have RETURNING old.*. `watched` is
-    what might write other tables, which is refused when it does. `one_by_one`: unique values change, in an order that
-    matters. `recursive`: the rows may refer to each other.
+    first shard is asked for the key that a row had before, which the statement's own RETURNING calls `old_row`.
+    `upserts`: an INSERT may have changed a row that was there. `triggers` may change the rows once more: what comes of
+    it is compared; `silent` keeps them from it, and foreign keys from acting: then the columns `kept` may not change.
+    `old_shown`: the shards have RETURNING old.*. `watched` is what might write other tables, which is refused when it
+    does. `one_by_one`: unique values change, in an order that matters. `recursive`: the rows may refer to each other.
     """
 
     schema: str
@@ -99,6 +99,7 @@ class Rows:
     key: tuple[str, ...]
     upserts: bool = False
     old_key: bool = False
+    old_row: str = "old"
     returning: bool = False
     triggers: tuple[str, ...] = ()
     silent: bool = False

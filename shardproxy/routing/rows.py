@@ -123,6 +123,8 @@ class Writer:
         """Return what is put after the statement, for the first shard to give its rows."""
         # The statement may end in a comment.
         joint = "\n, " if self.rows.returning else "\nRETURNING "
+        if self.rows.old_key and not self.rows.returning:
+            joint += f"WITH (OLD AS {_OLD}) "
         return (joint + self._asked()).encode("utf-8", "surrogateescape")
 
     def select(self, source: str) -> bytes:
@@ -133,7 +135,8 @@ class Writer:
         rows = self.rows
         asked = ["merge_action()"] if rows.verb == "MERGE" else []
         if rows.old_key:
-            asked += [_exact(column, "old") for column in self._keys]
+            old = ascii_identifier(rows.old_row) if rows.returning else _OLD
+            asked += [_exact(column, old) for column in self._keys]
         asked += [_exact(column, ascii_identifier(rows.alias)) for column in rows.columns]
         return self._text_of(f"ROW({', '.join(asked)})")
 

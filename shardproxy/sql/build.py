@@ -13,6 +13,7 @@ from shardproxy.sql.objects import column_rename, made, objects_of
 from shardproxy.sql.own import names_in_code, names_schema
 from shardproxy.sql.parse import Node, prepared_from
 from shardproxy.sql.processes import processes
+from shardproxy.sql.returning import old_row
 from shardproxy.sql.statements import (
     SNAPSHOT,
     Begin,
@@ -166,6 +167,7 @@ def _modify(at: _Place, name: str, node: Node, tree: Node) -> Statement:
         "set_columns": tuple(found.set_columns),
         "set_defaults": tuple(found.set_defaults),
         "returning": "returningClause" in node,
+        "old_row": old_row(node),
         "alone": source is None and not found.queries and name != "MergeStmt",
     }
     if name == "InsertStmt":

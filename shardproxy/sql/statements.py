@@ -60,6 +60,7 @@ class Modify(Query):
     set_columns: tuple[str, ...] = ()  # by UPDATE, ON CONFLICT DO UPDATE, MERGE, or a nested one
     set_defaults: tuple[str, ...] = ()  # those of them that are set to DEFAULT
     returning: bool = False
+    old_row: str | None = "old"  # what its RETURNING calls the row before; None if that may be another relation's name
     alone: bool = True  # it looks at no rows but those that it writes, or makes rows of functions alone
 
 

@@ -466,6 +466,24 @@ def test_insert_rows() -> None:
 
 
 @pytest.mark.parametrize(
+    ("sql", "name"),
+    [
+        ("UPDATE t SET a = 1", "old"),
+        ("UPDATE t SET a = 1 RETURNING WITH (NEW AS n, OLD AS o) a", "o"),
+        ("UPDATE t SET a = 1 FROM u RETURNING WITH (NEW AS n) a", "old"),
+        ("UPDATE t AS old SET a = 1 RETURNING a", None),
+        ("DELETE FROM t USING (u JOIN v AS old USING (b)) RETURNING a", None),
+        ("DELETE FROM t USING s.old(1) RETURNING a", None),
+        ("MERGE INTO t USING old ON t.a = old.a WHEN MATCHED THEN DELETE RETURNING a", None),
+    ],
+)
+def test_what_returning_calls_the_old_row(sql: str, name: str | None) -> None:
+    found = one(sql)
+    assert isinstance(found, Modify)
+    assert found.old_row == name
+
+
+@pytest.mark.parametrize(
     ("rest", "facts"),
     [
         ("SELECT * FROM u", {"select": True, "rows": (), "columns": None}),
