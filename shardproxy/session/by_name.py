@@ -12,12 +12,12 @@ from shardproxy.session.execute import Executor
 from shardproxy.session.names import Resolver
 from shardproxy.session.namespace import Namespace, shown, unprepared
 from shardproxy.session.pieces import open_cursor
-from shardproxy.session.portals import OWN, READ_BY, Prepared
+from shardproxy.session.portals import READ_BY, Prepared, next_number
 from shardproxy.session.relay import Discard, Relay
 from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import Connection
 from shardproxy.sql import CloseCursor, Deallocate, DeclareCursor, Execute, Fetch, Prepare, Statement, run_as
-from shardproxy.sqlstate import DUPLICATE_CURSOR, DUPLICATE_PREPARED_STATEMENT
+from shardproxy.sqlstate import DUPLICATE_CURSOR
 from shardproxy.transaction.state import ACTIVE, FAILED, IMPLICIT
 from shardproxy.wire import encode
 from shardproxy.wire.replies import SWALLOWED_SYNC, Expect, Owed
@@ -119,20 +119,12 @@ class ByName:
             await self._executor.prepare(executed, [connection])
         return connection
 
-    async def check(self, prepared: Prepared, before: int = 0) -> None:
-        """Raise what a shard has against a statement, which is not kept: PostgreSQL looks at the name later.
-
-        `before` are the client's characters in front of the statement.
-        """
+    async def check(self, prepared: Prepared) -> None:
+        """Raise what a shard has against a statement, which is not kept: PostgreSQL looks at the name later."""
         if unprepared(prepared.statement):
             return
         connection = await self.knowing(prepared)
-        try:
-            await self._executor.prepare(prepared, [connection])
-        except PgError as error:
-            if before and "P" in error.fields:
-                error.fields["P"] = str(int(error.fields["P"]) + before)
-            raise
+        await self._executor.prepare(prepared, [connection])
         connection.statements.close(prepared.shard_name)
 
     async def _prepare(self, statement: Prepare, text: Text) -> str:
@@ -143,19 +135,21 @@ class ByName:
         [inner] = await self._client.analyze(inner_text)
         await self._executor.planned(statement)
         read_by = tuple(map(self._client.parameters.get, READ_BY))
-        if name in self._names.statements:
-            if not inner.params:
-                before = len(statement.text) - len(statement.inner)
-                await self.check(Prepared(inner_text, inner, (), OWN, read_by=read_by), before)
-            raise PgError(DUPLICATE_PREPARED_STATEMENT, f'prepared statement "{statement.name}" already exists')
         prepared = Prepared(inner_text, inner, (), name, read_by=read_by)
         connection = await self.knowing(prepared)
+        stands_in = name in self._names.statements and not connection.statements.knows(name)
+        if stands_in:
+            # For the shard to refuse the name itself, once it has read the statement with its parameters' types.
+            connection.prepare(name, next_number(), b"SELECT")
         head = statement.text.removesuffix(statement.inner) + statement.inner[: inner.location]
         try:
             tag = await connection.execute(text.encode(head + run_as(inner, prepared.listed)))
         except PgError as error:
             self._executor.lists.place(inner, prepared.listed, error, len(head))
             raise
+        finally:
+            if stands_in:
+                connection.statements.close(name)
         connection.statements.parsed(name, prepared.number)
         owed = Owed(Expect.DESCRIBE_STATEMENT, forward=False), SWALLOWED_SYNC
         connection.send(encode.describe(b"S", name) + encode.SYNC, owed)

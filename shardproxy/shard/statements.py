@@ -32,6 +32,10 @@ class Statements:
         """Whether the server has this statement under that name."""
         return self._numbers.get(name) == number
 
+    def knows(self, name: bytes) -> bool:
+        """Whether the server has any statement under that name."""
+        return name in self._numbers
+
     def parsed(self, name: bytes, number: int) -> None:
         """A Parse is on its way."""
         self._numbers[name] = number
