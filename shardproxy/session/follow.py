@@ -155,10 +155,11 @@ class Follow:
         while waiting:
             for connection in waiting:
                 request(connection)
+            relay = Relay(waiting, Discard(), name_shard=False)
             try:
-                answers = await Relay(waiting, Discard()).run()
+                answers = await relay.run()
             except PgError as error:
-                raise self._refused(waiting[0], error) from error
+                raise self._refused(relay.failed_by or waiting[0], error) from error
             short = [one for one, other in zip(waiting, answers, strict=True) if _count(other.tag or "") != changed]
             if short and not (self._plan.keyed and await _may_come(short[0], deadline)):
                 raise _behind(short[0])

@@ -88,6 +88,8 @@ class Relay:
         self._answers = Answers(len(connections))
         self._carrying: dict[int, Carrying] = {}
         self._failed: PgError | None = None
+        self.failed_by: Connection | None = None
+        """Whose error `run` raises, or in whose answer it lies."""
         self._cancelling: set[asyncio.Task[None]] = set()
 
     @property
@@ -253,7 +255,7 @@ class Relay:
         """
         if self._failed is not None:
             return
-        self._failed = error
+        self._failed, self.failed_by = error, connection
         error.described = any(answer.columns is not None for answer in self._answers.shards)
         if len(self._connections) > 1:
             others = [one for one in self._connections if one.busy and (one is not connection or not reported)]
