@@ -53,7 +53,7 @@ class Statements(Part):
         self._arena = arena
 
     def case(self, seed: int) -> list[Any]:
-        return script(seed, STATEMENTS)
+        return script(seed, STATEMENTS, self._arena.databases.version)
 
     def run(self, case: list[Any]) -> None:
         self._arena.run(case)

@@ -8,14 +8,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 
 import psycopg
+from pglast import split
 
 from shardproxy.wire import encode
 from tests.oracle.case import Case, Step
 from tests.oracle.documented import first, known, refusal, without
-from tests.oracle.generate.schema import PLACED, SHARDS, Placed
-from tests.oracle.transcript import CLOSED, FIRST_USER_OID, Item, Names, converse, error, status
+from tests.oracle.generate.placed import PLACED, SHARDS, Placed
+from tests.oracle.transcript import CLOSED, FIRST_USER_OID, Item, Names, converse, error, in_one_piece, status
 from tests.support.databases import Databases, Servers
 from tests.support.proxy import Proxy
 from tests.support.rawclient import RawClient
@@ -122,7 +124,7 @@ class Arena:
         there = self._tables(self.oracle)
         here = [self._tables(connection) for connection in self.shards]
         for name in sorted(there.union(*here)):
-            placed = self._placed.get(name)
+            placed = self._placed.get(name.partition("__")[0])
             expected = [_belongs(placed, shard) and name in there for shard in range(SHARDS)]
             found = [name in one for one in here]
             if placed is not None and found != expected:
@@ -130,11 +132,13 @@ class Arena:
                     number, "tables", f"table {name} is on the shards {found}, and should be on {expected}"
                 )
             if placed is not None and name in there:
-                self._compare_rows(placed, number)
+                self._compare_rows(replace(placed, name=name), number)
 
     @staticmethod
     def _tables(connection: psycopg.Connection) -> set[str]:
-        listing = "SELECT relname::text FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+        listing = (
+            "SELECT relname::text FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace"
+        )
         return {name for (name,) in connection.execute(listing.encode()).fetchall()}
 
     def _compare_rows(self, placed: Placed, number: int) -> None:
@@ -217,15 +221,14 @@ class _Session:
         self._used.add(step.name)
         arena.statements += 1
         got = converse(self._ours, data, self._names[0], ordered=step.ordered)
-        reason = refusal(got) if self._state != "E" else None
+        reason = refusal(got) if self._state != "E" or ";" in step.sql else None
         if reason is not None:
             arena.refused[reason] += 1
             self._prepared.pop(step.name, None)
-            expected = converse(self._theirs, FAILS, {})
-            if status(got) != status(expected):
-                raise DifferenceError(
-                    number, "state", f"{step!r}\nafter a refusal {status(got)}, PostgreSQL {status(expected)}"
-                )
+            expected = converse(self._theirs, _failing(step, got), self._names[1])
+            if _before_refusal(got) != _before_refusal(expected):
+                told = f"{step!r}\nafter a refusal {shown(got)}, PostgreSQL {shown(expected)}"
+                raise DifferenceError(number, "state", told)
         else:
             expected = converse(self._theirs, data, self._names[1], ordered=step.ordered)
             self._compare(number, step, got, expected)
@@ -233,6 +236,8 @@ class _Session:
 
     def _compare(self, number: int, step: Step, got: list[Item], expected: list[Item]) -> None:
         arena = self._arena
+        if step.pieces and not step.ordered:
+            got, expected = in_one_piece(got), in_one_piece(expected)
         whole = step.unlimited()
         if got != expected and whole is not None and self._others_will_do(whole, got, expected):
             arena.other_rows += 1
@@ -273,6 +278,21 @@ class _Session:
         if without(got, "D") != without(expected, "D") or ours.total() != theirs.total():
             return False
         return failed is not None or ours <= Counter(item for item in everything if item[0] == "D")
+
+
+def _before_refusal(items: list[Item]) -> list[Item]:
+    """What came of statements before, and the state after it."""
+    done = max((number for number, item in enumerate(items, 1) if item[0] == "C"), default=0)
+    return [*items[:done], ("Z", status(items))]
+
+
+def _failing(step: Step, got: list[Item]) -> bytes:
+    """What fails where the proxy has refused a statement, after the same statements of the Query."""
+    parts = list(split(step.sql)) if step.params is None else []
+    if len(parts) < 2:
+        return FAILS
+    parts[sum(item[0] == "C" for item in got)] = "SELECT 1/0"
+    return encode.query("; ".join(parts).encode())
 
 
 def kind_of(got: list[Item], expected: list[Item]) -> str:

@@ -30,6 +30,7 @@ class Step:
     """One exchange up to ReadyForQuery.
 
     Without `params` it is a simple query, with `data` a COPY FROM STDIN; else Parse, Bind, Describe, Execute, Sync.
+    With `pieces` the portal is read by three of Execute.
     """
 
     sql: str
@@ -39,6 +40,7 @@ class Step:
     binary: bool = False  # the results' format
     describe: str = "P"  # the portal, the Statement, or nothing
     data: bytes | None = None
+    pieces: int = 0  # rows that each of a portal's first two Executes asks for
 
     def __repr__(self) -> str:
         given = [(one, getattr(self, one.name)) for one in fields(self)[1:]]
@@ -74,6 +76,7 @@ class Step:
         sent += encode.bind(b"", name, formats, values, (int(self.binary),))
         if self.describe == "P":
             sent += encode.describe(b"P", b"")
+        sent += encode.execute(b"", self.pieces) * 2 if self.pieces else b""
         return sent + encode.execute(b"") + encode.SYNC
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from shardproxy.wire import encode
 from tests.oracle.arena import Arena, DifferenceError, kind_of, shown
 from tests.oracle.documented import SEQUENCES
-from tests.oracle.generate.schema import SHARDS
+from tests.oracle.generate.placed import SHARDS
 from tests.oracle.transcript import CLOSED, Item, error, read
 from tests.support.rawclient import RawClient
 

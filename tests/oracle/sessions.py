@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from tests.oracle.arena import Arena, DifferenceError
 from tests.oracle.case import Step
-from tests.oracle.generate.schema import SHARDS
+from tests.oracle.generate.placed import SHARDS
 from tests.oracle.generate.transactions import KEYS, TABLES, Added, Transaction, transactions
 from tests.oracle.sequences import HERE, TWIN
 from tests.oracle.transcript import CLOSED, NO_ANSWER, converse, error, status

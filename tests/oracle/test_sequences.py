@@ -4,7 +4,7 @@ import pytest
 
 from tests.oracle.arena import Arena
 from tests.oracle.generate.pipelines import pipelines
-from tests.oracle.kept import KEPT_PIPELINES
+from tests.oracle.kept_pipelines import KEPT_PIPELINES
 from tests.oracle.sequences import Sequences
 
 CASES = 40

@@ -59,6 +59,14 @@ def read(client: RawClient, names: Names, over: Callable[[list[Item]], bool], *,
     return items
 
 
+def in_one_piece(items: Sequence[Item]) -> list[Item]:
+    """The same with all rows before the first end of a piece: which of them a piece has is no one's promise."""
+    rows = sorted((item for item in items if item[0] == "D"), key=repr)
+    others = [item for item in items if item[0] != "D"]
+    at = next((at for at, item in enumerate(others) if item[0] in {"s", "C", "E"}), len(others))
+    return [*others[:at], *rows, *others[at:]]
+
+
 def status(items: Sequence[Item]) -> str:
     """The state of the last ReadyForQuery."""
     return next((str(item[1]) for item in reversed(items) if item[0] == "Z"), "")

@@ -1,7 +1,9 @@
 """DDL of the tables and of what belongs to them."""
 
 from tests.oracle.generate.expressions import condition
-from tests.oracle.generate.schema import Table, quoted, trigger, trigger_function
+from tests.oracle.generate.schema import Table, quoted
+from tests.oracle.generate.tables import alike, reference
+from tests.oracle.generate.triggers import trigger, trigger_function
 from tests.oracle.generate.values import TYPES
 from tests.oracle.generate.words import Alias, Words
 
@@ -13,6 +15,7 @@ def definition(words: Words) -> str:
     column, kind = quoted(name), table.columns[name]
     alias = Alias(table.name, table.columns, table)
     number = words.rng.randrange(3)
+    other = words.rng.choice(words.tables).name
     return words.rng.choice((
         lambda: f"CREATE INDEX i{number} ON {table.name} ({column})",
         lambda: f"CREATE UNIQUE INDEX u{number} ON {table.name} ({', '.join(table.placed.key or ('k',))}, {column})",
@@ -26,8 +29,16 @@ def definition(words: Words) -> str:
         lambda: f"ALTER TABLE {table.name} ADD CONSTRAINT c{number} CHECK ({condition(words, [alias], 0)})",
         lambda: f"ALTER TABLE {table.name} DROP CONSTRAINT c{number}",
         lambda: f"ALTER TABLE {table.name} RENAME {column} TO {words.rng.choice((column, 'renamed', 'v'))}",
-        lambda: f"TRUNCATE {table.name}",
-        lambda: f"TRUNCATE {table.name}, {words.rng.choice(words.tables).name}",
+        lambda: f"TRUNCATE {table.name}{words.rng.choice(('', ' CASCADE', ' RESTART IDENTITY'))}",
+        lambda: _refer(words, table, number),
+        lambda: f"ALTER TABLE {table.name} DROP CONSTRAINT IF EXISTS fk{number}",
+        lambda: f"ALTER TABLE {table.name} ADD COLUMN w int GENERATED ALWAYS AS (v + {number}) STORED",
+        lambda: f"ALTER TABLE {table.name} ADD COLUMN y{number} int DEFAULT v",
+        lambda: f"ALTER TABLE {table.name} ADD UNIQUE ({', '.join(table.placed.key or ('k',))})",
+        lambda: f"ALTER TABLE {other} DETACH PARTITION {table.name}",
+        lambda: f"ALTER TABLE {other} ATTACH PARTITION {table.name} DEFAULT",
+        lambda: f"ALTER TABLE {table.name} {words.rng.choice(('', 'NO '))}INHERIT {other}",
+        lambda: f"TRUNCATE {table.name}, {other}",
         lambda: f"COMMENT ON TABLE {table.name} IS 'one'",
         lambda: f"COMMENT ON COLUMN {table.name}.{column} IS NULL",
         lambda: f"CREATE {words.rng.choice(('', 'OR REPLACE '))}VIEW view{number} AS SELECT {column} FROM {table.name}",
@@ -53,6 +64,18 @@ def definition(words: Words) -> str:
         lambda: f"REINDEX TABLE {table.name}",
         lambda: f"ALTER TABLE {table.name} ALTER {column} TYPE {words.rng.choice(('text', 'int8', 'numeric'))}",
     ))()  # fmt: skip
+
+
+def _refer(words: Words, table: Table, number: int) -> str:
+    other = words.rng.choice(words.tables)
+    column = words.rng.choice([*table.columns])
+    columns: tuple[str, ...] = (column,)
+    if other.placed.sharded:
+        if not alike(table, other):
+            return f"ALTER TABLE {table.name} ALTER CONSTRAINT fk{number} DEFERRABLE"
+        columns = table.placed.key
+    valid = words.rng.choice(("", "", " NOT VALID"))
+    return f"ALTER TABLE {table.name} ADD CONSTRAINT fk{number} {reference(words.rng, columns, other)}{valid}"
 
 
 def _add(words: Words, table: Table) -> str:

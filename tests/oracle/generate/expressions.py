@@ -50,10 +50,21 @@ _FORMS: dict[str, list[tuple[str, tuple[str, ...]]]] = {
     "jsonb": [("to_jsonb({0})", ("int4",)), ("jsonb_build_object('a', {0})", ("text",)), ("{0}->'a'", ("jsonb",))],
     "mood": [("{0}::text::mood", ("mood",))],
     "point2": [("ROW({0}, {1})::point2", ("int4", "int4"))],
-    "inet": [("network({0})::inet", ("inet",))],
+    "inet": [("network({0})::inet", ("inet",)), ("{0}::inet", ("cidr",))],
+    "cidr": [("network({0})", ("inet",)), ("{0}::cidr", ("inet",))],
+    "float4": [("{0}::float4", ("float8",)), ("{0} + {1}", ("float4", "float4"))],
+    "oid": [("{0}::oid", ("int4",)), ("{0}::oid", ("int8",))],
+    "name": [("{0}::name", ("text",)), ("{0}::name", ("varchar(5)",))],
+    "time": [("{0}::time", ("timestamp",)), ("{0} + {1}", ("time", "interval")), ("{0}::time", ("interval",))],
+    "macaddr8": [("{0}::macaddr8", ("macaddr",)), ("trunc({0})", ("macaddr8",))],
+    "macaddr": [("trunc({0})", ("macaddr",))],
+    "uuid": [("{0}::uuid", ("text",))],
 }  # fmt: skip
 
-_COMPARED = ("int4", "text", "int8", "numeric", "date", "mood", "uuid", "bool", "int4[]", "timestamp", "float8")
+_COMPARED = (
+    "int4", "text", "int8", "numeric", "date", "mood", "uuid", "bool", "int4[]", "timestamp", "float8", "name", "inet",
+    "float4", "oid", "time", "interval", "macaddr8", "bytea",
+)  # fmt: skip
 
 
 def expression(words: Words, scope: Scope, kind: Type, depth: int = 2) -> str:

@@ -51,7 +51,7 @@ def _limit(words: Words) -> str:
     count = words.choose(*((1.0, text) for text in ("1", "2", "3", "5", "9", "100")), (0.2, "0"), (0.1, "-1"))
     if words.extended and words.chance(0.6):
         kind = TYPES[words.rng.choice(("int2", "int4", "int8", "numeric"))]
-        binary = words.chance(0.4) and kind.binary is not None
+        binary = words.binaries and words.chance(0.4) and kind.binary is not None
         value = kind.binary(count) if binary and kind.binary is not None else count.encode()
         oid = kind.oid if binary else words.rng.choice((0, 0, kind.oid))
         words.params.append(Param(oid, None if words.chance(0.05) else value, binary))

@@ -4,14 +4,17 @@ from dataclasses import replace
 from random import Random
 
 from tests.oracle.case import Step
-from tests.oracle.generate import schema
+from tests.oracle.generate import tables
 from tests.oracle.generate.changes import change
 from tests.oracle.generate.definitions import definition
+from tests.oracle.generate.prepared import prepare
 from tests.oracle.generate.queries import select
+from tests.oracle.generate.schema import Schema
 from tests.oracle.generate.words import Words
 
 KINDS = (
-    (10.0, "select"), (8.0, "change"), (1.2, "ddl"), (2.5, "control"), (0.8, "set"), (0.5, "fail"), (0.5, "several"),
+    (10.0, "select"), (8.0, "change"), (1.2, "ddl"), (2.5, "control"), (0.8, "set"), (0.5, "fail"), (0.8, "several"),
+
 )  # fmt: skip
 CONTROL = (
     (6.0, "BEGIN"), (5.0, "COMMIT"), (3.0, "ROLLBACK"), (3.0, "SAVEPOINT a"), (2.0, "ROLLBACK TO a"), (1.0,
@@ -40,20 +43,18 @@ FAILURES = (
 )  # fmt: skip
 
 
-def script(seed: int, statements: int) -> list[Step]:
+def script(seed: int, statements: int, version: int = 18) -> list[Step]:
     """Tables, and some statements on them."""
     rng = Random(seed)
-    made = schema.make(rng)
+    made = tables.make(rng, version)
     steps = list(made.steps)
     while len(steps) < statements + len(made.steps):
+        if rng.choices((True, False), (0.05, 1.0))[0]:
+            steps += prepare(Words(rng, made.tables, True, version, binaries=False))
+            continue
         step = _step(rng, made)
         steps += [step] * rng.choices((1, 3), (8, 1))[0]  # what repeats takes the fast lane
     return [*steps, Step("COMMIT")]
-
-
-def change_alone(words: Words) -> tuple[str, bool]:
-    """A change, in the form of `select`."""
-    return change(words), False
 
 
 def select_whole(words: Words) -> tuple[str, bool]:
@@ -63,9 +64,9 @@ def select_whole(words: Words) -> tuple[str, bool]:
     return text if unlimited is None else unlimited.sql, ordered
 
 
-def _step(rng: Random, made: schema.Schema) -> Step:
+def _step(rng: Random, made: Schema) -> Step:
     extended = rng.random() < 0.5
-    words = Words(rng, made.tables, extended)
+    words = Words(rng, made.tables, extended, made.version)
     ordered = True
     what = words.choose(*KINDS)
     match what:
@@ -77,11 +78,7 @@ def _step(rng: Random, made: schema.Schema) -> Step:
             text = definition(words)
         case "several":
             extended = False
-            parts = Words(rng, made.tables, False)
-            text = "; ".join(
-                words.choose((1.0, select_whole), (2.0, change_alone))(parts)[0] for _ in range(rng.randint(2, 3))
-            )
-            ordered = False
+            text, ordered = _several(Words(rng, made.tables, False, made.version)), False
         case "control":
             text = words.choose(*CONTROL)
         case "set":
@@ -94,4 +91,22 @@ def _step(rng: Random, made: schema.Schema) -> Step:
     step = replace(step, params=tuple(words.params), describe=words.choose((5.0, "P"), (1.0, "S"), (1.0, "")))
     if words.chance(0.3) and what in {"select", "change"}:
         step = replace(step, name=f"s{rng.randrange(4)}")
+    if what in {"select", "change"} and words.chance(0.15):
+        step = replace(step, pieces=rng.randint(1, 3))
     return replace(step, binary=words.chance(0.15))
+
+
+def _several(words: Words) -> str:
+    """Statements of one Query, some of which fail or end a transaction."""
+    parts = [
+        words.one_of(
+            (3.0, lambda: select_whole(words)[0]),
+            (6.0, lambda: change(words)),
+            (0.7, lambda: words.rng.choice(FAILURES)),
+            (0.7, lambda: words.choose(*CONTROL)),
+            (0.3, lambda: words.rng.choice(SETTINGS)),
+            (0.3, lambda: definition(words)),
+        )
+        for _ in range(words.rng.randint(2, 5))
+    ]
+    return "; ".join(parts)

@@ -17,6 +17,17 @@ _OTHER_OIDS = {
     "int2": (23, 20),
     "numeric": (23, 20, 701),
     "text": (1043, 19),
+    "name": (25, 1043),
+    "float4": (701, 1700, 23),
+    "float8": (700, 1700, 23),
+    "oid": (23, 20),
+    "inet": (650,),
+    "cidr": (869,),
+    "date": (1114, 1184),
+    "timestamp": (1082, 1184),
+    "time": (1186, 1114),
+    "interval": (1083,),
+    "macaddr8": (829,),
 }
 
 
@@ -36,6 +47,8 @@ class Words:
     rng: Random
     tables: Sequence[Table]
     extended: bool
+    version: int = 18  # of PostgreSQL
+    binaries: bool = True  # parameters may be binary
     params: list[Param] = field(default_factory=list)
     aliases: int = 0
 
@@ -104,7 +117,7 @@ class Words:
             oid, binary = source.oid, source.binary
         elif not cast and self.chance(0.1) and kind.name in _OTHER_OIDS:
             oid, binary = self.rng.choice(_OTHER_OIDS[kind.name]), None
-        in_binary = binary is not None and oid != 0 and self.chance(0.4)
+        in_binary = self.binaries and binary is not None and self.chance(0.4 if oid else 0.1)
         value = None if self.chance(0.03) else text.encode()
         if in_binary and value is not None and binary is not None:
             value = binary(text)
