@@ -13,7 +13,7 @@ from typing import Final
 
 from shardproxy.errors import PgError
 from shardproxy.routing.plan import Copies, Replicate, Rows
-from shardproxy.routing.refusals import copies_differ, read_elsewhere, refused
+from shardproxy.routing.refusals import copies_differ, identity_reset, old_named_otherwise, read_elsewhere, refused
 from shardproxy.routing.resolved import Context, ParamValue, Resolved, Tables, in_turn
 from shardproxy.routing.written import BY_OID, Trigger, Written
 from shardproxy.sql import (
@@ -265,11 +265,7 @@ def _rows(statement: Change, table: Resolved, written: Written, context: Context
     columns = tuple(column for column in written.columns if not column.generated)
     always = next((one.name for one in columns if one.always and one.name in statement.set_columns), None)
     if always is not None:
-        raise refused(
-            f'setting column "{always}" of reference table "{table}" to DEFAULT is not supported',
-            "DELETE the row and INSERT it again.",
-            "Other shards cannot be given the value: the column is GENERATED ALWAYS AS IDENTITY.",
-        )
+        raise identity_reset(always, table)
     rekeyed = not set(statement.set_columns).isdisjoint(written.key)
     if rekeyed and "UPDATE" in verbs and written.version < RETURNING_OLD:
         raise refused(
@@ -287,11 +283,7 @@ def _rows(statement: Change, table: Resolved, written: Written, context: Context
     silent = silent and not ("UPDATE" in verbs and written.sets_referenced(statement.set_columns))
     old_key = written.version >= RETURNING_OLD and (rekeyed or upserts or bool(before)) and "UPDATE" in verbs
     if old_key and statement.returning and statement.old_row is None:
-        raise refused(
-            f'RETURNING of reference table "{table}" beside a relation named "old" is not supported',
-            "Give the relation another name, or write RETURNING WITH (OLD AS ...).",
-            "The other shards get the rows by the key that they had before.",
-        )
+        raise old_named_otherwise(table)
     return Rows(
         schema=table.schema,
         name=table.name,

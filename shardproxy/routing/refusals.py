@@ -92,6 +92,24 @@ def not_followed(rows: Rows, why: str) -> PgError:
     )
 
 
+def identity_reset(column: str, table: Resolved) -> PgError:
+    """An UPDATE of an identity column to its next value."""
+    return refused(
+        f'setting column "{column}" of reference table "{table}" to DEFAULT is not supported',
+        "DELETE the row and INSERT it again.",
+        "Other shards cannot be given the value: the column is GENERATED ALWAYS AS IDENTITY.",
+    )
+
+
+def old_named_otherwise(table: Resolved) -> PgError:
+    """A RETURNING in which "old" is not the old row."""
+    return refused(
+        f'RETURNING of reference table "{table}" beside a relation named "old" is not supported',
+        "Give the relation another name, or write RETURNING WITH (OLD AS ...).",
+        "The other shards get the rows by the key that they had before.",
+    )
+
+
 def refers_to_sharded(constraint: str, table: str) -> PgError:
     """A row of a reference table that refers to one of a sharded table."""
     return refused(

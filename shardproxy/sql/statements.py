@@ -27,8 +27,7 @@ from shardproxy.sql.widths import NO_ROWS, Widths
 class Query(Base):
     """The outermost level of a SELECT, UPDATE or DELETE, as far as it selects rows."""
 
-    source: FromItem | None = None
-    """FROM of SELECT and UPDATE, USING of DELETE."""
+    source: FromItem | None = None  # FROM of SELECT and UPDATE, USING of DELETE
     bindings: tuple[Binding, ...] = ()
     equal: tuple[Equality, ...] = ()
     merges: bool = False  # by USING or NATURAL, columns of several tables into one
