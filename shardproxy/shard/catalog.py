@@ -136,6 +136,7 @@ FROM asked AS a WHERE EXISTS (
   WHERE p.proname OPERATOR(pg_catalog.=) a.name::pg_catalog.name
     AND p.prokind OPERATOR(pg_catalog.=) ANY (ARRAY['a', 'w']::pg_catalog."char"[])
     AND CASE WHEN a.space IS NULL THEN pg_catalog.pg_function_is_visible(p.oid)
+        WHEN a.space OPERATOR(pg_catalog.=) 'pg_temp' THEN n.oid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()
         ELSE n.nspname OPERATOR(pg_catalog.=) a.space::pg_catalog.name END)"""
 
 _IMMUTABLE: Final = """WITH {asked}, known(number, volatility) AS (

@@ -42,3 +42,11 @@ def test_a_name_changes_its_meaning_at_commit(twin: Twin) -> None:
         "UPDATE ref SET b = 'changed' WHERE a = 5",
     )
     assert twin.databases.rows("SELECT b FROM ref WHERE a = 5") == [[("changed",)]] * 3
+
+
+def test_an_aggregate_of_the_session(twin: Twin) -> None:
+    """Each shard had given one row of its own."""
+    made = "CREATE AGGREGATE pg_temp.added (int) (SFUNC = int4pl, STYPE = int, INITCOND = '0')"
+    _, whole, _ = twin.proxied(made, "SELECT pg_temp.added(a) FROM t", "DISCARD ALL")
+    assert whole.errors[0]["C"] == "0A000"
+    twin.compare(made, "SELECT pg_temp.added(a) FROM t WHERE a = 5", "SELECT pg_temp.added(a) FROM ref")
