@@ -357,7 +357,7 @@ class Extended:
                 return Outcome(tag)
         if (done := await self.signals.executed(portal, execute.max_rows, self.settle)) is not None:
             return done
-        sets = isinstance(statement, Select) and statement.sets_config
+        sets = isinstance(statement, Select) and await self.by_name.changes_settings(statement, execute.max_rows)
         rowless = sets or (isinstance(statement, Modify) and not statement.returning)
         if portal.reading is not None or (execute.max_rows > 0 and statement.kind in PIECEWISE and not rowless):
             pending, self.waiting = self.waiting, []
