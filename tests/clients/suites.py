@@ -241,11 +241,9 @@ def compare(
         for statement in suite.setup(folder):
             databases.execute(statement)
         tables = "s0" if unlisted == "one-shard" else unlisted
-        settings = databases.config(database=databases.name, unlisted_tables=tables)
+        settings = _settings(databases, databases.name, tables)
         # asyncpg's tests also connect to the database that every server has.
-        every = databases.config(database="postgres", unlisted_tables=tables).replace(
-            f'/{databases.name}"', '/postgres"'
-        )
+        every = _settings(databases, "postgres", tables).replace(f'/{databases.name}"', '/postgres"')
         proxy = Proxy(folder, settings + every[every.index("[[databases]]") :])
         stack.callback(proxy.close)
         for file in files:
@@ -257,6 +255,10 @@ def compare(
             told = f"{len(theirs)} tests, {passed} pass on PostgreSQL, {len(found)} differ"
             print(f"{unlisted}: {file}: {told}", flush=True)
             yield found
+
+
+def _settings(databases: Databases, database: str, unlisted: str) -> str:
+    return databases.config(database=database, commit="two-phase", unlisted_tables=unlisted)
 
 
 def main() -> int:

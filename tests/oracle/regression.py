@@ -153,7 +153,7 @@ def main() -> int:
         other = Databases.create(second_servers, shards=0)
         execute(other.oracle, OTHER_OIDS)
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        proxy = Proxy(directory, databases.config(unlisted_tables=arguments.unlisted))
+        proxy = Proxy(directory, databases.config(commit="two-phase", unlisted_tables=arguments.unlisted))
         stack.callback(proxy.close)
         work = Regression([proxy.dsn(), databases.oracle, other.oracle])
         for path in _files(arguments.regress, arguments.only):
