@@ -170,8 +170,6 @@ class Context:
     """What writes of the table that the statement changes do to keys."""
     unseen: Unseen | None = None
     """What may write tables that the statement does not name as written."""
-    settings: frozenset[tuple[str | None, str]] | None = None
-    """The settings that its functions change, None for one that is not known, each with the function."""
 
     @property
     def hidden(self) -> Hidden:

@@ -11,7 +11,7 @@ from shardproxy.routing.limit import counted, not_limited
 from shardproxy.routing.plan import Copies, Gather, Home, OneShard, Plan, Settings
 from shardproxy.routing.refusals import HINT_KEY, refused
 from shardproxy.routing.resolved import Context, Resolved, Tables
-from shardproxy.routing.settings import route_hidden, route_settings
+from shardproxy.routing.settings import route_settings
 from shardproxy.sql import (
     Base,
     FromFunction,
@@ -75,8 +75,6 @@ def route_select(statement: Select, tables: Tables, context: Context) -> Home | 
         if single is not None or sharded:
             raise refused("set_config() in a query of sharded or single-shard tables is not supported", HINT_SET)
         return route_settings(statement, context.params)
-    if context.settings is not None and context.unseen is None:
-        return route_hidden(statement, context.params, context.settings)
     if sharded:
         return _select_sharded(statement, tables, sharded, context)
     if single is None:

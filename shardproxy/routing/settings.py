@@ -1,7 +1,6 @@
 """Which setting a statement changes, and for how long."""
 
 from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
 from typing import Final
 
 from shardproxy.routing.plan import Settings
@@ -40,18 +39,6 @@ def route_settings(statement: Set | Reset | Discard | Select | Update, params: S
         case [(str(name), bool(local))]:
             return Settings(name.lower(), local)
     return Settings(_own(statement, params), bool(calls) and all(local is True for _, local in calls))
-
-
-def route_hidden(
-    statement: Select, params: Sequence[ParamValue], settings: AbstractSet[tuple[str | None, str]]
-) -> Settings:
-    """Plan a SELECT that changes these settings by functions of the user's.
-
-    It is replayed as it came. An earlier call that has changed the same need not be.
-    """
-    if any(name is None for name, _ in settings):
-        return Settings(_own(statement, params))
-    return Settings(", ".join(sorted(f"{name} by {function}()" for name, function in settings)))
 
 
 def updates_settings(statement: Update, tables: Tables) -> bool:

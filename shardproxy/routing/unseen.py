@@ -27,7 +27,6 @@ from shardproxy.sql import (
     Statement,
     Update,
     may_write,
-    settings_of,
 )
 
 Names = frozenset[str]
@@ -47,11 +46,6 @@ class Body:
     def may_write(self, builtin: Names) -> bool:
         """Whether it may write tables. `builtin` are the names that PostgreSQL's own functions alone have."""
         return not self.trusted and may_write(self.language, self.source, builtin, WRITING)
-
-    @property
-    def settings(self) -> Names | None:
-        """The settings that it changes, as `settings_of` tells."""
-        return None if self.trusted else settings_of(self.language, self.source)
 
 
 @dataclass(frozen=True, slots=True)

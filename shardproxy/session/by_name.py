@@ -16,7 +16,7 @@ from shardproxy.session.portals import READ_BY, Prepared, next_number
 from shardproxy.session.relay import Discard, Relay
 from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import Connection
-from shardproxy.sql import CloseCursor, Deallocate, DeclareCursor, Execute, Fetch, Prepare, Select, Statement, run_as
+from shardproxy.sql import CloseCursor, Deallocate, DeclareCursor, Execute, Fetch, Prepare, Statement, run_as
 from shardproxy.sqlstate import DUPLICATE_CURSOR
 from shardproxy.transaction.state import ACTIVE, FAILED, IMPLICIT
 from shardproxy.wire import encode
@@ -90,10 +90,6 @@ class ByName:
                 key = self._names.key(name)
                 return key not in self._names.portals and self._names.cursor(key) is None
         return False
-
-    async def changes_settings(self, statement: Select, limit: int) -> bool:
-        """Whether a SELECT changes settings, as far as that matters to its reading up to a limit of rows."""
-        return statement.sets_config or (limit > 0 and await self._resolver.changes_settings(statement))
 
     async def is_taken(self, name: bytes) -> bool:
         """Whether a portal or cursor has this name. A ROLLBACK may have closed a cursor that was known."""

@@ -21,7 +21,8 @@ from shardproxy.routing.copies import ADDED, FIRST, copied_rows
 from shardproxy.routing.identifiers import ascii_name
 from shardproxy.routing.refusals import copies_differ, refused
 from shardproxy.session.copy_splitter import NewSplitter
-from shardproxy.session.follow import Elsewhere, Follow
+from shardproxy.session.elsewhere import Elsewhere
+from shardproxy.session.follow import Follow
 from shardproxy.session.relay import Discard
 from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import Connection

@@ -126,6 +126,7 @@ class Executor:
         self.named: Callable[[str], Prepared | None] = lambda _: None
         """Returns the prepared statement of a name."""
         self.types = database.types
+        self.is_sharded = database.is_sharded
         self.offers = Offers(database, names, self.lists)
         self.watches = Watches(database, shards)
         self._database = database
@@ -195,7 +196,7 @@ class Executor:
                 if filling is not None:
                     await filling.confirm(connections)
                 if isinstance(plan, Replicate) and isinstance(statement, CreateAs | Merge) and facts is not None:
-                    await self._confirm(facts, connections[0], began)
+                    await self.confirm(facts, connections[0], began)
         self.offers.columns = answers[0].columns
         self._learn(run)
         if answers[0].suspended:
@@ -332,12 +333,13 @@ class Executor:
     ) -> Answer:
         """Write a reference table."""
         facts, began = self.offers.facts, time.monotonic()
-        answer = await Follow(self._shards, plan, output, self._database.is_sharded).run(first, request, returning)
+        answer = await Follow(self._shards, plan, output, self.is_sharded).run(first, request, returning)
         if facts is not None and not (answer.tag or "").endswith(" 0"):
-            await self._confirm(facts, first, began)
+            await self.confirm(facts, first, began)
         return answer
 
-    async def _confirm(self, facts: Facts, first: Connection, began: float) -> None:
+    async def confirm(self, facts: Facts, first: Connection, began: float) -> None:
+        """Raise if a write of a reference table has been overtaken by a change of what it rests on."""
         waited = time.monotonic() - began > WAITED
         await confirm(self._names, facts, first, changed=not self.offers.hold(facts), waited=waited)
 

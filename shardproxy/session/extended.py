@@ -18,6 +18,7 @@ from shardproxy.session.copy_setup import is_copy_in
 from shardproxy.session.execute import Executor, Outcome
 from shardproxy.session.names import Resolver
 from shardproxy.session.namespace import (
+    ABORTED,
     ALLOWED_IN_FAILED,
     LOCAL,
     TEXT_AND_BINARY,
@@ -32,6 +33,7 @@ from shardproxy.session.portals import OWN, READ_BY, Pending, Portal, Prepared, 
 from shardproxy.session.relay import Kept, Relay
 from shardproxy.session.shards import Shards
 from shardproxy.session.signals import Signals
+from shardproxy.session.together import Together
 from shardproxy.session.transactions import Transactions
 from shardproxy.session.typed import know_values
 from shardproxy.shard.connection import Connection
@@ -50,9 +52,6 @@ from shardproxy.wire.constants import F
 from shardproxy.wire.errors import decoded
 from shardproxy.wire.framing import Message
 from shardproxy.wire.replies import SWALLOWED_SYNC, Expect, Owed
-
-ABORTED = ord("E")
-"""The status of a failed transaction in ReadyForQuery."""
 
 TYPES = frozenset({F.PARSE, F.BIND, F.DESCRIBE, F.EXECUTE, F.CLOSE, F.FLUSH, F.SYNC})
 """The messages of the extended protocol."""
@@ -77,6 +76,7 @@ class Extended:
         self._shards = shards
         self._copies = copies
         self.signals = signals
+        self._together = Together(client, executor, self.names, shards)
         transactions.subtransactions_ended = self.names.subtransactions_ended
         self.waiting: list[Pending] = []
         """The messages that wait for their Execute."""
@@ -255,8 +255,7 @@ class Extended:
         if cursor is not None:
             await self.settle()
             self._transaction.check()
-            owed = (Owed(Expect.DESCRIBE_PORTAL), SWALLOWED_SYNC)
-            cursor.send(encode.describe(b"P", name) + encode.SYNC, owed)
+            cursor.send(encode.describe(b"P", name) + encode.SYNC, (Owed(Expect.DESCRIBE_PORTAL), SWALLOWED_SYNC))
             await Relay([cursor], self._client).run()
             return
         if not self.names.failed.get(name, True):
@@ -330,6 +329,7 @@ class Extended:
             client.warn(NO_ACTIVE_SQL_TRANSACTION, f"{what} can only be used in transaction blocks")
         portal.done, self.names.running = not outcome.suspended, None
         self._end(outcome)
+        await self._together.run(portal.prepared)
         await client.stream.drain()
         if statement.kind in {Kind.COMMIT, Kind.ROLLBACK} and not transaction.open:
             self.executed = False
@@ -357,7 +357,7 @@ class Extended:
                 return Outcome(tag)
         if (done := await self.signals.executed(portal, execute.max_rows, self.settle)) is not None:
             return done
-        sets = isinstance(statement, Select) and await self.by_name.changes_settings(statement, execute.max_rows)
+        sets = isinstance(statement, Select) and statement.sets_config
         rowless = sets or (isinstance(statement, Modify) and not statement.returning)
         if portal.reading is not None or (execute.max_rows > 0 and statement.kind in PIECEWISE and not rowless):
             pending, self.waiting = self.waiting, []

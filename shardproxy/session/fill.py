@@ -16,7 +16,8 @@ from shardproxy.routing.identifiers import ascii_identifier, ascii_name
 from shardproxy.routing.plan import Fill
 from shardproxy.routing.refusals import copies_differ, refused
 from shardproxy.routing.written import WrittenColumn
-from shardproxy.session.follow import SILENCE, Elsewhere, Follow, sees_old
+from shardproxy.session.elsewhere import Elsewhere
+from shardproxy.session.follow import SILENCE, Follow, sees_old
 from shardproxy.session.names import Resolver
 from shardproxy.session.relay import Discard
 from shardproxy.session.shards import Shards

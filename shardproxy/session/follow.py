@@ -9,7 +9,6 @@ not been granted the same on the first, so writers do not wait for each other cr
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from shardproxy.combine.answers import Answer
@@ -21,6 +20,7 @@ from shardproxy.routing.copies import FIRST
 from shardproxy.routing.refusals import moves_referenced, not_followed, refers_to_sharded, refused
 from shardproxy.routing.rows import Row, Unit, Writer, split_last, without_last
 from shardproxy.session.client import Client
+from shardproxy.session.elsewhere import Elsewhere
 from shardproxy.session.portals import next_number
 from shardproxy.session.relay import Discard, Output, Relay
 from shardproxy.session.shards import Shards
@@ -29,7 +29,6 @@ from shardproxy.session.typed import described as described_for_client
 from shardproxy.shard.connection import Connection, Reply
 from shardproxy.shard.errors import reported_by
 from shardproxy.shard.statements import UNNAMED
-from shardproxy.shard.written import others_written_sql
 from shardproxy.sqlstate import FOREIGN_KEY_VIOLATION, SERIALIZATION_FAILURE
 from shardproxy.wire import decode, encode
 from shardproxy.wire.constants import B
@@ -81,38 +80,6 @@ def query_returning(sql: bytes) -> Returning:
     return send
 
 
-@dataclass(frozen=True, slots=True)
-class Elsewhere:
-    """What a session had written in other tables than one, before a write that might write there, too."""
-
-    schema: str
-    name: str
-    before: bytes
-    put: int
-    gone: int
-
-    @classmethod
-    async def of(cls, first: Connection, schema: str, name: str) -> "Elsewhere":
-        """Ask the shard that is to do the write."""
-        return cls(schema, name, *await cls._written(first, schema, name))
-
-    async def changed(self, first: Connection, rows: int | None = None, verb: str = "") -> bool:
-        """Whether the shard has written there since, or more in the table itself than `rows` by a statement."""
-        before, put, gone = await self._written(first, self.schema, self.name)
-        if before != self.before:
-            return True
-        if rows is None:
-            return False
-        return put - self.put > (0 if verb == "DELETE" else rows) or gone - self.gone > (
-            0 if verb == "INSERT" else rows
-        )
-
-    @staticmethod
-    async def _written(first: Connection, schema: str, name: str) -> tuple[bytes, int, int]:
-        written, put, gone = await first.fetch_row(others_written_sql(schema, name), 3)
-        return written or b"", int(put or 0), int(gone or 0)
-
-
 class Follow:
     """One write."""
 
@@ -132,13 +99,13 @@ class Follow:
             return await self._same(first, request)
         return await self._rows(first, returning, self._plan.rows)
 
-    def _refused(self, connection: Connection, error: PgError) -> PgError:
-        """The error of another shard than the first one."""
+    def refused(self, connection: Connection, error: PgError) -> PgError:
+        """Return the error of another shard than the first one."""
         missing = error.sqlstate == FOREIGN_KEY_VIOLATION
         if missing and error.fields.get("n", "") in self._plan.spread:
             return refers_to_sharded(error.fields["n"], error.fields["t"])
         if missing and not self._is_sharded(error.fields.get("s", ""), error.fields.get("t", "")):
-            return _behind(connection, error)
+            return behind(connection, error)
         return reported_by(error, connection.name)
 
     # The others run the same.
@@ -147,11 +114,18 @@ class Follow:
         """Run the same statement on the first shard, and on the others if it has changed anything there."""
         request(first)
         [answer] = await Relay([first], self._output).run()
-        changed = _count(answer.tag or "")
-        if changed == 0:
-            return answer
-        others = await self._shards.join(self._others)
-        waiting, deadline, pauses = others, time.monotonic() + LAG, list(PAUSES)
+        changed = count_of(answer.tag or "")
+        if changed:
+            await self.until_seen(await self.others(), request, changed)
+        return answer
+
+    async def others(self) -> list[Connection]:
+        """Return the other shards' connections, in the transaction."""
+        return await self._shards.join(self._others)
+
+    async def until_seen(self, waiting: Sequence[Connection], request: Request, changed: int) -> None:
+        """Run a statement on shards that must change as many rows, again and again on one that does not see them."""
+        deadline, pauses = time.monotonic() + LAG, list(PAUSES)
         while waiting:
             for connection in waiting:
                 request(connection)
@@ -159,25 +133,24 @@ class Follow:
             try:
                 answers = await relay.run()
             except PgError as error:
-                raise self._refused(relay.failed_by or waiting[0], error) from error
-            short = [one for one, other in zip(waiting, answers, strict=True) if _count(other.tag or "") != changed]
+                raise self.refused(relay.failed_by or waiting[0], error) from error
+            short = [one for one, other in zip(waiting, answers, strict=True) if count_of(other.tag or "") != changed]
             if short and not (self._plan.keyed and await _may_come(short[0], deadline)):
-                raise _behind(short[0])
+                raise behind(short[0])
             waiting = short
             if waiting:
                 await asyncio.sleep(pauses[0] if len(pauses) == 1 else pauses.pop(0))
-        return answer
 
     # The others get the rows.
 
     async def _rows(self, first: Connection, returning: Returning, rows: Rows) -> Answer:
-        self._check_encoding(rows)
+        self.check_encoding(rows)
         writer = Writer(rows)
         elsewhere = None if rows.watched is None else await Elsewhere.of(first, rows.schema, rows.name)
         answers = _Answers(first, rows, self._output, returning(first, writer.returning()))
         changed, batch = await self._pass_on(answers, writer)
         answer = answers.answer
-        if changed != _count(answer.tag or ""):
+        if changed != count_of(answer.tag or ""):
             raise not_followed(rows, "a trigger")
         own = None if rows.recursive else changed
         if rows.watched is not None and elsewhere is not None and await elsewhere.changed(first, own, rows.verb):
@@ -190,7 +163,7 @@ class Follow:
         """Send the rows that a COPY has stored on the first shard; `added` is what stands after FROM to find them."""
         rows = self._plan.rows
         assert rows is not None
-        self._check_encoding(rows)
+        self.check_encoding(rows)
         writer = Writer(rows)
         first.query(writer.select(added))
         changed, batch = await self._pass_on(_Answers(first, rows, self._output, None), writer)
@@ -214,7 +187,8 @@ class Follow:
                     await self._output.stream.drain()
         return changed, batch
 
-    def _check_encoding(self, rows: Rows) -> None:
+    def check_encoding(self, rows: Rows) -> None:
+        """Refuse an encoding in which a row's text cannot be read."""
         if not splits_bytewise(self._shards.client_encoding):
             raise refused(
                 f'this write of reference table "{rows.schema}.{rows.name}" is not supported in client_encoding '
@@ -223,8 +197,11 @@ class Follow:
             )
 
     async def _send(self, writer: Writer, batch: Sequence[Row]) -> None:
-        others = await self._shards.join(self._others)
-        units = writer.units(batch)
+        await self.send(writer, writer.units(batch))
+
+    async def send(self, writer: Writer, units: Sequence[Unit]) -> None:
+        """Have the other shards write rows."""
+        others = await self.others()
         made = _messages(writer, units)
         await each(self._write(connection, writer, units, made) for connection in others)
 
@@ -240,14 +217,14 @@ class Follow:
                 if writer.rows.triggers and left[0][0].action in {"INSERT", "UPSERT"}:
                     raise not_followed(writer.rows, f'trigger "{writer.rows.triggers[0]}"')
                 if not await _may_come(connection, deadline):
-                    raise _behind(connection)
+                    raise behind(connection)
                 await asyncio.sleep(pauses[0] if len(pauses) == 1 else pauses.pop(0))
                 await self._shards.join(())  # a cancel that came meanwhile
                 made = _messages(writer, [unit for unit, _ in left])
             if role is not None:
                 await connection.execute(b"SET LOCAL session_replication_role = " + role)
         except PgError as error:
-            raise self._refused(connection, error) from error
+            raise self.refused(connection, error) from error
 
     @staticmethod
     async def _once(
@@ -265,11 +242,11 @@ class Follow:
                     [stored] = decode.data_row(reply.payload)
                 elif reply.type == B.COMMAND_COMPLETE:
                     unit, left = next(pending)
-                    count = _count(decode.command_complete(reply.payload))
+                    count = count_of(decode.command_complete(reply.payload))
                     # An UPDATE that is sent again counts again the rows that it has found before.
                     left = (len(unit.rows) if unit.action == "UPDATE" else left) - count
                     if left < 0:
-                        raise _behind(connection)
+                        raise behind(connection)
                     if left:
                         missing.append((unit, left))
                     elif writer.compares(unit.action):
@@ -378,13 +355,14 @@ async def sees_old(connection: Connection) -> bool:
     return level in _SEES_OLD
 
 
-def _count(tag: str) -> int:
+def count_of(tag: str) -> int:
+    """Return the number of rows that a command tag tells."""
     word = tag.rpartition(" ")[2]
     return int(word) if word.isdecimal() else 0
 
 
-def _behind(connection: Connection, error: PgError | None = None) -> PgError:
-    """The error of a shard that does not see what the first one does."""
+def behind(connection: Connection, error: PgError | None = None) -> PgError:
+    """Return the error of a shard that does not see what the first one does."""
     return PgError(
         SERIALIZATION_FAILURE,
         "could not serialize access due to concurrent update of a reference table",

@@ -12,7 +12,7 @@ from shardproxy.session.database import Database
 from shardproxy.session.name_cache import NameCache, Names
 from shardproxy.shard import catalog, unseen
 from shardproxy.shard.connection import Connection
-from shardproxy.sql import Select, Statement
+from shardproxy.sql import Statement
 
 _CALLED: Final = re.compile(r'([\w$".]+)\(')
 
@@ -100,19 +100,6 @@ class Functions:
         if not called and not any(table.hooked for table in written):
             return None
         return unseen_writer(statement, hooks, called, await self.builtin())
-
-    async def settings(self, statement: Statement) -> Names | None:
-        """Return the settings that functions of a SELECT without relations change; None if they change none.
-
-        Each with the function that does; the name of a setting is None where that computes it.
-        """
-        if not isinstance(statement, Select) or statement.tables:
-            return None
-        others = await self.others(statement)
-        bodies = await self._bodies(others - await self.immutable(others))
-        changed = {body.name: body.settings for body in bodies if body.settings is not None}
-        names = {(one, name) for name, settings in changed.items() for one in settings or {None}}
-        return frozenset(names) if names else None
 
     async def _bodies(self, functions: Names) -> tuple[Body, ...]:
         if not functions:

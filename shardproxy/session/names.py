@@ -222,13 +222,8 @@ class Resolver:
             builtin=await self._functions.builtin() if calls else self._database.builtin_functions or frozenset(),
             immutable=await self._functions.immutable(await self._functions.others(statement)),
             unseen=None if len(self._shards.addresses) == 1 else await self._functions.unseen(statement, tables),
-            settings=await self._functions.settings(statement),
             actions=await key_actions(statement, tables, self._database, self.cache, self._reader),
         )
-
-    async def changes_settings(self, statement: Statement) -> bool:
-        """Whether functions of the user's that a statement calls change settings."""
-        return await self._functions.settings(statement) is not None
 
     async def written(self, tables: Mapping[TableRef, Resolved], *, making: bool = False) -> Written | None:
         """Return what has to be known of the reference table that a statement writes, or may be `making`."""

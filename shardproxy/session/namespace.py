@@ -27,6 +27,9 @@ from shardproxy.sql import (
 from shardproxy.sqlstate import INVALID_CURSOR_NAME, INVALID_SQL_STATEMENT_NAME, PROTOCOL_VIOLATION
 from shardproxy.wire import decode
 
+ABORTED = ord("E")
+"""The status of a failed transaction in ReadyForQuery."""
+
 TEXT_AND_BINARY = (0, 1)
 """The format codes of the protocol."""
 

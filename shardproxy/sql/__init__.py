@@ -6,7 +6,7 @@
 from shardproxy.sql.alter import DEFAULT_OF_TYPE
 from shardproxy.sql.analyze import analyze, analyzed, keep, require_conforming_strings, run_as
 from shardproxy.sql.base import Base, Kind
-from shardproxy.sql.bodies import may_write, settings_of
+from shardproxy.sql.bodies import may_write
 from shardproxy.sql.column_list import ColumnList
 from shardproxy.sql.facts import (
     Binding,
@@ -159,6 +159,5 @@ __all__ = [
     "may_write",
     "require_conforming_strings",
     "run_as",
-    "settings_of",
     "tables_in",
 ]

@@ -41,20 +41,6 @@ _NO_ALIAS: Final = re.compile(
 _ALIAS: Final = re.compile(r"\b(?:new|old)\b(?!\.|\s+is\b)")
 """Where these may be other than a trigger's variables."""
 
-_SETTING: Final = re.compile(
-    r"""\bset_config\s*\(\s*('[^']*'(?=\s*,)|\S)|(?:\A|;|\b(?:begin|then|else|loop))\s*set\s+(?:session\s+|local\s+)?([\w.]+)""",
-    re.IGNORECASE,
-)
-"""A call of set_config() with its first argument, or its first character; and SET where it may begin a statement."""
-
-_SET: Final = re.compile(
-    r"(\A|;|\b(?:begin|then|else|loop))\s*set\s+(?:session\s+|local\s+)?[a-z_][a-z0-9_.]*\s*(?:=|\bto\b)"
-)
-"""SET with the setting's name, in code in lower case."""
-
-_NAMED: Final = re.compile(r"'[^']*'|[\w.]{2,}")
-"""A name as it is written in code."""
-
 _WRITING: Final = frozenset({
     "alter", "call", "cluster", "comment", "copy", "create", "delete", "do", "drop", "execute", "grant", "import",
     "insert", "load", "lock", "merge", "reassign", "refresh", "reindex", "revoke", "security", "truncate", "update",
@@ -85,7 +71,7 @@ def may_write(language: str, source: str, own: Set[str], writing: Set[str]) -> b
     code = _code(source)
     if code is None or (language == "sql" and re.search(r"\b(?:into|new|old)\b", code)):
         return True
-    if not _WRITING.isdisjoint(_WORD.findall(code)) or _ATTRIBUTE.search(_SET.sub(r"\1;", code)):
+    if not _WRITING.isdisjoint(_WORD.findall(code)) or _ATTRIBUTE.search(code):
         return True
     if _ALIAS.search(_NO_ALIAS.sub(" is ", code)):
         return True
@@ -111,17 +97,3 @@ def _code(source: str) -> str | None:
     if not code.isascii() or "/*" in code or "'" in code or re.search(r"\buescape\b", code, re.IGNORECASE):
         return None
     return _DOT.sub(".", code.lower())
-
-
-def settings_of(language: str, source: str) -> frozenset[str] | None:
-    """Return the settings that code changes, none where it computes their names; None if it changes no setting.
-
-    Nor is it looked at if it may read tables, which not every shard need have.
-    """
-    if language not in {"sql", "plpgsql"}:
-        return None
-    found = [call or statement for call, statement in _SETTING.findall(source)]
-    code = _code(source) if found else None
-    if code is None or not {"from", "join", "table"}.isdisjoint(_WORD.findall(code)):
-        return None
-    return frozenset(name.lower() for name in found) if all(map(_NAMED.fullmatch, found)) else frozenset()

@@ -24,10 +24,6 @@ ALL: Final = "all"
 EVERYTHING: Final = "everything"
 """What DISCARD ALL is noted under."""
 
-_INTEGERS: Final = frozenset({20, 21, 23})
-"""bigint, smallint, integer."""
-_UUID: Final = 2950
-
 STAYING: Final = frozenset({"role", "session_authorization"})
 """What RESET ALL leaves as it is: GUC_NO_RESET_ALL in src/backend/utils/misc/guc_parameters.dat."""
 
@@ -84,14 +80,10 @@ def _literal(param: ParamValue) -> bytes:
     value = param.value
     if param.format == 1 and param.oid == BOOL:
         value = b"true" if value == b"\x01" else b"false"
-    elif param.format == 1 and param.oid in _INTEGERS:
-        value = b"%d" % int.from_bytes(value, signed=True)
-    elif param.format == 1 and param.oid == _UUID:
-        value = value.hex().encode()
     elif param.format == 1 and param.oid not in TEXTS:
         raise PgError(
             FEATURE_NOT_SUPPORTED,
-            "a change of a setting with a binary parameter of this type is not supported through shardproxy",
+            "set_config() with a binary parameter that is not text is not supported through shardproxy",
             hint="Send the parameter in text format, or use SET.",
         )
     escaped = value.replace(b"'", b"''")

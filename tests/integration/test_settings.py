@@ -4,9 +4,7 @@ import pytest
 
 from shardproxy.wire import encode
 from tests.conftest import RunProxy
-from tests.support.databases import Databases, Servers
-from tests.support.databases import execute as execute_on
-from tests.support.messages import SYNC, bind, execute, joined, parse
+from tests.support.databases import Databases, Servers, execute
 from tests.support.rawclient import RawClient
 from tests.support.twin import Twin
 
@@ -145,8 +143,8 @@ def test_set_config_in_a_definition_is_no_call(twin: Twin) -> None:
 )
 def test_reset_all_leaves_the_role(twin: Twin, reset: str) -> None:
     """Shards that were connected to afterwards ran statements as the role of the proxy."""
-    execute_on(twin.databases.oracle, "DROP ROLE IF EXISTS lesser")
-    execute_on(twin.databases.oracle, "CREATE ROLE lesser")
+    execute(twin.databases.oracle, "DROP ROLE IF EXISTS lesser")
+    execute(twin.databases.oracle, "CREATE ROLE lesser")
     twin.databases.execute("GRANT SELECT ON t TO lesser")
     twin.fill()
     try:
@@ -155,7 +153,7 @@ def test_reset_all_leaves_the_role(twin: Twin, reset: str) -> None:
         twin.compare("SET ROLE lesser", "DISCARD ALL", *(f"DELETE FROM t WHERE a = {key}" for key in range(3, 9)))
     finally:
         twin.databases.execute("REVOKE ALL ON t FROM lesser")
-        execute_on(twin.databases.oracle, "DROP ROLE lesser")
+        execute(twin.databases.oracle, "DROP ROLE lesser")
 
 
 @pytest.mark.parametrize(
@@ -165,7 +163,7 @@ def test_reset_all_leaves_the_role(twin: Twin, reset: str) -> None:
 def test_a_setting_that_one_shard_refuses_is_set_on_none(twin: Twin, change: str) -> None:
     """The shards that had taken it kept it, though the client was told that it was refused."""
     twin.fill()
-    execute_on(twin.databases.shards[0], "CREATE TEXT SEARCH CONFIGURATION mine (COPY = simple)")
+    execute(twin.databases.shards[0], "CREATE TEXT SEARCH CONFIGURATION mine (COPY = simple)")
     try:
         shown = "SELECT DISTINCT current_setting('default_text_search_config') FROM t WHERE a = "
         before = "SET default_text_search_config = english"
@@ -175,7 +173,7 @@ def test_a_setting_that_one_shard_refuses_is_set_on_none(twin: Twin, change: str
         assert failed.errors[0]["C"] == "22023"
         assert {value for reply in replies for row in reply.rows for value in row} == {b"pg_catalog.english"}
     finally:
-        execute_on(twin.databases.shards[0], "DROP TEXT SEARCH CONFIGURATION mine")
+        execute(twin.databases.shards[0], "DROP TEXT SEARCH CONFIGURATION mine")
 
 
 LOOK_UPS = tuple(f"SELECT b FROM t WHERE a = {key}" for key in range(1, 5))
@@ -284,8 +282,8 @@ def test_a_change_of_the_session_user_commits_on_several_shards(
 ) -> None:
     """The decision was refused to the other user when the transaction was to commit (42501)."""
     with Twin.open(servers18, run_proxy, commit="two-phase") as twin:
-        execute_on(twin.databases.oracle, "DROP ROLE IF EXISTS lesser")
-        execute_on(twin.databases.oracle, "CREATE ROLE lesser")
+        execute(twin.databases.oracle, "DROP ROLE IF EXISTS lesser")
+        execute(twin.databases.oracle, "CREATE ROLE lesser")
         twin.databases.execute("GRANT ALL ON t TO lesser")
         try:
             inserts = [f"INSERT INTO t VALUES ({key}, 'x')" for key in range(1001, 1009)]
@@ -294,56 +292,4 @@ def test_a_change_of_the_session_user_commits_on_several_shards(
             assert sum(map(len, twin.databases.rows("SELECT FROM t WHERE a > 1000"))) == 8
         finally:
             twin.databases.execute("REVOKE ALL ON t FROM lesser")
-            execute_on(twin.databases.oracle, "DROP ROLE lesser")
-
-
-SETTERS = """
-    CREATE FUNCTION tenant(name text) RETURNS void LANGUAGE plpgsql AS
-        $$ BEGIN PERFORM set_config('app.tenant', name, false); END $$;
-    CREATE FUNCTION tenant_here(name text) RETURNS text LANGUAGE sql AS
-        $$ SELECT set_config('app.tenant', name, true) $$;
-    CREATE FUNCTION setting(key text, value text) RETURNS text LANGUAGE sql AS
-        $$ SELECT set_config('app.' || key, value, false) $$;
-    CREATE FUNCTION fixed() RETURNS void LANGUAGE plpgsql AS
-        $$ BEGIN SET app.tenant = 'fixed'; SET LOCAL app.person TO 'me'; END $$;
-"""
-
-SHOWN = "SELECT a, current_setting('app.tenant', true), current_setting('app.person', true) FROM t"
-
-
-@pytest.mark.parametrize("before", [(), (SHOWN,)], ids=["new", "all shards"])
-def test_a_setting_that_a_function_changes_is_changed_on_every_shard(twin: Twin, before: tuple[str, ...]) -> None:
-    """It was changed where the function ran, and rows of other shards were read with another tenant, or with none."""
-    twin.databases.execute(SETTERS)
-    try:
-        twin.compare(
-            *before,
-            "SELECT tenant('a')",
-            SHOWN,
-            "SELECT tenant('b')",
-            SHOWN,
-            "BEGIN",
-            "SELECT tenant('c')",
-            SHOWN,
-            "ROLLBACK",
-            SHOWN,
-            "BEGIN",
-            "SELECT tenant_here('d')",
-            SHOWN,
-            "COMMIT",
-            SHOWN,
-            "SELECT setting('tenant', 'e'), 1",
-            "SELECT setting('person', 'f')",
-            SHOWN,
-            "BEGIN",
-            "SELECT fixed()",
-            SHOWN,
-            "COMMIT",
-            SHOWN,
-            "RESET ALL",
-            SHOWN,
-            joined([parse("", "SELECT setting('tenant', $1)", 25), bind("", "", "g"), execute("", 2), SYNC]),
-            SHOWN,
-        )
-    finally:
-        twin.databases.execute("DROP FUNCTION tenant, tenant_here, setting, fixed")
+            execute(twin.databases.oracle, "DROP ROLE lesser")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shardproxy.sql import may_write, settings_of
+from shardproxy.sql import may_write
 
 OWN = frozenset({"now", "upper", "nextval", "count", "query_to_xml", "numeric", "format", "lower"})
 WRITING = frozenset({"query_to_xml"})
@@ -74,21 +74,3 @@ def test_key_words_that_are_names_of_functions(name: str) -> None:
 @pytest.mark.parametrize(("language", "source"), WRITES)
 def test_what_may_write(language: str, source: str) -> None:
     assert may_write(language, source, OWN, WRITING)
-
-
-@pytest.mark.parametrize(
-    ("language", "source", "expected"),
-    [
-        ("sql", "SELECT set_config('App.tenant', $1, true)", {"'app.tenant'"}),
-        ("sql", "SELECT set_config($1, $2, true)", set()),
-        ("sql", "SELECT set_config('app.' || $1, $2, true)", set()),
-        ("plpgsql", "BEGIN SET LOCAL app.tenant = 'x'; SET work_mem TO '1MB'; END", {"app.tenant", "work_mem"}),
-        ("plpgsql", "BEGIN PERFORM set_config(name, 'x', true); END", set()),
-        ("plpgsql", "BEGIN UPDATE t SET a = 1; END", None),
-        ("plpgsql", "BEGIN RETURN current_setting('app.tenant'); END", None),
-        ("sql", "SELECT set_config('app.tenant', name, true) FROM tenants", None),
-        ("plpython3u", "plpy.execute('SET app.tenant = 1')", None),
-    ],
-)
-def test_settings_that_are_changed(language: str, source: str, expected: set[str] | None) -> None:
-    assert settings_of(language, source) == expected
