@@ -15,6 +15,7 @@ from shardproxy.session.by_name import BY_NAME, ByName
 from shardproxy.session.client import Client
 from shardproxy.session.copy_client import CopyClient
 from shardproxy.session.copy_setup import is_copy_in
+from shardproxy.session.describe_failed import describe_in_failed
 from shardproxy.session.execute import Executor, Outcome
 from shardproxy.session.names import Resolver
 from shardproxy.session.namespace import (
@@ -30,7 +31,7 @@ from shardproxy.session.namespace import (
 )
 from shardproxy.session.pieces import EXECUTED, PIECEWISE, run_cursor, run_in_pieces, tag_again
 from shardproxy.session.portals import OWN, READ_BY, Pending, Portal, Prepared, request, send_with
-from shardproxy.session.relay import Kept, Relay
+from shardproxy.session.relay import Relay
 from shardproxy.session.shards import Shards
 from shardproxy.session.signals import Signals
 from shardproxy.session.together import Together
@@ -246,7 +247,8 @@ class Extended:
         if unprepared(prepared.statement) or prepared.blank:
             await self._answer(encode.parameter_description(()) + encode.NO_DATA)
         elif self._transaction.state == FAILED:
-            await self._describe_in_failed(prepared)
+            await self.settle()
+            await describe_in_failed(prepared, self._shards, self._client)
         else:
             self.waiting.append(Pending(Expect.DESCRIBE_STATEMENT, prepared))
 
@@ -267,21 +269,6 @@ class Extended:
         else:
             self._transaction.check()
             self.waiting.append(Pending(Expect.DESCRIBE_PORTAL, portal.prepared, portal))
-
-    async def _describe_in_failed(self, prepared: Prepared) -> None:
-        """Describe a statement where it is prepared: in a failed transaction none can prepare it any more."""
-        await self.settle()
-        standing = [one for one in self._shards.connections if prepared.is_on(one.statements)]
-        if not standing:
-            self._transaction.check()
-        kept = Kept()
-        owed = (Owed(Expect.DESCRIBE_STATEMENT), SWALLOWED_SYNC)
-        standing[0].send(encode.describe(b"S", prepared.shard_name) + encode.SYNC, owed)
-        await Relay([standing[0]], kept).run()
-        if not kept.data.endswith(encode.NO_DATA):
-            # As PostgreSQL, which would have to read its catalog to describe rows.
-            self._transaction.check()
-        self._client.write(kept.data)
 
     async def _execute(self, execute: decode.Execute) -> None:
         client, transaction = self._client, self._transaction

@@ -11,6 +11,17 @@ _FAILED = [
 ]
 
 KEPT_PIPELINES: dict[str, Sequence[Pipeline]] = {
+    "a statement without rows is described in a failed transaction, also where no shard has it any more": [
+        Pipeline(
+            [
+                Sent("query", b"BEGIN"),
+                Sent("parse", "", b"INSERT INTO h VALUES ($1, 'new')", (23,)),
+                Sent("execute", "", 100),
+                Sent("sync"),
+                Sent("describe", "S", ""),
+            ]
+        )
+    ],
     "a statement is read before its name is looked at": [
         Pipeline([Sent("parse", "n", b"SELECT k FROM h WHERE k = $1", (23,))]),
         *(
