@@ -40,6 +40,8 @@ class PgError(ShardproxyError):
         self.fields = fields
         self.described = False
         """A shard had described the statement's rows before."""
+        self.tag: str | None = None
+        """How the statement had ended, where it was the commit at Sync that failed."""
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, str]) -> Self:

@@ -310,7 +310,7 @@ class Extended:
         else:
             outcome = await self._run(portal, execute)
         if alone:
-            await self._transactions.end_implicit()
+            await self._transactions.end_implicit(outcome.tag)
         elif first and isinstance(statement, Set) and statement.local and transaction.state == IMPLICIT:
             what = "SET TRANSACTION" if statement.name.startswith("TRANSACTION") else "SET LOCAL"
             client.warn(NO_ACTIVE_SQL_TRANSACTION, f"{what} can only be used in transaction blocks")

@@ -256,6 +256,8 @@ class Relay:
         if self._failed is not None:
             return
         self._failed, self.failed_by = error, connection
+        if len(self._connections) == 1:
+            error.tag = self._answers.shards[0].tag
         error.described = any(answer.columns is not None for answer in self._answers.shards)
         if len(self._connections) > 1:
             others = [one for one in self._connections if one.busy and (one is not connection or not reported)]

@@ -64,10 +64,14 @@ class Transactions:
             self._transaction.begin(implicit=True)
             self._transaction.definitions = self._database.generation
 
-    async def end_implicit(self) -> None:
-        """Commit an implicit transaction, if one is open."""
+    async def end_implicit(self, tag: str | None = None) -> None:
+        """Commit an implicit transaction, if one is open; an error tells that its statement has ended with this tag."""
         if self._transaction.open and self._transaction.implicit:
-            await self._commit()
+            try:
+                await self._commit()
+            except PgError as error:
+                error.tag = tag
+                raise
 
     async def statement_failed(self) -> None:
         """A statement has failed: an implicit transaction ends, the client's own one waits for its ROLLBACK."""
@@ -105,6 +109,8 @@ class Transactions:
         if isinstance(error, ProtocolError | TimedOut):
             raise error
         await self.statement_failed()
+        if error.tag is not None:
+            self._client.complete(error.tag)
         self._client.error(error, offset)
 
     # The client's own.

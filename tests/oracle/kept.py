@@ -229,4 +229,26 @@ KEPT: dict[str, Case] = {
         Step("PREPARE q (int, int) AS SELECT $1, $2"),
         Step("EXECUTE q (1, 2)"),
     ],
+    "a statement has ended before its commit fails at Sync": [
+        Step("CREATE TABLE ref (k int PRIMARY KEY)"),
+        *(
+            Step(f"CREATE TABLE {name} (k int, v int REFERENCES ref DEFERRABLE INITIALLY DEFERRED)")
+            for name in ("h", "dim")
+        ),
+        Step("CREATE TABLE one (k int PRIMARY KEY, v int REFERENCES one DEFERRABLE INITIALLY DEFERRED)"),
+        *(
+            step
+            for name in ("h", "dim", "one")
+            for tail in ("", " RETURNING v")
+            for step in (
+                *[Step(f"INSERT INTO {name} VALUES (1, $1){tail}", params=(Param(23, b"7"),))] * 3,
+                Step(f"INSERT INTO {name} VALUES (1, $1){tail}", params=(Param(23, b"7"),), name="p", pieces=1),
+                Step(f"INSERT INTO {name} VALUES (1, 7){tail}"),
+                Step(f"INSERT INTO {name} VALUES (1, 7); INSERT INTO {name} VALUES (2, 7){tail}"),
+                Step("BEGIN"),
+                Step(f"INSERT INTO {name} VALUES (1, $1){tail}", params=(Param(23, b"7"),)),
+                Step("COMMIT", params=()),
+            )
+        ),
+    ],
 }
