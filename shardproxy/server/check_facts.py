@@ -128,15 +128,19 @@ async def _ask(shard: Shard, address: Address, number: int, tables: Sequence[Tab
                 names = [(table.schema, table.relation) for table in tables]
                 answer = await connection.fetchval(catalog.relations_sql(names))
                 for table, relation in zip(tables, catalog.parse_relations(answer), strict=True):
-                    if relation is not None:
-                        found[table] = await _table(connection, relation)
+                    if relation is not None and (facts := await _table(connection, relation)) is not None:
+                        found[table] = facts
     except PgError as error:
         return ShardFacts(shard, number, server, found, error)
     return ShardFacts(shard, number, server, found)
 
 
-async def _table(connection: "Control", relation: Relation) -> TableFacts:
-    facts = json.loads(await connection.fetchval(_TABLE, relation.oid))
+async def _table(connection: "Control", relation: Relation) -> TableFacts | None:
+    """Return the facts of a table; None if it has been dropped since it was found."""
+    told = await connection.fetchval(_TABLE, relation.oid)
+    if told is None:
+        return None
+    facts = json.loads(told)
     unique = tuple((index["name"], frozenset(index["columns"])) for index in facts["unique"])
     actions = tuple(
         ForeignKeyAction(**{**one, "columns": tuple((mine, their) for mine, their in one["columns"])})

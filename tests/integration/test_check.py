@@ -8,6 +8,8 @@ import psycopg
 import pytest
 
 from shardproxy import cli
+from shardproxy.routing.relation import Relation
+from shardproxy.shard import catalog
 from shardproxy.transaction.gid import lock_key
 from tests.conftest import StartServer
 from tests.support.databases import Databases, Servers, execute, query, toml
@@ -67,6 +69,24 @@ def test_all_is_well(shard_databases: Databases, check: Check) -> None:
     assert "table public.log: single, on s1" in text
     assert len(re.findall(rf"ok +shard s\d: .*PostgreSQL {shard_databases.version}\.", text)) == 3
     assert text.endswith("0 errors, 0 warnings\n")
+
+
+def test_a_table_that_is_dropped_meanwhile(
+    one_server: Databases, check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was found, and is gone when its privileges are asked for: it is not there. `serve` asks in the same way."""
+    one_server.execute("CREATE TABLE users (id bigint PRIMARY KEY)")
+    found = catalog.parse_relations
+
+    def dropping(answer: str) -> list[Relation | None]:
+        relations = found(answer)
+        one_server.execute("DROP TABLE IF EXISTS users")
+        return relations
+
+    monkeypatch.setattr(catalog, "parse_relations", dropping)
+    code, text = check(one_server.config([USERS]))
+    assert code == 1, text
+    assert "table public.users: does not exist on any shard" in text
 
 
 def test_everything_wrong_with_tables_at_once(one_server: Databases, check: Check) -> None:
