@@ -51,8 +51,15 @@ _BEGIN = """SELECT pg_is_in_recovery(), CASE WHEN current_setting('synchronous_c
     THEN set_config('synchronous_commit', 'on', false) END"""
 
 
-LOST: Final = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-"""What asyncpg raises where a connection is lost; the last one if the server has ended it just before a request."""
+LOST: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.ConnectionDoesNotExistError,
+)
+"""What asyncpg raises where a connection is lost. InternalClientError if the server has ended it just before a request,
+ConnectionDoesNotExistError in the middle of one: though it has a SQLSTATE (08003), no server has said it."""
 
 
 @contextlib.contextmanager
@@ -60,10 +67,10 @@ def translated(address: Address) -> Iterator[None]:
     """Raise asyncpg's errors on a connection that stands as PgError that names the shard."""
     try:
         yield
-    except asyncpg.PostgresError as error:
-        raise errors.reported_by(errors.from_asyncpg(error), address.name) from error
     except LOST as error:
         raise errors.lost(address.name, error) from error
+    except asyncpg.PostgresError as error:
+        raise errors.reported_by(errors.from_asyncpg(error), address.name) from error
 
 
 @contextlib.asynccontextmanager
@@ -87,10 +94,10 @@ async def session(address: Address, timeout: float, settings: Mapping[str, str] 
             statement_cache_size=0,
             server_settings=dict(settings),
         )
-    except asyncpg.PostgresError as error:
-        raise errors.reported_by(errors.from_asyncpg(error), address.name) from error
     except LOST as error:
         raise errors.unreachable(address.name, error) from error
+    except asyncpg.PostgresError as error:
+        raise errors.reported_by(errors.from_asyncpg(error), address.name) from error
     try:
         with translated(address):
             yield connection

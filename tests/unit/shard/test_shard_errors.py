@@ -5,6 +5,7 @@ import pytest
 
 from shardproxy.errors import PgError
 from shardproxy.shard.address import Address
+from shardproxy.shard.control import translated
 from shardproxy.shard.errors import NO_ANSWER, from_asyncpg, lost, reported_by, unreachable
 
 FIELDS = {
@@ -54,3 +55,12 @@ def test_what_never_answered_and_what_broke(cause: BaseException | str, detail: 
 
 def test_an_address_keeps_its_password() -> None:
     assert "secret" not in repr(Address("s0", "h", 1, "u", "d", "secret"))
+
+
+def test_what_asyncpg_says_by_itself_is_no_word_of_a_server() -> None:
+    """It gives a connection that is lost in the middle of a request a SQLSTATE of the server's, 08003."""
+    address = Address("s1", "127.0.0.1", 1, "me", "shop")
+    with pytest.raises(PgError) as failed, translated(address):
+        raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+    assert failed.value.sqlstate == "08006"
+    assert failed.value.message == 'connection to shard "s1" was lost'
