@@ -17,7 +17,7 @@ from shardproxy.session.pressure import Pressure, Source
 from shardproxy.shard.address import Address
 from shardproxy.shard.connect import connect_alike
 from shardproxy.shard.connection import IDLE, Connection
-from shardproxy.shard.lease import Lease, SessionState
+from shardproxy.shard.lease import Lease, SessionState, run_or_abort
 from shardproxy.sqlstate import (
     QUERY_CANCELED,
     SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
@@ -56,7 +56,8 @@ class Shards:
         self.ahead: Ahead | None = None
         """What the transaction's commit has asked already."""
         self.on_lost: Callable[[Connection], None] | None = None
-        self.on_held_lost: Callable[[PgError], None] | None = None
+        self.on_held_lost: Callable[[PgError], None] = lambda _: None
+        self.ending: PgError | None = None  # why it ends: what it had on a shard is lost
         self.pressure = Pressure(client)
         self._parameters = parameters
         self._first: dict[str, str] = {}  # what the first connection has reported
@@ -157,6 +158,9 @@ class Shards:
 
     async def _get(self, shard: int) -> Connection:
         lease = self._leases.get(shard)
+        self._heed_loss(lease)
+        if self.ending is not None:
+            raise self.ending
         if lease is not None and lease.connection.usable:
             connection = lease.connection
             if connection.cancelling is not None:
@@ -188,8 +192,13 @@ class Shards:
     def _lost(self, lease: Lease) -> None:
         if self.on_lost is not None:
             self.on_lost(lease.connection)
-        if lease.held and self.on_held_lost is not None:
-            self.on_held_lost(lease.ending())
+        self._heed_loss(lease)
+
+    def _heed_loss(self, lease: Lease | None) -> None:
+        """If what it held is lost, no statement may run any more: it would do so without what the session counts on."""
+        if lease is not None and lease.held and self.ending is None and not lease.connection.usable:
+            self.ending = lease.ending()
+            self.on_held_lost(self.ending)
 
     def client_writable(self, writable: bool) -> None:
         """The client has fallen behind in reading, or has caught up."""
@@ -367,7 +376,7 @@ class Shards:
 
     async def run_or_abort(self, connections: Sequence[Connection], sql: bytes) -> None:
         """Run what brings connections to where they have to be; one that cannot is given up."""
-        await each(_run_or_abort(connection, sql) for connection in connections if connection.usable)
+        await each(run_or_abort(connection, sql) for connection in connections if connection.usable)
 
     def cancel(self, only: Connection | None = None) -> None:
         """Cancel whatever runs, and what is about to; with `only`, what runs on that connection."""
@@ -378,8 +387,7 @@ class Shards:
 
     async def cancel_sent(self) -> None:
         """Wait for the cancel requests under way: one would hit what is sent next."""
-        under_way = {one.cancelling for one in self.connections if one.cancelling is not None}
-        if under_way:
+        if under_way := {one.cancelling for one in self.connections if one.cancelling is not None}:
             await asyncio.wait(under_way)
 
     def close(self) -> None:
@@ -390,10 +398,3 @@ class Shards:
             lease.connection.close()
         self._leases.clear()
         self._deadlocks.ended(self)
-
-
-async def _run_or_abort(connection: Connection, sql: bytes) -> None:
-    try:
-        await connection.execute(sql)
-    except PgError:
-        connection.abort()

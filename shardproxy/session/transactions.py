@@ -106,7 +106,7 @@ class Transactions:
 
     async def fail(self, error: PgError, offset: int = 0) -> None:
         """Bring the transaction to where an error leaves it, and send the error. Some end it all."""
-        if isinstance(error, ProtocolError | TimedOut):
+        if isinstance(error, ProtocolError | TimedOut) or error is self._shards.ending:
             raise error
         await self.statement_failed()
         if error.tag is not None:

@@ -44,3 +44,11 @@ class Lease:
         reported_by(error, self.connection.name)
         error.fields["D"] = f"{error.detail}\nThe session had there, and has lost: {', '.join(sorted(self.held))}."
         return error
+
+
+async def run_or_abort(connection: Connection, sql: bytes) -> None:
+    """Run what brings a connection to where it has to be; one that cannot is given up."""
+    try:
+        await connection.execute(sql)
+    except PgError:
+        connection.abort()
