@@ -4,7 +4,7 @@
 and what the session remembers. A row's shard is computed by the native core alone.
 """
 
-from shardproxy.routing.effects import LOCKING, changes_together, held_by, held_no_more
+from shardproxy.routing.effects import LOCKING, changes_together, held_by, held_no_more, may_store
 from shardproxy.routing.hidden import Hidden
 from shardproxy.routing.keyed import Keyed, keyed
 from shardproxy.routing.keytypes import KeyColumn
@@ -65,5 +65,6 @@ __all__ = [
     "keyed",
     "limit_of",
     "lock_for",
+    "may_store",
     "route",
 ]

@@ -13,13 +13,17 @@ from shardproxy.routing.resolved import Context, Tables
 from shardproxy.sql import (
     CloseCursor,
     Code,
+    CopyTo,
     CreateAs,
     DeclareCursor,
     Discard,
+    Explain,
     FunctionName,
+    Kind,
     Listen,
     Select,
     Statement,
+    TableRef,
     Unlisten,
     Utility,
 )
@@ -45,6 +49,12 @@ _SEQUENCES: Final = frozenset({"nextval", "setval", "currval", "lastval", "pg_se
 
 WRITING: Final = _LARGE_OBJECTS | _RUNS_TEXT | {"pg_logical_emit_message"}
 """Those that change what a transaction's end decides on."""
+
+_TELLING: Final = WRITING | {"pg_notify"}
+
+_STORING: Final = frozenset({
+    Kind.INSERT, Kind.UPDATE, Kind.DELETE, Kind.MERGE, Kind.CREATE_AS, Kind.UTILITY, Kind.CODE, Kind.NOTIFY,
+})  # fmt: skip
 
 OWNED: Final = WRITING | _LOCKS | _SEQUENCES
 """Those that mean what one shard has, whichever session calls them."""
@@ -85,6 +95,19 @@ def owner_of(statement: Select, tables: Tables, context: Context) -> int | None:
     if (owned or statement.locks) and any(table.kind == "reference" for table in tables.values()):
         return FIRST  # where writers wait, and their sequences count
     return context.steady if owned else None
+
+
+def may_store(statement: Statement, context: Context) -> bool:
+    """Whether what a statement does may be there for others once it has committed."""
+    if statement.kind in _STORING:
+        return True
+    if isinstance(statement, Explain):
+        return statement.analyze and may_store(statement.query, context)
+    if isinstance(statement, CopyTo):
+        return not isinstance(statement.data, TableRef) and may_store(statement.data, context)
+    if any(table.role == "write" for table in statement.tables):
+        return True
+    return isinstance(statement, Select) and may_call(statement.functions, context, _TELLING)
 
 
 def held_by(statement: Statement, context: Context) -> str | None:

@@ -19,6 +19,7 @@ from shardproxy.session.relay import COPY_DATA, Discard, Output, Relay
 from shardproxy.session.typed import Carrying
 from shardproxy.shard.connection import Connection
 from shardproxy.sql import CopyTo, Statement
+from shardproxy.transaction.single_shard import lost_alone
 from shardproxy.wire import encode
 from shardproxy.wire.constants import B
 
@@ -35,10 +36,13 @@ async def copy_out(
     output: Output,
     statement: CopyTo | None = None,
     limit: int | None = None,
+    *,
+    alone: bool = False,
 ) -> str:
     """Run the COPY on the connections, stream to `output`, return the tag; no CopyOutResponse before all agree.
 
     In binary, `statement` tells the types that the rows have inside. After `limit` rows the rest are dropped.
+    `alone` as for Relay.
     """
     carrying: list[Carrying | None] = []
     if options.format == "binary" and statement is not None:
@@ -47,8 +51,10 @@ async def copy_out(
         connection.query(sql)
     replies = await first_replies(connections, B.COPY_OUT_RESPONSE)
     response = replies[0]
-    for reply in replies:
+    for connection, reply in zip(connections, replies, strict=True):
         refused = reply if isinstance(reply, PgError) else None
+        if refused is not None and alone:
+            refused = lost_alone(connection, refused)
         if refused is None and reply != response:
             refused = columns_differ()
         if refused is not None:
@@ -64,7 +70,7 @@ async def copy_out(
         header=options.header != "none",
         limit=limit,
     )
-    relay = Relay(connections, output, merge)
+    relay = Relay(connections, output, merge, alone=alone)
     for number, one in enumerate(carrying):
         if one is not None:
             relay.carry(number, one)

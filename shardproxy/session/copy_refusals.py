@@ -8,7 +8,7 @@ from shardproxy.errors import PgError
 from shardproxy.native import SplitError
 from shardproxy.shard.connection import Connection
 from shardproxy.sqlstate import CHARACTER_NOT_IN_REPERTOIRE, PROTOCOL_VIOLATION, QUERY_CANCELED
-from shardproxy.transaction.single_shard import unknown
+from shardproxy.transaction.single_shard import lost_alone
 from shardproxy.wire import encode
 from shardproxy.wire.errors import SilentProtocolError
 
@@ -59,7 +59,7 @@ def client_refusal(reason: str, relation: str, line: int) -> Refusal:
 
 def lost_refusal(connection: Connection, error: PgError, whole: bool) -> Refusal:
     """Return what a lost connection means; that of a COPY which commits by itself may have done so."""
-    return Refusal(unknown(connection.name, error) if whole else error, None)
+    return Refusal(lost_alone(connection, error) if whole else error, None)
 
 
 def unending_row(copy_format: int) -> bytes:

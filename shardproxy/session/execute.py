@@ -123,11 +123,10 @@ class Executor:
     ) -> None:
         self.memory = Memory()
         self.lists = ColumnLists(shards, names)
-        self.named: Callable[[str], Prepared | None] = lambda _: None
-        """Returns the prepared statement of a name."""
+        self.named: Callable[[str], Prepared | None] = lambda _: None  # the prepared statement of a name
         self.types = database.types
         self.is_sharded = database.is_sharded
-        self.offers = Offers(database, names, self.lists)
+        self.offers = Offers(database, names, self.lists, shards.transaction)
         self.watches = Watches(database, shards)
         self._database = database
         self._shards = shards
@@ -169,7 +168,8 @@ class Executor:
                     self._transactions.begin_implicit()
                 connections = await self.joined(plan)
                 limit, watch = limit_of(plan), await self.watches.begin(unseen, connections)
-                tag = await copy_out(sql, statement.options, connections, self.client, statement, limit)
+                alone = self.offers.alone
+                tag = await copy_out(sql, statement.options, connections, self.client, statement, limit, alone=alone)
                 if watch is not None:
                     await watch.check(Own.copied(statement.data, tag))
                 return Outcome(tag)
@@ -347,7 +347,7 @@ class Executor:
 
     async def _relay(self, run: _Run, connections: Sequence[Connection]) -> list[Answer]:
         rows_from = None if isinstance(run.plan, Gather) else 0
-        relay = Relay(connections, self.client, rows_from=rows_from, limit=limit_of(run.plan))
+        relay = Relay(connections, self.client, None, rows_from, limit=limit_of(run.plan), alone=self.offers.alone)
         if isinstance(run.plan, Replicate) and run.plan.lock is None and len(connections) > 1:
             return await relay.in_order(partial(self._request, run), self._database.deadlocks.waits)
         return await relay.ask(run.request)

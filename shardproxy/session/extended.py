@@ -184,7 +184,7 @@ class Extended:
             made.add(encode.SYNC, SWALLOWED_SYNC)
             connection.send(b"".join(made.data), made.owed)
             with self.names.lists.placing(prepared):
-                [answer] = await Relay([connection], self._client).run()
+                [answer] = await Relay([connection], self._client, asks=True).run()
             prepared.take(answer.parameters, answer.columns)
             prepared.accepted = True
 

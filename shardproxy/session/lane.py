@@ -213,12 +213,12 @@ class Lane:
         parsed = prepared if first != bind else None
         overlaps = plan.overlap is ALWAYS or (plan.overlap is INSIDE and inside)
         listed = None if plan.listed is None else plan.listed.after(prepared.statement.location)
-        self._turns.send(request, owed, Turn(connection, ready, True, inside, overlaps, parsed, listed))
+        self._turns.send(request, owed, Turn(connection, ready, True, inside, overlaps, parsed, listed, plan.stores))
         return after + ready - first
 
     def _free(self, shard: int, overlap: Overlap) -> Connection | None:
         """Return a shard's connection, if nothing but a statement is to be sent there, and may be sent now."""
-        connection = self._shards.standing(shard)
+        connection = self._shards.standing(shard) if self._shards.ending is None else None
         if connection is None or connection.cancelling is not None or connection.statements.closes:
             return None
         transaction = self._transaction
@@ -272,7 +272,7 @@ class Lane:
             at = HEADER_SIZE + listed.at
             names = listed.names.encode("utf-8", "surrogateescape")
             request = encode.query(request[HEADER_SIZE:at] + names + request[at:-1])
-        turn = Turn(connection, True, False, inside, plan.overlap is ALWAYS, None, listed)
+        turn = Turn(connection, True, False, inside, plan.overlap is ALWAYS, None, listed, plan.stores)
         self._turns.send(request, _QUERIED, turn)
         return 1
 

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Final
 
 from shardproxy.native import bind_parameter
-from shardproxy.routing import Context, Home, OneShard, ParamValue, Plan, Resolved, held_by
+from shardproxy.routing import Context, Home, OneShard, ParamValue, Plan, Resolved, held_by, may_store
 from shardproxy.routing.keyed import Keyed, keyed
 from shardproxy.session.portals import Prepared
 from shardproxy.session.shards import Shards
@@ -42,6 +42,11 @@ class Facts:
     generation: int
     """That of the definitions that these rest on (`Database.certain_generation`)."""
 
+    @property
+    def stores(self) -> bool:
+        """Whether what the statement has done may be there for others once it has committed."""
+        return may_store(self.statement, self.context)
+
 
 class Overlap(Enum):
     """When a statement may be under way together with others of its kind on other shards.
@@ -67,6 +72,8 @@ class LanePlan:
     """What it may leave on its shard (`routing.held_by`)."""
     listed: ColumnList | None = None
     """With what its shard gets the statement, and its key was found."""
+    stores: bool = False
+    """A lost answer leaves its client in doubt, if it is alone in its transaction (`routing.may_store`)."""
 
     def shard(self, view: memoryview, start: int, end: int, oids: tuple[int, ...], shards: Shards) -> int | None:
         """Return the shard for the Bind message with the payload view[start:end]; None if `route` has to tell."""
@@ -93,6 +100,8 @@ class QueryPlan:
     """It has no columns with types of the user's own."""
     listed: ColumnList | None = None
     """What goes into the Query; only ASCII comes before it."""
+    stores: bool = False
+    """As for `LanePlan`."""
 
     def shard(self, kinds: bytes, texts: Sequence[bytes], shards: Shards) -> int | None:
         """Return the shard for a Query with these constants; None if `route` has to tell."""
@@ -138,6 +147,7 @@ def lane_plan(facts: Facts, prepared: Prepared) -> LanePlan | None:
             prepared,
             held_by(facts.statement, facts.context),
             prepared.listed,
+            facts.stores,
         )
     )
 
@@ -163,9 +173,8 @@ def query_plan(
     if listed is not None and not shape.text.isascii():
         return None
     listed = None if listed is None else listed.after(shape.location)
-    plan = QueryPlan(
-        made, overlap_of(facts.statement, facts.context), held_by(facts.statement, facts.context), plain, listed
-    )
+    statement, context = facts.statement, facts.context
+    plan = QueryPlan(made, overlap_of(statement, context), held_by(statement, context), plain, listed, facts.stores)
     match facts.plan:
         case Home() if made.kind == "home":
             return plan

@@ -11,6 +11,7 @@ from shardproxy.session.names import Resolver
 from shardproxy.session.portals import Prepared, next_number
 from shardproxy.shard.statements import UNNAMED
 from shardproxy.sql import ParseFailed, analyze
+from shardproxy.transaction.state import Transaction
 
 LONGEST: Final = 8192
 """Bytes of a statement's text beyond which the lane leaves it: such a one is a load, and would fill memory, and others
@@ -20,7 +21,7 @@ would wait while the lane looks at it."""
 class Offers:
     """Those of one session."""
 
-    def __init__(self, database: Database, names: Resolver, lists: ColumnLists) -> None:
+    def __init__(self, database: Database, names: Resolver, lists: ColumnLists, transaction: Transaction) -> None:
         self.facts: Facts | None = None
         """Of the last statement."""
         self.columns: tuple[int, ...] | None = None
@@ -28,6 +29,7 @@ class Offers:
         self._database = database
         self._names = names
         self._lists = lists
+        self._transaction = transaction
 
     def prepared(self, prepared: Prepared) -> None:
         """A prepared statement has been run."""
@@ -57,6 +59,11 @@ class Offers:
         if len(statements) == 1:
             plan = query_plan(facts, statements[0], kinds, texts, self.columns, self._lists.now)
         cache.queries.keep((text, kinds), plan)
+
+    @property
+    def alone(self) -> bool:
+        """Whether the last statement commits by itself, and would then be there."""
+        return self.facts is not None and self.facts.stores and not self._transaction.open
 
     def hold(self, facts: Facts) -> bool:
         """Whether no definition has changed since they were found."""

@@ -72,6 +72,7 @@ class Reading:
     changes: bool
     left: int | None = None  # rows that LIMIT still leaves
     unseen: Unseen | None = None  # why it is watched
+    commits: bool = False  # by itself, and it would be there
     verb: str = "SELECT"
     name: bytes = field(default_factory=lambda: b"shardproxy_%d" % next(_numbers))
     cursor: str = ""  # the name that SQL knows, where it does
@@ -145,7 +146,7 @@ class Reading:
         made.add(encode.execute(self.name, rows), EXECUTED)
         made.add(encode.SYNC, SWALLOWED_SYNC)
         connection.send(b"".join(made.data), made.owed)
-        [answer] = await Relay([connection], output).run()
+        [answer] = await Relay([connection], output, alone=self.commits).run()
         return answer
 
     def close(self) -> None:
@@ -239,7 +240,7 @@ async def run_in_pieces(executor: Executor, portal: Portal, name: bytes, limit: 
         reading = portal.reading = Reading(
             portal, connections, same, same or len(connections) == 1, statement.kind not in READS, limit_of(plan)
         )
-        reading.unseen = unseen
+        reading.unseen, reading.commits = unseen, executor.offers.alone
         if name and reading.alone and not same:
             reading.name = name
             reading.cursor = name.decode(errors="surrogateescape")

@@ -18,6 +18,7 @@ from shardproxy.session.typed import DESCRIPTIONS, Carrying, described
 from shardproxy.shard.connection import Connection, Reply
 from shardproxy.shard.errors import reported_by
 from shardproxy.shard.types import ShardTypes
+from shardproxy.transaction.single_shard import lost_alone
 from shardproxy.wire.constants import B
 from shardproxy.wire.encode import message as encode_message
 from shardproxy.wire.usertypes import UnknownOidError
@@ -67,7 +68,9 @@ class Relay:
 
     `merge` knows the row messages. `rows_from` is the only shard whose rows count, or None for all. After `limit` rows
     of all shards the rest are read and dropped.
-    With `name_shard` an error of one of several shards tells which.
+    With `name_shard` an error of one of several shards tells which. `alone`: what it is asked commits by itself, and
+    may have done so if its connection is lost. `asks`: it is only told about a statement, and where all is told, but
+    for ReadyForQuery, a lost connection is no error: the client has its answer, and may wait for nothing more.
     """
 
     def __init__(
@@ -79,12 +82,16 @@ class Relay:
         *,
         limit: int | None = None,
         name_shard: bool = True,
+        alone: bool = False,
+        asks: bool = False,
     ) -> None:
         self._connections = connections
         self._output = output
         self._merge = merge or FrameMerge(len(connections), DATA_ROW, limit=limit)
         self._rows_from = rows_from
         self._name_shard = name_shard
+        self._alone = alone
+        self._asks = asks
         self._answers = Answers(len(connections))
         self._carrying: dict[int, Carrying] = {}
         self._failed: PgError | None = None
@@ -162,10 +169,11 @@ class Relay:
 
     async def _collect(self, number: int, connection: Connection) -> None:
         sink = self._sink(number, connection)
-        stream = connection.stream
+        stream, queue = connection.stream, connection.replies.queue
         stream.tap(sink)
+        left = len(queue)
         try:
-            while connection.replies.queue:
+            while left := len(queue):
                 reply = await connection.read()
                 with connection.trusted():
                     if reply.type in ROWS:
@@ -184,7 +192,8 @@ class Relay:
                 # What is buffered after this message may be rows again.
                 stream.tap(sink)
         except PgError as error:
-            self._fail(connection, error)
+            if not (self._asks and left == 1):
+                self._fail(connection, lost_alone(connection, error) if self._alone else error)
         finally:
             stream.untap()
 

@@ -28,6 +28,7 @@ from shardproxy.shard.connection import Connection
 from shardproxy.shard.errors import TimedOut
 from shardproxy.sql import ColumnList
 from shardproxy.sqlstate import IN_FAILED_SQL_TRANSACTION
+from shardproxy.transaction.single_shard import lost_alone
 from shardproxy.transaction.state import IMPLICIT
 from shardproxy.wire import encode
 from shardproxy.wire.constants import HEADER_SIZE, B, backend_limit
@@ -65,7 +66,8 @@ class Turn(NamedTuple):
 
     `ready`: the client reads a ReadyForQuery after it. `inside`: it is inside a transaction, which may be another one
     when its answer comes. `overlaps`: it may be under way together with others on other shards. `parsed` is the
-    statement of its Parse. `listed` was put into the client's text.
+    statement of its Parse. `listed` was put into the client's text. `stores`: its lost answer leaves the client in
+    doubt, unless it is `inside`.
     """
 
     connection: Connection
@@ -75,6 +77,7 @@ class Turn(NamedTuple):
     overlaps: bool
     parsed: Prepared | None = None
     listed: ColumnList | None = None
+    stores: bool = False
 
 
 class Turns:
@@ -322,7 +325,10 @@ class Turns:
         self._turns.popleft()
         was_failed = self.failed
         if not was_failed:
-            self._fail(turn, turn.connection.lost_error(), unparsed=True)
+            error = turn.connection.lost_error()
+            if turn.stores and not turn.inside:
+                error = lost_alone(turn.connection, error)
+            self._fail(turn, error, unparsed=True)
         if self.failed:
             self._failed_turn_ends(turn)
         elif turn.ready:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from shardproxy.errors import ConnectionLost, PgError
 from shardproxy.shard.connection import Connection
 from shardproxy.shard.control import persist
-from shardproxy.shard.errors import NO_ANSWER
+from shardproxy.shard.errors import NO_ANSWER, Ended
 from shardproxy.sqlstate import (
     CONNECTION_FAILURE,
     DEADLOCK_DETECTED,
@@ -160,6 +160,19 @@ def unknown(shard: str, cause: BaseException) -> PgError:
         detail=reason or None,
         hint="The transaction is committed on all shards or on none. Check the data before running it again.",
     )
+
+
+def lost_alone(connection: Connection, error: PgError) -> PgError:
+    """Return `error` of a statement that commits by itself; 08007 if it means that the connection is lost.
+
+    Then it may have committed, unless the server has said FATAL before it answered.
+    """
+    if connection.usable or error.sqlstate != CONNECTION_FAILURE:
+        return error
+    told = connection.stream.error
+    if isinstance(told, Ended) and told.reason.fields.get("V", told.reason.fields.get("S")) == "FATAL":
+        return error
+    return unknown(connection.name, error)
 
 
 def deadlocked(shard: str) -> PgError:
