@@ -170,16 +170,16 @@ class Extended:
     # What waits.
 
     async def settle(self) -> None:
-        """Have a shard answer what waits for no Execute any more."""
-        while self.waiting:
-            prepared = self.waiting[0].prepared
-            group = [item for item in self.waiting if item.prepared is prepared]
+        """Have a shard answer what waits for no Execute any more; after an error nothing of it waits."""
+        waiting, self.waiting = self.waiting, []
+        while waiting:
+            prepared = waiting[0].prepared
             # In the client's order: only what stands together may go together.
-            group = group[: next((at for at, item in enumerate(self.waiting) if item.prepared is not prepared), None)]
+            count = next((at for at, item in enumerate(waiting) if item.prepared is not prepared), len(waiting))
+            group, waiting = waiting[:count], waiting[count:]
             for portal in {id(item.portal): item.portal for item in group if item.portal is not None}.values():
                 await know_values(self._executor.types, portal)
             connection = await self.by_name.knowing(prepared)
-            del self.waiting[: len(group)]
             made = request(connection.statements, group, None)
             made.add(encode.SYNC, SWALLOWED_SYNC)
             connection.send(b"".join(made.data), made.owed)

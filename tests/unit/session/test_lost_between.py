@@ -9,6 +9,7 @@ from tests.support.messages import (
     columns,
     complete,
     describe,
+    error,
     execute,
     parameters,
     parse,
@@ -38,6 +39,17 @@ async def test_no_statement_runs_without_what_the_session_held(playbook: Playboo
     assert s0.connected == 1
     await client.gets(columns("v"), complete("SELECT 0"))
     await playbook.ends_by("08006")
+
+
+async def test_what_comes_after_an_error_is_not_answered(playbook: Playbook) -> None:
+    """A Parse fails that has waited for Flush, together with another: that one, too, is skipped."""
+    client, s0, _ = await playbook.session()
+    await client.sends(parse("a", BY_KEY), parse("b", f"{BY_KEY} AND v = 'x'"), FLUSH)
+    await s0.gets(parse("a", BY_KEY), SYNC)
+    await s0.sends(error("42883"), ready("I"))
+    await client.gets(error("42883"))
+    await client.sends(SYNC)
+    await client.gets(ready("I"))
 
 
 async def test_a_shard_that_is_lost_after_the_answer_to_flush(playbook: Playbook) -> None:
