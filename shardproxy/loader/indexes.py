@@ -16,8 +16,6 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import asyncpg
-
 from shardproxy.errors import PgError
 from shardproxy.loader.target.places import shards_of
 from shardproxy.loader.target.table import Table
@@ -259,6 +257,8 @@ async def _restored(plan: Plan, table: Table, parallel: int, *, several: bool) -
 
 async def restore(connection: "Control", address: Address, relation: int, parallel: int) -> Restored:
     """Make what the journal has for a table. The load that has dropped it has ended, or is the caller."""
+    import asyncpg
+
     table = await connection.fetchval("SELECT oid::regclass::text FROM pg_class WHERE oid = $1", relation)
     if table is None:
         await connection.execute("DELETE FROM shardproxy.dropped_indexes WHERE relation = $1", relation)
@@ -295,6 +295,8 @@ async def restore(connection: "Control", address: Address, relation: int, parall
 
 async def _tried(connection: "Control", row: Any, work: Any) -> str | None:
     """Do something about an index; return what it fails with, which the journal keeps, too."""
+    import asyncpg
+
     try:
         await work
     except asyncpg.PostgresError as error:

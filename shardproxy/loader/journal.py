@@ -22,8 +22,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import asyncpg
-
 from shardproxy.errors import PgError
 from shardproxy.loader.identity import Identity
 from shardproxy.loader.options import LoadOptions
@@ -168,6 +166,8 @@ class Journal:
 
     @asynccontextmanager
     async def _session(self) -> "AsyncIterator[Control]":
+        import asyncpg
+
         async with session(self._address, TIMEOUT, _SETTINGS) as connection:
             try:
                 yield connection
@@ -196,6 +196,8 @@ class Journal:
 
     async def _wait(self, connection: "Control", paths: Sequence[str]) -> None:
         """Have transactions that have written rows of these files end."""
+        import asyncpg
+
         deadline = time.monotonic() + DOUBT_PATIENCE
         while True:
             try:

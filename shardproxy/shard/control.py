@@ -3,6 +3,8 @@
 asyncpg's, with every parameter passed, so that no PG... variable and no .pgpass counts. Nothing of a client
 reaches them. Whatever fails leaves as PgError that names the shard (see `errors`): 08001 it cannot be reached, 08006
 it was reached and did not answer, 57P03 it is a standby, else the server's own error.
+
+asyncpg is imported with the first of them: many a load needs none, and is started for some seconds of work.
 """
 
 import asyncio
@@ -11,15 +13,14 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
-import asyncpg
-from asyncpg.connect_utils import SessionAttribute
-
 from shardproxy.errors import PgError
 from shardproxy.shard import errors
 from shardproxy.shard.address import Address
 from shardproxy.sqlstate import CANNOT_CONNECT_NOW
 
 if TYPE_CHECKING:
+    import asyncpg
+
     Control: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 T = TypeVar("T")
@@ -51,23 +52,26 @@ _BEGIN = """SELECT pg_is_in_recovery(), CASE WHEN current_setting('synchronous_c
     THEN set_config('synchronous_commit', 'on', false) END"""
 
 
-LOST: Final = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    asyncpg.ConnectionDoesNotExistError,
-)
-"""What asyncpg raises where a connection is lost. InternalClientError if the server has ended it just before a request,
-ConnectionDoesNotExistError in the middle of one: though it has a SQLSTATE (08003), no server has said it."""
+def _lost() -> tuple[type[Exception], ...]:
+    """What asyncpg raises where a connection is lost.
+
+    InternalClientError if the server has ended it just before a request, ConnectionDoesNotExistError in the middle of
+    one: though it has a SQLSTATE (08003), no server has said it.
+    """
+    import asyncpg
+
+    lost = (asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.ConnectionDoesNotExistError)
+    return OSError, TimeoutError, *lost
 
 
 @contextlib.contextmanager
 def translated(address: Address) -> Iterator[None]:
     """Raise asyncpg's errors on a connection that stands as PgError that names the shard."""
+    import asyncpg
+
     try:
         yield
-    except LOST as error:
+    except _lost() as error:
         raise errors.lost(address.name, error) from error
     except asyncpg.PostgresError as error:
         raise errors.reported_by(errors.from_asyncpg(error), address.name) from error
@@ -79,6 +83,9 @@ async def session(address: Address, timeout: float, settings: Mapping[str, str] 
 
     `timeout` is in seconds, for the connect and for each command.
     """
+    import asyncpg
+    from asyncpg.connect_utils import SessionAttribute
+
     try:
         connection = await asyncpg.connect(
             host=address.host,
@@ -94,7 +101,7 @@ async def session(address: Address, timeout: float, settings: Mapping[str, str] 
             statement_cache_size=0,
             server_settings=dict(settings),
         )
-    except LOST as error:
+    except _lost() as error:
         raise errors.unreachable(address.name, error) from error
     except asyncpg.PostgresError as error:
         raise errors.reported_by(errors.from_asyncpg(error), address.name) from error
@@ -103,7 +110,7 @@ async def session(address: Address, timeout: float, settings: Mapping[str, str] 
             yield connection
     finally:
         # The work is done: a shard that does not answer Terminate is cut off.
-        with contextlib.suppress(asyncpg.PostgresError, *LOST):
+        with contextlib.suppress(asyncpg.PostgresError, *_lost()):
             await connection.close(timeout=CLOSE_TIMEOUT)
 
 

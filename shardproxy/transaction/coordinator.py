@@ -29,7 +29,7 @@ from shardproxy.sqlstate import (
     OBJECT_NOT_IN_PREREQUISITE_STATE,
     TRANSACTION_RESOLUTION_UNKNOWN,
 )
-from shardproxy.transaction import metrics, recovery
+from shardproxy.transaction import recovery
 from shardproxy.transaction.decisions import RETENTION, forget
 from shardproxy.transaction.fence import fence, finish
 from shardproxy.transaction.gid import transaction_of
@@ -167,6 +167,8 @@ class Coordinator:
         return task.result()
 
     async def _commit(self, commit: TwoPhaseCommit) -> list[PgError]:
+        from shardproxy.transaction import metrics
+
         self._in_flight.add(commit.transaction)
         outcome = "rolled_back"
         try:
@@ -293,6 +295,8 @@ class Coordinator:
         self._identities[address.name] = identity
 
     async def _pass(self) -> None:
+        from shardproxy.transaction import metrics
+
         await self._fence()
         here = self._here()
         complete = all(address.name in self._identities for address in self.addresses)

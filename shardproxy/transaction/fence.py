@@ -11,8 +11,6 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-import asyncpg
-
 from shardproxy.errors import PgError
 from shardproxy.shard.address import Address
 from shardproxy.shard.control import persist
@@ -52,6 +50,8 @@ async def finish(connection: "Control", gid: str, outcome: Outcome) -> bool:
 
     As its owner, since PostgreSQL allows only the owner or a superuser: a client may have used SET ROLE.
     """
+    import asyncpg
+
     row = await connection.fetchrow(_PREPARED, gid)
     if row is None:
         return False
@@ -94,6 +94,8 @@ async def xact_status(connection: "Control", xid: str) -> str | None:
 
     A transaction id from the server's future was lost in a crash: nothing of it was ever durable.
     """
+    import asyncpg
+
     try:
         status: str | None = await connection.fetchval("SELECT pg_xact_status($1::text::xid8)", xid)
     except asyncpg.InvalidParameterValueError:

@@ -1,4 +1,7 @@
-"""What commit and recovery count, in prometheus_client's default registry."""
+"""What commit and recovery count, in prometheus_client's default registry.
+
+Imported when there is something to count, as prometheus_client takes long.
+"""
 
 from prometheus_client import Counter, Gauge
 

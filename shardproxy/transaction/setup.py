@@ -6,8 +6,6 @@ alone fails with a unique violation when two run it together.
 
 from collections.abc import Sequence
 
-import asyncpg
-
 from shardproxy.errors import PgError
 from shardproxy.net.gather import each
 from shardproxy.shard.address import Address
@@ -46,6 +44,8 @@ async def set_up(addresses: Sequence[Address]) -> dict[str, str]:
 
 async def set_up_one(address: Address) -> str:
     """Make one shard's tables if they are missing; return its identity. Raises 55000 where nothing can prepare."""
+    import asyncpg
+
     async with control(address, SETUP_TIMEOUT) as connection:
         try:
             most = int(await connection.fetchval("SELECT current_setting('max_prepared_transactions')"))

@@ -20,7 +20,6 @@ from shardproxy.copy.options import CopyOptions
 from shardproxy.errors import PgError
 from shardproxy.loader.input.alterations import Alteration, Alterations
 from shardproxy.loader.input.chunk import Chunk, Fault, Form
-from shardproxy.loader.input.columnar import columnar_file
 from shardproxy.loader.input.columns import layout
 from shardproxy.loader.input.compression import entries
 from shardproxy.loader.input.convert import Converter, converter
@@ -65,6 +64,9 @@ def _files(
     left = _Limit(reading.limit)
     for source in inputs:
         if reading.columnar:
+            # It knows all types that Python has, which is more than other files need.
+            from shardproxy.loader.input.columnar import columnar_file
+
             columns, header, chunks = columnar_file(source, reading, target, altered)
             yield File(source.name, columns, reading.output, left.applied(chunks, altered), header)
             continue
