@@ -1,8 +1,8 @@
 """`shardproxy load`: wall time of files into real servers, beside psql's `\\copy` or the clean load, in turns.
 
-A load is a process, its start and its imports included. Rows are of 80 bytes, with a primary key; the bad ones, one in
-a hundred, are of one kind in each case, and the clean load beside them has the same constraints. Data directories lie
-in memory where there is room, and fsync is off.
+A load is a process, its start and its imports included, with the bytecode that an installed package has. Rows are of
+80 bytes, with a primary key; the bad ones, one in a hundred, are of one kind in each case, and the clean load beside
+them has the same constraints. Data directories lie in memory where there is room, and fsync is off.
 """
 
 import gzip
@@ -84,6 +84,8 @@ class Stage:
         self.path = path
         self.dsns = [server.dsn(stage.DATABASE) for server in servers]
         self.psql = str(servers[0].psql)
+        self.environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        self.environment["PYTHONPYCACHEPREFIX"] = str(path / "bytecode")
 
     def file(self, name: str, data: bytes) -> str:
         """Write an input."""
@@ -95,6 +97,11 @@ class Stage:
         command = [sys.executable, "-m", "shardproxy", "load", *(to or ("--to", self.dsns[0])), "--table", "bench"]
         command += ["--no-analyze", "--progress", "none", "--reject-dir", str(self.path / "rejects")]
         return [*command, *options, file]
+
+    def warm(self) -> None:
+        """Load nothing, for the bytecode to be there."""
+        stage.execute(self.dsns[0], f"CREATE TABLE bench ({rows.COLUMNS})")
+        self.timed([self.load(self.file("none.csv", b""))])
 
     def copy(self, file: str, dsn: str = "") -> Command:
         """psql's."""
@@ -117,7 +124,10 @@ class Stage:
         for dsn in self.dsns:
             stage.execute(dsn, "CHECKPOINT")
         started = time.perf_counter()
-        running = [subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) for command in commands]
+        running = [
+            subprocess.Popen(command, env=self.environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+            for command in commands
+        ]
         errors = [process.communicate()[1].decode() for process in running]
         seconds = time.perf_counter() - started
         for process, error in zip(running, errors, strict=True):
@@ -152,7 +162,7 @@ class Stage:
         peaks = []
         for options in (["--dry-run"], []):
             stage.execute(self.dsns[0], "TRUNCATE bench")
-            process = subprocess.Popen(self.load(file, *options), stderr=subprocess.DEVNULL)
+            process = subprocess.Popen(self.load(file, *options), env=self.environment, stderr=subprocess.DEVNULL)
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
             if process.returncode != 0:
@@ -219,6 +229,7 @@ def run(scale: Scale) -> list[Figure]:
         for server in servers:
             stage.execute(server.dsn(), f"CREATE DATABASE {stage.DATABASE}")
         one, all_of_them = Stage(path, servers[:1]), Stage(path, servers)
+        one.warm()
         figures = []
         for case in of_one_server(one, count):
             print(".", end="", file=sys.stderr, flush=True)

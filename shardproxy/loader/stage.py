@@ -1,8 +1,9 @@
 """What a load does at a moment, for whoever watches it."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from shardproxy.dataclass import dataclass
 from shardproxy.loader.input.alterations import Alterations
 from shardproxy.loader.summary import Summary
 

@@ -2,9 +2,10 @@
 
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Any, Final
 
+from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 
 NAMED: Final = 10

@@ -1,9 +1,10 @@
 """One COPY FROM STDIN on one connection, under a savepoint, that may fail."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
+from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.shard.connection import Connection
 from shardproxy.wire import decode, encode

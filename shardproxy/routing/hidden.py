@@ -5,9 +5,10 @@ taken to call what they do not.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Final, TypeVar
 
+from shardproxy.dataclass import dataclass
 from shardproxy.sql import Base, CreateAs, Explain, FunctionName, Statement, Utility
 
 NO_FUNCTIONS: Final[frozenset[FunctionName]] = frozenset()

@@ -8,9 +8,10 @@ that is the one of the look, the look holds, and goes on holding up to the end o
 import time
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
+from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.routing import Resolved
 from shardproxy.routing.relation import Relation

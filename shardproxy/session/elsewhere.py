@@ -1,7 +1,6 @@
 """Whether a write of a reference table has written other tables, too: the shard's own counts tell."""
 
-from dataclasses import dataclass
-
+from shardproxy.dataclass import dataclass
 from shardproxy.shard.connection import Connection
 from shardproxy.shard.written import others_written_sql
 

@@ -1,9 +1,10 @@
 """What names mean to sessions that see them alike, for a while."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, TypeVar
 
+from shardproxy.dataclass import dataclass
 from shardproxy.routing import Resolved, Written
 from shardproxy.routing.resolved import KeyAction
 from shardproxy.routing.unseen import Body, Hooks

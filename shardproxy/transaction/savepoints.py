@@ -6,9 +6,10 @@ that ROLLBACK TO takes back the settings made since its savepoint, and RELEASE k
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
+from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.sqlstate import INVALID_SAVEPOINT_SPECIFICATION
 

@@ -35,6 +35,17 @@ def test_help_imports_no_command() -> None:
         assert f"    {command.name} " in result.stdout
 
 
+def test_a_load_imports_what_it_needs() -> None:
+    """It may take a second, of which each of these would be a part."""
+    script = (
+        "import sys, shardproxy.loader.command\n"
+        "rare = ('asyncpg', 'prometheus_client', 'pyarrow', 'rich', 'fsspec', 'uvloop', 'http')\n"
+        "print([name for name in rare if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"
+
+
 @pytest.mark.parametrize("command", [command.name for command in cli.COMMANDS])
 def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """argparse formats every help text with %, so a percent sign in one would end all of them."""
