@@ -126,10 +126,9 @@ class Executor:
         self.lists = ColumnLists(shards, names)
         self.named: Callable[[str], Prepared | None] = lambda _: None  # the prepared statement of a name
         self.types = database.types
-        self.is_sharded = database.is_sharded
         self.offers = Offers(database, names, self.lists, shards.transaction)
         self.watches = Watches(database, shards)
-        self._database = database
+        self.database = database
         self._shards = shards
         self._names = names
         self._transactions = transactions
@@ -226,9 +225,9 @@ class Executor:
                 await self.describe(prepared)
             statement, params = as_executed(statement, executed, prepared)
         await names.heed(statement)
-        await check_current(self._database, self._shards, statement)
+        await check_current(self.database, self._shards, statement)
         while True:
-            cache, generation = names.cache, self._database.certain_generation
+            cache, generation = names.cache, self.database.certain_generation
             tables = await names.resolve(statement)
             if not anew and is_too_long(statement, tables):
                 names.look_anew()
@@ -334,7 +333,7 @@ class Executor:
     ) -> Answer:
         """Write a reference table."""
         facts, began = self.offers.facts, time.monotonic()
-        answer = await Follow(self._shards, plan, output, self.is_sharded).run(first, request, returning)
+        answer = await Follow(self._shards, plan, output, self.database.is_sharded).run(first, request, returning)
         if facts is not None and not (answer.tag or "").endswith(" 0"):
             await self.confirm(facts, first, began)
         return answer
@@ -350,7 +349,7 @@ class Executor:
         rows_from = None if isinstance(run.plan, Gather) else 0
         relay = Relay(connections, self.client, None, rows_from, limit=limit_of(run.plan), alone=self.offers.alone)
         if isinstance(run.plan, Replicate) and run.plan.lock is None and len(connections) > 1:
-            return await relay.in_order(partial(self._request, run), self._database.deadlocks.waits)
+            return await relay.in_order(partial(self._request, run), self.database.deadlocks.waits)
         return await relay.ask(run.request)
 
     def _request(self, run: _Run, connection: Connection) -> None:
@@ -379,7 +378,7 @@ class Executor:
         """Note what a statement has changed that later ones depend on."""
         statement = run.statement
         if isinstance(statement, CreateAs) or (isinstance(statement, Utility) and statement.defines):
-            redefined(self._database, self._shards, statement, self.offers.facts)
+            redefined(self.database, self._shards, statement, self.offers.facts)
             self._names.forget()
         self.memory = self.memory.after(statement, self.shards_of(run.plan)[0])
         if gone := held_no_more(statement, self.memory, in_block=self._shards.transaction.state is ACTIVE):

@@ -291,8 +291,8 @@ class Extended:
             await self.settle()
             self._again(portal, execute)
             return
-        if portal.prepared.takes_binary(portal.bind):
-            # A binary value cannot be read without its type.
+        if portal.prepared.takes_binary(portal.bind) or self.names.is_ambiguous(portal.prepared):
+            # Such a value cannot be read without its type.
             await self.settle()
             await self._executor.describe(portal.prepared)
         await know_values(self._executor.types, portal)

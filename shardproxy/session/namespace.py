@@ -134,6 +134,11 @@ class Namespace:
             prepared.accepted = True  # also when another has its place on the shard
         return prepared.accepted
 
+    def is_ambiguous(self, prepared: Prepared) -> bool:
+        """Whether a key may be a parameter whose type only a shard can tell, as it stands at several places."""
+        listed, tables = self._executor.database.listed_sharded, prepared.statement.tables
+        return prepared.has_several_places and any(listed(one.schema, one.name) for one in tables)
+
     def bind(self, portal: Portal) -> None:
         """Give a portal its name."""
         name = portal.bind.portal

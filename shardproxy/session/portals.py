@@ -139,6 +139,14 @@ class Prepared:
             return False
         return len(self.oids) < len(bind.params) or 0 in self.oids
 
+    @property
+    def has_several_places(self) -> bool:
+        """Whether a parameter whose type is not known stands at several places: the first one decides its type."""
+        if self.described:
+            return False
+        known = {number for number, oid in enumerate(self.oids, 1) if oid}
+        return any(count > 1 and number not in known for number, count in self.statement.params)
+
 
 class Begun(Protocol):
     """What has been begun on shards for a portal that is read in pieces."""

@@ -177,3 +177,35 @@ def test_functions_that_give_rows_fill_a_reference_table(twin: Twin) -> None:
         "SELECT * FROM counted ORDER BY n",
         "DROP TABLE filled CASCADE",
     )
+
+
+def untyped(sql: str, *values: bytes | None, name: bytes = b"") -> bytes:
+    """All that node-postgres sends for a statement: text values without types."""
+    return b"".join([
+        encode.parse(name, sql.encode()), encode.bind(b"", name, (), values, ()), encode.describe(b"P", b""),
+        encode.execute(b""), encode.SYNC,
+    ])  # fmt: skip
+
+
+SEVERAL_PLACES = (
+    ("INSERT INTO t VALUES ($1, $1)", b"1001"),  # text, where int is wanted first: refused by both
+    ("INSERT INTO t VALUES ($1, 'x'), ($2, $3) ON CONFLICT (a) DO UPDATE SET b = $3", b"1003", b"1003", b"y"),
+    ("INSERT INTO t VALUES ($1, 'x') ON CONFLICT (a) DO UPDATE SET b = 'had ' || $1", b"1004"),
+    ("INSERT INTO t (b, a) VALUES ($2, $1 ), ('again', $1)", b"1005", b"x"),
+    ("SELECT count(*), $1::text FROM t WHERE a = $1", b"7"),
+    ("SELECT $1, b FROM t WHERE a = $1", b"7"),
+    ("SELECT max(b) FROM t WHERE a = $1 AND ($1 > 3 OR $1 IS NULL)", b"7"),
+    ("SELECT max(b) FROM t WHERE a = $1 AND a + 1 > $1", b" 7 "),
+    ("UPDATE t SET b = b || $2 || $2 WHERE a = $1 RETURNING *", b"8", b"z"),
+    ("UPDATE t SET b = 'n' || $1 WHERE a = $1", b"9"),
+    ("UPDATE t SET b = 'z' WHERE a = $1 AND $1 <> 3", b"x"),
+    ("DELETE FROM t WHERE a = $1 AND length(b) < $1 * 9", b"10"),
+    ("SELECT b FROM t WHERE a = $1 LIMIT $1", b"2"),
+)
+
+
+@pytest.mark.parametrize("statement", SEVERAL_PLACES, ids=[sql for sql, *_ in SEVERAL_PLACES])
+def test_a_parameter_without_a_type_at_several_places(twin: Twin, statement: tuple[str, *tuple[bytes, ...]]) -> None:
+    """Only PostgreSQL can tell its type: by that of the first place."""
+    sql, *values = statement
+    compare(twin, untyped(sql, *values), "BEGIN", untyped(sql, *values, name=b"s"), "COMMIT", untyped(sql, *values))
