@@ -1,8 +1,7 @@
 """What a statement does to the shards, in either protocol: it is routed, and each kind of plan has its executor.
 
-`run` takes one statement, finds where it goes, and writes its rows to the client; it returns how the statement ended.
-It never sends CommandComplete, ErrorResponse or ReadyForQuery: when a client may read them is the caller's business.
-Errors leave as PgError; the caller then calls `Transactions.statement_failed`.
+`run` takes one statement, finds where it goes, writes its rows to the client, and returns how it ended. CommandComplete,
+ErrorResponse and ReadyForQuery are the caller's business, as are PgErrors: it calls `Transactions.statement_failed`.
 """
 
 import asyncio
