@@ -13,12 +13,12 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import shardproxy
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError, ShardproxyError
 
 FAILED = 1

@@ -16,11 +16,11 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
 
-from shardproxy.dataclass import dataclass
 from shardproxy.embedded import EmbeddedError, Server, installations
 from shardproxy.embedded.proxy import ProxyError, serve
 from shardproxy.embedded.sample import DDL, TABLE, orders

@@ -5,7 +5,8 @@ reads. Each acknowledgement and description is forwarded once, from the shard th
 `native.FrameMerge`'s; the command tags are kept, since the client gets one CommandComplete, made of all.
 """
 
-from shardproxy.dataclass import dataclass
+from dataclasses import dataclass
+
 from shardproxy.errors import PgError, ProtocolError
 from shardproxy.sqlstate import OBJECT_NOT_IN_PREREQUISITE_STATE
 from shardproxy.wire import decode

@@ -7,7 +7,7 @@ connection. Messages never quote the DSN, as it may contain a password.
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 from urllib.parse import unquote_to_bytes
@@ -15,7 +15,6 @@ from urllib.parse import unquote_to_bytes
 from pydantic import SecretStr
 
 from shardproxy.config.environment import expand
-from shardproxy.dataclass import dataclass
 
 DEFAULT_PORT = 5432
 

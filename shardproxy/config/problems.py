@@ -1,9 +1,9 @@
 """The errors of a configuration file, as values, and the exception that carries all of them."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from difflib import get_close_matches
 
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import ShardproxyError
 
 Path = tuple[str | int, ...]

@@ -6,8 +6,8 @@ properly, and COPY data, which are split as bytes, are refused.
 """
 
 import re
+from dataclasses import dataclass
 
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.sqlstate import CHARACTER_NOT_IN_REPERTOIRE
 

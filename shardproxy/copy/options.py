@@ -8,10 +8,8 @@ the shards refuse an opaque one; if one of them takes it all the same, its rows 
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, NamedTuple
-
-from shardproxy.dataclass import dataclass
 
 OptionValue = None | str | int | bool | tuple[str, ...]
 """No argument, a string or keyword, an integer, a boolean, a list of names. A star is the list ('*',)."""

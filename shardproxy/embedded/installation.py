@@ -19,9 +19,9 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import ShardproxyError
 
 PACKAGES = (

@@ -8,9 +8,9 @@ import hashlib
 import io
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
-from shardproxy.dataclass import dataclass
 from shardproxy.loader.input.errors import InputError
 from shardproxy.loader.input.open import Source
 from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED, IO_ERROR

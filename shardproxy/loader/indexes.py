@@ -13,9 +13,9 @@ has ended before anything is decided.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.loader.target.places import shards_of
 from shardproxy.loader.target.table import Table

@@ -1,9 +1,8 @@
 """What a load does at a moment, for whoever watches it."""
 
 import time
-from dataclasses import field
+from dataclasses import dataclass, field
 
-from shardproxy.dataclass import dataclass
 from shardproxy.loader.input.alterations import Alterations
 from shardproxy.loader.summary import Summary
 

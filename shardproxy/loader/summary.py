@@ -2,10 +2,9 @@
 
 import time
 from collections import Counter
-from dataclasses import asdict, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 
 NAMED: Final = 10

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.loader.aside import Aside
 from shardproxy.loader.blocking import in_thread

@@ -2,8 +2,8 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Collection
+from dataclasses import dataclass
 
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.loader.blocking import in_thread
 from shardproxy.loader.input import Alterations, Reading, read

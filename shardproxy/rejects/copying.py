@@ -1,10 +1,9 @@
 """One COPY FROM STDIN on one connection, under a savepoint, that may fail."""
 
 from collections.abc import Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Final
 
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.shard.connection import Connection
 from shardproxy.wire import decode, encode

@@ -1,9 +1,9 @@
 """How many rows may be set aside before a load is given up. Sans-IO."""
 
 import re
+from dataclasses import dataclass
 from typing import Final
 
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.sqlstate import INVALID_TEXT_REPRESENTATION
 

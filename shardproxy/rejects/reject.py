@@ -2,10 +2,9 @@
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import IO, Final
 
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 
 BEGINNING: Final = 1 << 16

@@ -5,9 +5,9 @@ costs time and changes nothing.
 """
 
 import re
+from dataclasses import dataclass
 from typing import Any, Final
 
-from shardproxy.dataclass import dataclass
 from shardproxy.rejects.form import pinned
 from shardproxy.routing.identifiers import ascii_identifier, ascii_name
 from shardproxy.shard.catalog import hex_literal, read_json, text

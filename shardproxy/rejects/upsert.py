@@ -4,8 +4,8 @@ What holds is what rows would leave that are upserted one by one, in their order
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from shardproxy.dataclass import dataclass
 from shardproxy.routing.identifiers import ascii_identifier
 
 

@@ -5,9 +5,9 @@ statement and its tables, here and nowhere else.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import assert_never
 
-from shardproxy.dataclass import dataclass
 from shardproxy.routing.memory import Memory
 from shardproxy.routing.plan import (
     ByKey,

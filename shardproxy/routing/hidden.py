@@ -5,10 +5,9 @@ taken to call what they do not.
 """
 
 from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
-from shardproxy.dataclass import dataclass
 from shardproxy.sql import Base, CreateAs, Explain, FunctionName, Statement, Utility
 
 NO_FUNCTIONS: Final[frozenset[FunctionName]] = frozenset()

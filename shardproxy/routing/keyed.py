@@ -10,10 +10,9 @@ tables.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Final, Literal
 
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.native import SHAPE_INTEGER, Placement
 from shardproxy.routing.bound import Bound

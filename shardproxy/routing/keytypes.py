@@ -3,11 +3,11 @@
 Decides by catalog facts only; a type that is not listed is refused, never guessed at.
 """
 
+from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from shardproxy import native
 from shardproxy import sqlstate as states
-from shardproxy.dataclass import dataclass
 from shardproxy.routing.relation import Column
 
 PlacementKind = Literal["hash", "list", "range", "reference", "single"]

@@ -4,10 +4,10 @@ Without ORDER BY any n rows are right. So each shard runs the statement as it is
 gets the first n of all.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 from shardproxy import native
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.routing.effects import OWNED, may_call
 from shardproxy.routing.keyvalues import UNBOUND, Unbound, key_text

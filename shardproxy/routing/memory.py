@@ -1,9 +1,8 @@
 """What a session remembers of earlier statements, as far as later ones go where it tells."""
 
 from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 
-from shardproxy.dataclass import dataclass
 from shardproxy.sql import CloseCursor, DeclareCursor, Discard, Statement
 
 

@@ -4,9 +4,8 @@
 `explain`, and its executor; the type checker names what is forgotten.
 """
 
-from dataclasses import field
+from dataclasses import dataclass, field
 
-from shardproxy.dataclass import dataclass
 from shardproxy.routing.written import WrittenColumn
 from shardproxy.sql import Param
 

@@ -4,7 +4,7 @@ Never reads a catalog itself and never does I/O: the queries that fill these sta
 run them. Driven by building a `Relation` from one shard's answer and comparing it with the others'.
 """
 
-from shardproxy.dataclass import dataclass
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,9 @@
 """What `route` is given besides the statement. Plain values; nothing here decides."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, NamedTuple
 
-from shardproxy.dataclass import dataclass
 from shardproxy.native import Placement
 from shardproxy.routing.hidden import NOTHING_HIDDEN, Hidden
 from shardproxy.routing.identifiers import ascii_name

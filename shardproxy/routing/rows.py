@@ -9,9 +9,9 @@ have other OIDs on each shard. Values whose text depends on settings travel in b
 import re
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import ProtocolError
 from shardproxy.routing.identifiers import ascii_identifier, ascii_name
 from shardproxy.routing.plan import Rows

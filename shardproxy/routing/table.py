@@ -5,11 +5,11 @@ Never reads a catalog and never does I/O. `ShardedTable.examine` lists everythin
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from shardproxy import native
 from shardproxy import sqlstate as states
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.native import Infinite, Placement
 from shardproxy.routing.describe import describe_key, describe_value, text_of_binary

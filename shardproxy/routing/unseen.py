@@ -7,8 +7,8 @@ been written, when the statement has run.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from shardproxy.dataclass import dataclass
 from shardproxy.routing.effects import WRITING
 from shardproxy.routing.refusals import refused
 from shardproxy.routing.resolved import Resolved, TableName, Tables, Unseen

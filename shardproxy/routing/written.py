@@ -1,10 +1,9 @@
 """What the catalogs tell of a reference table that is written: its key, its columns, and what else would run."""
 
 from collections.abc import Collection, Iterable, Set
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Final
 
-from shardproxy.dataclass import dataclass
 from shardproxy.routing.hidden import NOTHING_HIDDEN, Hidden
 from shardproxy.wire.usertypes import FIRST_NORMAL
 

@@ -8,11 +8,11 @@ import asyncio
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from shardproxy.config import Config, ConfigErrors, Database, load
 from shardproxy.config.model import Load
-from shardproxy.dataclass import dataclass
 from shardproxy.rejects.files import unusable
 from shardproxy.server.check_commit import judge_commit
 from shardproxy.server.check_facts import ask_all

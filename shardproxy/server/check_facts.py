@@ -5,11 +5,10 @@ Never changes anything, and judges nothing: that is `check_rules`.
 
 import json
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from shardproxy.config import Database, Shard, Table
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.net.gather import each
 from shardproxy.routing.relation import Relation

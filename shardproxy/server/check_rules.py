@@ -4,12 +4,12 @@ An error is something that `serve` needs and the shards lack; a warning works, b
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 
 from shardproxy import sqlstate as states
 from shardproxy.config import Database, Table
 from shardproxy.config.rules import SEPARATE
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.routing.relation import Column
 from shardproxy.routing.table import ShardedTable

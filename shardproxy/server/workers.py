@@ -17,9 +17,9 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from shardproxy.dataclass import dataclass
 from shardproxy.server.instructions import packed
 from shardproxy.session.cancel import FIRST_PID, NUMBERS
 

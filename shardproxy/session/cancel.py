@@ -6,11 +6,10 @@ one can stop other people's work. A CancelRequest is never answered, whether it 
 
 import hmac
 import secrets
+from dataclasses import dataclass
 from enum import Enum
 from struct import Struct
 from typing import Protocol
-
-from shardproxy.dataclass import dataclass
 
 KEY_BYTES_3_0 = 4
 KEY_BYTES_3_2 = 32

@@ -9,9 +9,9 @@ longer than FLUSH_DELAY, or has more data than HELD_DATA: then it starts as any 
 
 import asyncio
 from collections.abc import Hashable
+from dataclasses import dataclass
 from typing import Final
 
-from shardproxy.dataclass import dataclass
 from shardproxy.net.stream import READ_AHEAD
 from shardproxy.session.copy_in import FLUSH_DELAY, CopyIn
 from shardproxy.session.copy_look import Looked

@@ -8,10 +8,9 @@ that is the one of the look, the look holds, and goes on holding up to the end o
 import time
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Final
 
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.routing import Resolved
 from shardproxy.routing.relation import Relation

@@ -3,9 +3,8 @@
 import asyncio
 from array import array
 from collections import deque
-from dataclasses import field
+from dataclasses import dataclass, field
 
-from shardproxy.dataclass import dataclass
 from shardproxy.rejects.copying import Copying
 from shardproxy.rejects.isolate import Isolation
 from shardproxy.rejects.reject import Outcome

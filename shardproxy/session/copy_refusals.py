@@ -1,9 +1,9 @@
 """What speaks against a COPY: the errors of its shards and of the proxy, and which of them is the answer."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from shardproxy.copy.options import CopyOptions
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.native import SplitError
 from shardproxy.shard.connection import Connection

@@ -2,12 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from shardproxy.config.model import Load
 from shardproxy.config.names import parse_relation
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.rejects.files import RejectFiles
 from shardproxy.rejects.held import Held

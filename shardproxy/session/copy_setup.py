@@ -15,14 +15,13 @@ error.
 
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeGuard
 
 from shardproxy.copy.encoding import Encodings, splits_bytewise
 from shardproxy.copy.options import CopyOptions
 from shardproxy.copy.skipped import SkippedRows
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.native import Placement, SplitError
 from shardproxy.routing import Context, Copies, CopyFromClient, Plan, Replicate, Resolved, route

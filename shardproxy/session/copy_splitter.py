@@ -1,12 +1,12 @@
 """A COPY's splitter: how its options, its encodings and the sharding key decide where a row ends and belongs."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from shardproxy.copy.encoding import Encodings, same_encoding, utf8_table
 from shardproxy.copy.options import STAR, CopyOptions
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.native import ABSENT, ASCII_ONLY, Marker, Placement, SplitError, Splitter
 from shardproxy.routing.keytypes import TYPES

@@ -8,11 +8,11 @@ columns take a default that each shard would compute, the first shard alone has 
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 
 from shardproxy.copy.options import CopyOptions
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.native import Splitter
 from shardproxy.net.gather import each

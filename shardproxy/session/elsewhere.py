@@ -1,6 +1,7 @@
 """Whether a write of a reference table has written other tables, too: the shard's own counts tell."""
 
-from shardproxy.dataclass import dataclass
+from dataclasses import dataclass
+
 from shardproxy.shard.connection import Connection
 from shardproxy.shard.written import others_written_sql
 

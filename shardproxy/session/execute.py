@@ -7,14 +7,13 @@ ErrorResponse and ReadyForQuery are the caller's business, as are PgErrors: it c
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import assert_never
 
 from shardproxy.combine.answers import Answer
 from shardproxy.combine.tags import total_tag
 from shardproxy.copy.encoding import Text
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.routing import (
     ByKey,

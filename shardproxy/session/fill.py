@@ -6,10 +6,9 @@ the rows apart, its rows in the place of their own.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
-from shardproxy.dataclass import dataclass
 from shardproxy.net.gather import each
 from shardproxy.routing import Copies, Plan, Replicate, Rows, Written
 from shardproxy.routing.copies import ADDED

@@ -7,11 +7,10 @@ others have nothing to do, as the transaction has failed.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.net.gather import each
 from shardproxy.routing import Copies, Rows

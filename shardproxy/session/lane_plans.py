@@ -7,10 +7,10 @@ after the statement's name, or a Query's text with the constants taken out (`nat
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from shardproxy.dataclass import dataclass
 from shardproxy.native import bind_parameter
 from shardproxy.routing import Context, Home, OneShard, ParamValue, Plan, Resolved, held_by, may_store
 from shardproxy.routing.keyed import Keyed, keyed

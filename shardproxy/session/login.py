@@ -8,9 +8,9 @@ before it could know the answer, end the connection (the class of CVE-2021-23214
 import asyncio
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from shardproxy.config import Config
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import ConnectionLost, PgError, ProtocolError
 from shardproxy.net.stream import Stream
 from shardproxy.session.cancel import CancelKeys

@@ -1,10 +1,9 @@
 """What names mean to sessions that see them alike, for a while."""
 
 import time
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from shardproxy.dataclass import dataclass
 from shardproxy.routing import Resolved, Written
 from shardproxy.routing.resolved import KeyAction
 from shardproxy.routing.unseen import Body, Hooks

@@ -13,11 +13,10 @@ With LIMIT no shard is asked for more rows than are left of it, and none after t
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from itertools import count
 
 from shardproxy.combine.answers import Answer
-from shardproxy.dataclass import dataclass
 from shardproxy.routing import Connected, Copies, Home, OneShard, Plan, Replicate, limit_of
 from shardproxy.routing.refusals import refused
 from shardproxy.routing.resolved import Unseen

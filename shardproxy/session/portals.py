@@ -5,12 +5,11 @@ which the client uses again never meets its old meaning. A portal is bound on a 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Final, Protocol
 
 from shardproxy.copy.encoding import Text
-from shardproxy.dataclass import dataclass
 from shardproxy.routing import ParamValue
 from shardproxy.shard.connection import Connection
 from shardproxy.shard.statements import UNNAMED, Statements

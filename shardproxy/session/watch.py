@@ -6,10 +6,10 @@ to other shards, nor a table that another shard has: then the statement is refus
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from shardproxy.combine.answers import Answer
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.native import Splitter
 from shardproxy.net.gather import each

@@ -1,7 +1,8 @@
 """Where and as whom a shard is reached, for clients' statements and for the proxy's own questions alike. No I/O."""
 
+from dataclasses import dataclass
+
 from shardproxy.config import Database
-from shardproxy.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

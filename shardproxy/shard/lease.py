@@ -4,9 +4,8 @@ A connection knows the protocol, a lease knows the session. To hand a connection
 another lease, and to run what `SessionState.sql_to` returns.
 """
 
-from dataclasses import field
+from dataclasses import dataclass, field
 
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.shard.connection import Connection
 from shardproxy.shard.errors import Ended, reported_by

@@ -4,9 +4,9 @@ The same rules hold as in `catalog`: the session may have any settings, so names
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from shardproxy.dataclass import dataclass
 from shardproxy.shard.catalog import ENCODING, hex_literal, read_json, too_new
 
 Asked = tuple[Literal["relation", "statistics", "constraint", "publication"], str | None, str]

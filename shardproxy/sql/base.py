@@ -1,9 +1,9 @@
 """What every statement has, and the tag that tells its kind."""
 
+from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
 
-from shardproxy.dataclass import dataclass
 from shardproxy.sql.facts import FunctionName, Lock, TableRef
 from shardproxy.sql.moments import Reading
 

@@ -4,9 +4,8 @@ Nothing of the parse tree survives here, so a cached statement stays small and n
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
-
-from shardproxy.dataclass import dataclass
 
 FunctionName = tuple[str | None, str]
 """A function as written: its schema, None without one, and its name."""

@@ -1,9 +1,9 @@
 """The foreign keys that DDL makes, with what becomes of referencing rows when referenced ones change."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final, Literal
 
-from shardproxy.dataclass import dataclass
 from shardproxy.sql.parse import Node
 
 Action = Literal["none", "cascade", "set"]

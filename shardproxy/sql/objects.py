@@ -8,10 +8,9 @@ schema is an object where its tables get another name with it. What is about non
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from shardproxy.dataclass import dataclass
 from shardproxy.sql.facts import TableRef
 from shardproxy.sql.parse import Node, parts
 

@@ -6,9 +6,9 @@ catalogs tell of backends, and is left to the shard.
 """
 
 import re
+from dataclasses import dataclass
 from typing import Final
 
-from shardproxy.dataclass import dataclass
 from shardproxy.sql.facts import Const, Param, Value
 from shardproxy.sql.parse import Node
 from shardproxy.sql.query import value_of

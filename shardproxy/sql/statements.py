@@ -8,10 +8,10 @@ Match on the class, or look the kind up in a set: each class is the only one of 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from shardproxy.copy.options import CopyOptions
-from shardproxy.dataclass import dataclass
 from shardproxy.sql.base import Base, Kind
 from shardproxy.sql.facts import Binding, Equality, FromItem, Rewrite, RowValue, SetConfig, TableRef, Unknown, Value
 from shardproxy.sql.foreign_keys import ForeignKey

@@ -8,9 +8,9 @@ mean something else is left as it is.
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
-from shardproxy.dataclass import dataclass
 from shardproxy.sql.own import SCHEMA
 from shardproxy.sql.parse import Node, parts
 

@@ -7,10 +7,9 @@ whose statement then is refused rather than answered wrongly. No recursion: the 
 
 import re
 from collections import Counter
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypedDict
 
-from shardproxy.dataclass import dataclass
 from shardproxy.sql.facts import FunctionName, Lock, TableRef
 from shardproxy.sql.moments import Reading, readings
 from shardproxy.sql.parse import Node

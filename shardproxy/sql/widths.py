@@ -1,9 +1,9 @@
 """What is known of the rows of VALUES without a look at each."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from shardproxy.dataclass import dataclass
 from shardproxy.sql.facts import Default, RowValue
 
 

@@ -17,8 +17,8 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.net.gather import each
 from shardproxy.shard.address import Address

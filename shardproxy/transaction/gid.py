@@ -9,9 +9,8 @@ a gid whose anchor is none of ours is not ours. The part up to the transaction i
 
 import re
 import secrets
+from dataclasses import dataclass
 from typing import Self
-
-from shardproxy.dataclass import dataclass
 
 PREFIX = "shardproxy_"
 

@@ -6,11 +6,10 @@ which other proxies' recovery sees that its committer lives.
 """
 
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Self
 
 from shardproxy.config import Database
-from shardproxy.dataclass import dataclass
 from shardproxy.transaction.gid import lock_key, new_transaction
 
 # Times as numbers: the session's DateStyle and extra_float_digits must not change them.

@@ -12,10 +12,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from shardproxy.config.rules import SEPARATE
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.net.gather import each
 from shardproxy.shard import errors

@@ -6,10 +6,9 @@ that ROLLBACK TO takes back the settings made since its savepoint, and RELEASE k
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Final
 
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.sqlstate import INVALID_SAVEPOINT_SPECIFICATION
 

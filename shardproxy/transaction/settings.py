@@ -7,10 +7,9 @@ is replayed as a prepared statement that is executed once.
 import re
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Final
 
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.routing import ParamValue
 from shardproxy.routing.settings import BOOL, TEXTS

@@ -9,10 +9,9 @@ hold for the session (`settings.SessionSettings`) are replayed on each new conne
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import Enum
 
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.sqlstate import IN_FAILED_SQL_TRANSACTION, NO_ACTIVE_SQL_TRANSACTION
 from shardproxy.transaction.savepoints import Entry, Log

@@ -20,9 +20,9 @@ Never rolls back what is not prepared yet: after a raise the caller's ROLLBACK e
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.net.gather import each
 from shardproxy.shard.address import Address

@@ -6,9 +6,8 @@ session's: a `Party`. A cycle goes from a wait to what blocks it, and from there
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
-
-from shardproxy.dataclass import dataclass
 
 
 class Backend(NamedTuple):

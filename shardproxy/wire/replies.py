@@ -11,11 +11,10 @@ An ErrorResponse to an extended request drops every entry up to the Sync, as the
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import ProtocolError
 from shardproxy.wire.constants import B
 

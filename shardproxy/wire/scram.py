@@ -14,11 +14,10 @@ import hashlib
 import hmac
 import re
 import secrets
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Final
 
 from shardproxy import sqlstate
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError, ProtocolError
 from shardproxy.wire.errors import malformed
 from shardproxy.wire.saslprep import prepare

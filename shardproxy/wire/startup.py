@@ -10,12 +10,11 @@ request was declined, continue with the same reader; if it was accepted, with a 
 `StartupReader(encrypted=True)`. After a StartupMessage, `rest()` belongs to a FrameReader.
 """
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from struct import Struct
 from typing import NamedTuple
 
 from shardproxy import sqlstate
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import ProtocolError
 from shardproxy.wire.constants import (
     CANCEL_REQUEST_CODE,

@@ -17,7 +17,6 @@ PACKAGE = "shardproxy"
 ROOT = Path(shardproxy.__file__).parent
 
 LEVELS = {
-    "dataclass": -1,
     "errors": -1,
     "sqlstate": -1,
     "wire": 0,
@@ -54,7 +53,7 @@ SIBLINGS = {
 EXPORTED = {"loader", "rows"}
 """What the package's own __init__ gives out on demand, and so may import under TYPE_CHECKING."""
 
-SANS_IO = {"dataclass", "errors", "sqlstate", "wire", "native", "copy", "rows", "sql", "routing", "combine"}
+SANS_IO = {"errors", "sqlstate", "wire", "native", "copy", "rows", "sql", "routing", "combine"}
 SANS_IO_MODULES = {
     "shardproxy.shard.address",
     "shardproxy.shard.errors",

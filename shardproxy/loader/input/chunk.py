@@ -6,12 +6,11 @@ which a load without rejects never does. One that was converted keeps the bytes 
 
 import re
 from bisect import bisect_left
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
 from typing import NamedTuple
 
-from shardproxy.dataclass import dataclass
 from shardproxy.loader.input.errors import InputError
 
 

@@ -5,9 +5,9 @@ column list of the file's COPY. Only columns to leave out, and constants, are wo
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.loader.input.alterations import Alteration
 from shardproxy.loader.input.reading import Column, Reading

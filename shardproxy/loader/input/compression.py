@@ -13,10 +13,10 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, BinaryIO, Final, Protocol
 
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.loader.input.alterations import Alteration, Alterations
 from shardproxy.loader.input.errors import InputError

@@ -6,10 +6,9 @@ COPY text.
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.loader.input.alterations import Alteration, Alterations
 from shardproxy.loader.input.chunk import Chunk, Fault, Form, Origin

@@ -13,11 +13,10 @@ other things meanwhile reads in a thread.
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from shardproxy.copy.binary import HEADER, TRAILER
 from shardproxy.copy.options import CopyOptions
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.loader.input.alterations import Alteration, Alterations
 from shardproxy.loader.input.chunk import Chunk, Fault, Form

@@ -9,10 +9,9 @@ import os
 import stat
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final
 
-from shardproxy.dataclass import dataclass
 from shardproxy.loader.input.errors import InputError
 from shardproxy.loader.input.remote import RemoteFile, told
 from shardproxy.sqlstate import FEATURE_NOT_SUPPORTED, INVALID_PARAMETER_VALUE, IO_ERROR, UNDEFINED_FILE

@@ -7,11 +7,11 @@ to UTF-8 here.
 import codecs
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
 from shardproxy.copy.encoding import python_codec, same_encoding
-from shardproxy.dataclass import dataclass
 from shardproxy.loader.input.alterations import Alteration, Alterations
 from shardproxy.loader.input.chunk import Scale
 from shardproxy.loader.input.dialect import Dialect

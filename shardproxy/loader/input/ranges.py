@@ -8,9 +8,9 @@ sent, that is where processors help; where it is not, several writers take the c
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Final
 
-from shardproxy.dataclass import dataclass
 from shardproxy.loader.input.alterations import Alterations
 from shardproxy.loader.input.compression import compressed
 from shardproxy.loader.input.errors import InputError

@@ -6,13 +6,12 @@ date's parts, an encoding that it knows) costs nothing here.
 """
 
 from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final, Literal
 
 from shardproxy.copy.encoding import python_codec, splits_bytewise
 from shardproxy.copy.options import STAR, CopyOptions
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.loader.input.dialect import Csv, Dialect, Fixed, MySql, Text, copy_dialect
 from shardproxy.sqlstate import INVALID_PARAMETER_VALUE

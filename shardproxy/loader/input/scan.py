@@ -6,9 +6,9 @@ on beyond what was read, as much again is read before it is looked at once more:
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
-from shardproxy.dataclass import dataclass
 from shardproxy.loader.input.alterations import Alteration, Alterations
 from shardproxy.loader.input.chunk import Origin
 from shardproxy.loader.input.dialect import Dialect

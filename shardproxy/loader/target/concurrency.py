@@ -8,11 +8,11 @@ spreading is right there is one writer.
 import contextlib
 import json
 from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from shardproxy.config.model import Shard
 from shardproxy.config.model import Table as Placed
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.loader.target.table import BASE_TYPE, Table
 from shardproxy.loader.target.writers import Writers

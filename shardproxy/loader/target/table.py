@@ -1,9 +1,9 @@
 """What the table of a load is."""
 
+from dataclasses import dataclass
 from typing import Final
 
 from shardproxy.config.names import split_qualified
-from shardproxy.dataclass import dataclass
 from shardproxy.errors import PgError
 from shardproxy.loader.input.reading import Column
 from shardproxy.rejects.form import literal, pinned
