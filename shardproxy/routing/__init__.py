@@ -4,7 +4,7 @@
 and what the session remembers. A row's shard is computed by the native core alone.
 """
 
-from shardproxy.routing.effects import LOCKING, changes_together, held_by, held_no_more, may_store
+from shardproxy.routing.effects import HIDING, LOCKING, changes_together, held_by, held_no_more, may_store
 from shardproxy.routing.hidden import Hidden
 from shardproxy.routing.keyed import Keyed, keyed
 from shardproxy.routing.keytypes import KeyColumn
@@ -33,6 +33,7 @@ from shardproxy.routing.select import functions_of
 from shardproxy.routing.written import Written
 
 __all__ = [
+    "HIDING",
     "LOCKING",
     "ByKey",
     "Connected",

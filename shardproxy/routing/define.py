@@ -95,7 +95,7 @@ def _shard_of(statement: Utility, context: Context) -> int | None:
 def _of_made(statement: Utility, one: Object, place: Place, context: Context) -> Place:
     """Where a new table or sequence is made: with its parent or owner, or as the configuration tells."""
     others = [*_with_role(statement, context, "parent", "owner")]
-    if not others:
+    if not others or place.kind == "temporary":
         return place
     _, first = others[0]
     for other, parent in others:
@@ -112,6 +112,8 @@ def _of_view(statement: Utility, one: Object, place: Place, context: Context) ->
     """Where a view is made: where all is that it reads."""
     reads = [*_with_role(statement, context, "use")]
     found = place
+    if place.kind == "temporary":
+        return place
     if any(read.kind not in {"catalog", "type"} for _, read in reads):
         alone = next((read for _, read in reads if read.shard is not None), None)
         found = alone or Place("reference")

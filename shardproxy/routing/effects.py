@@ -65,6 +65,8 @@ HELD: Final = _SESSION_LOCKS | _RUNS_TEXT | {"setseed"}
 LISTENING: Final = "LISTEN"
 CURSOR: Final = "a cursor WITH HOLD"
 TEMPORARY: Final = "a temporary relation"
+HIDING: Final = TEMPORARY
+"""That which names of other relations may mean instead."""
 LOCK: Final = "an advisory lock"
 LEFT: Final = "what a function may have left"
 LOCKING: Final = frozenset({LOCK, LEFT})
@@ -121,6 +123,8 @@ def held_by(statement: Statement, context: Context) -> str | None:
             return CURSOR
         case CreateAs(temporary=True) | Utility(temporary=True):
             return TEMPORARY
+    if context.makes_temporary:
+        return TEMPORARY
     functions = context.hidden.shown_in(statement).functions
     if not may_call(functions, context, HELD):
         return None

@@ -172,6 +172,11 @@ class Context:
     """What may write tables that the statement does not name as written."""
 
     @property
+    def makes_temporary(self) -> bool:
+        """Whether the statement makes a temporary relation, as its name or the search_path begins with pg_temp."""
+        return any(place.kind == "temporary" and one.role in {"make", "view"} for one, place in self.places.items())
+
+    @property
     def hidden(self) -> Hidden:
         """The functions that a write of a reference table may call without naming them."""
         return NOTHING_HIDDEN if self.written is None else self.written.hidden

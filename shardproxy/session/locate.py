@@ -59,7 +59,7 @@ class Locator:
                 self._named(one, statement.objects, found, places)
             elif one.role in NEW:
                 made_in = one.schema or schema or ""
-                places[one] = OWN if made_in == SCHEMA else self.configured(made_in, one.name)
+                places[one] = OWN if made_in == SCHEMA else self._made(made_in, one.name)
         await self._follow_existence(found, places)
         if isinstance(statement, Utility):
             await self._keys(statement, found, places)
@@ -81,6 +81,12 @@ class Locator:
         if setting == "reference":
             return Place("reference", None, ("reference",), ("reference",))
         return Place("unlisted", None, NOWHERE, NOWHERE)
+
+    def _made(self, schema: str, name: str) -> Place:
+        """Return where a new relation is: on the home shard, if the search_path begins with pg_temp."""
+        if schema.startswith(TEMPORARY):
+            return Place("temporary", self._shards.home)
+        return self.configured(schema, name)
 
     # The catalogs.
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from shardproxy.copy.encoding import python_codec
 from shardproxy.errors import PgError
-from shardproxy.routing import Context, ParamValue, Resolved, Written, functions_of
+from shardproxy.routing import HIDING, Context, ParamValue, Resolved, Written, functions_of
 from shardproxy.routing.relation import Relation
 from shardproxy.routing.resolved import TableKind
 from shardproxy.routing.select import elsewhere
@@ -170,6 +170,7 @@ class Resolver:
                 found[name] = await self.resolved(connection, relation)
         if any(one is not None and one.schema.startswith(TEMPORARY) for one in found.values()):
             self.has_own()
+            self._shards.holds([self._shards.number_of(connection)], HIDING)
         if generation == self._database.generation:
             # What does not exist yet may be made at any moment, also elsewhere, and would then be written here alone.
             self.cache.relations.update({name: one for name, one in found.items() if one is not None})
@@ -208,7 +209,7 @@ class Resolver:
         aggregate = aggregate and await self._functions.has_aggregate(functions)
         written = await self.written(tables, making=isinstance(statement, CreateAs))
         calls = statement.functions or (written is not None and written.computes)
-        return Context(
+        context = Context(
             nshards=len(self._shards.addresses),
             home=self._shards.home,
             is_aggregate=lambda _: aggregate,
@@ -224,6 +225,9 @@ class Resolver:
             unseen=None if len(self._shards.addresses) == 1 else await self._functions.unseen(statement, tables),
             actions=await key_actions(statement, tables, self._database, self.cache, self._reader),
         )
+        if context.makes_temporary:
+            self.has_own()
+        return context
 
     async def written(self, tables: Mapping[TableRef, Resolved], *, making: bool = False) -> Written | None:
         """Return what has to be known of the reference table that a statement writes, or may be `making`."""
@@ -242,8 +246,11 @@ class Resolver:
     async def _reader(self) -> Connection:
         """Return the connection to read the catalog with: inside the transaction, once that has done anything.
 
-        It is one that the session has: what its shard alone has not is looked for on the others.
+        It is one that the session has: what its shard alone has not is looked for on the others. But a temporary
+        relation hides others of its name, and so its shard is asked.
         """
+        if (shard := self._shards.holding(HIDING)) is not None:
+            return await self._at(shard)
         return await self._inside(await self._shards.open_some(), self._shards.some)
 
     async def _at(self, shard: int | None) -> Connection:

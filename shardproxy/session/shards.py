@@ -47,14 +47,12 @@ class Shards:
         spread: int = 0,
     ) -> None:
         """`confirm` raises for a shard that must not be used: it is not the one that the configuration means.
-
         `favoured` is the shard that has more than the others, and so is home while it can be reached. `spread` is the
         one to ask first what any shard can answer.
         """
         self.addresses = addresses
         self.transaction = Transaction()
-        self.ahead: Ahead | None = None
-        """What the transaction's commit has asked already."""
+        self.ahead: Ahead | None = None  # what the transaction's commit has asked already
         self.on_lost: Callable[[Connection], None] | None = None
         self.on_held_lost: Callable[[PgError], None] = lambda _: None
         self.ending: PgError | None = None  # why it ends: what it had on a shard is lost
@@ -97,9 +95,11 @@ class Shards:
 
     @property
     def some(self) -> int:
-        """The shard for what all answer alike: of the transaction's or the connected ones; else sessions spread."""
+        """The shard for what all answer alike: the transaction's first, whose now() stays, or one of the connected."""
         standing = self.standing_by_shard()
         among = self.transaction.joined & standing.keys() or standing.keys()
+        if self.transaction.leader in self.transaction.joined & among:
+            return self.transaction.leader
         return self.home if self.home in among or self._favoured is None else min(among, default=self._spread)
 
     async def open_some(self) -> Connection:
@@ -108,10 +108,7 @@ class Shards:
 
     def parameter(self, name: str, default: str) -> str:
         """Return a setting that the shards report, as the session has it, or is assumed to before it is connected."""
-        for lease in self._leases.values():
-            if lease.connection.usable:
-                return lease.connection.parameters.get(name, default)
-        return self._assumed.get(name, default)
+        return next((one.parameters for one in self.connections), self._assumed).get(name, default)
 
     @property
     def client_encoding(self) -> str:
@@ -307,7 +304,7 @@ class Shards:
             return b""
         # The shards may have left a failed one (`leave`): it must not begin again.
         transaction.check()
-        transaction.joined.add(shard)
+        transaction.join(shard)
         if len(transaction.joined) == 2:
             self._deadlocks.watch(self)
         return transaction.joining_sql()
@@ -327,6 +324,10 @@ class Shards:
             self._leases[shard].held.add(what)
         if what in LOCKING:
             self._deadlocks.watch(self)
+
+    def holding(self, what: str) -> int | None:
+        """Return the shard on which the session has, or may have, this; None if there is none."""
+        return next((shard for shard, lease in self._leases.items() if what in lease.held), None)
 
     def holds_no_more(self, what: Iterable[str]) -> None:
         """The session has let go of it on all shards."""

@@ -132,6 +132,8 @@ class Transaction:
     settings: SessionSettings = field(default_factory=SessionSettings)
     joined: set[int] = field(default_factory=set)
     """The numbers of the shards that are in it."""
+    leader: int = -1
+    """The one that was the first to be."""
     _outside: list[tuple[int, Callable[[], None]]] = field(default_factory=list)
     """What takes back things outside the shards, and how many savepoints stood before each was done."""
 
@@ -192,6 +194,11 @@ class Transaction:
         if self.state is IDLE:
             self._undo(0)
             self._clear()
+
+    def join(self, shard: int) -> None:
+        """A shard takes part from now on."""
+        self.leader = self.leader if self.joined else shard
+        self.joined.add(shard)
 
     def savepoint(self, name: str, sql: bytes) -> None:
         """Note a savepoint that all joined shards have."""

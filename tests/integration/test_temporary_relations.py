@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.support.rawclient import RawClient
 from tests.support.twin import Twin
 
 
@@ -50,3 +51,41 @@ def test_an_aggregate_of_the_session(twin: Twin) -> None:
     _, whole, _ = twin.proxied(made, "SELECT pg_temp.added(a) FROM t", "DISCARD ALL")
     assert whole.errors[0]["C"] == "0A000"
     twin.compare(made, "SELECT pg_temp.added(a) FROM t WHERE a = 5", "SELECT pg_temp.added(a) FROM ref")
+
+
+@pytest.mark.parametrize("key", [1, 2, 3, 4, 5])
+def test_a_temporary_relation_hides_others_in_a_transaction_of_other_shards(twin: Twin, key: int) -> None:
+    """Its name was looked up on a shard of the transaction, which has not got it, and the hidden table written."""
+    made = ("CREATE TEMP TABLE ref (a int, b text)", "CREATE TEMP TABLE t (a int, b text)")
+    for made_by in (made, ("SET search_path = pg_temp, public", *(one.replace("TEMP ", "") for one in made))):
+        with RawClient(twin.dsn) as client:
+            for step in (*made_by, "SET search_path = public", "BEGIN", f"SELECT * FROM public.t WHERE a = {key}"):
+                assert client.query(step).error is None
+            # What is known of names is out of date.
+            assert not twin.proxied("ALTER TABLE ref RESET (fillfactor)")[0].errors
+            for step in ("INSERT INTO t VALUES (1000, 'x')", "INSERT INTO ref VALUES (1000, 'x')", "COMMIT"):
+                assert client.query(step).error is None
+            for table in ("t", "ref"):
+                assert client.query(f"SELECT a FROM {table}").rows == [[b"1000"]]
+                assert client.query(f"SELECT a FROM public.{table} WHERE a = 1000").rows == []
+
+
+def test_a_path_that_begins_with_the_temporary_schema(twin: Twin) -> None:
+    """What is made then is temporary, though nothing but the path says so."""
+    twin.compare(
+        "SET search_path = pg_temp, public",
+        "CREATE TABLE t (a int)",
+        "CREATE VIEW shown AS SELECT * FROM ref",
+        "CREATE TABLE made AS SELECT 1 AS a",
+        "CREATE SEQUENCE counted",
+        "INSERT INTO t VALUES (1)",
+        "SELECT count(*) FROM t",
+        "SET search_path = public",
+        "SELECT count(*) FROM t",
+        "SELECT count(*) FROM shown",
+        "SELECT a FROM made",
+        "DROP TABLE t, made",
+        "DROP VIEW shown",
+        "SELECT a FROM t WHERE a = 5",
+    )
+    assert twin.databases.rows("SELECT relname FROM pg_class WHERE relname IN ('made', 'counted')") == [[], [], []]

@@ -342,3 +342,18 @@ def test_statements_that_want_a_transaction_block(twin: Twin) -> None:
     """The locks would be gone at once."""
     twin.compare("SET CONSTRAINTS ALL DEFERRED", "BEGIN", "SET CONSTRAINTS ALL DEFERRED", "COMMIT")
     twin.compare("LOCK TABLE t", "LOCK TABLE ref; SELECT 1", "BEGIN", "LOCK TABLE t, ref IN SHARE MODE", "COMMIT")
+
+
+def test_now_is_the_same_all_through_a_transaction(twin: Twin) -> None:
+    """Whichever shard a session that is connected nowhere asks first, it goes on asking that one."""
+    for _ in range(6):
+        with psycopg.connect(twin.dsn) as connection:
+            began = connection.execute("SELECT now()").fetchone()
+            for statement in (
+                "SELECT 1 FROM ref",
+                "SELECT 1 FROM t WHERE a = 5",
+                "SELECT 1 FROM t",
+                "SELECT 1 FROM one",
+            ):
+                connection.execute(statement.encode())
+                assert connection.execute("SELECT now()").fetchone() == began
