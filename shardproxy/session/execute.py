@@ -1,7 +1,7 @@
 """What a statement does to the shards, in either protocol: it is routed, and each kind of plan has its executor.
 
-`run` takes one statement, finds where it goes, writes its rows to the client, and returns how it ended. CommandComplete,
-ErrorResponse and ReadyForQuery are the caller's business, as are PgErrors: it calls `Transactions.statement_failed`.
+`run` takes one statement, finds where it goes, writes its rows to the client, and returns how it ended. ErrorResponse,
+CommandComplete and ReadyForQuery are the caller's business, as are PgErrors: it calls `Transactions.statement_failed`.
 """
 
 import asyncio
