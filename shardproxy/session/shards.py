@@ -46,10 +46,8 @@ class Shards:
         favoured: int | None = None,
         spread: int = 0,
     ) -> None:
-        """`confirm` raises for a shard that must not be used: it is not the one that the configuration means.
-        `favoured` is the shard that has more than the others, and so is home while it can be reached. `spread` is the
-        one to ask first what any shard can answer.
-        """
+        """`confirm` raises for a shard that is not the one which the configuration means. `favoured` has more than the
+        others, and so is home while it can be reached. `spread` is to be asked first what any shard can answer."""
         self.addresses = addresses
         self.transaction = Transaction()
         self.ahead: Ahead | None = None  # what the transaction's commit has asked already
