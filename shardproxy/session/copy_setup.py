@@ -39,7 +39,7 @@ from shardproxy.session.execute import Executor
 from shardproxy.session.functions import is_hooked
 from shardproxy.session.names import Resolver
 from shardproxy.session.shards import Shards
-from shardproxy.session.watch import Watch, WatchedCopy
+from shardproxy.session.watch import WatchedCopy
 from shardproxy.shard import catalog
 from shardproxy.shard.connection import Connection
 from shardproxy.sql import CopyFrom, Statement, TableRef
@@ -167,7 +167,7 @@ async def prepare_copy(
     verify: Checked | None = None
     if context.unseen is not None:
         joined = await shards.join(numbers)
-        verify = WatchedCopy(await Watch.of(database, shards, context.unseen, joined))
+        verify = WatchedCopy(await executor.watches.of(context.unseen, joined))
     bare_splitter: NewSplitter | None = None
     if table is not None and tables[copy.table].sharded:
         if looked is None:

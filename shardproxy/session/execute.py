@@ -59,7 +59,7 @@ from shardproxy.session.read import read
 from shardproxy.session.relay import Discard, Output, Relay
 from shardproxy.session.shards import Shards
 from shardproxy.session.transactions import Transactions
-from shardproxy.session.watch import Own, Watches
+from shardproxy.session.watch import Own, Watch, Watches
 from shardproxy.shard.connection import Connection
 from shardproxy.sql import (
     Begin,
@@ -164,7 +164,7 @@ class Executor:
                 assert isinstance(statement, CopyTo)
                 if unseen is not None or changes_together(plan.rows):
                     self._transactions.begin_implicit()
-                connections = await self.joined(plan)
+                connections = await self.joined(plan, unseen)
                 limit, watch = limit_of(plan), await self.watches.begin(unseen, connections)
                 alone = self.offers.alone
                 tag = await copy_out(sql, statement.options, connections, self.client, statement, limit, alone=alone)
@@ -185,10 +185,10 @@ class Executor:
                 if unseen is not None or changes_together(plan):
                     self._transactions.begin_implicit()
                 facts, began = self.offers.facts, time.monotonic()
-                connections = await self.joined(plan)
+                connections = await self.joined(plan, unseen)
                 filling = await filling_of(self._shards, self._names, plan, statement, connections[0])
                 watch = await self.watches.begin(unseen, connections)
-                answers = await self._relay(run, connections)
+                answers = await self._relay(run, connections, watch)
                 if watch is not None and facts is not None:
                     await watch.check(Own.told_by(answers))
                 if filling is not None:
@@ -197,10 +197,8 @@ class Executor:
                     await self.confirm(facts, connections[0], began)
         self.offers.columns = answers[0].columns
         self._learn(run)
-        if answers[0].suspended:
-            return Outcome(None, suspended=True)
-        if answers[0].empty:
-            return Outcome(None)
+        if answers[0].suspended or answers[0].empty:
+            return Outcome(None, suspended=answers[0].suspended)
         tags = [answer.tag or "" for answer in answers]
         return Outcome(total_tag(tags, limit_of(plan)) if isinstance(plan, Gather) else tags[0])
 
@@ -295,7 +293,7 @@ class Executor:
             case other:
                 assert_never(other)
 
-    async def joined(self, plan: Plan) -> list[Connection]:
+    async def joined(self, plan: Plan, unseen: Unseen | None = None) -> list[Connection]:
         """Return the connections for a plan, in the transaction if there is one, with the lock that it wants.
 
         Of two writers of a reference table one has the lock of the first shard, and only then goes on to the others:
@@ -304,8 +302,10 @@ class Executor:
         shards = self._shards
         if (table := defaulting(self.offers.facts, plan)) is not None:
             self._transactions.begin_implicit()
-        connections = await shards.join(self.shards_of(plan))
         wanted = lock_for(plan) if table is None else table.locked("ROW EXCLUSIVE")
+        if unseen is not None and wanted is None:
+            await self.watches.join(self.shards_of(plan))
+        connections = await shards.join(self.shards_of(plan))
         if wanted is not None:
             await connections[0].execute(lock := wanted.encode("utf-8", "surrogateescape"))
             await shards.on_all(connections[1:], lock)
@@ -324,7 +324,7 @@ class Executor:
         self.lists.renew(portal.prepared)
         if unseen is not None or changes_together(plan):
             self._transactions.begin_implicit()
-        return plan, await self.joined(plan), unseen
+        return plan, await self.joined(plan, unseen), unseen
 
     async def follow(
         self, plan: Copies, first: Connection, output: Output, request: Request, returning: Returning
@@ -343,12 +343,12 @@ class Executor:
 
     # Executors.
 
-    async def _relay(self, run: _Run, connections: Sequence[Connection]) -> list[Answer]:
+    async def _relay(self, run: _Run, connections: Sequence[Connection], watch: Watch | None) -> list[Answer]:
         rows_from = None if isinstance(run.plan, Gather) else 0
         relay = Relay(connections, self.client, None, rows_from, limit=limit_of(run.plan), alone=self.offers.alone)
         if isinstance(run.plan, Replicate) and run.plan.lock is None and len(connections) > 1:
             return await relay.in_order(partial(self._request, run), self.database.deadlocks.waits)
-        return await relay.ask(run.request)
+        return await (relay.ask(run.request) if watch is None else watch.run(relay, run.request))
 
     def _request(self, run: _Run, connection: Connection) -> None:
         self._shards.check_cancelled()

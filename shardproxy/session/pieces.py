@@ -219,7 +219,8 @@ async def _carried_out(
         answer = await executor.follow(plan, connections[0], held, send, send_returning)
     else:
         watch = await executor.watches.begin(unseen, connections)
-        answers = await Relay(connections, held).ask(send)
+        relay = Relay(connections, held)
+        answers = await (relay.ask(send) if watch is None else watch.run(relay, send))
         if watch is not None:
             await watch.check(Own.told_by(answers))
         answer = answers[0]

@@ -7,7 +7,7 @@ cancels the other shards, and is the only one reported, after all have ended.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from shardproxy.combine.answers import Answer, Answers
 from shardproxy.errors import PgError, ProtocolError
@@ -21,6 +21,7 @@ from shardproxy.shard.types import ShardTypes
 from shardproxy.transaction.single_shard import lost_alone
 from shardproxy.wire.constants import B
 from shardproxy.wire.encode import message as encode_message
+from shardproxy.wire.replies import Expect, Owed
 from shardproxy.wire.usertypes import UnknownOidError
 
 DATA_ROW = bytes((B.DATA_ROW,))
@@ -36,6 +37,10 @@ ASKED = 2
 
 EVERYWHERE = frozenset({"08", "0A", "25", "26", "34", "42"})
 """Classes of errors that are about the statement, and the same on whichever shard they are seen first."""
+
+
+BEHIND: Final = Owed(Expect.QUERY, forward=False)
+"""The answer to a question of the proxy's that was sent after the client's request: a Relay leaves it."""
 
 
 class Output(Protocol):
@@ -85,7 +90,7 @@ class Relay:
         alone: bool = False,
         asks: bool = False,
     ) -> None:
-        self._connections = connections
+        self.connections = connections
         self._output = output
         self._merge = merge or FrameMerge(len(connections), DATA_ROW, limit=limit)
         self._rows_from = rows_from
@@ -102,18 +107,18 @@ class Relay:
     @property
     def completed(self) -> list[Connection]:
         """The shards that have done it, also if others have not."""
-        shards = zip(self._connections, self._answers.shards, strict=True)
+        shards = zip(self.connections, self._answers.shards, strict=True)
         return [connection for connection, answer in shards if answer.tag is not None]
 
     async def ask(self, request: Callable[[Connection], object]) -> list[Answer]:
         """Send every shard the request, then as `run`."""
-        for connection in self._connections:
+        for connection in self.connections:
             request(connection)
         return await self.run()
 
     async def run(self) -> list[Answer]:
-        """Read every shard until it owes nothing; raise the first error."""
-        await each(self._collect(number, connection) for number, connection in enumerate(self._connections))
+        """Read every shard until it owes nothing, but for `BEHIND`; raise the first error."""
+        await each(self._collect(number, connection) for number, connection in enumerate(self.connections))
         return await self._ended()
 
     async def _ended(self) -> list[Answer]:
@@ -132,7 +137,7 @@ class Relay:
         Who comes first there comes first everywhere: sessions that all do so never wait for each other crosswise. The
         first has its locks if it has answered, or takes its time and, as `waits` tells, not for a lock.
         """
-        first, *others = self._connections
+        first, *others = self.connections
         granted = asyncio.Event()
 
         async def lead() -> None:
@@ -173,7 +178,7 @@ class Relay:
         stream.tap(sink)
         left = len(queue)
         try:
-            while left := len(queue):
+            while (left := len(queue)) and queue[0] is not BEHIND:
                 reply = await connection.read()
                 with connection.trusted():
                     if reply.type in ROWS:
@@ -265,11 +270,11 @@ class Relay:
         if self._failed is not None:
             return
         self._failed, self.failed_by = error, connection
-        if len(self._connections) == 1:
+        if len(self.connections) == 1:
             error.tag = self._answers.shards[0].tag
         error.described = any(answer.columns is not None for answer in self._answers.shards)
-        if len(self._connections) > 1:
-            others = [one for one in self._connections if one.busy and (one is not connection or not reported)]
+        if len(self.connections) > 1:
+            others = [one for one in self.connections if one.busy and (one is not connection or not reported)]
             self._cancelling = {one.cancel() for one in others}
             if reported and connection.usable and self._name_shard and error.sqlstate[:2] not in EVERYWHERE:
                 reported_by(error, connection.name)

@@ -5,24 +5,24 @@ what its shard alone has. It may not write one copy of a reference table, nor ro
 to other shards, nor a table that another shard has: then the statement is refused, and undone with its transaction.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from shardproxy.combine.answers import Answer
 from shardproxy.errors import PgError
 from shardproxy.native import Splitter
-from shardproxy.net.gather import each
 from shardproxy.routing import Settings
 from shardproxy.routing.refusals import own_schema, refused
 from shardproxy.routing.resolved import TableName, Unseen
+from shardproxy.session.counts import CountsSoFar
 from shardproxy.session.database import Database
 from shardproxy.session.lane_plans import Facts
 from shardproxy.session.locate import TEMPORARY
+from shardproxy.session.relay import Relay
 from shardproxy.session.shards import Shards
-from shardproxy.shard import catalog
 from shardproxy.shard.connection import Connection
-from shardproxy.shard.unseen import CHANGES, NONE, Changes, Counts, parse_changes
+from shardproxy.shard.unseen import NONE, Changes, Counts
 from shardproxy.sql import SCHEMA, DeclareCursor, Fetch, Modify, Statement, TableRef
 
 EXCLUSIVE = 2
@@ -76,13 +76,13 @@ class Watch:
 
     database: Database
     shards: Shards
+    counts: CountsSoFar
     unseen: Unseen
     before: dict[Connection, Changes]
 
-    @classmethod
-    async def of(cls, database: Database, shards: Shards, unseen: Unseen, connections: Sequence[Connection]) -> "Watch":
-        """Ask before it runs."""
-        return cls(database, shards, unseen, await _changes(connections))
+    async def run(self, relay: Relay, request: Callable[[Connection], object]) -> list[Answer]:
+        """Have a relay's shards run it, and return what they answer; what `check` asks goes along."""
+        return await self.counts.run(relay, request)
 
     async def check(self, own: Own | None = None) -> None:
         """Raise if it has written where it may not; `own` is what it has written itself, if that is known.
@@ -90,7 +90,7 @@ class Watch:
         Otherwise nothing may have been written in its sharded table.
         """
         total = NONE
-        for connection, changes in (await _changes(list(self.before))).items():
+        for connection, changes in (await self.counts.of(list(self.before))).items():
             shard = self.shards.number_of(connection)
             for table, counts in _written(self.before[connection], changes).items():
                 if SCHEMA in {schema for schema, _ in table}:
@@ -173,6 +173,7 @@ class Watches:
     def __init__(self, database: Database, shards: Shards) -> None:
         self._database = database
         self._shards = shards
+        self._counts = CountsSoFar(shards)
         self._cursors: dict[str, Unseen] = {}
 
     def needed(self, statement: Statement, facts: Facts | None) -> Unseen | None:
@@ -207,9 +208,17 @@ class Watches:
         """Return why reading a cursor is to be watched."""
         return None if name is None else self._cursors.get(name)
 
+    async def join(self, shards: Sequence[int]) -> None:
+        """Bring shards into the transaction for a statement that is to be watched: what `begin` asks goes along."""
+        await self._counts.join(shards)
+
     async def begin(self, unseen: Unseen | None, connections: Sequence[Connection]) -> Watch | None:
         """Ask before a statement runs, if there is a reason; its shards are in the transaction."""
-        return None if unseen is None else await Watch.of(self._database, self._shards, unseen, connections)
+        return None if unseen is None else await self.of(unseen, connections)
+
+    async def of(self, unseen: Unseen, connections: Sequence[Connection]) -> Watch:
+        """Ask before a statement runs for this reason; its shards are in the transaction."""
+        return Watch(self._database, self._shards, self._counts, unseen, await self._counts.of(connections))
 
 
 def _written(before: Changes, after: Changes) -> dict[tuple[TableName, ...], Counts]:
@@ -223,8 +232,3 @@ def _written(before: Changes, after: Changes) -> dict[tuple[TableName, ...], Cou
         if counts != NONE:
             found[names] = counts
     return found
-
-
-async def _changes(connections: Sequence[Connection]) -> dict[Connection, Changes]:
-    rows = await each(connection.fetch_row(CHANGES, 1) for connection in connections)
-    return {one: parse_changes(catalog.text(row[0])) for one, row in zip(connections, rows, strict=True)}

@@ -210,25 +210,21 @@ class Connection:
 
         Reads up to ReadyForQuery; raises the server's first error.
         """
-        tag, _ = await self._run(sql)
-        return tag
+        return (await self._run(sql))[0]
 
     async def fetch(self, sql: str | bytes) -> list[list[bytes | None]]:
         """Run a query and return its rows, text format."""
-        _, rows = await self._run(sql)
-        return rows
+        return (await self._run(sql))[1]
 
     async def fetch_row(self, sql: str | bytes, columns: int) -> list[bytes | None]:
         """Run a query whose answer is one row of that many columns; a server that sees it otherwise is given up."""
-        rows = await self.fetch(sql)
-        self._expect(rows, [columns])
+        self._expect(rows := await self.fetch(sql), [columns])
         return rows[0]
 
     async def fetch_last(self, sql: str | bytes, columns: Sequence[int]) -> list[list[bytes | None]]:
         """Run several statements, the last of which answer with one row each, of `columns` columns; return these."""
-        rows = (await self.fetch(sql))[-len(columns) :]
-        self._expect(rows, columns)
-        return rows
+        self.query(sql.encode() if isinstance(sql, str) else sql)
+        return await self.completed_last(columns)
 
     def _expect(self, rows: Sequence[Sequence[bytes | None]], columns: Sequence[int]) -> None:
         with self.trusted():
@@ -251,14 +247,18 @@ class Connection:
 
     async def completed(self) -> str:
         """Read the answer to statements that return nothing of interest, as `execute`: they were sent before."""
-        tag, _ = await self._answered()
-        return tag
+        return (await self._answered())[0]
 
     async def completed_row(self, columns: int) -> list[bytes | None]:
         """Read the answer to a query of one row, as `fetch_row`: it was sent before."""
-        _, rows = await self._answered()
-        self._expect(rows, [columns])
+        self._expect(rows := (await self._answered())[1], [columns])
         return rows[0]
+
+    async def completed_last(self, columns: Sequence[int]) -> list[list[bytes | None]]:
+        """Read the answers to several statements, as `fetch_last`: they were sent before."""
+        rows = (await self._answered())[1][-len(columns) :]
+        self._expect(rows, columns)
+        return rows
 
     async def _run(self, sql: str | bytes) -> tuple[str, list[list[bytes | None]]]:
         self.query(sql.encode() if isinstance(sql, str) else sql)

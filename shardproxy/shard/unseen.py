@@ -10,6 +10,7 @@ from shardproxy.routing.resolved import TableName
 from shardproxy.routing.unseen import Body, Hooks
 from shardproxy.routing.written import Trigger
 from shardproxy.shard.catalog import ENCODING, Name, asked_sql, hex_literal, read_json
+from shardproxy.shard.counted import COUNTED
 from shardproxy.shard.written import MOVING
 
 _EQ: Final = "OPERATOR(pg_catalog.=)"
@@ -117,23 +118,23 @@ CHANGES: Final = f"""SELECT pg_catalog.encode(pg_catalog.convert_to(COALESCE(pg_
       UNION ALL
       SELECT i.inhparent, up.level OPERATOR(pg_catalog.+) 1 FROM up
       JOIN pg_catalog.pg_inherits AS i ON i.inhrelid {_EQ} up.oid)
-    SELECT pg_catalog.json_agg(pg_catalog.json_build_array(n.nspname, c.relname) ORDER BY up.level)
-    FROM up JOIN pg_catalog.pg_class AS c ON c.oid {_EQ} up.oid
-    JOIN pg_catalog.pg_namespace AS n ON n.oid {_EQ} c.relnamespace))), '[]')::pg_catalog.text, {ENCODING}), 'hex')
+    SELECT pg_catalog.json_agg((
+      SELECT pg_catalog.json_build_array((
+          SELECT n.nspname FROM pg_catalog.pg_namespace AS n WHERE n.oid {_EQ} c.relnamespace), c.relname)
+        FROM pg_catalog.pg_class AS c WHERE c.oid {_EQ} up.oid) ORDER BY up.level) FROM up))),
+  '[]')::pg_catalog.text, {ENCODING}), 'hex')
 FROM (SELECT one.relid, pg_catalog.sum(one.inserted), pg_catalog.sum(one.updated), pg_catalog.sum(one.deleted),
     pg_catalog.max(one.locked) FROM (
-    SELECT s.relid, s.n_tup_ins, s.n_tup_upd, s.n_tup_del, 0 FROM pg_catalog.pg_stat_xact_all_tables AS s
-    WHERE (s.n_tup_ins OPERATOR(pg_catalog.+) s.n_tup_upd OPERATOR(pg_catalog.+) s.n_tup_del) OPERATOR(pg_catalog.>) 0
+    SELECT s.relid, s.inserted, s.updated, s.deleted, 0 FROM ({COUNTED}) AS s(relid, inserted, updated, deleted)
     UNION ALL
     SELECT l.relation, 0, 0, 0, CASE l.mode WHEN 'AccessExclusiveLock' THEN 2 ELSE 1 END
     FROM pg_catalog.pg_locks AS l WHERE l.pid {_EQ} pg_catalog.pg_backend_pid() AND l.locktype {_EQ} 'relation'
       AND l.mode {_EQ} ANY (ARRAY['RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'])
+      AND l.relation OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
   ) AS one(relid, inserted, updated, deleted, locked) GROUP BY one.relid
 ) AS w(relid, inserted, updated, deleted, locked)
-JOIN pg_catalog.pg_class AS r ON r.oid {_EQ} w.relid
-JOIN pg_catalog.pg_namespace AS space ON space.oid {_EQ} r.relnamespace
-WHERE r.relkind {_EQ} ANY (ARRAY['r', 'p']::pg_catalog."char"[])
-  AND space.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'pg_toast', 'information_schema'])"""
+WHERE (SELECT r.relkind FROM pg_catalog.pg_class AS r WHERE r.oid {_EQ} w.relid)
+  {_EQ} ANY (ARRAY['r', 'p']::pg_catalog."char"[])"""
 """What this session has written in all tables, with the names of each and of what it is a partition or child of.
 
 Two answers of one transaction tell what was written in between; the numbers by themselves tell nothing. The locks show

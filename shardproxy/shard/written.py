@@ -5,6 +5,7 @@ from typing import Final
 
 from shardproxy.routing.written import Trigger, Written, WrittenColumn
 from shardproxy.shard.catalog import ENCODING, hex_literal, is_constant, read_json
+from shardproxy.shard.counted import COUNTED
 from shardproxy.shard.hidden import HIDDEN, parse_hidden
 
 SILENCING: Final = 15
@@ -167,9 +168,7 @@ _OTHERS_WRITTEN: Final = """WITH RECURSIVE it(oid) AS ({it}), parts(oid) AS (
   SELECT s.relid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT p.oid FROM parts AS p)), s.relid,
     s.n_tup_ins OPERATOR(pg_catalog.+) s.n_tup_upd, s.n_tup_del,
     pg_catalog.concat_ws(' ', s.relid, s.n_tup_ins, s.n_tup_upd, s.n_tup_del)
-  FROM pg_catalog.pg_stat_xact_all_tables AS s
-  WHERE s.schemaname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'pg_toast', 'information_schema'])
-    AND (s.n_tup_ins OPERATOR(pg_catalog.+) s.n_tup_upd OPERATOR(pg_catalog.+) s.n_tup_del) OPERATOR(pg_catalog.>) 0)
+  FROM ({counted}) AS s(relid, n_tup_ins, n_tup_upd, n_tup_del))
 SELECT (SELECT COALESCE(pg_catalog.string_agg(w.text, ',' ORDER BY w.relid), '') FROM written AS w WHERE NOT w.own),
   (SELECT COALESCE(pg_catalog.sum(w.put), 0) FROM written AS w WHERE w.own),
   (SELECT COALESCE(pg_catalog.sum(w.gone), 0) FROM written AS w WHERE w.own)"""
@@ -182,4 +181,4 @@ def others_written_sql(schema: str, name: str) -> str:
     were inserted or updated, and of those that were deleted.
     """
     it = _IT.format(space=hex_literal(schema), name=hex_literal(name), encoding=ENCODING)
-    return _OTHERS_WRITTEN.format(it=it)
+    return _OTHERS_WRITTEN.format(it=it, counted=COUNTED)

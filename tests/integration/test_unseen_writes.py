@@ -443,6 +443,50 @@ def test_one_that_writes_nothing_here(twin: Twin) -> None:
     twin.compare("SELECT f(1000)", "SELECT f(1001)")
 
 
+def test_what_the_transaction_has_written_before(twin: Twin) -> None:
+    """It is the client's own, or was looked at: what has been asked is asked again when more was sent."""
+    make(twin, F.format("INSERT INTO audit VALUES (n)"))
+    twin.compare(
+        "BEGIN", "SELECT f(1000)", "INSERT INTO ref VALUES (1000)", "INSERT INTO one VALUES (1000)", "SELECT f(1001)",
+        "SELECT f(1002)", "SAVEPOINT a", "UPDATE t SET b = 'y' WHERE a < 5 AND a = 3", "SELECT f(a) FROM t WHERE a = 3",
+        "ROLLBACK TO a", "SELECT f(a) FROM t WHERE a = 3", "SELECT f(a) FROM t WHERE a = 4", "COMMIT",
+        "SELECT f(a) FROM t WHERE a = 4",
+    )  # fmt: skip
+    assert len([row for rows in twin.databases.rows("TABLE audit") for row in rows]) == 6
+
+
+def test_one_that_throws_plans_away(twin: Twin) -> None:
+    """The proxy's own question is among them."""
+    make(twin, F.format("EXECUTE 'DEALLOCATE ALL'; INSERT INTO audit VALUES (n)"))
+    steps = ("SELECT f(1000)", "SELECT f(a) FROM t WHERE a = 5", "SELECT f(a) FROM t WHERE a = 5")
+    twin.compare(*steps, "BEGIN", *steps, "SAVEPOINT a", *steps, "ROLLBACK TO a", *steps, "COMMIT", *steps)
+    make(twin, "DROP FUNCTION f;" + F.format("EXECUTE 'DEALLOCATE ALL'; INSERT INTO ref VALUES (n + 5000)"))
+    refused(twin, "SELECT f(1000)", "reference table")
+    refused(twin, "SELECT f(a) FROM t WHERE a < 5", "reference table")
+
+
+def test_one_that_fails(twin: Twin) -> None:
+    """On one shard or on all: what was asked along with the statement fails with it, and the session goes on."""
+    make(twin, F.format("INSERT INTO audit VALUES (n / (n - 5))"))
+    for statement in ("SELECT f(5)", "SELECT f(a) FROM t WHERE a < 40", "SELECT f(5 + a * 0) FROM t"):
+        asked = joined([parse("", statement), bind("", ""), execute(), SYNC])
+        for step in (statement, asked):
+            replies = twin.proxied(
+                step,
+                "SELECT f(1)",
+                "BEGIN",
+                "SAVEPOINT a",
+                step,
+                "SELECT f(1)",
+                "ROLLBACK TO a",
+                "SELECT f(2)",
+                "COMMIT",
+            )
+            codes = [error["C"] for reply in replies for error in reply.errors]
+            assert codes == ["22012", "22012", "25P02"], replies
+            assert replies[-1].tags == ["COMMIT"]
+
+
 def test_one_that_deletes_rows_of_the_statements_own_table(twin: Twin) -> None:
     make(twin, F.format("DELETE FROM t WHERE a BETWEEN 20 AND 50"))
     for change in (
