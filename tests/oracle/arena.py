@@ -221,11 +221,11 @@ class _Session:
         self._used.add(step.name)
         arena.statements += 1
         got = converse(self._ours, data, self._names[0], ordered=step.ordered)
-        reason = refusal(got) if self._state != "E" or ";" in step.sql else None
+        reason = refusal(got) if self._state != "E" or ";" in step.sql or step.more else None
         if reason is not None:
             arena.refused[reason] += 1
             self._prepared.pop(step.name, None)
-            expected = converse(self._theirs, _failing(step, got), self._names[1])
+            expected = converse(self._theirs, _failing(step, got), self._names[1], ordered=step.ordered)
             if _before_refusal(got) != _before_refusal(expected):
                 told = f"{step!r}\nafter a refusal {shown(got)}, PostgreSQL {shown(expected)}"
                 raise DifferenceError(number, "state", told)
@@ -288,10 +288,14 @@ def _before_refusal(items: list[Item]) -> list[Item]:
 
 def _failing(step: Step, got: list[Item]) -> bytes:
     """What fails where the proxy has refused a statement, after the same statements of the Query."""
+    done = sum(item[0] == "C" for item in got)
+    if step.more:
+        steps = [*[replace(step, more=()), *step.more][:done], Step("SELECT 1/0", params=())]
+        return replace(steps[0], more=tuple(steps[1:])).messages(parse=True, close=False)
     parts = list(split(step.sql)) if step.params is None else []
     if len(parts) < 2:
         return FAILS
-    parts[sum(item[0] == "C" for item in got)] = "SELECT 1/0"
+    parts[done] = "SELECT 1/0"
     return encode.query("; ".join(parts).encode())
 
 

@@ -30,7 +30,7 @@ class Step:
     """One exchange up to ReadyForQuery.
 
     Without `params` it is a simple query, with `data` a COPY FROM STDIN; else Parse, Bind, Describe, Execute, Sync.
-    With `pieces` the portal is read by three of Execute.
+    With `pieces` the portal is read by three of Execute. What is in `more` is sent before the same Sync.
     """
 
     sql: str
@@ -41,6 +41,7 @@ class Step:
     describe: str = "P"  # the portal, the Statement, or nothing
     data: bytes | None = None
     pieces: int = 0  # rows that each of a portal's first two Executes asks for
+    more: tuple["Step", ...] = ()
 
     def __repr__(self) -> str:
         given = [(one, getattr(self, one.name)) for one in fields(self)[1:]]
@@ -49,7 +50,7 @@ class Step:
     def unlimited(self) -> "Step | None":
         """The same without LIMIT and OFFSET, if any of its rows will do."""
         found = _LIMITED.search(self.sql)
-        if found is None or self.ordered or "; " in self.sql:
+        if found is None or self.ordered or self.more or "; " in self.sql:
             return None
         head, count, tail = found["head"], found["count"], found["tail"]
         parameter = re.match(r"\$(\d+)", count)
@@ -61,15 +62,30 @@ class Step:
 
     def messages(self, *, parse: bool, close: bool) -> bytes:
         """The bytes; `parse` unless the server knows the named statement, `close` if it may have another."""
-        sql = self.sql.encode()
         if self.params is None:
             copied = b"" if self.data is None else encode.copy_data(self.data) + encode.COPY_DONE
-            return encode.query(sql) + copied
+            return encode.query(self.sql.encode()) + copied
+        sent = self._unit(parse=parse or not self.name, close=close)
+        before = self
+        for one in self.more:
+            # What is alike is prepared once, as drivers do.
+            known = one.sql == before.sql and one.oids == before.oids
+            before = replace(one, name=before.name if known else "")
+            sent += before._unit(parse=not known)
+        return sent + encode.SYNC
+
+    @property
+    def oids(self) -> list[int]:
+        """The declared types of its parameters."""
+        return [param.oid for param in self.params or ()]
+
+    def _unit(self, *, parse: bool, close: bool = False) -> bytes:
+        assert self.params is not None
         name = self.name.encode()
         sent = b""
-        if parse or not name:
-            sent = encode.close(b"S", name) if name and close else b""
-            sent += encode.parse(name, sql, [param.oid for param in self.params])
+        if parse:
+            sent += encode.close(b"S", name) if name and close else b""
+            sent += encode.parse(name, self.sql.encode(), self.oids)
         if self.describe == "S":
             sent += encode.describe(b"S", name)
         formats, values = [int(one.binary) for one in self.params], [one.value for one in self.params]
@@ -77,7 +93,7 @@ class Step:
         if self.describe == "P":
             sent += encode.describe(b"P", b"")
         sent += encode.execute(b"", self.pieces) * 2 if self.pieces else b""
-        return sent + encode.execute(b"") + encode.SYNC
+        return sent + encode.execute(b"")
 
 
 Case = Sequence[Step]

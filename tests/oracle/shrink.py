@@ -69,6 +69,10 @@ def shortened(best: Callable[[], list[T]]) -> Iterator[list[T]]:
 
 def _simpler(step: Step) -> Iterator[Step]:
     """The step with one thing less."""
+    if step.more:
+        yield replace(step.more[0], more=step.more[1:])
+        for at in range(len(step.more)):
+            yield replace(step, more=step.more[:at] + step.more[at + 1 :])
     if step.name:
         yield replace(step, name="")
     if step.params == ():

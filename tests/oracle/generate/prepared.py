@@ -1,4 +1,7 @@
-"""PREPARE, EXECUTE and DEALLOCATE as statements."""
+"""PREPARE, EXECUTE and DEALLOCATE as statements, and statements that are sent without waiting for an answer."""
+
+from collections.abc import Iterator
+from dataclasses import replace
 
 from tests.oracle.case import Param, Step
 from tests.oracle.generate.changes import change
@@ -15,8 +18,7 @@ def prepare(words: Words) -> list[Step]:
     ordered = False
     if words.chance(0.6):
         text, ordered = select(words)
-        whole = Step(text, ordered=ordered).unlimited()
-        text = text if whole is None else whole.sql
+        text = text if ordered else _unlimited(text)
     else:
         text = change(words)
     types = ", ".join(_NAMES.get(param.oid, "unknown") for param in words.params)
@@ -44,3 +46,42 @@ def _given(words: Words, param: Param) -> str:
     if simple and words.chance(0.6):
         return text if words.chance(0.9) else f"{text} + 0"
     return f"'{text}'" + (f"::{kind.name}" if kind is not None and words.chance(0.2) else "")
+
+
+def pipeline(words: Words) -> Step:
+    """Some statements before one Sync: mostly one with other values each time, as executemany sends it."""
+    first, *others = _some(words)
+    return replace(first, more=tuple(others))
+
+
+def _some(words: Words) -> Iterator[Step]:
+    for _ in range(words.rng.randint(1, 3)):
+        words = Words(words.rng, words.tables, True, words.version)
+        if words.chance(0.2):
+            text, ordered = select(words)
+            text = text if ordered else _unlimited(text)
+        else:
+            text, ordered = change(words), False
+        step = Step(text, params=tuple(words.params), ordered=ordered, describe=words.choose((2.0, "P"), (1.0, "")))
+        yield step
+        for _ in range(words.rng.choice((0, 1, 2, 4, 6))):
+            yield replace(step, params=tuple(_other(words, param) for param in step.params or ()))
+
+
+def _unlimited(text: str) -> str:
+    whole = Step(text).unlimited()
+    return text if whole is None else whole.sql
+
+
+def _other(words: Words, param: Param) -> Param:
+    """The same parameter with another value of its type."""
+    kind = next((one for one in TYPES.values() if one.oid and one.oid == param.oid), None)
+    if kind is None:
+        # A value that has been read as some type before.
+        kind = next(
+            (one for one in TYPES.values() if param.value and param.value.decode(errors="replace") in one.values), None
+        )
+    if kind is None or (param.binary and kind.binary is None):
+        return param
+    text = words.rng.choice(kind.values).replace("''", "'")
+    return replace(param, value=kind.binary(text) if param.binary and kind.binary is not None else text.encode())

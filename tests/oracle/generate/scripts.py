@@ -7,7 +7,7 @@ from tests.oracle.case import Step
 from tests.oracle.generate import tables
 from tests.oracle.generate.changes import change
 from tests.oracle.generate.definitions import definition
-from tests.oracle.generate.prepared import prepare
+from tests.oracle.generate.prepared import pipeline, prepare
 from tests.oracle.generate.queries import select
 from tests.oracle.generate.schema import Schema
 from tests.oracle.generate.words import Words
@@ -51,6 +51,9 @@ def script(seed: int, statements: int, version: int = 18) -> list[Step]:
     while len(steps) < statements + len(made.steps):
         if rng.choices((True, False), (0.05, 1.0))[0]:
             steps += prepare(Words(rng, made.tables, True, version, binaries=False))
+            continue
+        if rng.random() < 0.04:
+            steps.append(pipeline(Words(rng, made.tables, True, version)))
             continue
         step = _step(rng, made)
         steps += [step] * rng.choices((1, 3), (8, 1))[0]  # what repeats takes the fast lane
