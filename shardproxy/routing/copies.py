@@ -302,6 +302,7 @@ def _rows(statement: Change, table: Resolved, written: Written, context: Context
         watched=_watched(_called(statement, context), table, written, context, fired),
         one_by_one=rekeyed or not known or not written.unique.isdisjoint(statement.set_columns),
         recursive=written.recursive,
+        late=bool(written.late) and (verbs > {"DELETE"} or not written.late.isdisjoint(statement.set_columns)),
     )
 
 

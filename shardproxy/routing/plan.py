@@ -88,7 +88,8 @@ class Rows:
     `upserts`: an INSERT may have changed a row that was there. `triggers` may change the rows once more: what comes of
     it is compared; `silent` keeps them from it, and foreign keys from acting: then the columns `kept` may not change.
     `old_shown`: the shards have RETURNING old.*. `watched` is what might write other tables, which is refused when it
-    does. `one_by_one`: unique values change, in an order that matters. `recursive`: the rows may refer to each other.
+    does. `one_by_one`: unique values change, in an order that matters. `recursive`: the rows may refer to each other;
+    `late`: constraints are verified when all have been changed.
     """
 
     schema: str
@@ -108,6 +109,12 @@ class Rows:
     watched: str | None = None
     one_by_one: bool = False
     recursive: bool = False
+    late: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """One statement is to write all rows."""
+        return self.recursive or self.late
 
 
 @dataclass(frozen=True, slots=True)

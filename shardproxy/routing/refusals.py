@@ -110,6 +110,16 @@ def old_named_otherwise(table: Resolved) -> PgError:
     )
 
 
+def only_at_its_end(rows: Rows, constraint: str) -> PgError:
+    """A write whose rows satisfy a constraint together, and not one after the other."""
+    return refused(
+        f'a write of reference table "{rows.schema}.{rows.name}" that satisfies constraint "{constraint}" at its end '
+        "only is not supported",
+        "Make the constraint DEFERRABLE, and SET CONSTRAINTS ALL DEFERRED before. Or write one row at a time.",
+        "The other shards get the rows one after the other, and it would be violated in between.",
+    )
+
+
 def refers_to_sharded(constraint: str, table: str) -> PgError:
     """A row of a reference table that refers to one of a sharded table."""
     return refused(

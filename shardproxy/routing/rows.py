@@ -180,7 +180,7 @@ class Writer:
         """Cut rows into those that one statement writes."""
         units: list[Unit] = []
         most = MOST_PARAMETERS // (len(self.rows.columns) + len(self.rows.key) + 1)
-        most = most if self.rows.recursive else min(_GROUPED, most)
+        most = most if self.rows.whole else min(_GROUPED, most)
         for row in batch:
             # What is compared comes in no order that is known, and unique values may have to change in the first one's.
             alone = self.compares(row.action) or (row.action == "UPDATE" and self.rows.one_by_one)

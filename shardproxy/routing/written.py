@@ -133,7 +133,8 @@ class Written:
     `key` has the columns of its primary key, or else of another unique index that can tell rows apart; it is empty
     without one. `cascades`: an action of a foreign key that refers to it fires triggers elsewhere;
     `defaults_referring`: one gives rows a default that each shard would compute. `referenced` are the columns that
-    foreign keys refer to, `unique` those that unique indexes and exclusion constraints are over.
+    foreign keys refer to, `unique` those on which a value of unique indexes and exclusion constraints
+    depends, `late` the same of constraints that are verified at a statement's end, or later.
     `spread` are its own foreign keys that refer to sharded tables. `can_silence`: the session may set
     session_replication_role. `recursive`: a foreign key refers to the table itself.
     `moving` are the columns by which it is partitioned: to set one may move a row, which is deleted and inserted.
@@ -152,6 +153,7 @@ class Written:
     spread: frozenset[str] = field(default_factory=frozenset)
     can_silence: bool = False
     unique: frozenset[str] = field(default_factory=frozenset)
+    late: frozenset[str] = field(default_factory=frozenset)
     recursive: bool = False
     moving: frozenset[str] = field(default_factory=frozenset)
     hidden: Hidden = NOTHING_HIDDEN

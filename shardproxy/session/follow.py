@@ -17,7 +17,7 @@ from shardproxy.errors import PgError, ProtocolError
 from shardproxy.net.gather import each
 from shardproxy.routing import Copies, Rows
 from shardproxy.routing.copies import FIRST
-from shardproxy.routing.refusals import moves_referenced, not_followed, refers_to_sharded, refused
+from shardproxy.routing.refusals import moves_referenced, not_followed, only_at_its_end, refers_to_sharded, refused
 from shardproxy.routing.rows import Row, Unit, Writer, split_last, without_last
 from shardproxy.session.client import Client
 from shardproxy.session.elsewhere import Elsewhere
@@ -29,7 +29,7 @@ from shardproxy.session.typed import described as described_for_client
 from shardproxy.shard.connection import Connection, Reply
 from shardproxy.shard.errors import reported_by
 from shardproxy.shard.statements import UNNAMED
-from shardproxy.sqlstate import FOREIGN_KEY_VIOLATION, SERIALIZATION_FAILURE
+from shardproxy.sqlstate import EXCLUSION_VIOLATION, FOREIGN_KEY_VIOLATION, SERIALIZATION_FAILURE, UNIQUE_VIOLATION
 from shardproxy.wire import decode, encode
 from shardproxy.wire.constants import B
 from shardproxy.wire.replies import SWALLOWED_SYNC, Expect, Owed
@@ -180,7 +180,7 @@ class Follow:
             batch.append(writer.row(text))
             size += len(text)
             changed += 1
-            if not writer.rows.recursive and (len(batch) >= BATCH_ROWS or size >= BATCH_BYTES):
+            if not writer.rows.whole and (len(batch) >= BATCH_ROWS or size >= BATCH_BYTES):
                 await self._send(writer, batch)
                 batch, size = [], 0
                 if isinstance(self._output, Client):
@@ -224,6 +224,8 @@ class Follow:
             if role is not None:
                 await connection.execute(b"SET LOCAL session_replication_role = " + role)
         except PgError as error:
+            if len(units) > 1 and _holds_at_the_end(writer.rows, error):
+                raise only_at_its_end(writer.rows, error.fields.get("n", "")) from error
             raise self.refused(connection, error) from error
 
     @staticmethod
@@ -340,6 +342,16 @@ def _messages(writer: Writer, units: Sequence[Unit]) -> _Made:
         data.append(writer.bind(unit) + encode.execute(b""))
         owed += (_BOUND, _EXECUTED)
     return b"".join([*data, encode.SYNC]), (*owed, SWALLOWED_SYNC)
+
+
+def _holds_at_the_end(rows: Rows, error: PgError) -> bool:
+    """Whether a constraint is violated by some of the rows, and on the first shard was not by all of them."""
+    if not (rows.one_by_one or rows.whole):
+        return False
+    if error.sqlstate == FOREIGN_KEY_VIOLATION:
+        # A row that refers to one which another transaction is about to commit is behind.
+        return rows.recursive or error.fields.get("t") != rows.name
+    return error.sqlstate in {UNIQUE_VIOLATION, EXCLUSION_VIOLATION}
 
 
 async def _may_come(connection: Connection, deadline: float) -> bool:

@@ -39,7 +39,7 @@ def goes_together(plan: Copies) -> bool:
     Not if one of them can do what the next would have to know of, or tell what must come between two answers.
     """
     rows = plan.rows
-    return rows is None or not (rows.returning or rows.watched or rows.triggers or rows.recursive or rows.one_by_one)
+    return rows is None or not (rows.returning or rows.watched or rows.triggers or rows.whole or rows.one_by_one)
 
 
 @dataclass(slots=True)

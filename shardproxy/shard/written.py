@@ -44,6 +44,15 @@ _WRITTEN: Final = """WITH RECURSIVE it(oid) AS (
       JOIN pg_catalog.pg_attribute AS a ON a.attrelid OPERATOR(pg_catalog.=) i.indrelid
         AND a.attnum OPERATOR(pg_catalog.=) k.number
       WHERE k.place OPERATOR(pg_catalog.<=) i.indnkeyatts AND NOT a.attnotnull)
+), alone(name, immediate) AS (
+  SELECT a.attname, i.indimmediate FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_attribute AS a
+    ON a.attrelid OPERATOR(pg_catalog.=) i.indrelid AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped
+      AND (i.indexprs IS NOT NULL OR a.attnum OPERATOR(pg_catalog.=) ANY (i.indkey::pg_catalog.int2[])
+        OR EXISTS (SELECT FROM pg_catalog.pg_attribute AS g WHERE g.attrelid OPERATOR(pg_catalog.=) i.indrelid
+          AND g.attgenerated OPERATOR(pg_catalog.<>) ''
+          AND g.attnum OPERATOR(pg_catalog.=) ANY (i.indkey::pg_catalog.int2[])))
+    WHERE (i.indisunique OR i.indisexclusion)
+      AND i.indrelid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT p.oid FROM parts AS p))
 )
 SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
   'kind', r.relkind,
@@ -96,12 +105,11 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
     JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) p.relnamespace
     WHERE c.conrelid OPERATOR(pg_catalog.=) r.oid AND c.contype OPERATOR(pg_catalog.=) 'f'),
   'can_silence', {silence},
-  'unique', (SELECT pg_catalog.json_agg(DISTINCT a.attname) FROM pg_catalog.pg_index AS i
-    JOIN pg_catalog.pg_attribute AS a ON a.attrelid OPERATOR(pg_catalog.=) r.oid
-      AND (i.indexprs IS NOT NULL OR a.attnum OPERATOR(pg_catalog.=) ANY (i.indkey::pg_catalog.int2[]))
-    WHERE i.indrelid OPERATOR(pg_catalog.=) r.oid AND (i.indisunique OR i.indisexclusion)),
+  'unique', (SELECT pg_catalog.json_agg(DISTINCT s.name) FROM alone AS s WHERE s.immediate),
+  'late', (SELECT pg_catalog.json_agg(DISTINCT s.name) FROM alone AS s WHERE NOT s.immediate),
   'recursive', EXISTS (SELECT FROM pg_catalog.pg_constraint AS c WHERE c.contype OPERATOR(pg_catalog.=) 'f'
-    AND c.conrelid OPERATOR(pg_catalog.=) r.oid AND c.confrelid OPERATOR(pg_catalog.=) r.oid),
+    AND c.conrelid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT p.oid FROM parts AS p))
+    AND c.confrelid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT p.oid FROM parts AS p))),
   'moving', {moving},
   'hidden', {hidden}
 )::pg_catalog.text, {encoding}), 'hex')
@@ -155,6 +163,7 @@ def parse_written(answer: str, is_sharded: Callable[[str, str], bool] = lambda _
         spread=frozenset(name for name, *table in facts["refers"] or () if is_sharded(*table)),
         can_silence=facts["can_silence"],
         unique=frozenset(facts["unique"] or ()),
+        late=frozenset(facts["late"] or ()),
         recursive=facts["recursive"],
         moving=frozenset(facts["moving"] or ()),
         hidden=hidden,

@@ -251,4 +251,51 @@ KEPT: dict[str, Case] = {
             )
         ),
     ],
+    "a deferrable constraint is verified when all rows of a reference table have changed": [
+        Step(
+            "CREATE TABLE ref (k int PRIMARY KEY, v int UNIQUE DEFERRABLE, w int4range,"
+            " EXCLUDE USING gist (w WITH &&) DEFERRABLE)"
+        ),
+        Step("INSERT INTO ref SELECT g, g, int4range(g, g + 1) FROM generate_series(1, 120) g"),
+        Step("UPDATE ref SET v = v + 1"),
+        Step("UPDATE ref SET v = 121 - v WHERE k > (SELECT 0)"),
+        Step("UPDATE ref SET w = int4range(lower(w) + 1, upper(w) + 1)"),
+        Step("UPDATE ref SET v = 7 WHERE k IN (SELECT generate_series(1, 2))"),
+        Step("INSERT INTO ref VALUES (1, 1), (2, 2) ON CONFLICT (k) DO UPDATE SET v = 5 - excluded.v"),
+        Step(
+            "MERGE INTO ref USING (VALUES (300), (1)) x(k) ON ref.k = x.k WHEN MATCHED THEN DELETE"
+            " WHEN NOT MATCHED THEN INSERT VALUES (x.k, 4)"
+        ),
+        Step("BEGIN"),
+        Step("SET CONSTRAINTS ALL DEFERRED"),
+        Step("UPDATE ref SET v = 7"),
+        Step("UPDATE ref SET v = k"),
+        Step("COMMIT"),
+    ],
+    "rows of a reference table that satisfy a constraint together alone are refused": [
+        Step("CREATE TABLE ref (k int PRIMARY KEY, p int REFERENCES ref)"),
+        Step("CREATE TABLE dim (k int PRIMARY KEY, p int REFERENCES ref)"),
+        Step("INSERT INTO ref VALUES (3, 2), (2, 1), (1, 3)"),
+        Step("INSERT INTO dim VALUES (1, 2)"),
+        Step("UPDATE ref SET k = k + 100, p = p + 100 WHERE k <> 2 AND p <> 2"),
+        Step("UPDATE ref SET p = NULL"),
+        Step("UPDATE ref SET k = k + 1"),
+        Step("DELETE FROM dim"),
+        Step("UPDATE ref SET p = k"),
+        Step("UPDATE ref SET k = k + 1, p = p + 1"),
+        Step("ALTER TABLE ref ALTER CONSTRAINT ref_p_fkey DEFERRABLE INITIALLY DEFERRED"),
+        Step("UPDATE ref SET k = k + 1, p = p + 1"),
+    ],
+    "what is unique in a part of a reference table, or by a generated column": [
+        Step("CREATE TABLE ref (k int PRIMARY KEY, v int) PARTITION BY RANGE (k)"),
+        Step("CREATE TABLE ref__0 PARTITION OF ref DEFAULT"),
+        Step("CREATE UNIQUE INDEX ON ref__0 (v)"),
+        Step("INSERT INTO ref SELECT g, 100 - g FROM generate_series(1, 40) g"),
+        Step("DELETE FROM ref WHERE k < 20"),
+        Step("INSERT INTO ref SELECT g, 200 - g FROM generate_series(1, 19) g"),
+        Step("UPDATE ref SET v = v + 1"),
+        Step("CREATE TABLE dim (k int PRIMARY KEY, v int, w int UNIQUE GENERATED ALWAYS AS (v + 1) STORED)"),
+        Step("INSERT INTO dim SELECT k, v FROM ref ORDER BY v DESC"),
+        Step("UPDATE dim SET v = v + 1"),
+    ],
 }
