@@ -58,8 +58,9 @@ _RELATIONS: Final = """WITH {asked}, found(number, oid) AS (
       c.collcollate::pg_catalog.text OPERATOR(pg_catalog.=) ANY (ARRAY['C', 'POSIX'])
     ELSE false END
   FROM pg_catalog.pg_collation AS c, own
-), columns(relid, list) AS (
-  SELECT a.attrelid, pg_catalog.json_agg(pg_catalog.json_build_object(
+), columns(relid, domains, list) AS (
+  SELECT a.attrelid, pg_catalog.bool_or(t.typtype OPERATOR(pg_catalog.=) 'd'
+      OR t.typelem OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid), pg_catalog.json_agg(pg_catalog.json_build_object(
       'name', a.attname, 'attnum', a.attnum, 'type_oid', base.typid::pg_catalog.int8,
       'type_name', pg_catalog.format_type(base.typid, base.typmod), 'typmod', base.typmod, 'type_kind', base.typtype,
       'collation', c.name, 'deterministic', COALESCE(c.deterministic, true),
@@ -102,7 +103,8 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_agg(
         JOIN pg_catalog.pg_depend AS f ON f.objid OPERATOR(pg_catalog.=) k.oid
           AND f.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_constraint'::pg_catalog.regclass::pg_catalog.oid
           AND f.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid
-        WHERE k.conrelid OPERATOR(pg_catalog.=) r.oid AND k.contype OPERATOR(pg_catalog.=) 'c'))) END
+        WHERE k.conrelid OPERATOR(pg_catalog.=) r.oid AND k.contype OPERATOR(pg_catalog.=) 'c'))
+      OR COALESCE(columns.domains, false)) END
     ORDER BY found.number)::pg_catalog.text, {encoding}), 'hex')
 FROM found CROSS JOIN own
 LEFT JOIN pg_catalog.pg_class AS r ON r.oid OPERATOR(pg_catalog.=) found.oid

@@ -53,10 +53,25 @@ _HOOKS: Final = f"""WITH RECURSIVE it(oid) AS (
       AND d.refclassid {_EQ} 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid
     WHERE w.ev_class {_EQ} reach.oid AND w.ev_type {_EQ} '1' AND d.refobjid OPERATOR(pg_catalog.<>) reach.oid
   ) AS next(oid, cascaded)
-), depending(oid) AS (
-  SELECT a.oid FROM pg_catalog.pg_attrdef AS a JOIN reach ON a.adrelid {_EQ} reach.oid
+), types(oid) AS (
+  SELECT a.atttypid FROM pg_catalog.pg_attribute AS a JOIN reach ON a.attrelid {_EQ} reach.oid
+    AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped
+  UNION
+  SELECT next.oid FROM types JOIN pg_catalog.pg_type AS t ON t.oid {_EQ} types.oid
+  CROSS JOIN LATERAL (VALUES (t.typbasetype), (t.typelem)) AS next(oid)
+), depending(oid, apart) AS (
+  SELECT a.oid, 0::pg_catalog.oid FROM pg_catalog.pg_attrdef AS a JOIN reach ON a.adrelid {_EQ} reach.oid
   UNION ALL
-  SELECT c.oid FROM pg_catalog.pg_constraint AS c JOIN reach ON c.conrelid {_EQ} reach.oid WHERE c.contype {_EQ} 'c'
+  SELECT c.oid, 0::pg_catalog.oid FROM pg_catalog.pg_constraint AS c WHERE c.contype {_EQ} 'c'
+    AND (c.conrelid {_EQ} ANY (ARRAY(SELECT reach.oid FROM reach))
+      OR (c.contypid OPERATOR(pg_catalog.<>) 0::pg_catalog.oid
+        AND c.contypid {_EQ} ANY (ARRAY(SELECT types.oid FROM types))))
+  UNION ALL
+  SELECT t.oid, 0::pg_catalog.oid FROM pg_catalog.pg_type AS t JOIN types ON t.oid {_EQ} types.oid
+    WHERE t.typtype {_EQ} 'd'
+  UNION ALL
+  SELECT t.oid, t.tgfoid FROM pg_catalog.pg_trigger AS t JOIN reach ON t.tgrelid {_EQ} reach.oid
+    WHERE t.tgqual IS NOT NULL AND t.tgenabled OPERATOR(pg_catalog.<>) 'D'
 )
 SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
   'triggers', (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(t.tgname, t.tgtype, t.tginitdeferred, {_BODY},
@@ -65,6 +80,7 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
     WHERE NOT t.tgisinternal AND t.tgenabled OPERATOR(pg_catalog.<>) 'D'),
   'others', (SELECT pg_catalog.json_agg({_BODY}) FROM depending JOIN pg_catalog.pg_depend AS f
       ON f.objid {_EQ} depending.oid AND f.refclassid {_EQ} {_PROC}
+      AND f.refobjid OPERATOR(pg_catalog.<>) depending.apart
     JOIN pg_catalog.pg_proc AS p ON p.oid {_EQ} f.refobjid JOIN pg_catalog.pg_language AS l ON l.oid {_EQ} p.prolang),
   'rules', EXISTS (SELECT FROM reach JOIN pg_catalog.pg_rewrite AS w ON w.ev_class {_EQ} reach.oid
     WHERE w.ev_type OPERATOR(pg_catalog.<>) '1' AND w.ev_enabled OPERATOR(pg_catalog.<>) 'D'),

@@ -524,3 +524,25 @@ def test_a_function_of_a_check(twin: Twin, table: str) -> None:
     make(twin, f"DROP FUNCTION f CASCADE; {F.format('INSERT INTO audit VALUES (n)')}")
     make(twin, f"ALTER TABLE {table} ADD CHECK (f(a) > 0) NOT VALID, ADD CHECK (length(b) < 100)")
     twin.compare(*(change.format(table) for change in CHANGES), f"SELECT a, b FROM {table}")
+
+
+WRITER = """CREATE FUNCTION given(number int) RETURNS int LANGUAGE plpgsql AS
+    $$ BEGIN INSERT INTO ref VALUES (number, 'audit') ON CONFLICT DO NOTHING; RETURN number; END $$;"""
+
+
+@pytest.mark.parametrize(
+    ("made", "values"),
+    [
+        ("CREATE TRIGGER fire BEFORE INSERT ON t FOR EACH ROW WHEN (given(1000) > 0) EXECUTE FUNCTION fire()", "'x'"),
+        ("CREATE DOMAIN d AS text CHECK (given(1000) > 0); ALTER TABLE t ALTER b TYPE d", "lower('X')"),
+        ("CREATE DOMAIN d AS text CHECK (given(1000) > 0); CREATE DOMAIN e AS d; "
+         "ALTER TABLE t ALTER b TYPE e[] USING NULL", "ARRAY[lower('X')]"),
+        ("CREATE DOMAIN d AS int DEFAULT given(1000); ALTER TABLE t ALTER b TYPE d USING 0", "DEFAULT"),
+    ],
+)  # fmt: skip
+def test_a_function_of_a_triggers_condition_or_of_a_domain(twin: Twin, made: str, values: str) -> None:
+    make(twin, f"{FIRE.format('NULL')} {WRITER} {made}; DELETE FROM ref WHERE a = 1000")
+    try:
+        refused(twin, f"INSERT INTO t (a, b) VALUES (1001, {values})", "reference table")
+    finally:
+        twin.databases.execute("DROP FUNCTION given CASCADE; DROP DOMAIN IF EXISTS d CASCADE")
