@@ -7,7 +7,7 @@ for a simple query, or bytes: messages that end in one ReadyForQuery, or in the 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 
@@ -43,7 +43,7 @@ class Twin:
 
     @classmethod
     @contextmanager
-    def open(cls, servers: Servers, run_proxy: RunProxy, **config: Any) -> Iterator["Twin"]:
+    def open(cls, servers: Servers, run_proxy: RunProxy, **config: Any) -> Iterator[Self]:
         """Make the databases in one server and start the proxy."""
         databases = Databases.create(servers, one_server=True)
         try:
