@@ -177,6 +177,8 @@ async def _planned(connection: "Control", address: Address, table: Table, load_i
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", SETUP_LOCK)
         await connection.execute(JOURNAL_SQL)
+    await _forget_kept(connection, relation, table.quoted)
+    async with connection.transaction():
         for index in await connection.fetch(_INDEXES, relation):
             reason = _stays(index)
             if reason is not None:
@@ -186,7 +188,8 @@ async def _planned(connection: "Control", address: Address, table: Table, load_i
             await connection.execute(
                 "INSERT INTO shardproxy.dropped_indexes"
                 " (relation, index, name, load, table_name, constraint_name, tablespace, made, steps)"
-                " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                # What it has is of an index that is not complete again: it may lack its constraint.
+                " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
                 *(relation, index["oid"], index["name"], load_id, table.quoted),
                 *(index["constraint_name"], index["tablespace"], made, steps),
             )
@@ -257,22 +260,11 @@ async def _restored(plan: Plan, table: Table, parallel: int, *, several: bool) -
 
 async def restore(connection: "Control", address: Address, relation: int, parallel: int) -> Restored:
     """Make what the journal has for a table. The load that has dropped it has ended, or is the caller."""
-    import asyncpg
-
     table = await connection.fetchval("SELECT oid::regclass::text FROM pg_class WHERE oid = $1", relation)
     if table is None:
         await connection.execute("DELETE FROM shardproxy.dropped_indexes WHERE relation = $1", relation)
         return Restored("")
-    try:
-        async with connection.transaction():
-            await connection.execute(f"LOCK TABLE {table} IN ACCESS SHARE MODE")
-    except asyncpg.LockNotAvailableError:
-        raise PgError(
-            LOCK_NOT_AVAILABLE,
-            f"the transaction that has dropped the indexes of {table} has not ended, or another one holds the table",
-            hint="`shardproxy recover` ends what is in doubt.",
-        ) from None
-    await connection.execute(_NOT_DROPPED, relation)
+    await _forget_kept(connection, relation, table)
     rows = await connection.fetch(
         "SELECT * FROM shardproxy.dropped_indexes WHERE relation = $1 ORDER BY name", relation
     )
@@ -291,6 +283,22 @@ async def restore(connection: "Control", address: Address, relation: int, parall
         if said is not None:
             failed.append(f"{row['name']}: {said}")
     return Restored(table, tuple(made), tuple(failed))
+
+
+async def _forget_kept(connection: "Control", relation: int, table: str) -> None:
+    """Forget the indexes that a load which has ended has not dropped after all, once it is known which."""
+    import asyncpg
+
+    try:
+        async with connection.transaction():
+            await connection.execute(f"LOCK TABLE {table} IN ACCESS SHARE MODE")
+    except asyncpg.LockNotAvailableError:
+        raise PgError(
+            LOCK_NOT_AVAILABLE,
+            f"the transaction that has dropped the indexes of {table} has not ended, or another one holds the table",
+            hint="`shardproxy recover` ends what is in doubt.",
+        ) from None
+    await connection.execute(_NOT_DROPPED, relation)
 
 
 async def _tried(connection: "Control", row: Any, work: Any) -> str | None:

@@ -172,10 +172,11 @@ def test_repair_after_a_kill(when: str, loader: Loader, one_server: Databases, t
 
 
 @pytest.mark.newest
-def test_the_next_load_repairs_too(loader: Loader, one_server: Databases, tmp_path: Path) -> None:
+@pytest.mark.parametrize("when", killed_load.PLACES)
+def test_the_next_load_repairs_too(when: str, loader: Loader, one_server: Databases, tmp_path: Path) -> None:
     dsn = one_server.oracle
     before = dump(one_server, dsn)
-    kill(tmp_path, "before making", files=[str(tmp_path / "a.csv")], to=dsn, table="t", drop_indexes=True)
+    kill(tmp_path, when, files=[str(tmp_path / "a.csv")], to=dsn, table="t", drop_indexes=True)
     (tmp_path / "b.csv").write_text('5000,5000,x,"[0,1)",5000\n')
     assert loader.run(tmp_path / "b.csv", drop_indexes=True).summary.exit_code == 0
     assert dump(one_server, dsn) == before

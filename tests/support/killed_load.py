@@ -1,7 +1,8 @@
-"""A load that dies after its commit: `python -m tests.support.killed_load WHEN OPTIONS`.
+"""A load that dies: `python -m tests.support.killed_load WHEN OPTIONS`.
 
-WHEN is "before making", when no index has been made again, or "before completing", when they lack their constraints;
-OPTIONS are a load's as a Python dictionary.
+WHEN is "before the rows", when its transaction has dropped the indexes; or after its commit, "before making", when no
+index has been made again, or "before completing", when they lack their constraints. OPTIONS are a load's as a Python
+dictionary.
 """
 
 import ast
@@ -10,9 +11,16 @@ import os
 import sys
 
 import shardproxy
-from shardproxy.loader import indexes
+from shardproxy.loader import indexes, run
 
 KILLED = 9
+
+
+PLACES = {
+    "before the rows": (run, "copy_file"),
+    "before making": (indexes, "restore"),
+    "before completing": (indexes, "_complete"),
+}
 
 
 async def _die(*_: object) -> None:
@@ -21,6 +29,6 @@ async def _die(*_: object) -> None:
 
 if __name__ == "__main__":
     _, when, given = sys.argv
-    setattr(indexes, {"before making": "restore", "before completing": "_complete"}[when], _die)
+    setattr(*PLACES[when], _die)
     options = ast.literal_eval(given)
     asyncio.run(shardproxy.load(*options.pop("files"), **options))
