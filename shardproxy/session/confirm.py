@@ -5,8 +5,11 @@ or its transaction's snapshot is older, and shows the catalogs as they were. Pos
 whatever the snapshot, so a write by those of before could store rows on wrong shards, or let copies come apart.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
+from shardproxy.errors import PgError
 from shardproxy.routing import Plan, Resolved, route
 from shardproxy.routing.column_list import insert_of
 from shardproxy.routing.copies import defaulted
@@ -19,6 +22,7 @@ from shardproxy.session.names import Resolver
 from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import Connection
 from shardproxy.sql import CreateAs, Statement, Utility
+from shardproxy.sqlstate import UNDEFINED_COLUMN
 
 WAITED: Final = 0.1
 """Seconds after which a write may have waited for a lock, and that for a definition which changes elsewhere."""
@@ -43,6 +47,19 @@ async def confirm(names: Resolver, facts: Facts, first: Connection, *, changed: 
     context = await names.context(statement, tables, ())
     if route(statement, tables, context) != route(statement, facts.tables, facts.context):
         raise overtaken(_DETAIL)
+
+
+@contextmanager
+def planned(names: Resolver, facts: Facts | None) -> Iterator[None]:
+    """Raise 40001 where a column is gone that the plan has named, after the client's text."""
+    try:
+        yield
+    except PgError as error:
+        beyond = facts is not None and int(error.fields.get("P", 0)) > len(facts.statement.text)
+        if not beyond or error.sqlstate != UNDEFINED_COLUMN:
+            raise
+        names.look_anew()
+        raise overtaken(_DETAIL) from error
 
 
 def defaulting(facts: Facts | None, plan: Plan) -> Resolved | None:

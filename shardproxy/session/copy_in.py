@@ -27,10 +27,11 @@ from shardproxy.copy.lines import map_context
 from shardproxy.errors import PgError
 from shardproxy.native import ALL_SHARDS, SplitError
 from shardproxy.net.gather import each, settled
+from shardproxy.session.copy_alike import differs
 from shardproxy.session.copy_counts import check_counts, counted, full_count, without_rows
 from shardproxy.session.copy_look import Changed, Guard
 from shardproxy.session.copy_refusals import Refusal, answer, client_refusal, lost_refusal, split_refusal, unending_row
-from shardproxy.session.copy_setup import CopySetup, differs
+from shardproxy.session.copy_setup import CopySetup
 from shardproxy.session.copy_start import guard_verdict, late_answer, lock_alone, start_guarded, start_in_order
 from shardproxy.session.copy_verify import verified
 from shardproxy.session.shards import Shards

@@ -29,6 +29,7 @@ from shardproxy.routing.copies import FIRST
 from shardproxy.routing.identifiers import ascii_name
 from shardproxy.routing.relation import Relation
 from shardproxy.session.confirm import check_current
+from shardproxy.session.copy_alike import differ, relation_on_all
 from shardproxy.session.copy_look import LOCKABLE, NOT_GUARDED, Changed, Guard, Look, Looked
 from shardproxy.session.copy_splitter import NewSplitter, keyed_splitter, refusal_of, splitter_for
 from shardproxy.session.copy_start import refused_by
@@ -45,9 +46,7 @@ from shardproxy.shard.connection import Connection
 from shardproxy.sql import CopyFrom, Statement, TableRef
 from shardproxy.sqlstate import (
     FEATURE_NOT_SUPPORTED,
-    OBJECT_NOT_IN_PREREQUISITE_STATE,
     SERIALIZATION_FAILURE,
-    UNDEFINED_TABLE,
 )
 
 
@@ -146,7 +145,7 @@ async def prepare_copy(
         looked = None
         plan, numbers, tables, looks, context = await _look_inside(database, shards, names, executor, copy, sql)
     assert isinstance(plan, CopyFromClient)
-    relation = _relation_on_all({shard: looks[shard] for shard in numbers}, shards, copy)
+    relation = relation_on_all({shard: looks[shard] for shard in numbers}, shards, copy)
     table = names.sharded_table(relation)
     if copy.options.opaque or not _columns_known(copy, relation):
         [connection] = await shards.join(numbers[:1])
@@ -248,9 +247,11 @@ async def _looked(database: Database, shards: Shards, names: Resolver, copy: Cop
     if looked is None:
         since = time.monotonic()
         looked = await _look_outside(database, shards, names, name)
+        if looked is not None and differ(looked.looks.values()):  # DDL has come in between
+            looked = await _look_outside(database, shards, names, name)
         if looked is None:
             return None
-        relation = _relation_on_all(looked.looks, shards, copy)
+        relation = relation_on_all(looked.looks, shards, copy)
         database.check_readiness({shard: look.readiness for shard, look in looked.looks.items()})
         if relation.kind not in LOCKABLE:
             return None
@@ -308,9 +309,19 @@ async def _look_outside(database: Database, shards: Shards, names: Resolver, nam
 
 
 async def _look_inside(
-    database: Database, shards: Shards, names: Resolver, executor: Executor, copy: CopyFrom, sql: bytes
+    database: Database,
+    shards: Shards,
+    names: Resolver,
+    executor: Executor,
+    copy: CopyFrom,
+    sql: bytes,
+    *,
+    again: bool = False,
 ) -> tuple[Plan, tuple[int, ...], dict[TableRef, Resolved], dict[int, Look], Context]:
-    """Look a table up on the shards that will take part, inside the transaction."""
+    """Look a table up on the shards that will take part, inside the transaction.
+
+    DDL that has committed on one of them, and not yet on another, is waited for.
+    """
     await check_current(database, shards, copy)
     names.look_anew()
     name = (copy.table.schema, copy.table.name)
@@ -331,6 +342,10 @@ async def _look_inside(
     numbers = executor.shards_of(plan)
     if not set(numbers) <= looks.keys():
         looks = await _look(database, shards, numbers, name)
+    if not again and differ(looks[shard] for shard in numbers):
+        await shards.on_all(await shards.join(numbers[:1]), lock := catalog.guard_sql(name)[0])
+        await shards.on_all(await shards.join(numbers[1:]), lock)
+        return await _look_inside(database, shards, names, executor, copy, sql, again=True)
     return plan, numbers, tables, looks, context
 
 
@@ -345,40 +360,6 @@ async def _look(database: Database, shards: Shards, numbers: Sequence[int], name
         [relation] = catalog.parse_relations(catalog.text(found))
         looks[shard] = Look(relation, ready[0] if ready else ())
     return looks
-
-
-def _relation_on_all(looks: Mapping[int, Look], shards: Shards, copy: CopyFrom) -> Relation:
-    """Return the table as every shard has it; they must agree on its columns."""
-    first: Relation | None = None
-    for shard, look in looks.items():
-        relation = look.relation
-        name = shards.addresses[shard].name
-        if relation is None:
-            raise PgError(
-                UNDEFINED_TABLE,
-                f'relation "{copy.table}" does not exist',
-                detail=f'It does not exist on shard "{name}".' if len(looks) > 1 else None,
-            )
-        first = first or relation
-        if _shape(relation) != _shape(first):
-            raise differs(str(copy.table), shards.addresses[next(iter(looks))].name, name)
-    assert first is not None
-    return first
-
-
-def differs(table: str, one: str, other: str) -> PgError:
-    """Return the error of two shards that do not have the same table."""
-    return PgError(
-        OBJECT_NOT_IN_PREREQUISITE_STATE,
-        f'table "{table}" differs between shards "{one}" and "{other}"',
-        detail="Their columns are not the same in name, type and order.",
-        hint="`shardproxy check` shows the difference.",
-    )
-
-
-def _shape(relation: Relation) -> tuple[object, ...]:
-    columns = [(one.name, one.type_name, one.typmod, one.generated) for one in relation.columns]
-    return relation.schema, relation.name, columns
 
 
 def _columns_known(copy: CopyFrom, relation: Relation) -> bool:

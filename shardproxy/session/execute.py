@@ -42,7 +42,7 @@ from shardproxy.routing.column_list import is_too_long
 from shardproxy.routing.resolved import Unseen
 from shardproxy.session.client import Client
 from shardproxy.session.column_lists import ColumnLists
-from shardproxy.session.confirm import WAITED, check_current, check_defaults, confirm, defaulting, redefined
+from shardproxy.session.confirm import WAITED, check_current, check_defaults, confirm, defaulting, planned, redefined
 from shardproxy.session.copy_out import copy_out
 from shardproxy.session.database import Database
 from shardproxy.session.executed import as_executed, check_executed, executed_by
@@ -331,7 +331,8 @@ class Executor:
     ) -> Answer:
         """Write a reference table."""
         facts, began = self.offers.facts, time.monotonic()
-        answer = await Follow(self._shards, plan, output, self.database.is_sharded).run(first, request, returning)
+        with planned(self._names, facts):
+            answer = await Follow(self._shards, plan, output, self.database.is_sharded).run(first, request, returning)
         if facts is not None and not (answer.tag or "").endswith(" 0"):
             await self.confirm(facts, first, began)
         return answer

@@ -8,10 +8,11 @@ import psycopg
 import pytest
 
 from tests.conftest import RunProxy
-from tests.support.databases import Servers
+from tests.support.databases import Servers, execute
 from tests.support.twin import Twin
 
 PATIENCE = 20.0
+WAITING = "SELECT FROM pg_locks WHERE NOT granted"
 REORDER = "ALTER TABLE t DROP COLUMN x; ALTER TABLE t ADD COLUMN x int"
 RENAME = "ALTER TABLE t RENAME a TO y; ALTER TABLE t RENAME x TO a; ALTER TABLE t RENAME y TO x"
 REPLACE = "DROP TABLE t; CREATE TABLE t (a int PRIMARY KEY, x int)"
@@ -100,3 +101,44 @@ def test_every_kind_of_column_is_confirmed(servers: Servers, run_proxy: RunProxy
                 with cursor.copy("COPY t FROM STDIN") as copy:
                     copy.write("1\té\t1.5\tx\t{sad}\t2024-01-01 00:00+00\t1010\ty\t1 day\t(1,2)\n".encode(encoding))
         assert rows(twin) == 2
+
+
+@pytest.mark.parametrize("before", [(), ("BEGIN", "INSERT INTO t VALUES (1000, 1)")], ids=["alone", "in a transaction"])
+@pytest.mark.parametrize("table", ["t", "ref"])
+def test_ddl_that_has_committed_on_one_shard_only(
+    servers18: Servers, run_proxy: RunProxy, table: str, before: tuple[str, ...]
+) -> None:
+    """Its other parts are prepared: recovery ends them, and until then the shards have other columns."""
+    with Twin.open(servers18, run_proxy) as twin:
+        twin.databases.execute(
+            "DROP TABLE t; CREATE TABLE t (a int, x int); DROP TABLE ref; CREATE TABLE ref (a int PRIMARY KEY, x int)"
+        )
+        first, *others = twin.databases.shards
+        ddl, gid = f"ALTER TABLE {table} ADD COLUMN z int", f"ddl {twin.databases.name}"
+        execute(first, ddl)
+        for dsn in others:
+            execute(dsn, f"BEGIN; {ddl}; PREPARE TRANSACTION '{gid} {dsn}'")
+        failures: list[psycopg.Error] = []
+
+        def client() -> None:
+            try:
+                with psycopg.connect(twin.dsn, autocommit=True) as connection:
+                    for statement in before:
+                        connection.execute(statement.encode())
+                    with connection.cursor() as cursor, cursor.copy(f"COPY {table} (a) FROM STDIN".encode()) as copy:
+                        copy.write("".join(f"{key}\n" for key in KEYS))
+                    connection.execute("COMMIT")
+            except psycopg.Error as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=client)
+        thread.start()
+        deadline = time.monotonic() + PATIENCE
+        while thread.is_alive() and twin.databases.oracle_rows(WAITING) == [] and time.monotonic() < deadline:
+            time.sleep(0.02)
+        for dsn in others:
+            execute(dsn, f"COMMIT PREPARED '{gid} {dsn}'")
+        thread.join(PATIENCE)
+        assert failures == []
+        found = [len(rows) for rows in twin.databases.rows(f"SELECT FROM {table} WHERE x IS NULL")]
+        assert (sum(found) if table == "t" else found[-1]) == len(KEYS)

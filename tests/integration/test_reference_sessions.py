@@ -132,3 +132,20 @@ def test_random_writes_of_many_sessions(shop: Shop) -> None:
     assert not [error for writer in writers for error in writer.unexpected], answers
     assert answers["done"] > 20, answers
     assert {table: len(shop.copies(table)) for table in TABLES}["parent"] > 0
+
+
+def test_a_column_that_is_gone_since_the_names_were_looked_up(shop: Shop) -> None:
+    """The first shard is asked for rows with all columns that were known; the client has named none of those."""
+    upsert = b"INSERT INTO parent (id, v) VALUES (1, %d) ON CONFLICT (id) DO UPDATE SET v = excluded.v, at = now()"
+    with shop.connect() as connection:
+        shop.databases.execute("ALTER TABLE parent ADD COLUMN gone int", oracle=False)
+        connection.execute(upsert % 1)
+        shop.databases.execute("ALTER TABLE parent DROP COLUMN gone", oracle=False)
+        with pytest.raises(psycopg.errors.SerializationFailure, match="concurrent change of a definition"):
+            connection.execute(upsert % 2)
+        connection.execute(upsert % 3)
+        with pytest.raises(psycopg.errors.UndefinedColumn):
+            connection.execute(b"UPDATE parent SET v = gone")
+    assert shop.databases.rows("SELECT v FROM parent WHERE id = 1") == [[(3,)]] * 3
+    with shop.connect() as connection:
+        connection.execute("DELETE FROM parent")

@@ -87,7 +87,7 @@ async def test_extended(playbook: Playbook, again: bool, answered: bool) -> None
         await client.gets(*said)
         said = []
     await s1.leaves()
-    await client.gets(*said[:-1], DOUBT, ready("I"))
+    await client.gets(*said, DOUBT, ready("I"))
 
 
 async def test_several_under_way(playbook: Playbook) -> None:
