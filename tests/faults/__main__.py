@@ -29,16 +29,23 @@ from tests.faults.part import Part
 
 INPUTS, CASES, KILLS, CONNECTS = 10_000_000, 100_000, 1_000, 100_000
 IMPORT_KILLS = 200
+SQL_FAULTS = 600
 SPARE = 1.1  # times what is required, for parts that share it
 LEAST = 20.0  # seconds of a part, however short the whole
 LAST = 45.0  # seconds at the end for the parts to judge and stop
 NICE = 19
 SIDE = 2  # parts that run beside the matrix and the storms
 QUIET = {"hostile": 0.06, "outcomes": 0.05, "slow": 0.02, "idle": 0.08}  # of the time, at most
-FRONT = {"matrix": 0.21, "storm": 0.23, "imports": 0.06}  # of the time that is left after them, each on each version
+FRONT = {
+    "matrix": 0.19,
+    "storm": 0.16,
+    "sql": 0.1,
+    "imports": 0.05,
+}  # of the time that is left after them, each on each version
 STORMS = {
-    "storm": ("Storm of kills", "faults.kill_storm", KILLS),
-    "imports": ("Kills during imports", "faults.loader", IMPORT_KILLS),
+    "storm": ("Storm of kills", "faults.kill_storm", "--kills", KILLS),
+    "sql": ("Storm of faults under SQL", "faults.sql_storm", "--faults", SQL_FAULTS),
+    "imports": ("Kills during imports", "faults.loader", "--kills", IMPORT_KILLS),
 }
 DIFFERENTIAL = 0.62  # of a side's time
 SESSIONS = 0.25  # of what the differential run leaves
@@ -89,8 +96,8 @@ class Plan:
                 if name == "matrix":
                     title, module, more = "Matrix of faults", "faults.matrix", []
                 else:
-                    title, module, kills = STORMS[name]
-                    more = ["--kills", int(kills * SPARE / len(VERSIONS))]
+                    title, module, option, count = STORMS[name]
+                    more = [option, int(count * SPARE / len(VERSIONS))]
                 part = self.part(
                     f"{title}, PostgreSQL {version}", module, seconds, "--version", version, "--seed", self.seed, *more
                 )

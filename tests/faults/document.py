@@ -47,6 +47,8 @@ REQUIREMENTS = (
       for v in VERSIONS),
     Requirement("SIGKILLs of proxies and crashes of shards under load", ("kills and crashes",), 1000),
     Requirement("COPYs checked during them", ("COPYs judged",), None),
+    Requirement("faults beside SQL", ("faults beside SQL",), 500),
+    Requirement("operations judged under them", ("operations judged",), None),
     Requirement("kills and crashes during imports with `shardproxy load`", ("faults during imports",), 100),
     Requirement("rows of these imports, each stored once", ("rows stored once",), None),
     Requirement("in doubt, p99 (seconds)", ("in doubt, p99",), None, ceiling=True, summed=False),

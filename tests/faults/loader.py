@@ -4,10 +4,12 @@
 
 Rounds, by turns into three shards, into one PostgreSQL, and into that with two writers, each on servers of their own. A
 round has files with bad rows in them and an import id of its own; `shardproxy load` is run as a process, with one fault
-a run: SIGKILL of the loader, SIGKILL of a backend, which takes its server through crash recovery, or a crash of a
-server. The command is repeated, as it is, until it ends with 0 or 3. Then each row must be there once, on its shard;
-the files of rejects that the journal names must hold each bad row once, nothing may be in doubt, and no load may have
-told of a commit that another one has told of. Shards run with synchronous_commit on: a crash may take nothing back.
+a run: SIGKILL, SIGINT or SIGTERM of the loader, SIGKILL of a backend, which takes its server through crash recovery, or
+a crash of a server. The command is repeated, as it is, until it ends with 0 or 3. Every second round drops the table's
+indexes, and ends with `--repair`. Then each row must be there once, on its shard; the files of rejects that the journal
+names must hold each bad row once, nothing may be in doubt, the indexes must be what they were, and no load may have
+told of a commit that another one has told of. What a run that could end by itself leaves under its directory of rejects
+must be of what it has committed. Shards run with synchronous_commit on: a crash may take nothing back.
 """
 
 import argparse
@@ -21,6 +23,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -40,6 +43,19 @@ RUN_PATIENCE = 120.0  # seconds; a load that takes longer counts as hanging
 RUNS = 60  # of one round; a fault comes in each, so that a round could last for ever otherwise
 QUIET_AFTER = 12  # runs of a round with faults
 DONE = frozenset({0, 3})
+ENDED = DONE | {1, 4, 130, 143, -signal.SIGKILL, -signal.SIGINT, -signal.SIGTERM}
+"""By a signal of its own name only if that has come when all was told."""
+
+INDEXES = """
+ALTER TABLE loads ADD CONSTRAINT loads_key PRIMARY KEY (load, id);
+CREATE INDEX loads_note ON loads (md5(note)) INCLUDE (id) WHERE id > 5;
+COMMENT ON INDEX loads_note IS 'made by hand';
+"""
+DEFINED = """SELECT c.relname, pg_get_indexdef(c.oid), pg_get_constraintdef(k.oid), obj_description(c.oid, 'pg_class')
+  FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid LEFT JOIN pg_constraint k ON k.conindid = c.oid
+  WHERE i.indrelid = 'loads'::regclass AND i.indisvalid ORDER BY 1"""
+JOURNAL = "SELECT FROM pg_class WHERE oid = to_regclass('shardproxy.dropped_indexes')"
+LEFT = "SELECT name, error FROM shardproxy.dropped_indexes"
 
 LOADER = "SELECT pid FROM pg_stat_activity WHERE application_name = 'shardproxy load'"
 PREPARED = "SELECT gid FROM pg_prepared_xacts"
@@ -89,6 +105,8 @@ class Import:
     number: int
     directory: Path
     chosen: random.Random
+    drops: bool = False
+    """It drops the indexes."""
     expected: dict[int, int] = field(default_factory=dict)  # good rows by file
     bad: list[str] = field(default_factory=list)
     committed: Counter[str] = field(default_factory=Counter)
@@ -119,6 +137,7 @@ class Storm:
         self._left = kills
         self._recorder = recorder
         self._servers: list[Server] = []
+        self._defined: list[tuple[Any, ...]] = []
 
     def run(self) -> Report:
         """Do it all."""
@@ -128,6 +147,8 @@ class Storm:
             for server in self._servers:
                 with psycopg.connect(server.dsn(), autocommit=True) as connection:
                     connection.execute(TABLE)
+                    connection.execute(INDEXES)
+            self._defined = query(self._servers[0].dsn(), DEFINED)
             (self._directory / "proxy.toml").write_text(config([one.dsn() for one in self._shards], seconds=2.0))
             while self._left > 0 and not self._recorder.over:
                 self._round()
@@ -145,7 +166,7 @@ class Storm:
     def _round(self) -> None:
         self.report.rounds += 1
         number = self.report.rounds
-        one = Import(number, self._directory / str(number), self._random)
+        one = Import(number, self._directory / str(number), self._random, drops=number % 2 == 0)
         one.write()
         servers, target = self._shards, ["-c", str(self._directory / "proxy.toml")]
         if number % 3 != 1:
@@ -156,7 +177,21 @@ class Storm:
                 break
         else:
             self.report.violations.append(f"import {number} has not ended after {RUNS} loads")
+        if one.drops:
+            self._repair(one, servers, target)
         self._judge(one, servers)
+
+    def _repair(self, one: Import, servers: list[Server], target: list[str]) -> None:
+        """Have the indexes made again that a killed load has left in its journal."""
+        process = Command(one.directory / "said", "load", "--repair", *target[:2])
+        if (code := process.end(RUN_PATIENCE)) != 0:
+            self.report.violations.append(f"import {one.number}: --repair ended with {code}: {process.output[-2000:]}")
+        for server in servers:
+            name = f"import {one.number}, port {server.port}"
+            if (found := query(server.dsn(), DEFINED)) != self._defined:
+                self.report.violations.append(f"{name}: the indexes are {found}, and were {self._defined}")
+            if query(server.dsn(), JOURNAL) and (left := query(server.dsn(), LEFT)):
+                self.report.violations.append(f"{name}: --repair has left {left}")
 
     def _load(self, one: Import, servers: list[Server], target: list[str], *, quiet: bool) -> int:
         """Run the command once, with a fault unless it is `quiet`; return its exit code."""
@@ -164,6 +199,9 @@ class Storm:
         command += ["--reject-dir", str(one.directory / "rejects"), "--no-analyze", "--progress", "none"]
         told = one.directory / "summary"
         told.unlink(missing_ok=True)
+        if one.drops:
+            command.append("--drop-indexes")
+        before = set((one.directory / "rejects").rglob("*.dat"))
         process = Command(one.directory / "said", *command, "--summary", told, one.directory / "*.csv")
         if not quiet and self._left > 0 and not self._recorder.over:
             self._fault(process, servers)
@@ -172,12 +210,17 @@ class Storm:
         except AssertionError:
             self.report.violations.append(f"import {one.number}: a load did not end in {RUN_PATIENCE:.0f} s")
             return -1
-        if "Traceback" in process.output or code not in {0, 1, 3, 4, -signal.SIGKILL}:
+        if "Traceback" in process.output or code not in ENDED:
             self.report.violations.append(f"import {one.number}: ended with {code}: {process.output[-2000:]}")
-        self.report.runs["SIGKILL" if code < 0 else str(code)] += 1
+        self.report.runs["a signal" if code < 0 else str(code)] += 1
         if told.exists() and (text := told.read_text()):
             [summary] = json.loads(text)["loads"]
             one.committed.update(summary["committed"])
+            left = {str(path) for path in set((one.directory / "rejects").rglob("*.dat")) - before}
+            if summary["status"] != "unknown" and left != set(summary["rejects"]):
+                self.report.violations.append(
+                    f"import {one.number}: {summary['status']}, told of {summary['rejects']}, and left {sorted(left)}"
+                )
         return code
 
     # Faults.
@@ -194,7 +237,11 @@ class Storm:
             return
         self._left -= 1
         server = self._random.choice(servers)
-        match self._random.randrange(4):
+        match self._random.randrange(6):
+            case 4 | 5:
+                signum = self._random.choice((signal.SIGINT, signal.SIGTERM))
+                self.report.faults[f"{signum.name}s of the loader"] += 1
+                process.signal(signum)
             case 0 | 1:
                 self.report.faults["SIGKILLs of the loader"] += 1
                 process.signal(signal.SIGKILL)
