@@ -111,12 +111,12 @@ def run(arguments: argparse.Namespace) -> int:
             write_loads(arguments.write_file, given)
             return STORED
         options, workers = read_loads(arguments.file, given)
+        loads = [Load(one) for one in options]
     except PgError as error:
         print(f"shardproxy load: {error.message}", file=sys.stderr)
         if error.hint:
             print(f"HINT:  {error.hint}", file=sys.stderr)
         return USAGE
-    loads = [Load(one) for one in options]
     try:
         done = interrupt.run(_run(loads, workers, arguments.progress))
     except (interrupt.SignalError, KeyboardInterrupt) as error:

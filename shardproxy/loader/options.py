@@ -6,7 +6,7 @@ one value is found here, what excludes each other in `reading_of` and `Reading`.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -18,6 +18,11 @@ from shardproxy.rejects.limits import RejectLimit
 from shardproxy.sqlstate import INVALID_PARAMETER_VALUE
 
 MIB = 2**20
+
+NEWEST: Final = 18
+"""The server's major version, for what does not depend on it."""
+
+_MISSING: Final = {"files": "no file is named", "table": "no table is named"}
 
 Strings = tuple[str, ...]
 
@@ -130,7 +135,7 @@ class LoadOptions(BaseModel):
         if self.database is not None and self.config is None:
             raise ValueError("`database` is one of a configuration: give `config`, too")
         if not self.files:
-            raise ValueError("no file is named")
+            raise ValueError(_MISSING["files"])
         if self.conflict_key is not None and self.on_conflict != "update":
             raise ValueError("`conflict_key` is for on_conflict = update")
         if self.import_id is not None and self.limit is not None:
@@ -152,12 +157,16 @@ def options_of(given: Mapping[str, Any]) -> LoadOptions:
                 INVALID_PARAMETER_VALUE, f'load has no option "{name}"', hint=did_you_mean(name, known) or None
             )
     try:
-        return LoadOptions.model_validate(dict(given))
+        made = LoadOptions.model_validate(dict(given))
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"][:1])
         message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "missing":
+            name, message = "", _MISSING[name]
         raise PgError(INVALID_PARAMETER_VALUE, f"{name}: {message}" if name else message) from None
+    reading_of(made, NEWEST)
+    return made
 
 
 def reading_of(options: LoadOptions, version: int) -> Reading:
@@ -176,8 +185,9 @@ def reading_of(options: LoadOptions, version: int) -> Reading:
     copy["null"] = options.null[0] if options.null else None
     copy["force_null"] = options.force_null or None
     copy["force_not_null"] = options.force_not_null or None
+    given = {name: value for name, value in copy.items() if value is not None}
     return Reading(
-        copy=CopyOptions.read("from", ((name, value) for name, value in copy.items() if value is not None)),
+        copy=_copy_options(given),
         layout=layout,
         widths=options.widths,
         by_name=options.header == "names" or columnar,
@@ -206,3 +216,19 @@ def reading_of(options: LoadOptions, version: int) -> Reading:
         compression=options.compression,
         server_version=version,
     )
+
+
+def _copy_options(given: dict[str, Any]) -> CopyOptions:
+    """COPY's options. Raises PgError that names those that it does not take."""
+    made = CopyOptions.read("from", given.items())
+    if made.opaque:
+        # Each of them without which the others are right.
+        wrong = [
+            name
+            for name in given
+            if name != "format"
+            and not CopyOptions.read("from", [pair for pair in given.items() if pair[0] != name]).opaque
+        ]
+        named = f": {', '.join(wrong)}" if wrong else ""
+        raise PgError(INVALID_PARAMETER_VALUE, f"COPY with format {made.format} does not take these options{named}")
+    return made

@@ -6,7 +6,7 @@ from typing import Final
 
 from shardproxy.loader.indexes import Restored, lock, open_server, restore
 from shardproxy.loader.options import LoadOptions
-from shardproxy.loader.target.open import opened
+from shardproxy.loader.target.open import opened, target_of
 from shardproxy.shard.address import Address
 
 _TABLES: Final = "SELECT DISTINCT relation, table_name FROM shardproxy.dropped_indexes ORDER BY table_name"
@@ -17,7 +17,7 @@ async def repair(
 ) -> list[Restored]:
     """Make them on one server, or on all shards of a database. Raises PgError: 55006 while the load still runs."""
     options = LoadOptions(files=("-",), table="-", to=to, config=config, database=database)
-    async with opened(options) as target:
+    async with opened(target_of(options), options) as target:
         return [one for address in target.addresses for one in await _repair(address, parallel)]
 
 

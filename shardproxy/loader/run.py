@@ -19,7 +19,7 @@ from shardproxy.loader.options import LoadOptions, reading_of
 from shardproxy.loader.stage import Stage
 from shardproxy.loader.summary import Summary, Timer, Warnings
 from shardproxy.loader.target.inside import connect
-from shardproxy.loader.target.open import opened
+from shardproxy.loader.target.open import opened, target_of
 from shardproxy.loader.target.table import Table
 from shardproxy.loader.triggers import disable_triggers, enable_triggers
 from shardproxy.loader.unit import Unit, committing, units_of
@@ -30,8 +30,6 @@ from shardproxy.rejects.sink import RejectSink
 from shardproxy.session.database import Database
 from shardproxy.shard.connection import Connection
 
-NEWEST = 18
-
 OnReject = Callable[[Reject], None]
 
 
@@ -39,7 +37,11 @@ class Load:
     """One load. `summary` is filled as it goes on."""
 
     def __init__(self, options: LoadOptions, on_reject: OnReject | None = None) -> None:
-        """`on_reject` is called with each row that is set aside; what it raises ends the load."""
+        """`on_reject` is called with each row that is set aside; what it raises ends the load.
+
+        Raises PgError for a DSN that is wrong, ConfigErrors for a configuration.
+        """
+        self._target = target_of(options)
         self.options = options
         self._on_reject = on_reject
         self.summary = Summary(options.table, "", new_load_id())
@@ -49,11 +51,9 @@ class Load:
         self.stage = Stage(self.summary, self._altered)
 
     async def run(self) -> Summary:
-        """Carry it out. What goes wrong is in the summary; ConfigErrors and what is a bug is raised."""
+        """Carry it out. What goes wrong is in the summary; what is a bug is raised."""
         try:
-            # What is wrong with the options alone is told before anything is touched.
-            reading_of(self.options, NEWEST)
-            async with opened(self.options) as database, self._session(database) as connection:
+            async with opened(self._target, self.options) as database, self._session(database) as connection:
                 await self._load(database, connection)
         except PgError as error:
             self.summary.failed(error)

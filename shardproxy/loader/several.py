@@ -24,9 +24,12 @@ class Loads:
 
     async def run(self) -> None:
         """Carry them out. One that fails does not end the others; what is a bug does."""
-        async with asyncio.TaskGroup() as group:
-            for load in self.loads:
-                group.create_task(self._one(load))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for load in self.loads:
+                    group.create_task(self._one(load))
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None  # as of one load
         self.seconds = time.monotonic() - self._begun
 
     async def _one(self, load: Load) -> None:

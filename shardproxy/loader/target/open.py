@@ -20,17 +20,22 @@ SERVER: Final = "server"
 
 
 @contextlib.asynccontextmanager
-async def opened(options: LoadOptions) -> AsyncIterator[Database]:
-    """Make the database, and make it ready. Raises PgError, and ConfigErrors for a configuration."""
+async def opened(config: DatabaseConfig, options: LoadOptions) -> AsyncIterator[Database]:
+    """Make the database that `target_of` has found, and make it ready. Raises PgError."""
+    database = Database(config)
     if options.config is not None:
-        database = Database(_load(_chosen(load(options.config), options.database), options))
         await database.start()  # which looks whether the shards are what the configuration means
-    else:
-        database = Database(_load(_alone(options.to or ""), options))
     try:
         yield database
     finally:
         await database.close()
+
+
+def target_of(options: LoadOptions) -> DatabaseConfig:
+    """Find the database. Raises PgError for a DSN that is wrong, ConfigErrors for a configuration."""
+    if options.config is None:
+        return _load(_alone(options.to or ""), options)
+    return _load(_chosen(load(options.config), options.database), options)
 
 
 def _load(config: DatabaseConfig, options: LoadOptions) -> DatabaseConfig:
