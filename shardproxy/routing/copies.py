@@ -332,7 +332,7 @@ def _fired_before(fired: Sequence[Trigger], table: Resolved) -> list[Trigger]:
     """Return the triggers that may change a row; PgError for one that fires at the end of the transaction."""
     late = next((one for one in fired if one.deferred), None)
     if late is not None:
-        raise copies_differ(table, f'deferred trigger "{late.name}"', "Make the trigger immediate, or drop it.")
+        raise copies_differ(table, f'deferred trigger "{late.name}"', "Leave the trigger immediate, or drop it.")
     return [one for one in fired if one.is_before]
 
 

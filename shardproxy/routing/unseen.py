@@ -74,20 +74,28 @@ def written_by(statement: Statement, tables: Tables) -> list[Resolved]:
 
 
 def unseen_writer(
-    statement: Statement, hooks: Mapping[TableName, tuple[Resolved, Hooks]], called: Iterable[Body], builtin: Names
+    statement: Statement,
+    hooks: Mapping[TableName, tuple[Resolved, Hooks]],
+    called: Iterable[Body],
+    builtin: Names,
+    *,
+    deferring: bool = False,
 ) -> Unseen | None:
-    """Return what of a statement may write unseen: of what its tables run, or a function that it calls."""
+    """Return what of a statement may write unseen: of what its tables run, or a function that it calls.
+
+    `deferring` where its transaction has run SET CONSTRAINTS ... DEFERRED.
+    """
     what = [f"function {one.name}()" for one in called if one.may_write(builtin)]
     for table, hooked in hooks.values():
         events = _seen(statement, hooked)
         fired = [one for one, body, cascaded in hooked.triggers
                  if (hooked.hidden or body.may_write(builtin)) and _fires(one, events, cascaded)]  # fmt: skip
-        late = next((one for one in fired if one.deferred), None)
+        late = next((one for one in fired if one.is_late(deferring=deferring)), None)
         if late is not None:
             raise refused(
                 f'a write of table "{table}" with deferred trigger "{late.name}", which may write other tables, '
                 "is not supported",
-                "Make the trigger immediate, or drop it.",
+                "Leave the trigger immediate, or drop it.",
                 "What it writes when the transaction commits could not be looked at.",
             )
         what = [f'trigger "{one.name}"' for one in fired] + ["a rule"] * hooked.rules + what

@@ -1,7 +1,7 @@
 """What the catalogs tell of a reference table that is written: its key, its columns, and what else would run."""
 
 from collections.abc import Collection, Iterable, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from shardproxy.routing.hidden import NOTHING_HIDDEN, Hidden
@@ -110,16 +110,24 @@ class WrittenColumn:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """A trigger of the user's that is enabled. `type` is pg_trigger.tgtype."""
+    """A trigger of the user's that is enabled. `type` is pg_trigger.tgtype.
+
+    It fires when the transaction commits if it is `deferred`, or `deferrable` and SET CONSTRAINTS has said so.
+    """
 
     name: str
     type: int
     deferred: bool = False
+    deferrable: bool = False
 
     @property
     def is_before(self) -> bool:
         """It may change the row."""
         return bool(self.type & BEFORE)
+
+    def is_late(self, *, deferring: bool) -> bool:
+        """Whether it fires at the end; `deferring` where the transaction has run SET CONSTRAINTS ... DEFERRED."""
+        return self.deferred or (deferring and self.deferrable)
 
     def fires_at(self, event: str) -> bool:
         """Whether INSERT, UPDATE or DELETE fires it."""
@@ -175,6 +183,11 @@ class Written:
         if "UPDATE" in verbs and may_move(self.moving, columns, self.triggers):
             return frozenset(EVENTS)
         return frozenset(verbs)
+
+    def deferring(self) -> "Written":
+        """Return it as it is after SET CONSTRAINTS ... DEFERRED."""
+        late = (replace(one, deferred=one.is_late(deferring=True)) for one in self.triggers)
+        return replace(self, triggers=tuple(late))
 
     def fired(self, events: Set[str]) -> tuple[Trigger, ...]:
         """Return the triggers that one of these events fires."""

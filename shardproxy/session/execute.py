@@ -380,6 +380,7 @@ class Executor:
             redefined(self.database, self._shards, statement, self.offers.facts)
             self._names.forget()
         self.memory = self.memory.after(statement, self.shards_of(run.plan)[0])
+        self.watches.learn(statement)
         if gone := held_no_more(statement, self.memory, in_block=self._shards.transaction.state is ACTIVE):
             self._shards.holds_no_more(gone)
 

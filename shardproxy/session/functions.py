@@ -85,8 +85,8 @@ class Functions:
                 self._database.builtin_functions = known
         return known
 
-    async def unseen(self, statement: Statement, tables: Tables) -> Unseen | None:
-        """Return what may write tables that the statement does not name as written."""
+    async def unseen(self, statement: Statement, tables: Tables, *, deferring: bool) -> Unseen | None:
+        """Return what may write tables that the statement does not name as written; see `unseen_writer`."""
         if not isinstance(statement, WATCHED):
             return None
         written = written_by(statement, tables)
@@ -99,7 +99,7 @@ class Functions:
         called = await self._bodies(others - await self.immutable(others))
         if not called and not any(table.hooked for table in written):
             return None
-        return unseen_writer(statement, hooks, called, await self.builtin())
+        return unseen_writer(statement, hooks, called, await self.builtin(), deferring=deferring)
 
     async def _bodies(self, functions: Names) -> tuple[Body, ...]:
         if not functions:

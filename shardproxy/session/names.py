@@ -222,7 +222,9 @@ class Resolver:
             written=written,
             builtin=await self._functions.builtin() if calls else self._database.builtin_functions or frozenset(),
             immutable=await self._functions.immutable(await self._functions.others(statement)),
-            unseen=None if len(self._shards.addresses) == 1 else await self._functions.unseen(statement, tables),
+            unseen=None
+            if len(self._shards.addresses) == 1
+            else await self._functions.unseen(statement, tables, deferring=self._shards.transaction.deferring),
             actions=await key_actions(statement, tables, self._database, self.cache, self._reader),
         )
         if context.makes_temporary:
@@ -241,7 +243,7 @@ class Resolver:
             version = int(connection.parameters.get("server_version", "0").partition(".")[0])
             answers = await connection.fetch(written_sql(table.schema, table.name, version))
             known[name] = parse_written(catalog.text(answers[0][0]), self._database.is_sharded)
-        return known[name]
+        return known[name].deferring() if self._shards.transaction.deferring else known[name]
 
     async def _reader(self) -> Connection:
         """Return the connection to read the catalog with: inside the transaction, once that has done anything.

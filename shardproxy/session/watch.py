@@ -23,7 +23,7 @@ from shardproxy.session.relay import Relay
 from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import Connection
 from shardproxy.shard.unseen import NONE, Changes, Counts
-from shardproxy.sql import SCHEMA, DeclareCursor, Fetch, Modify, Statement, TableRef
+from shardproxy.sql import SCHEMA, DeclareCursor, Fetch, Modify, Statement, TableRef, Utility
 
 EXCLUSIVE = 2
 """`Counts.locked` of a table that is truncated or altered."""
@@ -197,6 +197,12 @@ class Watches:
                 "A setting is changed on each shard that the session uses, and it would be called on all of them.",
             )
         return unseen
+
+    def learn(self, statement: Statement) -> None:
+        """A statement has been run."""
+        transaction = self._shards.transaction
+        if transaction.open and isinstance(statement, Utility) and statement.tag == "SET CONSTRAINTS":
+            transaction.deferring |= "deferred" in statement.text.lower()
 
     def opened(self, cursor: str, unseen: Unseen | None) -> None:
         """A cursor has been opened whose reads are watched for this reason."""

@@ -74,8 +74,8 @@ _HOOKS: Final = f"""WITH RECURSIVE it(oid) AS (
     WHERE t.tgqual IS NOT NULL AND t.tgenabled OPERATOR(pg_catalog.<>) 'D'
 )
 SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
-  'triggers', (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(t.tgname, t.tgtype, t.tginitdeferred, {_BODY},
-      reach.cascaded)) FROM reach JOIN pg_catalog.pg_trigger AS t ON t.tgrelid {_EQ} reach.oid
+  'triggers', (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(t.tgname, t.tgtype, t.tginitdeferred,
+      t.tgdeferrable, {_BODY}, reach.cascaded)) FROM reach JOIN pg_catalog.pg_trigger AS t ON t.tgrelid {_EQ} reach.oid
     JOIN pg_catalog.pg_proc AS p ON p.oid {_EQ} t.tgfoid JOIN pg_catalog.pg_language AS l ON l.oid {_EQ} p.prolang
     WHERE NOT t.tgisinternal AND t.tgenabled OPERATOR(pg_catalog.<>) 'D'),
   'others', (SELECT pg_catalog.json_agg({_BODY}) FROM depending JOIN pg_catalog.pg_depend AS f
@@ -115,10 +115,7 @@ def parse_hooks(answer: str) -> Hooks:
     """Read the answer."""
     facts = read_json(answer)
     return Hooks(
-        tuple(
-            (Trigger(name, type_, deferred), Body(*body), cascaded)
-            for name, type_, deferred, body, cascaded in facts["triggers"] or ()
-        ),
+        tuple((Trigger(*trigger), Body(*body), cascaded) for *trigger, body, cascaded in facts["triggers"] or ()),
         tuple(Body(*body) for body in facts["others"] or ()),
         facts["rules"],
         frozenset((schema, name) for schema, name in facts["cascaded"] or ()),

@@ -73,7 +73,8 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
     LEFT JOIN pg_catalog.pg_attrdef AS d ON d.adrelid OPERATOR(pg_catalog.=) a.attrelid
       AND d.adnum OPERATOR(pg_catalog.=) a.attnum
     WHERE a.attrelid OPERATOR(pg_catalog.=) r.oid AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped),
-  'triggers', (SELECT pg_catalog.json_agg(DISTINCT pg_catalog.jsonb_build_array(t.tgname, t.tgtype, t.tginitdeferred))
+  'triggers', (SELECT pg_catalog.json_agg(DISTINCT pg_catalog.jsonb_build_array(t.tgname, t.tgtype,
+      t.tginitdeferred, t.tgdeferrable))
     FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT p.oid FROM parts AS p))
       AND NOT t.tgisinternal AND t.tgenabled OPERATOR(pg_catalog.<>) 'D'),
   'rules', EXISTS (SELECT FROM pg_catalog.pg_rewrite AS w WHERE w.ev_class OPERATOR(pg_catalog.=) r.oid

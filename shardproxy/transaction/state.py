@@ -126,6 +126,8 @@ class Transaction:
     """A participant's connection was lost: its part cannot come back."""
     defined: bool = False
     """It has changed a definition, which others see when it commits."""
+    deferring: bool = False
+    """It has run SET CONSTRAINTS ... DEFERRED, or may have."""
     definitions: int | None = None
     """How often definitions had changed when it began, or changed them itself last; None if none is open."""
     log: Log = field(default_factory=Log)
@@ -257,7 +259,7 @@ class Transaction:
 
     def _clear(self) -> None:
         self.doomed = False
-        self.defined = False
+        self.defined = self.deferring = False
         self.definitions = None
         self.log = Log()
         self.joined = set()

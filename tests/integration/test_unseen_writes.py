@@ -397,6 +397,27 @@ def test_a_deferred_trigger(twin: Standing) -> None:
     twin.compare("DELETE FROM t WHERE a = 5")
 
 
+@pytest.mark.parametrize("table", ["t", "one", "ref"])
+def test_a_trigger_that_set_constraints_defers(twin: Standing, table: str) -> None:
+    """Up to the end of that transaction, and no other."""
+    body = "IF NEW.a > 5000 THEN INSERT INTO one VALUES (NEW.a + 1, 'b'); END IF"
+    twin.make(FIRE.format(body if table == "ref" else body.replace("one", "audit")))
+    twin.make(f"CREATE CONSTRAINT TRIGGER fire AFTER INSERT ON {table} DEFERRABLE FOR EACH ROW EXECUTE FUNCTION fire()")
+    inserts = [f"INSERT INTO {table} VALUES ({key}, 'x')" for key in (1000, 1001, 1002, 1003)]
+    before = twin.state()
+    for words in ("ALL", "public.fire"):
+        *_, reply = twin.proxied("BEGIN", "SAVEPOINT a", f"SET CONSTRAINTS {words} DEFERRED", "RELEASE a", inserts[0])
+        [error] = reply.errors
+        assert (error["C"], 'deferred trigger "fire"' in error["M"]) == ("0A000", True), error
+        [reply] = twin.proxied(f"SET CONSTRAINTS {words} DEFERRED; {inserts[0]}")
+        assert [error["C"] for error in reply.errors] == ["0A000"]
+    assert twin.state() == before
+    twin.compare(
+        "BEGIN", "SET CONSTRAINTS ALL IMMEDIATE", inserts[0], "SET CONSTRAINTS ALL DEFERRED", "COMMIT", inserts[1],
+        "SET CONSTRAINTS ALL DEFERRED", inserts[2], "BEGIN", inserts[3], "COMMIT", f"SELECT a, b FROM {table}",
+    )  # fmt: skip
+
+
 # Functions that a statement calls.
 
 F = "CREATE FUNCTION f(n int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN {}; RETURN n; END $$;"
