@@ -9,7 +9,7 @@ from typing import Final
 from shardproxy.routing.copies import FIRST
 from shardproxy.routing.memory import Memory
 from shardproxy.routing.plan import ByKey, Copies, Gather, Plan, Replicate
-from shardproxy.routing.resolved import Context, Tables
+from shardproxy.routing.resolved import NOTIFICATIONS, Context, Tables
 from shardproxy.sql import (
     CloseCursor,
     Code,
@@ -93,6 +93,8 @@ def owner_of(statement: Select, tables: Tables, context: Context) -> int | None:
 
     None: any shard will do.
     """
+    if statement.calls("pg_listening_channels"):
+        return NOTIFICATIONS  # also in a session whose home is another, as it was unreachable
     owned = may_call(statement.functions, context, OWNED)
     if (owned or statement.locks) and any(table.kind == "reference" for table in tables.values()):
         return FIRST  # where writers wait, and their sequences count

@@ -228,7 +228,7 @@ class Worker:
 class Holder:
     """A session that holds what ends with a connection to a shard, and looks again and again whether it is there."""
 
-    HELD = ("advisory lock", "temporary table", "cursor", "LISTEN")
+    HELD = ("advisory lock", "temporary table", "cursor")
 
     def __init__(self, name: str, lines: list[Line], chosen: random.Random, told: Told, key: int) -> None:
         self.name = name
@@ -260,14 +260,13 @@ class Holder:
         take, look = {
             "advisory lock": (
                 f"SELECT pg_try_advisory_lock({self._key})::int",
-                f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = {self._key} AND granted",
+                f"SELECT (pg_advisory_unlock({self._key}) AND pg_try_advisory_lock({self._key}))::int",
             ),
             "temporary table": ("CREATE TEMP TABLE mine AS SELECT 1 AS n", "SELECT count(*) FROM mine"),
             "cursor": (
-                "BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1 FROM generate_series(1, 1000000); COMMIT",
-                "SELECT count(*) FROM pg_cursors WHERE name = 'c'",
+                "BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1 FROM generate_series(1, 100000); COMMIT",
+                "FETCH 1 FROM c",
             ),
-            "LISTEN": ("LISTEN mine", "SELECT count(*) FROM pg_listening_channels() c WHERE c = 'mine'"),
         }[held]
         had = False
         end = time.monotonic() + self._chosen.uniform(1, 8)

@@ -182,7 +182,7 @@ class Work:
     def _do_merge(self, number: int, chosen: random.Random) -> Operation:
         sql = """MERGE INTO ref_keys r USING (VALUES ($1::int8), ($2::int8)) s (id) ON r.id = s.id
           WHEN MATCHED THEN UPDATE SET ops = r.ops || $3::int8
-          WHEN NOT MATCHED THEN INSERT (id, ops) VALUES (s.id, ARRAY[$3::int8])"""
+          WHEN NOT MATCHED THEN INSERT (id, ops, at) VALUES (s.id, ARRAY[$3::int8], 'epoch')"""
         step = Step(sql, (chosen.randint(1, KEYS), self._id(), number), rows=2)
         return Operation(number, "merge", [step], Counter(ref_keys=2))
 

@@ -90,6 +90,7 @@ ROUTES = [
     ("SELECT * FROM (SELECT * FROM ref FOR SHARE) AS x", OneShard(0)),
     ("SELECT setval('s', max(id)) FROM ref", OneShard(0)),
     ("SELECT nextval('s')", OneShard(0)),
+    ("SELECT * FROM pg_listening_channels()", OneShard(0)),
     ("SELECT pg_advisory_lock(1)", OneShard(0)),
     ("SELECT * FROM ref WHERE id = 1 FOR NO KEY UPDATE SKIP LOCKED", OneShard(0)),
     ("SELECT count(*) FROM solo3 ORDER BY 1", OneShard(3)),
