@@ -7,6 +7,7 @@ them has the same constraints. Data directories lie in memory where there is roo
 
 import gzip
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -30,6 +31,9 @@ BAD = 100
 
 MEMORY_TARGET = 64 + 16
 """MiB above a load that loads nothing: as much as any COPY, and `batch_size` for the one writer."""
+
+PGLOADER = shutil.which("pgloader")
+TABLE = "?tablename=bench"
 
 CITIES = (
     "CREATE TABLE IF NOT EXISTS cities (city text PRIMARY KEY); INSERT INTO cities VALUES {} ON CONFLICT DO NOTHING"
@@ -107,6 +111,11 @@ class Stage:
         """psql's."""
         command = [self.psql, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", dsn or self.dsns[0]]
         return [*command, "-c", f"\\copy bench from '{file}' csv"]
+
+    def pgloader(self, file: str) -> Command:
+        """pgloader's."""
+        fields = [word for column in rows.COLUMNS.split(", ") for word in ("--field", column.split()[0])]
+        return ["pgloader", "--type", "csv", *fields, "--with", "fields terminated by ','", file, self.dsns[0] + TABLE]
 
     def begin(self, case: Case) -> None:
         """Make the tables."""
@@ -198,7 +207,16 @@ def of_one_server(made: Stage, count: int) -> list[Case]:
         Case("1 % refused by a CHECK", 3, made.load(checks), [load], good, clean, 3, check),
         Case("1 % without a parent", 3, made.load(keys), [load], good, clean, 3, keyed),
         Case("every row a duplicate", 5, skip, [load], count, clean, there=plain),
+        *([Case("CSV, beside pgloader", 0.1, load, [made.pgloader(plain)], count, "pgloader")] if PGLOADER else []),
     ]
+
+
+def on_16(made: Stage, count: int) -> Case:
+    """Types are found by other means there."""
+    data = rows.lines(count, ",")
+    clean, bad = made.file("plain.csv", data), made.file("types.csv", made_bad(data, no_integer))
+    name = "1 % bad types, on PostgreSQL 16"
+    return Case(name, 4, made.load(bad), [made.load(clean)], count - count // BAD, "the clean load", 3)
 
 
 def over_shards(made: Stage, count: int) -> Case:
@@ -235,6 +253,11 @@ def run(scale: Scale) -> list[Figure]:
             print(".", end="", file=sys.stderr, flush=True)
             figures.append(one.measure(case, scale.repeats))
         figures.append(one.memory(str(path / "plain.csv")))
+        with stage.directory() as other, Server.start(16, settings=SETTINGS) as server:
+            stage.execute(server.dsn(), f"CREATE DATABASE {stage.DATABASE}")
+            older = Stage(other, [server])
+            older.warm()
+            figures.append(older.measure(on_16(older, count), scale.repeats))
         figures.append(all_of_them.measure(over_shards(all_of_them, count), scale.repeats))
     return figures
 

@@ -68,6 +68,8 @@ def layout(names: Sequence[str] | None, reading: Reading, target: Sequence[Colum
         if column is None:
             if reading.extra_columns == "error" or name in reading.map:
                 hint = _nearest(name, known or ()) or "Map it to a column, or ignore extra columns."
+                if not name and number == len(names) - 1:
+                    hint = "The header ends with a delimiter. If the rows do, too, set trailing_delimiter."
                 raise PgError(UNDEFINED_COLUMN, f'the table has no column "{reading.map.get(name, name)}"', hint=hint)
             left_out.append(Alteration.EXTRA_COLUMN)
         elif known is not None and known[column].generated:

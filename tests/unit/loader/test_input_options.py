@@ -62,6 +62,13 @@ def test_headers_that_do_not_fit(
     assert (caught.value.sqlstate, caught.value.line) == (sqlstate, 2)
 
 
+def test_a_header_that_ends_with_a_delimiter(read_bytes: ReadBytes) -> None:
+    with pytest.raises(InputError, match='the table has no column ""') as caught:
+        read_bytes(b"id,Name,\n1,2,\n", TABLE, by_name=True)
+    assert caught.value.hint == "The header ends with a delimiter. If the rows do, too, set trailing_delimiter."
+    assert read_bytes(b"id,Name,\n1,2,\n", TABLE, by_name=True, trailing_delimiter=True).data == b"1,2\n"
+
+
 def test_a_header_differs_from_the_columns_in_case_alone(read_bytes: ReadBytes) -> None:
     made = read_bytes(b"NAME, ID \nx,1\n", TABLE, by_name=True)
     assert made.files[0][0].columns == ("Name", "id")
