@@ -117,7 +117,8 @@ def merge(words: Words) -> str:
     source = Alias("x", {"k": table.columns[key], "v": TYPES["int4"]})
     scope = [alias, source]
     actions = []
-    for kind in words.rng.choices(("MATCHED", "NOT MATCHED", "NOT MATCHED BY SOURCE"), (5, 4, 1), k=2):
+    by_source = 1 if words.version >= 17 else 0
+    for kind in words.rng.choices(("MATCHED", "NOT MATCHED", "NOT MATCHED BY SOURCE"), (5, 4, by_source), k=2):
         visible = {"MATCHED": scope, "NOT MATCHED": [source], "NOT MATCHED BY SOURCE": [alias]}[kind]
         when = f" AND {condition(words, visible, 0)}" if words.chance(0.4) else ""
         actions.append(f"WHEN {kind}{when} THEN {_action(words, table, visible, kind == 'NOT MATCHED')}")
