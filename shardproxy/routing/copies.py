@@ -82,11 +82,11 @@ def route_written(statement: Change, table: Resolved, reads: Tables, context: Co
         if same and statement.conflict is None:
             return Copies(lock)
         if statement.conflict == "update" and not written.key:
-            raise _keyless(table, "ON CONFLICT DO UPDATE")
+            raise _keyless(table, written, "ON CONFLICT DO UPDATE")
         return Copies(lock, _rows(statement, table, written, context))
     if not written.key:
         if not same:
-            raise _keyless(table, why or "a look at other rows")
+            raise _keyless(table, written, why or "a look at other rows")
         return Copies(turn(table, shared=False))
     if same and _is_keyed(statement, written):
         return Copies(keyed=True)
@@ -377,7 +377,7 @@ def copied_rows(table: Resolved, written: Written, watched: str | None = None) -
 def _merge(statement: Merge, table: Resolved, reads: Tables, written: Written, context: Context) -> Copies | Replicate:
     if written.version >= MERGE_RETURNING:
         if not written.key:
-            raise _keyless(table, "MERGE")
+            raise _keyless(table, written, "MERGE")
         return Copies(rows=_rows(statement, table, written, context))
     others = {other: resolved for other, resolved in reads.items() if resolved.kind != "reference"}
     why = varying(statement, table, {}, context) or _moving(statement, context.params, written)
@@ -395,5 +395,5 @@ def held_still(reads: Tables, target: Resolved) -> list[tuple[Resolved, str]]:
     return [(other, "SHARE") for _, other in sorted(others.items())]
 
 
-def _keyless(table: Resolved, why: str) -> PgError:
-    return copies_differ(table, why, HINT_KEY)
+def _keyless(table: Resolved, written: Written, why: str) -> PgError:
+    return copies_differ(table, why) if written.inherited else copies_differ(table, why, HINT_KEY)

@@ -146,6 +146,7 @@ class Written:
     depends, `late` the same of constraints that are verified at a statement's end, or later.
     `spread` are its own foreign keys that refer to sharded tables. `can_silence`: the session may set
     session_replication_role. `recursive`: a foreign key refers to the table itself.
+    `inherited`: it has children, whose rows its key does not tell apart from its own, and so has none.
     `moving` are the columns by which it is partitioned: to set one may move a row, which is deleted and inserted.
     `hidden` are the database's functions that a statement may call without naming them.
     """
@@ -164,6 +165,7 @@ class Written:
     unique: frozenset[str] = field(default_factory=frozenset)
     late: frozenset[str] = field(default_factory=frozenset)
     recursive: bool = False
+    inherited: bool = False
     moving: frozenset[str] = field(default_factory=frozenset)
     hidden: Hidden = NOTHING_HIDDEN
 

@@ -32,6 +32,10 @@ _WRITTEN: Final = """WITH RECURSIVE it(oid) AS (
     AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped
   UNION ALL SELECT base.attnum, t.typbasetype FROM base JOIN pg_catalog.pg_type AS t
     ON t.oid OPERATOR(pg_catalog.=) base.typid AND t.typtype OPERATOR(pg_catalog.=) 'd'
+), children(oid) AS (
+  SELECT i.inhrelid FROM it JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) it.oid
+    AND c.relkind OPERATOR(pg_catalog.<>) 'p'
+  JOIN pg_catalog.pg_inherits AS i ON i.inhparent OPERATOR(pg_catalog.=) it.oid
 ), keys(columns, is_primary, oid) AS (
   SELECT (SELECT pg_catalog.json_agg(a.attname ORDER BY k.place)
       FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY AS k(number, place)
@@ -40,6 +44,7 @@ _WRITTEN: Final = """WITH RECURSIVE it(oid) AS (
     i.indisprimary, i.indexrelid
   FROM it JOIN pg_catalog.pg_index AS i ON i.indrelid OPERATOR(pg_catalog.=) it.oid
   WHERE i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+    AND NOT EXISTS (SELECT FROM children)
     AND NOT EXISTS (SELECT FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY AS k(number, place)
       JOIN pg_catalog.pg_attribute AS a ON a.attrelid OPERATOR(pg_catalog.=) i.indrelid
         AND a.attnum OPERATOR(pg_catalog.=) k.number
@@ -111,6 +116,7 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
   'recursive', EXISTS (SELECT FROM pg_catalog.pg_constraint AS c WHERE c.contype OPERATOR(pg_catalog.=) 'f'
     AND c.conrelid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT p.oid FROM parts AS p))
     AND c.confrelid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT p.oid FROM parts AS p))),
+  'inherited', EXISTS (SELECT FROM children),
   'moving', {moving},
   'hidden', {hidden}
 )::pg_catalog.text, {encoding}), 'hex')
@@ -166,6 +172,7 @@ def parse_written(answer: str, is_sharded: Callable[[str, str], bool] = lambda _
         unique=frozenset(facts["unique"] or ()),
         late=frozenset(facts["late"] or ()),
         recursive=facts["recursive"],
+        inherited=facts["inherited"],
         moving=frozenset(facts["moving"] or ()),
         hidden=hidden,
     )

@@ -300,7 +300,7 @@ class FakeShard(Peer):
                 "kind": one.kind, "version": 180000, "key": ["id"], "columns": [["id", 23], ["v", 25]],
                 "triggers": None, "rules": False, "cascades": False, "given": None, "referenced": None,
                 "refers": None, "can_silence": False, "unique": ["id"], "late": None, "recursive": False,
-                "moving": None, "hidden": (),
+                "inherited": False, "moving": None, "hidden": (),
             }  # fmt: skip
             asked = written_sql(one.schema, one.name, 0)
             self._catalog[asked.encode()] = (row(json.dumps(facts).encode().hex()),)
