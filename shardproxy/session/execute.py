@@ -189,7 +189,7 @@ class Executor:
                 filling = await filling_of(self._shards, self._names, plan, statement, connections[0])
                 watch = await self.watches.begin(unseen, connections)
                 answers = await self._relay(run, connections, watch)
-                if watch is not None and facts is not None:
+                if watch is not None:
                     await watch.check(Own.told_by(answers))
                 if filling is not None:
                     await filling.confirm(connections)

@@ -563,6 +563,29 @@ def test_one_that_fails(twin: Standing) -> None:
             assert replies[-1].tags == ["COMMIT"]
 
 
+def test_one_that_is_cancelled(twin: Standing) -> None:
+    """The cancel request to another shard may hit what was asked along with the statement, which has ended there."""
+    twin.make(F.format("INSERT INTO audit VALUES (n); PERFORM pg_sleep(CASE WHEN n = 5 THEN 60 ELSE 0 END)"))
+    for statement in ("SELECT f(5)", "SELECT f(a) FROM t WHERE a < 40", "UPDATE t SET b = f(a)::text WHERE a = 5"):
+        replies = twin.proxied(
+            "SET statement_timeout = 300", statement, "SELECT f(1)", "BEGIN", "SAVEPOINT a", statement, "ROLLBACK TO a",
+            "SELECT f(2)", "COMMIT",
+        )  # fmt: skip
+        assert [error["C"] for reply in replies for error in reply.errors] == ["57014"] * 2, replies
+        assert replies[-1].tags == ["COMMIT"]
+    assert sorted(row for rows in twin.databases.rows("SELECT a FROM audit") for row in rows) == [(1,)] * 3 + [(2,)] * 3
+
+
+def test_one_that_ends_its_backend(twin: Standing) -> None:
+    """What was asked along with the statement is not answered any more."""
+    twin.make(F.format("PERFORM pg_terminate_backend(pg_backend_pid()) WHERE n = 5; INSERT INTO audit VALUES (n)"))
+    for statement in ("SELECT f(5)", "SELECT f(a) FROM t WHERE a < 40"):
+        with RawClient(twin.dsn) as client:
+            reply = client.query(statement)
+            assert [error["C"] for error in reply.errors] == ["08006"], reply
+        assert twin.session.query("SELECT f(1)").tags == ["SELECT 1"]
+
+
 def test_one_that_deletes_rows_of_the_statements_own_table(twin: Standing) -> None:
     twin.make(F.format("DELETE FROM t WHERE a BETWEEN 20 AND 50"))
     for change in (
