@@ -22,7 +22,17 @@ MIB = 2**20
 NEWEST: Final = 18
 """The server's major version, for what does not depend on it."""
 
-_MISSING: Final = {"files": "no file is named", "table": "no table is named"}
+_MISSING: Final = {"table": "no table is named"}
+
+_OF_FILES = frozenset(
+    {
+        *("format", "header", "delimiter", "quote", "escape", "null", "default", "encoding", "force_null"),
+        *("force_not_null", "columns", "quoted_nulls", "skip", "skip_footer", "comment", "blank_lines", "trim"),
+        *("trailing_delimiter", "byte_order_mark", "sep_line", "date_order", "decimal", "thousands", "true", "false"),
+        *("nul", "widths", "compression", "import_id"),
+    }
+)
+"""What a source has no use for; `import_id` needs units that can be told apart, which one query has not."""
 
 Strings = tuple[str, ...]
 
@@ -33,7 +43,15 @@ class LoadOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     # What, and where to.
-    files: Annotated[Strings, Field(description="names, globs, `-` for standard input, URLs")]
+    files: Annotated[Strings, Field(description="names, globs, `-` for standard input, URLs")] = ()
+    source: Annotated[
+        str | None, Field(description="another database instead: postgresql://…, sqlite:FILE, python:MODULE:FUNCTION")
+    ] = None
+    query: Annotated[str | None, Field(description="SQL of the source, whose rows are loaded")] = None
+    source_table: Annotated[
+        str | None,
+        Field(description="the source's table, if there is no query and it has another name than the target"),
+    ] = None
     table: Annotated[str, Field(description="the table, as in SQL: shop.orders")]
     to: Annotated[str | None, Field(description="a DSN of any PostgreSQL")] = None
     config: Annotated[Path | None, Field(description="the proxy's configuration, instead of a DSN")] = None
@@ -134,8 +152,7 @@ class LoadOptions(BaseModel):
             raise ValueError("a load goes to a DSN (`to`) or to a database of a configuration (`config`)")
         if self.database is not None and self.config is None:
             raise ValueError("`database` is one of a configuration: give `config`, too")
-        if not self.files:
-            raise ValueError(_MISSING["files"])
+        self._check_source()
         if self.conflict_key is not None and self.on_conflict != "update":
             raise ValueError("`conflict_key` is for on_conflict = update")
         if self.import_id is not None and self.limit is not None:
@@ -146,6 +163,20 @@ class LoadOptions(BaseModel):
             raise ValueError("`drop_indexes` leaves no key for on_conflict to go by")
         RejectLimit.parse(self.reject_limit)
         return self
+
+    def _check_source(self) -> None:
+        if self.source is None:
+            if self.query is not None or self.source_table is not None:
+                raise ValueError("`query` and `source_table` are about a `source`")
+            if not self.files:
+                raise ValueError("no file is named, and no source")
+            return
+        if self.files:
+            raise ValueError("rows come from files or from a `source`")
+        if self.query is not None and self.source_table is not None:
+            raise ValueError("`query` and `source_table` exclude each other")
+        if wrong := sorted(_OF_FILES & self.model_fields_set):
+            raise ValueError(f"`{wrong[0]}` is about files, and not about a `source`")
 
 
 def options_of(given: Mapping[str, Any]) -> LoadOptions:
@@ -171,6 +202,17 @@ def options_of(given: Mapping[str, Any]) -> LoadOptions:
 
 def reading_of(options: LoadOptions, version: int) -> Reading:
     """Return how files are read, for a server of this major version. Raises PgError where options exclude others."""
+    if options.source is not None:
+        return Reading(
+            CopyOptions.read("from", [("format", "text")]),
+            by_name=True,
+            map=options.map,
+            constants=options.constant,
+            extra_columns=options.extra_columns,
+            limit=options.limit,
+            max_row_bytes=options.max_row_bytes,
+            server_version=version,
+        )
     layout = options.format if options.format in {"mysql", "fixed", "parquet", "arrow"} else "copy"
     columnar = layout in {"parquet", "arrow"}
     form = {"tsv": "text", "fixed": "text", "mysql": "csv", "parquet": "csv", "arrow": "csv"}.get(

@@ -12,8 +12,9 @@ from shardproxy.loader.blocking import in_thread
 from shardproxy.loader.conflicts import Conflicts
 from shardproxy.loader.copying import copy_file
 from shardproxy.loader.indexes import Restored, dropped
-from shardproxy.loader.input import Alterations, Reading, read
+from shardproxy.loader.input import Alterations, Reading
 from shardproxy.loader.input.open import give_up, size_of
+from shardproxy.loader.inputs import inputs
 from shardproxy.loader.journal import Journal
 from shardproxy.loader.options import LoadOptions, reading_of
 from shardproxy.loader.stage import Stage
@@ -161,7 +162,7 @@ class Load:
     async def _describe(self, table: Table, reading: Reading) -> None:
         """Say what would be done: the names of the files, and the columns that their fields are for."""
         summary = self.summary
-        files = read(self.options.files, reading, table.columns, self._altered)
+        files = inputs(self.options, self.options.files, reading, table, self._altered)
         while (file := await in_thread(lambda: next(files, None))) is not None:
             give_up(file.chunks)
             columns = file.columns or table.filled
@@ -219,7 +220,7 @@ class Load:
             return aside.copying
 
         database.make_sink = sink
-        files = read(names, reading, table.columns, self._altered)
+        files = inputs(self.options, names, reading, table, self._altered)
         self.stage.doing = "opening the first file"
         while (file := await in_thread(lambda: next(files, None))) is not None:
             await copy_file(connection, table, file, aside, self.stage, self.options.prefetch)

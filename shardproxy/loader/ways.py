@@ -83,7 +83,7 @@ async def _spread(options: LoadOptions, connection: Connection, table: Table, re
 
 def _loaded(options: LoadOptions, table: Table, reading: Reading) -> Collection[str] | None:
     """Return the columns that the first file fills; None if it cannot be opened twice."""
-    if size_of(options.files) is None:
+    if options.source is not None or size_of(options.files) is None:
         return None
     for file in read(options.files, reading, table.columns, Alterations()):
         give_up(file.chunks)

@@ -331,7 +331,7 @@ class Executor:
     ) -> Answer:
         """Write a reference table."""
         facts, began = self.offers.facts, time.monotonic()
-        with planned(self._names, facts, self.client.offset):
+        with planned(self._names, facts):
             answer = await Follow(self._shards, plan, output, self.database.is_sharded).run(first, request, returning)
         if facts is not None and not (answer.tag or "").endswith(" 0"):
             await self.confirm(facts, first, began)

@@ -52,7 +52,7 @@ _BEGIN = """SELECT pg_is_in_recovery(), CASE WHEN current_setting('synchronous_c
     THEN set_config('synchronous_commit', 'on', false) END"""
 
 
-def _lost() -> tuple[type[Exception], ...]:
+def losses() -> tuple[type[Exception], ...]:
     """What asyncpg raises where a connection is lost.
 
     InternalClientError if the server has ended it just before a request, ConnectionDoesNotExistError in the middle of
@@ -71,10 +71,31 @@ def translated(address: Address) -> Iterator[None]:
 
     try:
         yield
-    except _lost() as error:
+    except losses() as error:
         raise errors.lost(address.name, error) from error
     except asyncpg.PostgresError as error:
         raise errors.reported_by(errors.from_asyncpg(error), address.name) from error
+
+
+async def opened(address: Address, timeout: float, settings: Mapping[str, str]) -> "Control":
+    """Connect, raising what asyncpg raises; the timeout is as for `session`."""
+    import asyncpg
+    from asyncpg.connect_utils import SessionAttribute
+
+    return await asyncpg.connect(
+        host=address.host,
+        port=address.port,
+        user=address.user,
+        database=address.database,
+        # Not None: asyncpg would look for one in the environment.
+        password=address.password or "",
+        ssl=False,
+        target_session_attrs=SessionAttribute.any,
+        timeout=min(timeout, address.connect_timeout),
+        command_timeout=timeout,
+        statement_cache_size=0,
+        server_settings=dict(settings),
+    )
 
 
 @contextlib.asynccontextmanager
@@ -84,24 +105,10 @@ async def session(address: Address, timeout: float, settings: Mapping[str, str] 
     `timeout` is in seconds, for the connect and for each command.
     """
     import asyncpg
-    from asyncpg.connect_utils import SessionAttribute
 
     try:
-        connection = await asyncpg.connect(
-            host=address.host,
-            port=address.port,
-            user=address.user,
-            database=address.database,
-            # Not None: asyncpg would look for one in the environment.
-            password=address.password or "",
-            ssl=False,
-            target_session_attrs=SessionAttribute.any,
-            timeout=min(timeout, address.connect_timeout),
-            command_timeout=timeout,
-            statement_cache_size=0,
-            server_settings=dict(settings),
-        )
-    except _lost() as error:
+        connection = await opened(address, timeout, settings)
+    except losses() as error:
         raise errors.unreachable(address.name, error) from error
     except asyncpg.PostgresError as error:
         raise errors.reported_by(errors.from_asyncpg(error), address.name) from error
@@ -110,7 +117,7 @@ async def session(address: Address, timeout: float, settings: Mapping[str, str] 
             yield connection
     finally:
         # The work is done: a shard that does not answer Terminate is cut off.
-        with contextlib.suppress(asyncpg.PostgresError, *_lost()):
+        with contextlib.suppress(asyncpg.PostgresError, *losses()):
             await connection.close(timeout=CLOSE_TIMEOUT)
 
 

@@ -21,9 +21,9 @@ from pathlib import Path
 from tests.faults.record import Figure, Record, Recorder, add_options
 
 ROOT = Path(__file__).parents[2]
-SHARES = {"splitter": 0.3, "rows": 0.01, "merge": 0.2, "statements": 0.14, "placement": 0.35}
+SHARES = {"splitter": 0.3, "rows": 0.01, "merge": 0.18, "statements": 0.14, "copy_text": 0.02, "placement": 0.35}
 """Of the inputs; one of `rows` is hundreds."""
-TIMES = {"splitter": 0.35, "rows": 0.15, "merge": 0.15, "statements": 0.1, "placement": 0.25}
+TIMES = {"splitter": 0.35, "rows": 0.15, "merge": 0.13, "statements": 0.1, "copy_text": 0.02, "placement": 0.25}
 """Of the seconds."""
 TIMEOUT = 20
 MEMORY = 512

@@ -61,7 +61,7 @@ def read(
 def _files(
     inputs: Iterable[Source], reading: Reading, target: Sequence[Column] | None, altered: Alterations
 ) -> Iterator[File]:
-    left = _Limit(reading.limit)
+    left = Limit(reading.limit)
     for source in inputs:
         if reading.columnar:
             # It knows all types that Python has, which is more than other files need.
@@ -87,7 +87,7 @@ def _files(
             yield file
 
 
-class _Limit:
+class Limit:
     """Counts the rows of all files, and ends the file in which there are enough."""
 
     def __init__(self, limit: int | None) -> None:
@@ -95,9 +95,16 @@ class _Limit:
 
     @property
     def reached(self) -> bool:
+        """Whether there are enough."""
         return self._left == 0
 
+    def of(self, file: File, altered: Alterations) -> File:
+        """Return the file with no more rows than are left."""
+        file.chunks = self.applied(file.chunks, altered)
+        return file
+
     def applied(self, chunks: Iterator[Chunk], altered: Alterations) -> Iterator[Chunk]:
+        """Give the chunks of one file, cut where there are enough."""
         for chunk in chunks:
             if self._left is None:
                 yield chunk
