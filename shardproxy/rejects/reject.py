@@ -43,6 +43,8 @@ class Reject:
 
     typed: bool = False
     """Whether a value is one that its column's type does not take."""
+    table: tuple[str, str] | None = None
+    """Schema and name of the table whose constraint it violates, as the server names it: a partition, perhaps."""
 
     def error(self, context: str) -> PgError:
         """Return it as the error that ends a load."""
@@ -61,6 +63,7 @@ class Reject:
             hint=error.hint,
             column=fields.get("c"),
             constraint=fields.get("n"),
+            table=(fields["s"], fields["t"]) if {"s", "t"} <= fields.keys() else None,
         )
 
 

@@ -114,7 +114,7 @@ class Resuming:
         version = int(connections[numbers[0]].parameters["server_version"].split(".")[0])
         on_notice = self._client.notice
         place = Place(database.config.name, table.schema, table.name, new_load_id(), setup.options.format == "binary")
-        sink: RejectSink = Ending(table.name, setup.options, setup.columns)
+        sink: RejectSink = Ending(table.schema, table.name, setup.options, setup.columns)
         if load.on_error == "resume_next":
             made = database.make_sink
             sink = made(load, place, on_notice) if made else FileSink(load, place, on_notice, shards.transaction)

@@ -14,7 +14,9 @@ from shardproxy.rejects.reject import Reject
 from shardproxy.rejects.sink import RejectSink
 from shardproxy.rejects.target import SKIPS
 from shardproxy.rejects.upsert import Upsert
+from shardproxy.session.locate import TEMPORARY
 from shardproxy.shard.connection import Connection
+from shardproxy.sql import SCHEMA
 from shardproxy.sqlstate import (
     BAD_COPY_FILE_FORMAT,
     CHECK_VIOLATION,
@@ -29,6 +31,10 @@ SHOWN: Final = 100
 
 ALONE: Final = frozenset({BAD_COPY_FILE_FORMAT, NOT_NULL_VIOLATION, CHECK_VIOLATION})
 """What COPY finds before a row is with others in a buffer, so that it can show the row."""
+
+
+CONSTRAINT: Final = "23"
+"""The class of SQLSTATEs of integrity constraint violations."""
 
 
 LAST_OPTIONS: Final = 18
@@ -164,7 +170,8 @@ class Ending:
     skips = False
     upsert: Upsert | None = None
 
-    def __init__(self, table: str, options: CopyOptions, columns: Sequence[str]) -> None:
+    def __init__(self, schema: str, table: str, options: CopyOptions, columns: Sequence[str]) -> None:
+        self._schema = schema
         self._table = table
         self._options = options
         self._columns = columns
@@ -181,8 +188,15 @@ class Ending:
 
     def judged(self, rows: int, rejects: Sequence[Reject]) -> None:
         """Raise what the first one was refused for."""
-        if rejects:
-            raise rejects[0].error(context_of(rejects[0], self._table, self._options, self._columns))
+        if not rejects:
+            return
+        reject = rejects[0]
+        error = reject.error(context_of(reject, self._table, self._options, self._columns))
+        if error.sqlstate.startswith(CONSTRAINT):
+            # What was found in a staging table is about this one.
+            known = reject.table is not None and not reject.table[0].startswith((TEMPORARY, SCHEMA))
+            error.fields["s"], error.fields["t"] = (known and reject.table) or (self._schema, self._table)
+        raise error
 
     def found(self, updated: int, left_out: int) -> None:
         """None has, as there is no `upsert`, and it does not skip."""

@@ -429,6 +429,24 @@ def test_rows_are_skipped_as_postgresql_18_does_it(loads: Loads, servers18: Serv
     assert outcome(loads.proxy.dsn()) == outcome(servers18.oracle.dsn())
 
 
+@pytest.mark.parametrize("row", [b"2\t\\N\t3\n", b"2\t200\t3\n", b"1\t2\t3\n", b"2\t2\t1\n", b"2\t2\n"])
+def test_a_constraint_that_ends_a_copy_is_named_as_postgresql_does(
+    loads: Loads, servers18: Servers, row: bytes
+) -> None:
+    ddl = """DROP TABLE IF EXISTS skipping;
+        CREATE TABLE skipping (k int PRIMARY KEY, v int NOT NULL CHECK (v < 100), u int UNIQUE)"""
+    execute(servers18.oracle.dsn(), ddl)
+    execute(loads.databases.shards[0], ddl)
+
+    def told(dsn: str) -> tuple[str | None, ...]:
+        with psycopg.connect(dsn, autocommit=True) as connection, pytest.raises(psycopg.Error) as raised:
+            load(connection, "COPY skipping FROM STDIN (ON_ERROR ignore, REJECT_LIMIT 2)", b"1\t1\t1\nx\t1\t2\n" + row)
+        diag = raised.value.diag
+        return diag.sqlstate, diag.schema_name, diag.table_name, diag.column_name, diag.constraint_name
+
+    assert told(loads.proxy.dsn()) == told(servers18.oracle.dsn())
+
+
 def test_what_on_error_does_not_skip_is_set_aside(loads: Loads) -> None:
     loads.databases.execute("TRUNCATE listed", oracle=False)
     told: list[str] = []
