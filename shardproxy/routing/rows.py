@@ -165,6 +165,8 @@ class Writer:
         old: Values | None = None
         if rows.old_key:
             old, values = values[:width], values[width:]
+        if not rows.columns and values == [None]:  # a row of no columns reads as one of a NULL
+            values = []
         if len(values) != len(rows.columns):
             raise ProtocolError("it gave another number of columns than it was asked for")
         if rows.upserts:
@@ -183,7 +185,9 @@ class Writer:
         most = most if self.rows.whole else min(_GROUPED, most)
         for row in batch:
             # What is compared comes in no order that is known, and unique values may have to change in the first one's.
-            alone = self.compares(row.action) or (row.action == "UPDATE" and self.rows.one_by_one)
+            alone = (
+                not self.rows.columns or self.compares(row.action) or (row.action == "UPDATE" and self.rows.one_by_one)
+            )
             if alone or not units or units[-1].action != row.action or len(units[-1].rows) >= most:
                 units.append(Unit(row.action, []))
             units[-1].rows.append(row)
@@ -208,6 +212,8 @@ class Writer:
 
     def _insert(self, count: int, *, upserts: bool) -> str:
         rows = self.rows
+        if not rows.columns:
+            return f"INSERT INTO {self._table} DEFAULT VALUES"
         names = ", ".join(ascii_identifier(column.name) for column in rows.columns)
         places = _places(count, len(rows.columns))
         sql = f"INSERT INTO {self._table} ({names}) OVERRIDING SYSTEM VALUE VALUES {places}"

@@ -305,6 +305,7 @@ def test_an_insert_is_computed_once(shop: Shop, statement: str) -> None:
         "INSERT INTO other SELECT 1, now()::text WHERE false RETURNING id",
         "INSERT INTO nothing SELECT FROM generate_series(1, 3) RETURNING *",
         "INSERT INTO nothing DEFAULT VALUES",
+        "INSERT INTO nothing SELECT FROM generate_series(1, 3) RETURNING tableoid::regclass, *",
     ],
 )
 def test_messages_of_returning(shop: Shop, sql: str) -> None:
@@ -320,3 +321,7 @@ def test_messages_of_returning(shop: Shop, sql: str) -> None:
             )
     assert answers[0] == answers[1]
     shop.copies("other")
+    assert (
+        shop.databases.rows("SELECT count(*) FROM nothing")
+        == [shop.databases.oracle_rows("SELECT count(*) FROM nothing")] * 3
+    )
