@@ -15,8 +15,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 import shardproxy
 from shardproxy.loader import Summary
-from tests.support.commands import Command
-from tests.support.databases import Databases, query
+from tests.support.commands import Command, run
+from tests.support.databases import Databases, execute, query
 from tests.support.loading import Loader
 from tests.support.lossy import Fault, Lossy
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.newest
 
 PATIENCE = 20.0
 
-# A row 13 keeps its shard busy; `late` does so when COMMIT checks constraints.
+# A row 13 keeps its shard busy, in `indexed` when its index is made; `late` does so when COMMIT checks constraints.
 DDL = """
     CREATE FUNCTION slow(id int) RETURNS bool LANGUAGE plpgsql AS
       $$BEGIN IF id = 13 THEN PERFORM pg_sleep(60); END IF; RETURN true; END$$;
@@ -33,8 +33,13 @@ DDL = """
     CREATE TABLE deferred (id int, a text);
     CREATE CONSTRAINT TRIGGER late AFTER INSERT ON deferred DEFERRABLE INITIALLY DEFERRED
       FOR EACH ROW EXECUTE FUNCTION late();
+    CREATE FUNCTION slowly(id int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
+      $$BEGIN IF id = 13 THEN PERFORM pg_sleep(60); END IF; RETURN id; END$$;
+    CREATE TABLE indexed (id int, a text);
+    CREATE INDEX indexed_slowly ON indexed (slowly(id));
+    CREATE INDEX indexed_a ON indexed (a);
 """
-TABLES = ({"name": "t", "placement": "hash", "key": ["id"]}, {"name": "deferred", "placement": "hash", "key": ["id"]})
+TABLES = tuple({"name": name, "placement": "hash", "key": ["id"]} for name in ("t", "deferred", "indexed"))
 SLEEPING = "SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
 OTHERS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 PREPARED = "SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"
@@ -162,6 +167,24 @@ def test_between_files_of_an_import(target: Target, tmp_path: Path) -> None:
     assert target.end(command) == (130, f"interrupted: public.t: committed: {files[0]}; nothing else was")
     assert (target.stored(), target.rejects()) == ([1], [".dat", ".jsonl", ".log"])
     assert query(target.dsns[0], "SELECT path FROM shardproxy.imports") == [(str(files[0]),)]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_while_it_makes_indexes(target: Target, tmp_path: Path, signum: int) -> None:
+    """The rows are committed. What has not been made is in the journal, for --repair."""
+    command = target.begin("--drop-indexes", write(tmp_path / "a.csv", "1,x", "13,x"), table="indexed")
+    until(lambda: target.asked(SLEEPING), "an index is made")
+    code, last = target.end(command, signum)
+    assert (code, last) == (128 + signum, "interrupted: public.indexed: the rows were committed")
+    assert target.stored("indexed") == [1, 13]
+    for dsn in target.dsns:
+        execute(dsn, "DELETE FROM indexed WHERE id = 13")
+        execute(dsn, "VACUUM indexed")
+    code, said = run(tmp_path / "repaired", "load", "--repair", *target.arguments)
+    assert code == 0, said
+    made = query(target.dsns[0], "SELECT indexname FROM pg_indexes WHERE tablename = 'indexed' ORDER BY 1")
+    assert made == [("indexed_a",), ("indexed_slowly",)]
+    assert target.asked("SELECT FROM shardproxy.dropped_indexes") == []
 
 
 # A COMMIT whose answer is lost.
