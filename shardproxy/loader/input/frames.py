@@ -5,6 +5,7 @@ tells where a row ends. That is certain after a feed in which a row was complete
 its end only where more than 64 KiB of it have come, and a feed is no longer.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from itertools import chain
 from typing import Final
@@ -93,7 +94,7 @@ def line_frames(pieces: Iterator[bytes], scanner: Scanner, options: CopyOptions,
     border = Border(splitter)
     border.feed(header)
     used, rows = len(header), 1 if header else 0  # of what was fed: what the frames have had
-    held: list[bytes] = []
+    held: deque[bytes] = deque()
     comments = _Comments(scanner.comment)
     for piece in pieces:
         held.append(piece)
@@ -107,7 +108,7 @@ def line_frames(pieces: Iterator[bytes], scanner: Scanner, options: CopyOptions,
             joined = held[0] if len(held) == 1 else b"".join(held)
             size = border.at - used
             data = joined[:size]
-            held = [joined[size:]] if size < len(joined) else []  # an empty piece would be the end
+            held = deque([joined[size:]] if size < len(joined) else [])  # an empty piece would be the end
             if not scanner.style:
                 first = scanner.dialect.row.match(data)
                 scanner.style = b"" if first is None else first[1]
@@ -120,7 +121,13 @@ def line_frames(pieces: Iterator[bytes], scanner: Scanner, options: CopyOptions,
             break  # it may be about a row before the long one, too
         if scanner.marked and held and held[0].startswith(b"\\."):
             break
-    yield from scanner.frames(chain(held, pieces))
+    yield from scanner.frames(chain(_given_up(held), pieces))
+
+
+def _given_up(held: deque[bytes]) -> Iterator[bytes]:
+    """Give pieces away: where a row is long, they are as long, and whoever gets them puts them together."""
+    while held:
+        yield held.popleft()
 
 
 def binary_header(begin: bytes, name: str) -> int | None:

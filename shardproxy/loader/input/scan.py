@@ -81,6 +81,7 @@ class Scanner:
                 length += len(piece)
             ended = length < wanted
             buffer = b"".join(parts)
+            del parts  # they are as much again
             found = self._rows(buffer, ended=ended)
             rows, used = found.rows, found.end
             frame = Frame(buffer[:used], len(rows), self.position.line, self.position.offset, rows, found.unclosed)
@@ -96,7 +97,7 @@ class Scanner:
                 return
             if not ended and len(buffer) > self.limit:
                 raise self.too_long(buffer)
-            wanted = max(1, 2 * len(buffer))
+            wanted = max(1, min(2 * len(buffer), self.limit + 1))
 
     def passed(self, data: bytes, rows: int) -> Frame:
         """Move on over whole rows that another has found."""

@@ -1,6 +1,7 @@
 """Rows found by the native splitter and by the scanner are the same, wherever the reads cut the data."""
 
 import random
+import tracemalloc
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -165,6 +166,22 @@ def test_f02_a_row_over_the_limit_ends_the_reading_after_those_before_it(limit: 
         if error is not None:
             expected = ("54000", len(good) + 1, sum(map(len, good)))
             assert (error.sqlstate, error.line, error.offset) == expected
+
+
+@pytest.mark.parametrize("trim", [False, True])
+def test_a_row_over_the_limit_is_in_memory_as_far_as_the_limit(tmp_path: Path, trim: bool) -> None:
+    """With a copy of it, where it is put together of what was read."""
+    path, limit = tmp_path / "long.csv", 8 << 20
+    path.write_bytes(b"1,a\n2," + b"x" * (6 * limit) + b"\n")
+    tracemalloc.start()
+    try:
+        _, error = until_error(path, Reading(options(), max_row_bytes=limit, trim=trim))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert error is not None
+    assert error.sqlstate == "54000"
+    assert peak < 2.5 * limit
 
 
 def test_a_text_s_end_marker_ends_the_file(read_bytes: ReadBytes) -> None:
