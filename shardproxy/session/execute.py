@@ -314,10 +314,7 @@ class Executor:
         return connections
 
     async def in_pieces(self, portal: Portal) -> tuple[Plan, list[Connection], Unseen | None]:
-        """Return where a statement goes whose rows are read in pieces, with its connections in the state for it.
-
-        And why it is to be watched, if it is.
-        """
+        """Return where a statement goes that is read in pieces, with connections ready for it, and why to watch it."""
         self.client.statement_begins()
         plan = await self.planned(portal.prepared.statement, portal.parameters())
         unseen = self.watches.needed(portal.prepared.statement, self.offers.facts)
@@ -332,7 +329,8 @@ class Executor:
         """Write a reference table."""
         facts, began = self.offers.facts, time.monotonic()
         with planned(self._names, facts):
-            answer = await Follow(self._shards, plan, output, self.database.is_sharded).run(first, request, returning)
+            follow = Follow(self._shards, plan, output, self.database.is_sharded)
+            answer = await self.watches.over(facts, first, partial(follow.run, first, request, returning))
         if facts is not None and not (answer.tag or "").endswith(" 0"):
             await self.confirm(facts, first, began)
         return answer

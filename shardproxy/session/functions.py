@@ -90,8 +90,9 @@ class Functions:
         if not isinstance(statement, WATCHED):
             return None
         written = written_by(statement, tables)
-        if not written and any(ref.role == "write" and one.kind == "reference" for ref, one in tables.items()):
-            return None
+        copied = [one for ref, one in tables.items() if ref.role == "write" and one.kind == "reference"]
+        if copied and not written:
+            return await self._copying(copied[0])
         hooks: dict[TableName, tuple[Resolved, Hooks]] = {}
         for table in written:
             hooks[table.schema, table.name] = table, await self._hooks(table) if table.hooked else Hooks()
@@ -100,6 +101,15 @@ class Functions:
         if not called and not any(table.hooked for table in written):
             return None
         return unseen_writer(statement, hooks, called, await self.builtin(), deferring=deferring)
+
+    async def _copying(self, table: Resolved) -> Unseen | None:
+        """Do the same for a write of a reference table: of functions that each shard calls, those of CHECK."""
+        if not table.hooked:
+            return None
+        builtin = await self.builtin()
+        others = (await self._hooks(table)).others
+        what = next((f"function {one.name}()" for one in others if one.may_write(builtin)), None)
+        return None if what is None else Unseen(what, frozenset({(table.schema, table.name)}))
 
     async def _bodies(self, functions: Names) -> tuple[Body, ...]:
         if not functions:

@@ -54,6 +54,8 @@ class Together:
         facts, statement = self._executor.offers.facts, prepared.statement
         if facts is None or facts.statement is not statement or not isinstance(facts.plan, Copies):
             return None
+        if facts.context.unseen is not None:
+            return None
         if not isinstance(statement, Modify) or statement.returning or not goes_together(facts.plan):
             return None
         return facts.plan if prepared.listed is None and self._executor.offers.hold(facts) else None

@@ -5,7 +5,7 @@ what its shard alone has. It may not write one copy of a reference table, nor ro
 to other shards, nor a table that another shard has: then the statement is refused, and undone with its transaction.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -221,6 +221,14 @@ class Watches:
     async def begin(self, unseen: Unseen | None, connections: Sequence[Connection]) -> Watch | None:
         """Ask before a statement runs, if there is a reason; its shards are in the transaction."""
         return None if unseen is None else await self.of(unseen, connections)
+
+    async def over(self, facts: Facts | None, connection: Connection, run: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Return what `run` does, and look at what its statement has written on this one of its shards."""
+        watch = await self.begin(None if facts is None else facts.context.unseen, [connection])
+        answer = await run()
+        if watch is not None:
+            await watch.check()
+        return answer
 
     async def of(self, unseen: Unseen, connections: Sequence[Connection]) -> Watch:
         """Ask before a statement runs for this reason; its shards are in the transaction."""

@@ -603,6 +603,23 @@ def test_a_function_of_a_check(twin: Standing, table: str) -> None:
     twin.compare(*(change.format(table) for change in CHANGES), f"SELECT a, b FROM {table}")
 
 
+def test_a_function_of_a_check_of_a_reference_table(twin: Standing) -> None:
+    """Each shard calls it: a row that it adds to a sharded table would be on all of them."""
+    twin.make(F.format("INSERT INTO t VALUES (n + 5000, 'x') ON CONFLICT DO NOTHING"))
+    twin.make("ALTER TABLE ref ADD CHECK (f(a) > 0) NOT VALID")
+    for change in CHANGES:
+        if not change.startswith("DELETE"):
+            refused(twin, change.format("ref"), 'sharded table "public.t"')
+    before = twin.state()
+    with pytest.raises(psycopg.errors.FeatureNotSupported, match="sharded table"), twin.client.cursor() as cursor:
+        cursor.executemany("INSERT INTO ref VALUES (%s, 'x')", [(1000 + number,) for number in range(5)])
+    assert twin.state() == before
+    twin.make("DROP FUNCTION f CASCADE;" + F.format("PERFORM given FROM (SELECT 1 AS given) AS x WHERE x.given = 1"))
+    twin.make("ALTER TABLE ref ADD CHECK (f(a) > 0) NOT VALID")
+    twin.compare(*(change.format("ref") for change in CHANGES), "SELECT a, b FROM ref")
+    twin.copies()
+
+
 WRITER = """CREATE FUNCTION given(number int) RETURNS int LANGUAGE plpgsql AS
     $$ BEGIN INSERT INTO ref VALUES (number, 'audit') ON CONFLICT DO NOTHING; RETURN number; END $$;"""
 
