@@ -79,13 +79,15 @@ class Unseen:
     """Why a statement is watched: `what` may write.
 
     `targets` are the tables that it names as written, `sharded` the one of them that is sharded, if one is, and
-    `cascaded` those that foreign keys change with them.
+    `cascaded` those that foreign keys change with them. `truncated` are those that TRUNCATE may empty, which counts no
+    rows.
     """
 
     what: str
     targets: frozenset[TableName] = frozenset()
     sharded: TableName | None = None
     cascaded: frozenset[TableName] = frozenset()
+    truncated: frozenset[TableName] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

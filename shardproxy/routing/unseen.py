@@ -106,6 +106,14 @@ def unseen_writer(
     return Unseen(what[0], frozenset(hooks), sharded, frozenset().union(*(one.cascaded for _, one in hooks.values())))
 
 
+def truncate_writer(
+    triggers: Iterable[tuple[str, Body]], tables: frozenset[TableName], builtin: Names
+) -> Unseen | None:
+    """Return what of a TRUNCATE that may empty these tables may write: of the triggers that it fires."""
+    what = next((f'trigger "{name}"' for name, body in triggers if body.may_write(builtin)), None)
+    return None if what is None else Unseen(what, truncated=tables)
+
+
 def _seen(statement: Statement, hooks: Hooks) -> Sequence[str]:
     """Return the events of a statement, those of a row that moves to another partition among them."""
     events = _events(statement)

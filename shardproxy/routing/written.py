@@ -9,6 +9,7 @@ from shardproxy.wire.usertypes import FIRST_NORMAL
 
 # pg_trigger.tgtype, src/include/catalog/pg_trigger.h
 BEFORE: Final = 1 << 1
+TRUNCATE: Final = 1 << 5
 EVENTS: Final = {"INSERT": 1 << 2, "DELETE": 1 << 3, "UPDATE": 1 << 4}
 
 _SENDS: Final = {

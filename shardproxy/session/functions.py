@@ -7,12 +7,13 @@ from typing import Final
 from shardproxy.routing import Resolved
 from shardproxy.routing.relation import Relation
 from shardproxy.routing.resolved import TableName, Tables, Unseen
-from shardproxy.routing.unseen import WATCHED, Body, Hooks, unseen_writer, written_by
+from shardproxy.routing.unseen import WATCHED, Body, Hooks, truncate_writer, unseen_writer, written_by
 from shardproxy.session.database import Database
 from shardproxy.session.name_cache import NameCache, Names
 from shardproxy.shard import catalog, unseen
 from shardproxy.shard.connection import Connection
-from shardproxy.sql import Statement
+from shardproxy.sql import Statement, Utility
+from shardproxy.sql.kinds import TRUNCATE
 
 _CALLED: Final = re.compile(r'([\w$".]+)\(')
 
@@ -87,6 +88,8 @@ class Functions:
 
     async def unseen(self, statement: Statement, tables: Tables, *, deferring: bool) -> Unseen | None:
         """Return what may write tables that the statement does not name as written; see `unseen_writer`."""
+        if isinstance(statement, Utility) and statement.tag == TRUNCATE:
+            return await self._truncating(tables)
         if not isinstance(statement, WATCHED):
             return None
         written = written_by(statement, tables)
@@ -110,6 +113,16 @@ class Functions:
         others = (await self._hooks(table)).others
         what = next((f"function {one.name}()" for one in others if one.may_write(builtin)), None)
         return None if what is None else Unseen(what, frozenset({(table.schema, table.name)}))
+
+    async def _truncating(self, tables: Tables) -> Unseen | None:
+        """Do the same for TRUNCATE. It is rare, and what it reaches through foreign keys is not kept."""
+        hooked = [table for table in tables.values() if table.hooked]
+        if not hooked:
+            return None
+        connection = await self._at(hooked[0].shard)
+        names = [(table.schema, table.name) for table in hooked]
+        answer = await catalog.ask(connection, unseen.truncated_sql(names))
+        return truncate_writer(*unseen.parse_truncated(answer), await self.builtin())
 
     async def _bodies(self, functions: Names) -> tuple[Body, ...]:
         if not functions:

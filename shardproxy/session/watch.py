@@ -93,6 +93,8 @@ class Watch:
         for connection, changes in (await self.counts.of(list(self.before))).items():
             shard = self.shards.number_of(connection)
             for table, counts in _written(self.before[connection], changes).items():
+                if counts[:3] == NONE[:3] and not self.unseen.truncated.isdisjoint(table):
+                    continue
                 if SCHEMA in {schema for schema, _ in table}:
                     raise own_schema()
                 if self.unseen.sharded in table:
@@ -120,6 +122,8 @@ class Watch:
         if schema.startswith(TEMPORARY):
             return
         here = f'It was about to be written on shard "{connection.name}" alone.'
+        if self.unseen.truncated and len(self.before) > 1:
+            here = "Each shard was about to write it for itself."
         name, listed = next(((one, found) for one in table if (found := self.database.table(*one))), (name, None))
         unlisted = self.database.config.unlisted_tables
         if listed is None and unlisted == "error":

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from shardproxy.routing.resolved import TableName
 from shardproxy.routing.unseen import Body, Hooks
-from shardproxy.routing.written import Trigger
+from shardproxy.routing.written import TRUNCATE, Trigger
 from shardproxy.shard.catalog import ENCODING, Name, asked_sql, hex_literal, read_json
 from shardproxy.shard.counted import COUNTED
 from shardproxy.shard.written import MOVING
@@ -93,6 +93,39 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
     OR EXISTS (SELECT FROM pg_catalog.pg_cast AS c JOIN pg_catalog.pg_proc AS p ON p.oid {_EQ} c.castfunc
     WHERE c.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid AND p.provolatile OPERATOR(pg_catalog.<>) 'i')
 )::pg_catalog.text, {{encoding}}), 'hex')"""
+
+_TRUNCATED: Final = f"""WITH RECURSIVE {{asked}}, reach(oid) AS (
+  SELECT pg_catalog.to_regclass(pg_catalog.concat(
+    pg_catalog.quote_ident(a.space), '.', pg_catalog.quote_ident(a.name)))::pg_catalog.oid FROM asked AS a
+  UNION
+  SELECT next.oid FROM reach CROSS JOIN LATERAL (
+    SELECT i.inhrelid FROM pg_catalog.pg_inherits AS i WHERE i.inhparent {_EQ} reach.oid
+    UNION ALL
+    SELECT c.conrelid FROM pg_catalog.pg_constraint AS c WHERE c.confrelid {_EQ} reach.oid AND c.contype {_EQ} 'f'
+  ) AS next(oid)
+)
+SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
+  'triggers', (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(t.tgname, {_BODY}) ORDER BY t.tgname)
+    FROM reach JOIN pg_catalog.pg_trigger AS t ON t.tgrelid {_EQ} reach.oid
+    JOIN pg_catalog.pg_proc AS p ON p.oid {_EQ} t.tgfoid JOIN pg_catalog.pg_language AS l ON l.oid {_EQ} p.prolang
+    WHERE t.tgtype::pg_catalog.int4 OPERATOR(pg_catalog.&) {TRUNCATE} OPERATOR(pg_catalog.<>) 0
+      AND NOT t.tgisinternal AND t.tgenabled OPERATOR(pg_catalog.<>) 'D'),
+  'tables', (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(n.nspname, c.relname)) FROM reach
+    JOIN pg_catalog.pg_class AS c ON c.oid {_EQ} reach.oid
+    JOIN pg_catalog.pg_namespace AS n ON n.oid {_EQ} c.relnamespace)
+)::pg_catalog.text, {{encoding}}), 'hex')"""
+
+
+def truncated_sql(tables: Sequence[Name]) -> str:
+    """Return the query for what TRUNCATE of these tables fires, and for all tables that it may empty."""
+    return _TRUNCATED.format(asked=asked_sql(tables), encoding=ENCODING)
+
+
+def parse_truncated(answer: str) -> tuple[list[tuple[str, Body]], frozenset[TableName]]:
+    """Read the answer: triggers with their code, and the tables."""
+    facts = read_json(answer)
+    tables = frozenset((schema, name) for schema, name in facts["tables"] or ())
+    return [(name, Body(*body)) for name, body in facts["triggers"] or ()], tables
 
 
 def bodies_sql(names: Sequence[Name]) -> str:

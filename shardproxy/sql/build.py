@@ -255,7 +255,7 @@ def _utility(at: _Place, name: str, node: Node) -> Statement:
     if name == "ConstraintsSetStmt":
         facts["tables"] = ()  # constraints have the node of relations
     created = [node[key] for key in ("relation", "view", "sequence") if "relname" in node.get(key, ())]
-    tag = kinds.IN_BLOCKS.get(name, "")
+    tag = kinds.TAGGED.get(name, "")
     if name == "VacuumStmt" and not node.get("is_vacuumcmd", False):
         tag = "ANALYZE"
     return Utility(

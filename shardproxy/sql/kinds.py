@@ -28,6 +28,11 @@ NOT_DEFINING: Final = {
 # What has an effect in a transaction block only, with its tag.
 IN_BLOCKS: Final = {"LockStmt": "LOCK TABLE", "ConstraintsSetStmt": "SET CONSTRAINTS"}
 
+TRUNCATE: Final = "TRUNCATE TABLE"
+
+# What is told from others by its tag.
+TAGGED: Final = {**IN_BLOCKS, "TruncateStmt": TRUNCATE}
+
 # Immutable in every supported version (pg_proc.provolatile = 'i') for all argument types. Any other function
 # may give another value on each shard.
 # fmt: off

@@ -398,6 +398,28 @@ def test_a_deferred_trigger(twin: Standing) -> None:
 
 
 @pytest.mark.parametrize("table", ["t", "one", "ref"])
+@pytest.mark.parametrize("when", ["BEFORE", "AFTER"])
+def test_a_trigger_on_truncate(twin: Standing, table: str, when: str) -> None:
+    """By itself, with another table, and by CASCADE; on one shard or on each."""
+    other = "one" if table == "ref" else "ref"
+    body = f"INSERT INTO {other} VALUES (-1, TG_OP) ON CONFLICT (a) DO UPDATE SET b = 'again'"
+    twin.make("CREATE FUNCTION fire() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF true THEN "
+              f"{body}; END IF; RETURN NULL; END $$; CREATE TABLE child (a int REFERENCES {table});"
+              f"CREATE TRIGGER fire {when} TRUNCATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION fire()")  # fmt: skip
+    for statement in (f"TRUNCATE {table} CASCADE", f"/* a */ truncate public.{table}, child"):
+        refused(twin, statement, f'table "public.{other}"')
+    twin.make(f"DROP TRIGGER fire ON {table};"
+              f"CREATE TRIGGER fire {when} TRUNCATE ON child FOR EACH STATEMENT EXECUTE FUNCTION fire()")  # fmt: skip
+    refused(twin, f"TRUNCATE {table} CASCADE", f'table "public.{other}"')
+    twin.make("DROP FUNCTION fire CASCADE;" + FIRE.format("INSERT INTO audit VALUES (1, TG_OP)"))
+    twin.make(f"CREATE TRIGGER fire {when} TRUNCATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION fire()")
+    twin.compare("BEGIN", f"TRUNCATE {table} CASCADE", "ROLLBACK", f"SELECT a FROM {table}")
+    twin.compare(f"TRUNCATE {table} CASCADE", f"SELECT a FROM {table}")
+    shards = [len(rows) for rows in twin.databases.rows("TABLE audit")]
+    assert shards == ([0, 1, 0] if table == "one" else [1, 1, 1])
+
+
+@pytest.mark.parametrize("table", ["t", "one", "ref"])
 def test_a_trigger_that_set_constraints_defers(twin: Standing, table: str) -> None:
     """Up to the end of that transaction, and no other."""
     body = "IF NEW.a > 5000 THEN INSERT INTO one VALUES (NEW.a + 1, 'b'); END IF"
