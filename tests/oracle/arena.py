@@ -210,7 +210,7 @@ class _Session:
             self._step(number, step)
             if self.ended:
                 break
-            if step.sql.startswith("CREATE TYPE"):
+            if step.sql.startswith(("CREATE TYPE", "CREATE DOMAIN", "CREATE TABLE", "CREATE VIEW")):  # each is a type
                 self._names = None
 
     def _step(self, number: int, step: Step) -> None:

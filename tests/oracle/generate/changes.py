@@ -179,6 +179,8 @@ def _returning(words: Words, scope: list[Alias]) -> str:
         return ""
     if words.chance(0.4):
         return " RETURNING *"
+    if words.chance(0.05) and scope[0].typed:
+        return f" RETURNING {scope[0].name}"
     given, first = "", scope[0]
     if words.version >= 18 and words.chance(0.35):
         given, both = words.choose(

@@ -82,6 +82,10 @@ def _plain(words: Words) -> tuple[str, bool]:
         items.append(form.format(expression(words, scope, INT, 0), expression(words, scope, TEXT, 0)))
     if words.chance(0.04):
         items.append(f"{scope[0].name}.{words.rng.choice(('count', 'lower', 'json_agg', 's', 'max'))}")
+    if words.chance(0.03) and scope[0].typed:
+        items.append(
+            words.choose((2.0, scope[0].name), (1.0, f"({scope[0].name}).v"), (1.0, f"{scope[0].name}.*::text"))
+        )
     named = [f"{item} AS c{number}" if words.chance(0.2) else item for number, item in enumerate(items)]
     star = words.chance(0.2) and head == "SELECT"
     if star:

@@ -39,6 +39,11 @@ class Alias:
     columns: dict[str, Type]
     table: Table | None = None  # None for a sub-select
 
+    @property
+    def typed(self) -> bool:
+        """Whether all shards have the type of its rows."""
+        return self.table is not None and self.table.placed.placement != "single"
+
 
 @dataclass
 class Words:
