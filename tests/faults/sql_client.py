@@ -4,7 +4,6 @@ Statements are in the protocol's own spelling, with `$1`. Without parameters the
 Bind and Execute: psycopg prepares those that come often, asyncpg all.
 """
 
-import asyncio
 import re
 import socket
 from abc import ABC, abstractmethod
@@ -180,7 +179,7 @@ class Asyncpg(Session):
         """Close it; one whose server does not answer is dropped."""
         try:
             await self._connection.close(timeout=5)
-        except (*_BROKEN, TimeoutError, asyncio.CancelledError):
+        except (*_BROKEN, TimeoutError):
             self._connection.terminate()
 
 

@@ -22,6 +22,9 @@ class State:
     rows: frozenset[int] = frozenset()
 
 
+LONGEST = 25
+"""Operations on one table."""
+
 Change = Callable[[State | None], State | None]
 
 
@@ -57,16 +60,20 @@ class Owner:
     def __init__(self, placement: str, at: int, stride: int) -> None:
         self._placement = placement
         self._names = iter(range(at, OWNED, stride))
-        self.tables: list[Owned] = []
-        self._next()
+        self.tables = [Owned(owned(placement, next(self._names)), placement)]
 
-    def _next(self) -> None:
-        self.tables.append(Owned(owned(self._placement, next(self._names)), self._placement))
+    @property
+    def left(self) -> bool:
+        """Whether there is a table to go on with."""
+        if self.tables[-1].doubtful or len(self.tables[-1].told) > LONGEST:
+            name = next(self._names, None)
+            if name is None:
+                return False
+            self.tables.append(Owned(owned(self._placement, name), self._placement))
+        return True
 
     def make(self, number: int, chosen: random.Random) -> tuple[Operation, Owned, Change]:
         """Make an operation on the table, and what it makes of the table."""
-        if self.tables[-1].doubtful or len(self.tables[-1].told) > 25:
-            self._next()
         table = self.tables[-1]
         steps, change, kind = self._change(table, number, chosen)
         explicit = chosen.random() < 0.3

@@ -12,7 +12,7 @@ SHARDS = 3
 KEYS = 60
 """Rows that are updated again and again; few, so that sessions meet."""
 VICTIMS = 20_000
-OWNED = 120
+OWNED = 240
 """Tables that DDL sessions make, of each placement, one after the other."""
 
 SHARDED = ("h", "acc", "victims_h", "w")

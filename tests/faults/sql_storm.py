@@ -207,7 +207,7 @@ class Storm:
     async def _owner(self, name: str, owner: Owner) -> None:
         chosen = self._chance()
         worker = Worker(name, self._lines, self._chance(), self.report.told)
-        while not self._over.is_set():
+        while not self._over.is_set() and owner.left:
             if await worker.connected():
                 number = next(self._numbers)
                 next(self._numbers)  # of the second half of a transaction
