@@ -241,6 +241,8 @@ async def _looked(database: Database, shards: Shards, names: Resolver, copy: Cop
     transaction = shards.transaction
     if transaction.joined or transaction.has_set or not database.listed_sharded(*name):
         return None
+    if _may_be_hidden(database, shards, copy):
+        return None
     if copy.options.default is not None or copy.has_where:
         return None  # what it calls may be missing on one shard, and shall be found before data are asked for
     looked = known_look(database, shards, copy)
@@ -263,6 +265,12 @@ async def _looked(database: Database, shards: Shards, names: Resolver, copy: Cop
     if copy.columns is not None and not (key_columns <= set(copy.columns) and _columns_known(copy, at_home)):
         return None
     return looked
+
+
+def _may_be_hidden(database: Database, shards: Shards, copy: CopyFrom) -> bool:
+    """Whether a table of one shard may be meant by the name, which hides that of all shards."""
+    name = (copy.table.schema, copy.table.name)
+    return name[0] is None and any(shard != shards.home for shard in database.single_shards(*name))
 
 
 def _with_readiness(database: Database, question: str, columns: int) -> tuple[str, list[int]]:
@@ -330,7 +338,7 @@ async def _look_inside(
         looks = await _look(database, shards, shards.everyone, name)
     found = looks[shards.home].relation if looks else None
     home = shards.standing(shards.home)
-    if found is None or home is None:
+    if found is None or home is None or _may_be_hidden(database, shards, copy):
         tables = await names.resolve(copy)
     else:
         tables = {copy.table: await names.resolved(home, found)}

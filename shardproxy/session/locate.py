@@ -15,6 +15,7 @@ from shardproxy.config import Table
 from shardproxy.routing.identifiers import ascii_name
 from shardproxy.routing.resolved import NOWHERE, OWN, Place
 from shardproxy.session.database import SHARDED, Database
+from shardproxy.session.paths import in_front
 from shardproxy.session.shards import Shards
 from shardproxy.shard import catalog
 from shardproxy.shard.connection import Connection
@@ -97,6 +98,9 @@ class Locator:
         # There is always something to ask, if only for the schema.
         schema, answers = await self._ask(connection, objects)
         found = {one: (answer, home) for one, answer in zip(objects, answers, strict=True) if answer is not None}
+        for one in objects:
+            if one in found and one.kind == "relation" and one.schema is None:
+                found[one] = await self._in_front(one, found[one], connection) or found[one]
         for shard in self._others(home):
             missing = [one for one in objects if one not in found]
             if not missing:
@@ -105,6 +109,22 @@ class Locator:
             _, answers = await self._ask(other, missing)
             found |= {one: (answer, shard) for one, answer in zip(missing, answers, strict=True) if answer is not None}
         return schema, found
+
+    async def _in_front(
+        self, one: Object, known: tuple[Found, int], connection: Connection
+    ) -> tuple[Found, int] | None:
+        """Return what hides a relation, and is on another shard than home."""
+        found, home = known
+        shards = [shard for shard in self._database.single_shards(None, one.name) if shard != home]
+        if not shards:
+            return None
+        [schemas] = await connection.fetch_row(f"SELECT {catalog.SEARCHED}", 1)
+
+        async def look(shard: int) -> Found | None:
+            [other] = await self._shards.join([shard])
+            return (await self._ask(other, [one]))[1][0]
+
+        return await in_front(catalog.parse_searched(catalog.text(schemas)), found.schema, shards, look)
 
     def _others(self, *shards: int) -> list[int]:
         return [shard for shard in self._shards.everyone if shard not in shards]

@@ -24,6 +24,7 @@ from shardproxy.session.functions import Functions, is_hooked
 from shardproxy.session.key_actions import key_actions
 from shardproxy.session.locate import CATALOGS, TEMPORARY, Locator
 from shardproxy.session.name_cache import NameCache, Names
+from shardproxy.session.paths import in_front
 from shardproxy.session.portals import READ_BY
 from shardproxy.session.shards import Shards
 from shardproxy.shard import catalog
@@ -64,7 +65,7 @@ class Resolver:
 
     @property
     def cache(self) -> NameCache:
-        """What is known of names now. It is another object after anything that may change what a name means."""
+        """What is known of names now: another object after anything that may change what a name means."""
         cache = self._cache
         if cache is None:
             cache = self._cache = self._choose()
@@ -152,7 +153,7 @@ class Resolver:
         transaction = self._shards.transaction
         connection = await self._reader()
         generation = self._database.generation
-        answer, isolation = await connection.fetch_row(catalog.relations_and_isolation_sql(names), 2)
+        answer, isolation, searched = await connection.fetch_row(catalog.relations_and_isolation_sql(names), 3)
         cache = self.cache
         if cache.shared and transaction.open and connection.status != IDLE and isolation not in SEES_COMMITTED:
             # What it sees may be old.
@@ -167,7 +168,8 @@ class Resolver:
             elif relation is None:
                 found[name] = await self._elsewhere(name, self._shards.number_of(connection))
             else:
-                found[name] = await self.resolved(connection, relation)
+                before = await self._in_front(name, relation.schema, connection, searched)
+                found[name] = before or await self.resolved(connection, relation)
         if any(one is not None and one.schema.startswith(TEMPORARY) for one in found.values()):
             self.has_own()
             self._shards.holds([self._shards.number_of(connection)], HIDING)
@@ -175,6 +177,19 @@ class Resolver:
             # What does not exist yet may be made at any moment, also elsewhere, and would then be written here alone.
             self.cache.relations.update({name: one for name, one in found.items() if one is not None})
         return found | misfits
+
+    async def _in_front(self, name: Name, found: str, asked: Connection, searched: bytes | None) -> Resolved | None:
+        """Return what hides a relation that was found in a schema, and is on another shard than was `asked`."""
+        shards = [] if name[0] is not None else self._database.single_shards(*name)
+
+        async def look(shard: int) -> Resolved | None:
+            [connection] = await self._shards.join([shard])
+            [relation] = await self.relations(connection, [name])
+            return None if relation is None else await self.resolved(connection, relation)
+
+        others = [shard for shard in shards if self._shards.standing(shard) is not asked]
+        hiding = await in_front(catalog.parse_searched(catalog.text(searched)), found, others, look)
+        return None if hiding is None else hiding[0]
 
     async def _elsewhere(self, name: tuple[str | None, str], asked: int) -> Resolved | None:
         """Look for what another shard than the one that was asked may have.
@@ -248,8 +263,7 @@ class Resolver:
     async def _reader(self) -> Connection:
         """Return the connection to read the catalog with: inside the transaction, once that has done anything.
 
-        It is one that the session has: what its shard alone has not is looked for on the others. But a temporary
-        relation hides others of its name, and so its shard is asked.
+        What its shard has not is looked for on the others; but a temporary relation hides others of its name.
         """
         if (shard := self._shards.holding(HIDING)) is not None:
             return await self._at(shard)

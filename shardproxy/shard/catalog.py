@@ -163,6 +163,16 @@ WHERE p.pronamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespac
     WHERE u.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid))"""
 """The query for the names that PostgreSQL's own functions alone have; they are ASCII in every encoding."""
 
+SEARCHED: Final = f"""pg_catalog.encode(pg_catalog.convert_to(
+  pg_catalog.to_json(pg_catalog.current_schemas(false))::pg_catalog.text, {ENCODING}), 'hex')"""
+"""The expression for the schemas of the search_path that there are."""
+
+
+def parse_searched(answer: str) -> list[str]:
+    """Read the answer."""
+    return list(read_json(answer))
+
+
 _KEYWORD_FUNCTIONS: Final = frozenset({
     "current_catalog", "current_date", "current_role", "current_schema", "current_time", "current_timestamp",
     "current_user", "localtime", "localtimestamp", "session_user", "user",
@@ -231,8 +241,8 @@ def relations_sql(names: Sequence[Name]) -> str:
 
 
 def relations_and_isolation_sql(names: Sequence[Name]) -> str:
-    """Return the query for these relations, as `relations_sql`, and for the transaction's isolation level."""
-    return f"SELECT ({relations_sql(names)}), pg_catalog.current_setting('transaction_isolation')"
+    """Return the query for these relations, as `relations_sql`, the transaction's isolation level, and SEARCHED."""
+    return f"SELECT ({relations_sql(names)}), pg_catalog.current_setting('transaction_isolation'), {SEARCHED}"
 
 
 def parse_relations(answer: str) -> list[Relation | None]:

@@ -288,7 +288,8 @@ class FakeShard(Peer):
         """Answer questions about these tables by itself, as long as they are asked for one at a time."""
         for one in relations:
             for schema in (None, one.schema):
-                answer = (row(catalog_answer(one), "read committed"),)
+                searched = json.dumps([one.schema]).encode().hex()
+                answer = (row(catalog_answer(one), "read committed", searched),)
                 self._catalog[catalog.relations_and_isolation_sql([(schema, one.name)]).encode()] = answer
                 fact = [one.schema, one.name, one.kind, one.oid, None]
                 found = json.dumps([one.schema, [fact]]).encode().hex()
