@@ -22,7 +22,6 @@ from shardproxy.session.names import Resolver
 from shardproxy.session.shards import Shards
 from shardproxy.shard.connection import Connection
 from shardproxy.sql import CreateAs, Statement, Utility
-from shardproxy.sqlstate import UNDEFINED_COLUMN
 
 WAITED: Final = 0.1
 """Seconds after which a write may have waited for a lock, and that for a definition which changes elsewhere."""
@@ -50,13 +49,17 @@ async def confirm(names: Resolver, facts: Facts, first: Connection, *, changed: 
 
 
 @contextmanager
-def planned(names: Resolver, facts: Facts | None) -> Iterator[None]:
-    """Raise 40001 where a column is gone that the plan has named, after the client's text."""
+def planned(names: Resolver, facts: Facts | None, offset: int = 0) -> Iterator[None]:
+    """Raise 40001 where a column is gone, or has another type, that the plan has named after the client's text.
+
+    `offset` characters of the client's query stand in front of what the shard gets.
+    """
     try:
         yield
     except PgError as error:
-        beyond = facts is not None and int(error.fields.get("P", 0)) > len(facts.statement.text)
-        if not beyond or error.sqlstate != UNDEFINED_COLUMN:
+        statement = None if facts is None else facts.statement
+        end = 0 if statement is None else statement.location + len(statement.text) - offset
+        if statement is None or int(error.fields.get("P", 0)) <= end:
             raise
         names.look_anew()
         raise overtaken(_DETAIL) from error

@@ -328,7 +328,7 @@ class Executor:
     ) -> Answer:
         """Write a reference table."""
         facts, began = self.offers.facts, time.monotonic()
-        with planned(self._names, facts):
+        with planned(self._names, facts, self.client.offset):
             follow = Follow(self._shards, plan, output, self.database.is_sharded)
             answer = await self.watches.over(facts, first, partial(follow.run, first, request, returning))
         if facts is not None and not (answer.tag or "").endswith(" 0"):

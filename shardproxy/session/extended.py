@@ -77,7 +77,7 @@ class Extended:
         self._shards = shards
         self._copies = copies
         self.signals = signals
-        self._together = Together(client, executor, self.names, shards)
+        self._together = Together(client, executor, self.names, resolver, shards)
         transactions.subtransactions_ended = self.names.subtransactions_ended
         self.waiting: list[Pending] = []
         """The messages that wait for their Execute."""

@@ -13,8 +13,10 @@ from shardproxy.errors import PgError, ProtocolError
 from shardproxy.routing import Copies, route
 from shardproxy.routing.copies import FIRST
 from shardproxy.session.client import Client
+from shardproxy.session.confirm import planned
 from shardproxy.session.execute import Executor
 from shardproxy.session.follow_many import FollowMany, goes_together
+from shardproxy.session.names import Resolver
 from shardproxy.session.namespace import TEXT_AND_BINARY, Namespace, check_parameters
 from shardproxy.session.portals import Portal, Prepared
 from shardproxy.session.shards import Shards
@@ -37,10 +39,13 @@ _DESCRIBE: Final = encode.describe(b"P", b"")[HEADER_SIZE:]
 class Together:
     """The batches of one session."""
 
-    def __init__(self, client: Client, executor: Executor, names: Namespace, shards: Shards) -> None:
+    def __init__(
+        self, client: Client, executor: Executor, names: Namespace, resolver: Resolver, shards: Shards
+    ) -> None:
         self._client = client
         self._executor = executor
         self._names = names
+        self._resolver = resolver
         self._shards = shards
 
     async def run(self, prepared: Prepared) -> None:
@@ -133,6 +138,7 @@ class Together:
         self._names.bind(last)
         if done.failed is not None:
             self._names.running = last
-            raise done.failed
+            with planned(self._resolver, facts):
+                raise done.failed
         last.done, self._names.running = True, None
         await self._client.stream.drain()
