@@ -27,7 +27,7 @@ CREATE TABLE victims_h (id int8 PRIMARY KEY);
 CREATE TABLE w (id int8 PRIMARY KEY, op int8 NOT NULL);
 CREATE TABLE ref_serial (id serial PRIMARY KEY, op int8 NOT NULL, at timestamptz DEFAULT clock_timestamp(),
   r float8 DEFAULT random());
-CREATE TABLE ref_keys (id int8 PRIMARY KEY, ops int8[] NOT NULL, at timestamptz DEFAULT clock_timestamp());
+CREATE TABLE ref_keys (id int8 PRIMARY KEY, ops int8[] NOT NULL, at timestamptz);
 CREATE TABLE ref_plain (id int8 PRIMARY KEY, op int8 NOT NULL);
 CREATE TABLE ref_nokey (op int8 NOT NULL, at timestamptz DEFAULT clock_timestamp());
 CREATE TABLE ref_trigger (id serial PRIMARY KEY, op int8 NOT NULL, at timestamptz);
