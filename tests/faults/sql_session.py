@@ -24,8 +24,8 @@ KNOWN = frozenset({
     "08001", "08006", "08007", "57P01", "25P02", "40001", "40P01", LOST,
 })  # fmt: skip
 """What docs/operations.md names."""
-ALSO = {"watched_sharded": {"0A000", "42P01"}, "merge": {"23505"}}
-"""Errors of a kind that are its own."""
+ALSO = {"watched_sharded": {"0A000", "42P01"}, "merge": {"23505", "0A000"}}
+"""Errors of a kind that are its own. MERGE is refused before PostgreSQL 17 where copies might differ."""
 LEFT_IN_DOUBT = frozenset({UNKNOWN, LOST, HANG})
 
 
