@@ -180,7 +180,7 @@ def failed(error: OSError, stem: Path) -> PgError:
     return PgError(
         DISK_FULL if full else IO_ERROR,
         f'could not write rejects to "{stem}": {os.strerror(error.errno) if error.errno else error}',
-        hint="Nothing was loaded. Free space under reject_dir, or choose another one."
+        hint="None of these rows are loaded. Free space under reject_dir, or choose another one."
         if full
         else "Nothing was loaded.",
     )

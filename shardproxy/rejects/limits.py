@@ -53,5 +53,5 @@ def _too_many(message: str, detail: str | None, hint: str | None) -> PgError:
         INVALID_TEXT_REPRESENTATION,
         message,
         detail=detail,
-        hint=f"Nothing was loaded. {hint or _SEE}",
+        hint=f"None of these rows are loaded. {hint or _SEE}",
     )

@@ -117,6 +117,11 @@ class Database:
         table = self.table(schema, relation)
         return table is not None and table.placement in SHARDED
 
+    def is_copied(self, schema: str, relation: str) -> bool:
+        """Whether all shards have the same rows of this table."""
+        table = self.table(schema, relation)
+        return (self.config.unlisted_tables if table is None else table.placement) == "reference"
+
     def single_shards_of(self, relations: Iterable[tuple[str, str]]) -> set[int]:
         """Return the shards of those of some relations that are listed and on one shard only."""
         tables = [table for one in relations if (table := self.table(*one)) is not None]

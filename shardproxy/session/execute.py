@@ -329,7 +329,7 @@ class Executor:
         """Write a reference table."""
         facts, began = self.offers.facts, time.monotonic()
         with planned(self._names, facts, self.client.offset):
-            follow = Follow(self._shards, plan, output, self.database.is_sharded)
+            follow = Follow(self._shards, plan, output, self.database.is_copied)
             answer = await self.watches.over(facts, first, partial(follow.run, first, request, returning))
         if facts is not None and not (answer.tag or "").endswith(" 0"):
             await self.confirm(facts, first, began)

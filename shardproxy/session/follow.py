@@ -84,10 +84,10 @@ class Follow:
     """One write."""
 
     def __init__(
-        self, shards: Shards, plan: Copies, output: Output, is_sharded: Callable[[str, str], bool] | None = None
+        self, shards: Shards, plan: Copies, output: Output, is_copied: Callable[[str, str], bool] | None = None
     ) -> None:
-        """`is_sharded` tells of a schema and a name whether its rows are on the shard of their key alone."""
-        self._is_sharded = is_sharded or (lambda _schema, _name: False)
+        """`is_copied` tells of a schema and a name whether all shards have its rows; without it they have."""
+        self._is_copied = is_copied or (lambda _schema, _name: True)
         self._shards = shards
         self._plan = plan
         self._output = output
@@ -104,7 +104,7 @@ class Follow:
         missing = error.sqlstate == FOREIGN_KEY_VIOLATION
         if missing and error.fields.get("n", "") in self._plan.spread:
             return refers_to_sharded(error.fields["n"], error.fields["t"])
-        if missing and not self._is_sharded(error.fields.get("s", ""), error.fields.get("t", "")):
+        if missing and self._is_copied(error.fields.get("s", ""), error.fields.get("t", "")):
             return behind(connection, error)
         return reported_by(error, connection.name)
 

@@ -56,12 +56,12 @@ class FollowMany:
     """One batch."""
 
     def __init__(
-        self, shards: Shards, plan: Copies, portals: Sequence[Portal], is_sharded: Callable[[str, str], bool]
+        self, shards: Shards, plan: Copies, portals: Sequence[Portal], is_copied: Callable[[str, str], bool]
     ) -> None:
         self._shards = shards
         self._plan = plan
         self._portals = portals
-        self._follow = Follow(shards, plan, Discard(), is_sharded)
+        self._follow = Follow(shards, plan, Discard(), is_copied)
 
     async def run(self, first: Connection) -> Done:
         """Carry it out on all shards, which are in the transaction; an error of the first one is in what it returns."""

@@ -127,7 +127,7 @@ class Together:
         self._client.statement_begins()
         facts, began = self._executor.offers.facts, time.monotonic()
         [first] = await self._shards.join((FIRST,))
-        done = await FollowMany(self._shards, plan, portals, self._executor.database.is_sharded).run(first)
+        done = await FollowMany(self._shards, plan, portals, self._executor.database.is_copied).run(first)
         if facts is not None and done.failed is None:
             await self._executor.confirm(facts, first, began)
         for number, (_, described) in enumerate(units[: done.bound]):

@@ -24,8 +24,10 @@ KNOWN = frozenset({
     "08001", "08006", "08007", "57P01", "25P02", "40001", "40P01", LOST,
 })  # fmt: skip
 """What docs/operations.md names."""
-ALSO = {"watched_sharded": {"0A000", "42P01"}, "merge": {"23505", "0A000"}}
-"""Errors of a kind that are its own. MERGE is refused before PostgreSQL 17 where copies might differ."""
+ALSO = {"watched_sharded": {"0A000", "42P01"}, "merge": {"23505"}}
+"""Errors of a kind of operation that are its own."""
+MERGE_REFUSED = 17
+"""Before this version MERGE is refused where copies might differ."""
 LEFT_IN_DOUBT = frozenset({UNKNOWN, LOST, HANG})
 
 
@@ -52,6 +54,12 @@ class Told:
     """Sessions that have gone on after an error of a shard."""
     ended: int = 0
     """Sessions that have lost something on a shard, and ended."""
+    version: int = 18
+
+    def also(self, kind: str) -> set[str]:
+        """The errors of a kind of operation that are its own."""
+        refused = {"0A000"} if kind == "merge" and self.version < MERGE_REFUSED else set()
+        return ALSO.get(kind, set()) | refused
 
     def wrong(self, text: str) -> None:
         """Note a violation."""
@@ -181,7 +189,7 @@ class Worker:
             return
         if vanished:
             return
-        if outcome not in KNOWN | ALSO.get(operation.kind, set()) and outcome != HANG:
+        if outcome not in KNOWN | told.also(operation.kind) and outcome != HANG:
             told.wrong(f"{operation}: an error that is not documented")
         if outcome == "25P02" and not operation.explicit:
             told.wrong(f"{operation}: in a failed transaction outside of any")

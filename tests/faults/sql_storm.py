@@ -34,7 +34,7 @@ from tests.faults.sql_ddl import Owned, Owner, shared_change
 from tests.faults.sql_hands import Hands
 from tests.faults.sql_judge import Judge
 from tests.faults.sql_schema import SHARDS, config, tables
-from tests.faults.sql_session import ALSO, Holder, Line, Told, Worker
+from tests.faults.sql_session import Holder, Line, Told, Worker
 from tests.faults.sql_work import Operation, Work, numbers
 from tests.support.databases import query
 from tests.support.faultproxy import FaultProxy
@@ -106,7 +106,7 @@ class Storm:
     """One run."""
 
     def __init__(self, version: int, directory: Path, faults: int, seed: int, recorder: Recorder) -> None:
-        self.report = Report(version)
+        self.report = Report(version, told=Told(version=version))
         self._random = random.Random(seed)
         self._directory = directory
         self._left = faults
@@ -264,7 +264,7 @@ class Storm:
                     break
                 self.report.ledger.append(operation)
                 await worker.perform(operation, vanishing=False)
-                if not operation.acknowledged and operation.outcome not in ALSO.get(kind, set()):
+                if not operation.acknowledged and operation.outcome not in self.report.told.also(kind):
                     self.report.told.wrong(f"when all is healed, {operation}")
                 if operation.seconds > LAST_PATIENCE:
                     self.report.told.wrong(f"when all is healed, {operation.seconds:.0f} s for {operation}")

@@ -316,4 +316,16 @@ KEPT: dict[str, Case] = {
         Step("ALTER TABLE dim NO INHERIT ref"),
         Step("UPDATE ref SET v = v + (SELECT 1)"),
     ],
+    "a row of a table of one shard keeps the row of a reference table to which it refers": [
+        Step("CREATE TABLE ref (k int PRIMARY KEY, v int)"),
+        Step("CREATE TABLE two (k int, p int REFERENCES ref)"),
+        Step("CREATE TABLE h (k int, p int REFERENCES ref ON UPDATE CASCADE)"),
+        Step("INSERT INTO ref VALUES (1, 1), (2, 2), (3, 3)"),
+        Step("INSERT INTO two VALUES (1, 1)"),
+        Step("INSERT INTO h VALUES (1, 2), (2, 2), (3, 2)"),
+        *(Step(f"DELETE FROM ref WHERE k = {key}", params=params) for key in (1, 2) for params in (None, ())),
+        Step("DELETE FROM ref WHERE v = (SELECT 1)"),
+        Step("UPDATE ref SET k = k + 10 WHERE k = 1"),
+        Step("DELETE FROM ref WHERE k = 3"),
+    ],
 }
