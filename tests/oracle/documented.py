@@ -121,12 +121,17 @@ def _rows_before(step: Step, ours: Sequence[Item], theirs: Sequence[Item]) -> bo
     return here == there or (here["C"].startswith("22") and there["C"].startswith("22"))
 
 
+_OF_THE_OTHER = {"n": "", "s": "", "t": ""}
+
+
 def _another_row(_: Step, ours: Sequence[Item], theirs: Sequence[Item]) -> bool:
     """Foreign keys are verified after all rows: each shard does it for its own, and for those that refer to them."""
     here, there = error(ours), error(theirs)
-    if here is None or there is None:
+    if here is None or there is None or here["C"] not in {"23001", "23503"}:
         return False
-    return here["C"] in {"23001", "23503"} and {**here, "D": ""} == {**there, "D": ""}
+    if here["M"].startswith("update or delete"):  # rows of several tables may refer to one, on a shard each
+        here, there = ({**one, "M": one["M"].partition(" violates ")[0], **_OF_THE_OTHER} for one in (here, there))
+    return {**here, "D": ""} == {**there, "D": ""}
 
 
 def _kept_plan(_: Step, ours: Sequence[Item], theirs: Sequence[Item]) -> bool:
