@@ -49,7 +49,7 @@ def eventually(condition: Callable[[], bool]) -> None:
 
 def cancel_when_it_runs(twin: Twin, connection: psycopg.Connection[tuple[object, ...]]) -> threading.Thread:
     def cancel() -> None:
-        eventually(lambda: twin.working("active") > 0)
+        eventually(lambda: twin.sleeping() > 0)
         connection.cancel_safe(timeout=PATIENCE)
 
     thread = threading.Thread(target=cancel)

@@ -628,7 +628,7 @@ def test_hints(loads: Loads) -> None:
             connection.execute(f"SET shardproxy.reject_limit = '{limit}'")
             with pytest.raises(psycopg.errors.InvalidTextRepresentation) as caught:
                 load(connection, "COPY listed FROM STDIN (FORMAT csv)", b"1,1,\n" * 2000)
-            hint = "Nothing was loaded. It looks like a row with a delimiter after its last column."
+            hint = "None of these rows are loaded. It looks like a row with a delimiter after its last column."
             assert caught.value.diag.message_hint == hint
 
 

@@ -124,6 +124,14 @@ class Twin:
         )
         return int(count)
 
+    def sleeping(self) -> int:
+        """Return how many shard backends are in pg_sleep()."""
+        [(count,)] = self.databases.oracle_rows(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+            f" AND datname LIKE '{self.databases.name}\\_s%'"
+        )
+        return int(count)
+
     def connected(self) -> int:
         """Return how many connections the shards have."""
         [(count,)] = self.databases.oracle_rows(
