@@ -1,9 +1,11 @@
 """Statements so long that to parse them takes seconds: answered as PostgreSQL does, while other clients go on."""
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -11,11 +13,15 @@ import pytest
 from shardproxy.wire import encode
 from tests.conftest import RunProxy
 from tests.support.databases import Servers
+from tests.support.proxy import Proxy
 from tests.support.rawclient import RawClient
 from tests.support.twin import Twin
 
 SHARE = 0.4
 """Of the time that a long statement takes, what another client may wait for one answer."""
+
+TIMES_THE_TEXT = 30
+"""What long texts may add to the proxy's memory, which keeps some of what it has freed. Parsed in it: 60 times."""
 
 LONG = {
     "rows of one shard": "INSERT INTO one VALUES " + ", ".join(f"({at}, 'row {at}')" for at in range(1000, 16000)),
@@ -94,3 +100,27 @@ def test_a_statement_beyond_the_limit(twin: Twin) -> None:
             assert answer.error["C"] == "54000"
             assert "max_statement_size" in answer.error["H"]
         assert client.query("SELECT 1").rows == [[b"1"]]
+
+
+def most_memory(proxy: Proxy) -> int:
+    """Bytes that the proxy had resident at most since it started: proc(5)."""
+    figures = Path(f"/proc/{proxy.pid}/status").read_text().splitlines()
+    [line] = [line for line in figures if line.startswith("VmHWM:")]
+    return int(line.split()[1]) * 1024
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc/PID/status is Linux's")
+@pytest.mark.parametrize(("table", "width"), [("ref", 80), ("one", 12_000_000)], ids=["rows", "one row"])
+def test_memory_is_in_proportion_to_the_text(servers18: Servers, run_proxy: RunProxy, table: str, width: int) -> None:
+    """What it takes to parse them is another process's, and several, one after the other, take no more than one."""
+    with Twin.open(servers18, run_proxy) as twin, RawClient(twin.dsn) as client:
+        assert client.query(f"SELECT a FROM {table}").order == "TCZ"
+        idle = most_memory(twin.proxy)
+        rows = max(4_000_000 // (width + 15), 1)
+        for block in range(3):
+            keys = range(block * rows, (block + 1) * rows)
+            sql = f"INSERT INTO {table} VALUES " + ", ".join(f"({key}, '{'x' * width}')" for key in keys)
+            assert client.query(sql).tags == [f"INSERT 0 {rows}"]
+        ratio = (most_memory(twin.proxy) - idle) / len(sql)
+        print(f"{ratio:.1f} times the text")
+        assert ratio < TIMES_THE_TEXT
