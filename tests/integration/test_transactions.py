@@ -308,6 +308,19 @@ def test_client_encodings(twin: Twin, encoding: str) -> None:
     twin.compare(f"SET client_encoding = '{encoding}'", steps[1], "DELETE FROM t WHERE a = 1001")
 
 
+@pytest.mark.parametrize(("meant", "codec"), [("LATIN1", "latin-1"), ("UTF8", "utf-8"), ("WIN1252", "cp1252")])
+def test_a_statement_means_what_it_meant_in_the_encoding_of_its_parse(twin: Twin, meant: str, codec: str) -> None:
+    """Each change of client_encoding comes before a shard has it prepared: the constant's bytes would be others."""
+    text = "SELECT a, 'é', length('é'), b || 'ü' FROM t WHERE a = $1".encode(codec)
+    steps: list[Step] = [encode.parse(b"p", text, (23,)) + encode.SYNC]
+    for key in range(1, 9):
+        run = encode.bind(b"", b"p", (), (b"%d" % key,), ()) + encode.describe(b"P", b"") + encode.execute(b"")
+        steps += [f"SET client_encoding = '{('UTF8', 'LATIN1', 'LATIN9')[key % 3]}'", run + encode.SYNC]
+    replies = twin.compare(*steps, settings={"client_encoding": meant})
+    assert [reply.rows[0][2] for reply in replies[2::2]] == [b"1"] * 8
+    twin.compare("BEGIN", *steps, "COMMIT", settings={"client_encoding": meant})
+
+
 def test_parameters_are_reported(twin: Twin) -> None:
     settings = {"application_name": "it's me", "DateStyle": "German", "options": "-c IntervalStyle=iso_8601"}
     with psycopg.connect(twin.dsn) as ours, psycopg.connect(twin.databases.oracle) as theirs:
