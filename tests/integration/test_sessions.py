@@ -16,6 +16,10 @@ from tests.support.twin import Step, Twin
 
 S = encode.SYNC
 FLUSH = encode.FLUSH
+OPENED = (
+    "CREATE FUNCTION opened(c refcursor) RETURNS refcursor LANGUAGE plpgsql AS "
+    "$$ BEGIN OPEN c FOR SELECT a FROM ref ORDER BY a; RETURN c; END $$"
+)
 
 
 def parse(sql: str, name: str = "", oids: tuple[int, ...] = ()) -> bytes:
@@ -50,10 +54,7 @@ def run(sql: str, *params: str | None) -> bytes:
 def twin(servers: Servers, run_proxy_for_module: RunProxy) -> Iterator[Twin]:
     with Twin.open(servers, run_proxy_for_module) as twin:
         twin.fill()
-        twin.databases.execute(
-            "CREATE FUNCTION opened(c refcursor) RETURNS refcursor LANGUAGE plpgsql AS "
-            "$$ BEGIN OPEN c FOR SELECT a FROM ref ORDER BY a; RETURN c; END $$"
-        )
+        twin.databases.execute(OPENED)
         yield twin
 
 
@@ -839,3 +840,17 @@ def test_explain_execute_goes_where_the_statement_is_prepared(twin: Twin) -> Non
             "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS OFF) EXECUTE p ('x')",
             "EXPLAIN EXECUTE q",
         )
+
+
+def test_a_cursor_that_a_function_has_opened_with_one_shard(servers18: Servers, run_proxy: RunProxy) -> None:
+    """34000, and a failed block, where the proxy knew no other cursors than those that it had seen declared."""
+    databases = Databases.create(servers18, shards=1, one_server=True)
+    try:
+        databases.execute(f"CREATE TABLE ref AS SELECT generate_series(1, 9) AS a; {OPENED}")
+        twin = Twin(databases, run_proxy(databases.config(unlisted_tables="s0")))
+        twin.compare(*EXTENDED["a cursor that a function has opened"])
+        twin.compare(
+            "BEGIN", "SELECT opened('mine')", "MOVE 2 FROM mine", "FETCH ALL FROM mine", "CLOSE mine", "COMMIT"
+        )
+    finally:
+        databases.drop()
