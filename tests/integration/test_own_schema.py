@@ -1,5 +1,7 @@
 """The proxy's own schema cannot be touched through the proxy: without it a transaction in doubt would be torn."""
 
+from contextlib import nullcontext
+
 import psycopg
 import pytest
 
@@ -86,3 +88,35 @@ def test_it_stays_as_it_is_whatever_is_tried(one_server: Databases, proxy: Proxy
 def test_other_definitions_are_as_they_were(one_server: Databases, proxy: Proxy) -> None:
     execute(proxy.dsn(), "CREATE SCHEMA mine; CREATE TABLE mine.shardproxy (shardproxy int); DROP SCHEMA mine CASCADE")
     assert one_server.rows("SELECT to_regnamespace('mine') IS NULL") == [[(True,)]] * 3
+
+
+ASSEMBLED = """
+    CREATE FUNCTION assembled(command text) RETURNS void LANGUAGE plpgsql AS
+        $$ BEGIN EXECUTE replace(command, '@', 'shard' || 'proxy.decisions'); END $$
+"""
+
+
+KEPT = "SELECT gid, outcome FROM shardproxy.decisions WHERE gid = 'kept'"
+
+
+def test_a_name_that_a_function_assembles(one_server: Databases, proxy: Proxy) -> None:
+    """Its text does not name the schema, so that it is made. Each shard counts what it writes: that is undone.
+
+    DROP is not among this: a shard counts nothing of what it has no longer. docs/limits.md promises nothing of it.
+    """
+    kept = one_server.rows(KEPT)
+    with psycopg.connect(proxy.dsn(), autocommit=True) as client:
+        client.execute(ASSEMBLED.encode())
+        for command in (
+            "DELETE FROM @",
+            "UPDATE @ SET gid = gid",
+            "INSERT INTO @ (gid, outcome) VALUES ('forged', 'commit')",
+            "TRUNCATE @",
+            "ALTER TABLE @ ADD more int",
+        ):
+            for block in (False, True):
+                with pytest.raises(psycopg.Error) as refused, client.transaction() if block else nullcontext():
+                    client.execute("SELECT assembled(%s)", (command,))
+                assert refused.value.sqlstate == INSUFFICIENT_PRIVILEGE, command
+                assert one_server.rows(KEPT) == kept, command
+    assert one_server.rows("SELECT FROM shardproxy.decisions WHERE gid = 'forged'") == [[]] * 3
