@@ -532,3 +532,42 @@ def test_a_new_table_of_rows_goes_where_it_is_listed(sides: Sides) -> None:
 def test_databases_are_not_made(sides: Sides) -> None:
     """No client could connect to them."""
     sides.refused("CREATE DATABASE more")
+
+
+def test_what_acts_on_rows_acts_on_those_of_every_shard(sides: Sides) -> None:
+    """The catalogs tell where an object is, not whether a shard has done what was to be done with its rows."""
+    sides.run("CREATE TABLE h (id int PRIMARY KEY, a int, c serial)")
+    sides.run("CREATE INDEX h_i ON h (a)")
+
+    def fill(first: int) -> None:
+        for number in range(first, first + 24):
+            assert state_of(sides.proxy, f"INSERT INTO h VALUES ({number}, {100 - number})") == "00000"
+
+    def each(query: str) -> list[object]:
+        return [value for shard in sides.shards for (value,) in shard.execute(query.encode()).fetchall()]
+
+    fill(1)
+    rows = each("SELECT count(*) FROM h")
+    assert 0 not in rows
+    estimates = "SELECT reltuples::int FROM pg_class WHERE relname = 'h'"
+    assert not set(each(estimates)) & set(rows)
+    sides.run("ANALYZE h")
+    assert each(estimates) == rows
+    for statement, relation in (
+        ("REINDEX TABLE h", "h_pkey"),
+        ("REINDEX INDEX h_i", "h_i"),
+        ("VACUUM FULL h", "h"),
+        ("CLUSTER h USING h_i", "h"),
+    ):
+        files = f"SELECT pg_relation_filenode('{relation}')"
+        before = each(files)
+        sides.run(statement)
+        assert all(new != old for new, old in zip(each(files), before, strict=True)), statement
+    assert each("SELECT array_agg(a ORDER BY ctid) = array_agg(a ORDER BY a) FROM h") == [True] * SHARDS
+    sides.run("ALTER SEQUENCE h_c_seq RESTART WITH 1000")
+    assert each("SELECT last_value FROM h_c_seq") == [1000] * SHARDS
+    fill(25)
+    assert each("SELECT min(c) FROM h WHERE id >= 25") == [1000] * SHARDS
+    sides.run("TRUNCATE h RESTART IDENTITY")
+    assert each("SELECT count(*) FROM h") == [0] * SHARDS
+    assert each("SELECT last_value FROM h_c_seq WHERE NOT is_called") == [1] * SHARDS
