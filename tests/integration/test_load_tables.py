@@ -237,3 +237,52 @@ def test_an_error_of_the_callers_is_no_lost_connection(one_server: Databases, tm
 
     with pytest.raises(FileNotFoundError, match="theirs"):
         Loader({"to": one_server.oracle, "table": "t"}, tmp_path).run(tmp_path / "a.csv", on_reject=refuse)
+
+
+COUNTED = """CREATE TABLE t (id int PRIMARY KEY, n int CHECK (n < 10), k int UNIQUE, d date, counted bigint);
+CREATE SEQUENCE tried; CREATE TABLE audit (id int, counted bigint);
+CREATE FUNCTION number() RETURNS trigger LANGUAGE plpgsql AS
+  $$ BEGIN NEW.counted := nextval('tried'); RETURN NEW; END $$;
+CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS
+  $$ BEGIN INSERT INTO audit VALUES (NEW.id, NEW.counted); RETURN NULL; END $$;
+CREATE TRIGGER number BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION number();
+CREATE TRIGGER audit AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION audit();"""
+"""What lasts of a trigger: a row elsewhere, which goes with its own, and a number, which no rollback gives back."""
+
+BAD = {"date": "{0}|1|{0}|x\n", "check": "{0}|99|{0}|2024-01-01\n", "key": "{0}|1|0|2024-01-01\n"}
+GOOD = "{0}|1|{0}|2024-01-01\n"
+
+
+@pytest.mark.parametrize("bad", [range(4, 1000, 5), range(49, 1000, 50), range(997, 1000)], ids=["5th", "50th", "last"])
+@pytest.mark.parametrize("kinds", [*([kind] for kind in BAD), [*BAD]], ids=[*BAD, "all"])
+def test_what_triggers_do_is_done_once_for_each_stored_row(
+    one_server: Databases, tmp_path: Path, kinds: Sequence[str], bad: range
+) -> None:
+    """However often its batch has failed. And that is not once for each bad row: the numbers taken are those of one try
+    of each row, of one more for each kind of fault, and of the bad rows by themselves."""
+    here, rows = one_server.oracle, 1000
+    execute(here, COUNTED)
+    lines = [GOOD.format(n) for n in range(rows)]
+    for place, n in enumerate(bad):
+        lines[n] = BAD[kinds[place % len(kinds)]].format(n)
+    (tmp_path / "a.csv").write_text("".join(lines))
+    loader = Loader({"to": here, "table": "t", "delimiter": "|"}, tmp_path / "rejects")
+    loaded = loader.run(tmp_path / "a.csv", columns=["id", "n", "k", "d"])
+    assert loaded.counts == (rows, rows - len(bad), len(bad)), loaded.summary.error
+    assert query(here, "SELECT id, counted FROM audit ORDER BY id") == query(
+        here, "SELECT id, counted FROM t ORDER BY id"
+    )
+    [(stored, numbers, taken)] = query(
+        here, "SELECT count(*), count(DISTINCT counted), (SELECT last_value FROM tried) FROM audit"
+    )
+    assert stored == numbers == rows - len(bad)
+    assert stored <= taken <= (1 + len(kinds)) * rows + len(bad)
+
+
+def test_what_triggers_do_is_done_once_if_no_row_is_bad(one_server: Databases, tmp_path: Path) -> None:
+    execute(one_server.oracle, COUNTED)
+    (tmp_path / "a.csv").write_text("".join(map(GOOD.format, range(1000))))
+    loader = Loader({"to": one_server.oracle, "table": "t", "delimiter": "|"}, tmp_path / "rejects")
+    assert loader.run(tmp_path / "a.csv", columns=["id", "n", "k", "d"]).counts == (1000, 1000, 0)
+    found = query(one_server.oracle, "SELECT count(*), (SELECT last_value FROM tried) FROM audit")
+    assert found == [(1000, 1000)]
