@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 
-from tests.conftest import RunProxy
+from tests.conftest import RunProxy, StartServer
 from tests.support.databases import Databases, execute, query
+from tests.support.rawclient import RawClient
 
 pytestmark = pytest.mark.newest
 
@@ -154,3 +155,30 @@ def test_a_bad_row_rolls_back_every_shard(connection: psycopg.Connection, databa
     assert counts(databases, "t") == counts(databases, "fired") == [0, 0, 0]
     assert sessions(databases, "state LIKE 'idle in transaction%'") == 0
     assert load(connection, PLAIN, text(1)) == 1
+
+
+@pytest.mark.parametrize("setting", ["0", "1"], ids=["disabled", "all in use"])
+def test_a_shard_that_cannot_prepare_is_told_before_any_data(
+    start_server: StartServer, run_proxy: RunProxy, setting: str
+) -> None:
+    """The server has been started anew since the proxy was: what it said then does not count."""
+    server = start_server(settings={"max_prepared_transactions": "9"})
+    names = [f"shard_{number}" for number in range(3)]
+    for name in names:
+        execute(server.dsn(), f"CREATE DATABASE {name}")
+        execute(server.dsn(name), "CREATE TABLE t (a int, b text)")
+    shards = [server.dsn(name) for name in names]
+    databases = Databases(18, "none", shards, server.dsn(), server.psql, [server], server)
+    proxy = run_proxy(databases.config(TABLES, commit="two-phase"))
+    server.restart(settings={"max_prepared_transactions": setting})
+    if setting == "1":
+        with psycopg.connect(server.dsn(), autocommit=True) as other:
+            other.execute("BEGIN; CREATE TABLE x (); PREPARE TRANSACTION 'not ours'")
+    sqlstate = {"0": "55000", "1": "53200"}[setting]
+    rows = b"".join(map(text, range(30)))
+    with RawClient(proxy.dsn()) as client:
+        for protocol in ("simple", "extended"):
+            reply = client.copy(PLAIN, rows, protocol=protocol)
+            assert (reply.copies, [error["C"] for error in reply.errors]) == ([], [sqlstate])
+            assert client.usable().order == "TDCZ"
+    assert not any(databases.rows("TABLE t"))
