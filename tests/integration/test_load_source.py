@@ -335,3 +335,28 @@ def test_a_command_line(one_server: Databases, shop: str, tmp_path: Path) -> Non
     status, output = run(tmp_path / "log", "load", "--to", one_server.oracle, "--table", "t", "--source", shop)
     assert status == 0, output
     assert f"stored {2 * ROWS + 7:,}" in output
+
+
+@pytest.mark.parametrize("target", ["loader", "over_shards"])
+def test_nulls_in_sqlite_s_primary_key(
+    request: pytest.FixtureRequest, one_server: Databases, tmp_path: Path, target: str
+) -> None:
+    """SQLite takes them, in any number, in every primary key that is not INTEGER: where the target does not, each is
+    a bad row of its own, and where it does, each is stored."""
+    loader: Loader = request.getfixturevalue(target)
+    source = sqlite(
+        tmp_path / "nulls.db",
+        "CREATE TABLE t (id int PRIMARY KEY, a text);"
+        "INSERT INTO t VALUES (1, 'first'), (NULL, 'second'), (3, 'third'), (NULL, 'fourth'), (NULL, NULL)",
+    )
+    loaded = loader.run(source=source, table="t", query="SELECT id, a FROM t ORDER BY rowid")
+    dsns = [one_server.oracle] if target == "loader" else one_server.shards
+    assert loaded.counts == (5, 2, 3), loaded.summary.error
+    assert sorted((one["line"], one["sqlstate"]) for one in loaded.facts) == [(n, "23502") for n in (2, 4, 5)]
+    assert sorted(row for dsn in dsns for row in query(dsn, "SELECT id, a FROM t")) == [(1, "first"), (3, "third")]
+    one_server.execute("DROP TABLE t; CREATE TABLE t (id int UNIQUE, a text)")
+    assert loader.run(source=source, table="t").counts == (5, 5, 0)
+    found = [row for dsn in dsns for row in query(dsn, "SELECT id, a FROM t")]
+    assert sorted(found, key=str) == [
+        (1, "first"), (3, "third"), (None, "fourth"), (None, "second"), (None, None)
+    ]  # fmt: skip
