@@ -209,3 +209,56 @@ def test_a_parameter_without_a_type_at_several_places(twin: Twin, statement: tup
     """Only PostgreSQL can tell its type: by that of the first place."""
     sql, *values = statement
     compare(twin, untyped(sql, *values), "BEGIN", untyped(sql, *values, name=b"s"), "COMMIT", untyped(sql, *values))
+
+
+SAME_KEY = (
+    "UPDATE {} SET a = a",
+    "UPDATE {} SET a = a, b = 'new' WHERE a = 5",
+    "UPDATE {0} x SET b = 'new', a = x.a WHERE x.a IN (5, 6) RETURNING *",
+    "UPDATE {} SET (a, b) = (a, b || '!') WHERE a = 5",
+)
+"""What ORMs send that set every column of a row."""
+
+
+def test_an_update_that_sets_the_key_to_what_it_is(twin: Twin) -> None:
+    """Of what is not sharded; a sharded table's key is never set, and the row stays as it was."""
+    compare(twin, *(update.format(table) for table in ("ref", "one") for update in SAME_KEY))
+    assert twin.rows("one")[0] == twin.rows("one")[1]
+    assert twin.copies() == twin.databases.oracle_rows("SELECT to_jsonb(ref) FROM ref ORDER BY 1")
+    twin.fill()
+    for reply in twin.proxied(
+        *(update.format("t") for update in SAME_KEY), with_untyped("UPDATE t SET a = $1 WHERE a = $1", b"5")
+    ):
+        assert [error["C"] for error in reply.errors] == ["0A000"]
+        assert "sets key column" in reply.errors[0]["M"]
+    assert twin.rows()[0] == twin.rows()[1]
+
+
+FROM_ARRAYS = (
+    ("INSERT INTO {} SELECT unnest($1::int[])", b"{1001,1002,1003}"),
+    ("INSERT INTO {} SELECT a, 'x' || a FROM unnest($1::int[]) AS a", b"{2001,2002}"),
+    (
+        "INSERT INTO {} (b, a) SELECT * FROM unnest($1::text[], $2::int[]) RETURNING a",
+        b"{x,y,NULL}",
+        b"{3001,3002,3003}",
+    ),
+    ("INSERT INTO {} SELECT * FROM unnest($1::int[], $2::text[]) ON CONFLICT DO NOTHING", b"{5,4001}", b"{x,y}"),
+    ("INSERT INTO {} SELECT unnest($1::int[])", b"{}"),
+    ("INSERT INTO {} SELECT unnest($1::int[])", b"{1001}"),
+    ("INSERT INTO {} SELECT unnest($1::int[])", b"{1001,x}"),
+)
+"""How ORMs insert many rows with as many parameters as columns; of the last two, one is there and one is no array."""
+
+
+def test_rows_of_arrays(twin: Twin) -> None:
+    """Into a sharded table they are refused in words, for each row may be another shard's."""
+    inserts = [with_untyped(sql.format(table), *values) for table in ("ref", "one") for sql, *values in FROM_ARRAYS]
+    compare(twin, *inserts, ignore=NAMED_SHARD)
+    assert twin.rows("one")[0] == twin.rows("one")[1]
+    assert twin.copies() == twin.databases.oracle_rows("SELECT to_jsonb(ref) FROM ref ORDER BY 1")
+    twin.fill()
+    for reply in twin.proxied(*(with_untyped(sql.format("t"), *values) for sql, *values in FROM_ARRAYS[:-1])):
+        assert [error["C"] for error in reply.errors] == ["0A000"]
+        assert reply.errors[0]["M"] == 'INSERT ... SELECT into sharded table "public.t" is not supported'
+        assert "VALUES" in reply.errors[0]["H"]
+    assert twin.rows()[0] == twin.rows()[1]
