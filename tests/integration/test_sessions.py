@@ -8,7 +8,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from shardproxy.wire import encode
-from shardproxy.wire.constants import F
+from shardproxy.wire.constants import B, F
 from tests.conftest import RunProxy
 from tests.support.databases import Databases, Servers
 from tests.support.rawclient import RawClient
@@ -637,6 +637,34 @@ def test_a_time_out_ends_the_session_in_the_words_of_the_shard(twin: Twin, name:
             return reply.closed, [{code: error[code] for code in "SVCM"} for error in reply.errors]
 
     assert end(twin.dsn) == end(twin.databases.oracle)
+
+
+@pytest.mark.parametrize("block", [False, True], ids=["by itself", "in a transaction"])
+@pytest.mark.parametrize("name", ["idle_in_transaction_session_timeout", "statement_timeout"])
+def test_a_time_out_beside_a_copy_that_stalls(twin: Twin, name: str, block: bool) -> None:
+    """A client that sends no rows is not idle in its transaction; its statement has taken too long when it goes on."""
+    twin.fill()
+    row = encode.copy_data(b"5001\tx\n")
+    # In one query, or the time between two statements would count.
+    sql = b"BEGIN; COPY t FROM STDIN; ROLLBACK" if block else b"COPY t FROM STDIN"
+
+    def copied(dsn: str) -> tuple[str, list[str], list[str], str]:
+        with RawClient(dsn) as client, RawClient(dsn) as idle:
+            client.query(f"SET {name} = '100ms'")
+            client.send(encode.query(sql) + row)
+            while (began := client.read()) is not None and began.type != B.COPY_IN_RESPONSE:
+                assert began.type == B.COMMAND_COMPLETE
+            # A transaction that begins later, and may be idle for longer, is over: so the time is up.
+            for step in ("SET idle_in_transaction_session_timeout = '400ms'", "BEGIN", "SELECT 1"):
+                assert not idle.query(step).errors
+            assert [error["C"] for error in idle.read_to_end().errors] == ["25P03"]
+            reply = client.exchange(encode.copy_data(b"5002\tx\n") + encode.COPY_DONE)
+            found = client.query("ROLLBACK; SELECT a FROM t WHERE a = 5001").order
+            return reply.order, reply.tags, [error["M"] for error in reply.errors], found
+
+    ours, theirs = copied(twin.dsn), copied(twin.databases.oracle)
+    assert ours == theirs
+    assert ("COPY 2" in theirs[1]) == (name != "statement_timeout")
 
 
 def test_transaction_timeout_while_a_statement_runs(twin: Twin) -> None:
