@@ -5,19 +5,21 @@ import re
 import signal
 import socket
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from shardproxy.wire import decode, encode
 from shardproxy.wire.constants import PROTOCOL_3_0, PROTOCOL_3_2, Auth, B
 from shardproxy.wire.framing import FrameReader, Message
 from shardproxy.wire.scram import ScramClient, Verifier
 from tests.conftest import RunProxy
-from tests.support.databases import Databases, Servers, toml
+from tests.support.databases import Databases, Servers, execute, toml
 from tests.support.proxy import Proxy
 
 PATIENCE = 20.0  # seconds
@@ -389,3 +391,58 @@ def test_a_reload_between_start_up_and_password(databases: Databases, run_proxy:
             assert message.type != B.ERROR_RESPONSE, decode.fields(message.payload)
     with pytest.raises(psycopg.OperationalError, match='database "shop" does not exist'):
         psycopg.connect(proxy.dsn("shop", "app", "secret"))
+
+
+LOGIN_TOLD = """CREATE FUNCTION told() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+  RAISE LOG 'login to %: [%] % % % % %', current_database(), current_setting('application_name'),
+    current_setting('search_path'), current_setting('statement_timeout'), current_setting('datestyle'),
+    current_setting('default_transaction_isolation'), current_setting('their.own', true);
+END $$;
+CREATE EVENT TRIGGER told ON login EXECUTE FUNCTION told(); ALTER EVENT TRIGGER told ENABLE ALWAYS"""
+"""The server's log tells with which settings each session began."""
+
+STRANGE = {
+    "options": "-c search_path=strange -c statement_timeout=54321 -c default_transaction_isolation=serializable "
+    "-c their.own=given -c DateStyle=German",
+    "application_name": "theirs",
+}
+
+
+@pytest.mark.newest
+def test_start_up_parameters_do_not_reach_the_proxy_s_own_sessions(one_server: Databases, run_proxy: RunProxy) -> None:
+    """Those that look for a deadlock and ask who has committed what, while such a client is there and waits."""
+    one_server.execute("CREATE SCHEMA strange; CREATE TABLE strange.t (a int PRIMARY KEY, b text)")
+    for dsn in one_server.shards:
+        execute(dsn, LOGIN_TOLD)
+    tables = [{"name": "strange.t", "placement": "hash", "key": ["a"]}]
+    proxy = run_proxy(one_server.config(tables, commit="two-phase"))
+    dsn = make_conninfo(proxy.dsn(), **STRANGE)
+    with psycopg.connect(dsn) as one, psycopg.connect(dsn) as other:
+        with one.cursor().copy("COPY t FROM STDIN") as copy:
+            copy.write("".join(f"{a}\tx\n" for a in range(30)))
+        one.commit()
+        here, there = (rows[0][0] for rows in one_server.rows("SELECT min(a) FROM strange.t")[:2])
+        for connection, key in ((one, here), (other, there)):
+            connection.execute("UPDATE t SET b = 'y' WHERE a = %s", (key,))
+        waiting = threading.Thread(target=_update, args=(one, there))
+        waiting.start()
+        _update(other, here)
+        waiting.join()
+    logins = re.findall(rf"login to {one_server.name}_s\d: \[(.*?)\] (.*)", one_server.oracle_server.log())
+    theirs = [settings for name, settings in logins if name == "theirs"]
+    assert set(theirs) == {"strange 54321ms German, DMY serializable given"}
+    behind = logins[logins.index(("theirs", theirs[0])) :]
+    own = {name for name, _ in behind if name.startswith("shardproxy")}
+    assert "shardproxy deadlocks" in own
+    for name, settings in logins:
+        if name.startswith("shardproxy"):
+            assert settings == "pg_catalog 0 ISO, MDY read committed <NULL>", name
+
+
+def _update(connection: psycopg.Connection, key: int) -> None:
+    """Wait for the other's row; one of the two is told of the deadlock."""
+    try:
+        connection.execute("UPDATE t SET b = 'z' WHERE a = %s", (key,))
+        connection.commit()
+    except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
+        connection.rollback()
