@@ -27,6 +27,7 @@ HEADLINES = {
     "COPY of one row: time": ("small operations", "COPY of 1 row"),
     "500 INSERTs in psycopg's pipeline: time": ("small operations", "psycopg pipeline of 500 INSERTs"),
     "connect, SELECT by key, leave: time": ("small operations", "connect, SELECT by key, leave"),
+    "`shardproxy load` of a CSV file: time": ("load", "clean CSV, one writer"),
 }
 """README's lines, the unfavourable ones among them: a name, and the benchmark and the figure that it shows."""
 
