@@ -134,6 +134,7 @@ def waiting(twin: Twin) -> bool:
 UPSERT = "INSERT INTO wide (a, b) VALUES (1, 'x') ON CONFLICT (a) DO UPDATE SET b = 'y'"
 
 
+KNOWN = 1.1  # seconds for which the former table is known, and a bit
 PREPARED = joined([parse("", UPSERT), bind("", ""), execute(), SYNC])
 
 
@@ -141,6 +142,7 @@ def beside_the_end_of_a_column(twin: Twin, message: str | bytes) -> list[str]:
     """Have the shards drop a column while a write waits, and return its errors."""
     columns = "a int PRIMARY KEY, b text, c float8 DEFAULT random()"
     twin.databases.execute(f"DROP TABLE IF EXISTS wide; CREATE TABLE wide ({columns})")
+    time.sleep(KNOWN)
     with ExitStack() as stack:
         shards = [stack.enter_context(psycopg.connect(dsn)) for dsn in twin.databases.shards]
         client = stack.enter_context(RawClient(twin.dsn))
